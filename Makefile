@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
-PYTHON_CODE := python tests/python examples benches/python
+PYTHON_CODE := python tests/python examples benches/python $(wildcard tools)
 
 # Build against our own interpreter, whatever environment the caller has activated.
 export VIRTUAL_ENV := $(abspath $(VENV))

@@ -225,6 +225,7 @@ def main() -> None:
     # Before the libraries start, so that the checks have the machine to themselves.
     checks = asdict(check_all()) if "fastinit" in names and not LIBRARIES["fastinit"].missing() else None
     processes, absent = start(names, arguments.threads)
+    loaded = list(processes)
     records: list[dict[str, Any]] = []
     try:
         for number, case in enumerate(chosen, 1):
@@ -235,7 +236,7 @@ def main() -> None:
             )
             records += measure(case, processes, rounds, budget)
     finally:
-        for process in processes:
+        for process in loaded:
             process.stop()
 
     report = Report(
@@ -243,8 +244,8 @@ def main() -> None:
         quick=arguments.quick,
         threads=arguments.threads,
         machine=machine(),
-        versions={name: version for p in processes for name, version in p.versions.items()},
-        levels={p.name: p.level for p in processes if p.level},
+        versions={name: version for p in loaded for name, version in p.versions.items()},
+        levels={p.name: p.level for p in loaded if p.level},
         absent=absent,
         records=records,
         checks=checks,

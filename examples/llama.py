@@ -9,10 +9,7 @@ The making is timed call by call, in fresh memory, as a user would meet it. Ever
 digesting, the peers) happens outside that time.
 """
 
-from __future__ import annotations
-
 import argparse
-import gc
 import hashlib
 import importlib
 import importlib.util
@@ -21,10 +18,10 @@ import math
 import statistics
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -165,7 +162,7 @@ class Made:
 
 
 def make(
-    parameters: list[Parameter], seed: int, dtype: str, threads: int | None
+    parameters: list[Parameter], seed: int, dtype: str, threads: int
 ) -> tuple[dict[str, Array], list[Made]]:
     """Make every parameter in fresh memory, timing each call."""
     arrays: dict[str, Array] = {}
@@ -228,7 +225,7 @@ class Ceilings:
     fresh: float
 
 
-def store_only(dtype: str, threads: int | None, rounds: int = 5) -> Ceilings:
+def store_only(dtype: str, threads: int, rounds: int = 5) -> Ceilings:
     """Measure the store-only ceilings on a tensor of the embedding's size."""
     shape = (VOCABULARY, HIDDEN)
     buffer = fastinit.ones(shape, dtype=dtype, threads=threads)
@@ -387,11 +384,12 @@ def summarize(made: list[Made], itemsize: int) -> list[Row]:
         # The means are 0, or exactly 1, so that nothing cancels here.
         variance = sum(m.squares for m in members) / count - mean * mean
         std = math.sqrt(max(variance, 0.0))
-        deviation = 0.0
         if recipe.std > 0.0:
             mean_error = recipe.std / math.sqrt(count)
             std_error = recipe.std / math.sqrt(2 * count)  # of a normal; a truncated one has less
             deviation = max(abs(mean - recipe.mean) / mean_error, abs(std - recipe.std) / std_error)
+        else:
+            deviation = 0.0 if (mean, std) == (recipe.mean, 0.0) else math.inf
         rows.append(
             Row(
                 kind,
@@ -433,85 +431,92 @@ def print_table(rows: list[Row], ceilings: Ceilings) -> None:
     print(line(f"{'the model':<65}", " " * 40, elements, nbytes, sum(r.seconds for r in rows)))
 
 
-def main() -> int:
-    """Run the demo; return 0 if every parameter follows its law and the slices equal the whole."""
+def print_ceilings(ceilings: Ceilings) -> None:
+    """Say what the last columns of the table mean."""
+    fresh, resident = ceilings.fresh / 1e9, ceilings.resident / 1e9
+    print(f"""
+error: the worse of mean and std against the target, in standard errors of a sample of that size.
+fresh, resident: share of a store-only ceiling, the fastest of 5 fills of the embedding with a constant:
+  fresh     {fresh:6.2f} GB/s  a new array each time, by fastinit.ones() or numpy.full()
+  resident  {resident:6.2f} GB/s  one array again and again, by fastinit.ones(out=) or ndarray.fill()
+The model is made in fresh memory, where the kernel maps and clears each page before anything is stored.""")
+
+
+def compare(
+    parameters: list[Parameter], layers: int, seed: int, array_dtype: np.dtype[Any], threads: int, ours: float
+) -> list[PeerTime]:
+    """Time the peers that are here at the same job, and print them beside our seconds."""
+    peers = [numpy_peer(seed, array_dtype)]
+    has_torch = importlib.util.find_spec("torch") is not None
+    if has_torch:
+        peers += torch_peers(seed, array_dtype.name, threads)
+    times = [time_peer(peer, parameters, layers) for peer in peers]
+    print(f"\n{'the same job':<52}{'seconds':>9}{'times':>8}")
+    for t in [PeerTime("fastinit", ours, layers, layers), *times]:
+        print(f"{t.label:<52}{t.seconds:>9.2f}{t.seconds / ours:>8.1f}  {t.note}")
+    if not has_torch:
+        print("torch is not installed here.")
+    return times
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32", "float64"])
-    parser.add_argument("--threads", type=int, help="default: all that are available")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--layers", type=int, default=LAYERS, help="make a shallower model (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--peers", action=argparse.BooleanOptionalAction, default=True, help="time NumPy and torch too"
-    )
-    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
+    add = parser.add_argument
+    add("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32", "float64"])
+    add("--threads", type=int, help="default: all that are available")
+    add("--seed", type=int, default=0, help="default: %(default)s")
+    add("--layers", type=int, default=LAYERS, help="fewer make a shallower model (default: %(default)s)")
+    add("--peers", action=argparse.BooleanOptionalAction, default=True, help="time NumPy and torch as well")
+    add("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
     arguments = parser.parse_args()
     if arguments.layers < 0:
         parser.error("--layers must not be negative")
+    return arguments
 
+
+def main() -> int:
+    """Run the demo; return 0 if every parameter follows its law and the slices equal the whole."""
+    arguments = parse_arguments()
+    seed, dtype, layers = arguments.seed, arguments.dtype, arguments.layers
     info = fastinit.build_info()
     threads = arguments.threads or info["threads"]
-    parameters = list(llama(arguments.layers))
-    # The first use of a dtype and of each code path loads things; that is not what is measured.
-    fastinit.random_normal(16, seed=0, dtype=arguments.dtype)
+    parameters = list(llama(layers))
+    # The first use of a dtype may load a module; that is not what is measured.
+    fastinit.random_normal(16, seed=seed, dtype=dtype)
 
-    ceilings = store_only(arguments.dtype, arguments.threads)
-    arrays, made = make(parameters, arguments.seed, arguments.dtype, arguments.threads)
+    ceilings = store_only(dtype, threads)
+    arrays, made = make(parameters, seed, dtype, threads)
     digest = measure(arrays, made)
     array_dtype = arrays["model.norm.weight"].dtype
     rows = summarize(made, array_dtype.itemsize)
     seconds = sum(r.seconds for r in rows)
 
-    print(
-        f"\nfastinit {info['version']}, level {info['simd']}, {threads} threads, {arguments.dtype}, "
-        f"seed {arguments.seed}, stream version {info['stream_version']}\n"
-    )
+    print(f"\nfastinit {info['version']}, level {info['simd']}, {threads} threads, {dtype}, seed {seed}\n")
     print_table(rows, ceilings)
-    print(
-        "\nerror: the worse of mean and std against the target, in standard errors of a sample of that size."
-        "\nfresh, resident: share of the store-only ceiling, the fastest of 5 fills of the embedding with a constant:"
-        f"\n  fresh     {ceilings.fresh / 1e9:6.2f} GB/s  a new array each time, by fastinit.ones() or np.full()"
-        f"\n  resident  {ceilings.resident / 1e9:6.2f} GB/s  one array again and again, by fastinit.ones(out=) or"
-        " ndarray.fill()"
-        "\nThe model is made in fresh memory: the kernel has to map and clear each page before it can be stored to."
-    )
+    print_ceilings(ceilings)
 
     probe = next((p for p in reversed(parameters) if len(p.shape) == 2), parameters[0])
     other = 1 if threads > 1 else 2
-    equal = slices_equal_whole(arrays[probe.name], probe, arguments.seed, arguments.dtype, other)
+    equal = slices_equal_whole(arrays[probe.name], probe, seed, dtype, other)
+    print(f"\n{probe.name} again, in 4 slices, threads={other}: {'equal' if equal else 'DIFFERENT'}")
     print(
-        f"\n{probe.name}, again in 4 slices on {other} thread{'s' * (other > 1)}: {'equal' if equal else 'DIFFERENT'}"
+        f"digest of the model (BLAKE2b of names and bytes, stream version {info['stream_version']}): {digest}"
     )
-    print(f"digest of the model (BLAKE2b of names and bytes): {digest}")
-    follows = all(r.deviation < 5.0 and (r.std == 0.0) == (r.target_std == 0.0) for r in rows)
+    follows = all(r.deviation < 5.0 for r in rows)
     if not follows:
         print("A parameter is more than 5 standard errors from its target.")
 
-    del arrays
-    gc.collect()
-    peer_times: list[PeerTime] = []
-    if arguments.peers:
-        peers = [numpy_peer(arguments.seed, array_dtype)]
-        missing = importlib.util.find_spec("torch") is None
-        if not missing:
-            peers += torch_peers(arguments.seed, arguments.dtype, threads)
-        peer_times = [time_peer(peer, parameters, arguments.layers) for peer in peers]
-        print(f"\n{'the same job':<52}{'seconds':>9}{'times':>8}")
-        print(f"{'fastinit':<52}{seconds:>9.2f}{1.0:>8.1f}  measured in full")
-        for t in peer_times:
-            print(f"{t.label:<52}{t.seconds:>9.2f}{t.seconds / seconds:>8.1f}  {t.note}")
-        if missing:
-            print("torch is not installed here.")
+    del arrays  # the peers need the memory
+    peer_times = compare(parameters, layers, seed, array_dtype, threads, seconds) if arguments.peers else []
 
     if arguments.json:
         report = {
             "build": info,
-            "dtype": arguments.dtype,
+            "dtype": dtype,
             "threads": threads,
-            "seed": arguments.seed,
-            "layers": arguments.layers,
-            "tensors": dict(Counter(p.kind for p in parameters)),
+            "seed": seed,
+            "layers": layers,
             "store_only_bytes_per_second": asdict(ceilings),
             "rows": [asdict(r) for r in rows],
             "seconds": seconds,
@@ -519,9 +524,7 @@ def main() -> int:
             "slices_equal_whole": equal,
             "peers": [{**asdict(t), "note": t.note} for t in peer_times],
         }
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(report, file, indent=2)
-            file.write("\n")
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return 0 if equal and follows else 1
 
 

@@ -33,7 +33,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
 
-class Ended(Exception):
+class ProcessEndedError(Exception):
     """A library's process ended before it answered."""
 
 
@@ -56,7 +56,7 @@ class Process:
             "TF_CPP_MIN_LOG_LEVEL": "3",
             **self.own_environment,
         }
-        self.errors = tempfile.TemporaryFile(mode="w+", encoding="utf-8")
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - `stop` closes it
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "worker.py"), name, count],
             stdin=subprocess.PIPE,
@@ -79,7 +79,7 @@ class Process:
             status = self.process.wait()
             self.errors.seek(0)
             last = (self.errors.read().strip().splitlines() or [f"exit status {status}"])[-1]
-            raise Ended(last)
+            raise ProcessEndedError(last)
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -116,7 +116,7 @@ def measure(case: Case, processes: list[Process], rounds: int, budget: float) ->
         begun = time.perf_counter()
         try:
             return process.ask(**request)
-        except Ended as error:
+        except ProcessEndedError as error:
             processes.remove(process)
             samples.pop(process, None)
             failures[process] = str(error)
@@ -160,7 +160,7 @@ def start(names: list[str], threads: int) -> tuple[list[Process], dict[str, str]
     for process in started:
         try:
             process.introduce()
-        except Ended as error:
+        except ProcessEndedError as error:
             absent[process.name] = str(error)
             continue
         wanted = process.own_environment.get("FASTINIT_SIMD")

@@ -1,4 +1,7 @@
-"""Draw the README's chart from a run: ``python benches/python/chart.py bench-results/latest.json docs/bench.svg``."""
+"""Draw the README's chart from a run.
+
+To draw one again: ``python benches/python/chart.py bench-results/latest.json docs/bench.svg``.
+"""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 MIB = 1 << 20
 
-# Peak resident memory: the high-water mark after the fill less the memory in use before it. Linux keeps the mark
-# of a process in VmHWM; `ru_maxrss` would start from that of the process which started this one.
+# Peak resident memory: the high-water mark after the fill less the memory in use before it. Linux keeps the
+# mark of a process in VmHWM; `ru_maxrss` would start from that of the process which started this one.
 PEAK_MEMORY = """
 import json, sys
 import numpy, fastinit
@@ -38,8 +38,8 @@ import numpy
 start = time.perf_counter()
 import fastinit
 seconds = time.perf_counter() - start
-loaded = [name for name in ("torch", "jax", "keras", "tensorflow", "ml_dtypes", "scipy") if name in sys.modules]
-print(json.dumps({"seconds": seconds, "loaded": loaded}))
+frameworks = {"torch", "jax", "keras", "tensorflow", "ml_dtypes", "scipy"}
+print(json.dumps({"seconds": seconds, "loaded": sorted(frameworks & set(sys.modules))}))
 """
 
 # In turns within one process, so that the ratio stands even where the clock does not.
@@ -51,7 +51,8 @@ calls = {
     "numpy": lambda: generator.standard_normal(64, dtype=numpy.float32),
     "fastinit": lambda: fastinit.random_normal(64, seed=1),
 }
-rounds = [{name: timeit.timeit(call, number=5000) / 5000 for name, call in calls.items()} for _ in range(25)]
+n = 5000
+rounds = [{name: timeit.timeit(call, number=n) / n for name, call in calls.items()} for _ in range(25)]
 print(json.dumps({name: statistics.median(r[name] for r in rounds) for name in calls}))
 """
 

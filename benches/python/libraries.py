@@ -166,7 +166,6 @@ class NumpyThreads(Numpy):
 
     def draw(self, case: Case, out: Array) -> Array:
         """Fill `out` in parallel, a block of rows for each thread."""
-
         parts = np.array_split(out, len(self.generators))
         list(self.pool.map(numpy_draw, self.generators, [case] * len(parts), parts))
         return out
@@ -338,17 +337,17 @@ LIBRARIES: dict[str, Entry] = {
     "fastinit": Entry(("fastinit",), Fastinit),
     "fastinit avx2": Entry(("fastinit",), Fastinit, environment=(("FASTINIT_SIMD", "avx2"),)),
     "fastinit scalar": Entry(("fastinit",), Fastinit, environment=(("FASTINIT_SIMD", "scalar"),)),
-    "numpy PCG64": Entry(("numpy",), lambda threads: Numpy("PCG64"), quick=False),
-    "numpy SFC64": Entry(("numpy",), lambda threads: Numpy("SFC64")),
-    "numpy Philox": Entry(("numpy",), lambda threads: Numpy("Philox"), quick=False),
+    "numpy PCG64": Entry(("numpy",), lambda _: Numpy("PCG64"), quick=False),
+    "numpy SFC64": Entry(("numpy",), lambda _: Numpy("SFC64")),
+    "numpy Philox": Entry(("numpy",), lambda _: Numpy("Philox"), quick=False),
     "numpy SFC64, all threads": Entry(("numpy",), lambda threads: NumpyThreads("SFC64", threads)),
     "torch": Entry(("torch",), Torch),
-    "jax": Entry(("jax",), lambda threads: Jax()),
+    "jax": Entry(("jax",), lambda _: Jax()),
     "keras on jax": Entry(("keras", "jax"), lambda threads: Keras("jax", threads)),
     "keras on tensorflow": Entry(
         ("keras", "tensorflow"), lambda threads: Keras("tensorflow", threads), quick=False
     ),
     "keras on torch": Entry(("keras", "torch"), lambda threads: Keras("torch", threads), quick=False),
     "tensorflow": Entry(("tensorflow",), Tensorflow),
-    "mkl_random": Entry(("mkl_random",), lambda threads: MklRandom(), quick=False),
+    "mkl_random": Entry(("mkl_random",), lambda _: MklRandom(), quick=False),
 }

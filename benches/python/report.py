@@ -6,10 +6,12 @@ import json
 import statistics
 import textwrap
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cases import SIZES, Case
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GB = 1e9
 MIB = 1 << 20
@@ -208,11 +210,10 @@ def print_report(report: Report) -> None:
                 cells = [cell(report, library, Case(*kind, size, memory)) for kind in kinds]
                 if any(c != "-" for c in cells):
                     print(f"{report.label(library):<28}" + "".join(f"{c:>13}" for c in cells))
-    print(
-        "\nmemset|full: C's memset on all threads; in fresh memory numpy.full on one. constant: the library's own."
-        "\nNumPy draws halves as float32 and casts, and has no truncated normal. torch's he_normal is not truncated;"
-        " JAX's, Keras's and fastinit's are."
-    )
+    print("""
+memset|full: C's memset on all threads; in fresh memory numpy.full on one. constant: the library's own.
+NumPy draws halves as float32 and casts, and has no truncated normal.
+torch's he_normal is not truncated; JAX's, Keras's and fastinit's are.""")
     if "fastinit" in report.libraries():
         print(f"\ngoals ({LARGE}, {report.threads} threads, level {report.levels.get('fastinit')})")
         for goal in goals(report):

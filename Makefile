@@ -18,7 +18,7 @@ unexport CONDA_PREFIX
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: build  ## make the weights of a 1.2-billion-parameter model (ARGS="--layers 2" and others pass through)
+demo: build $(if $(PEERS),$(VENV)/.peers)  ## make the weights of a 1.2-billion-parameter model (ARGS="--layers 2" and others pass through)
 	$(BIN)/python examples/llama.py $(ARGS)
 
 test: build  ## run the tests and doctests of both languages (ARGS goes to pytest)

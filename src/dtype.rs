@@ -140,6 +140,9 @@ pub trait Element: sealed::Sealed + Copy + Default + PartialEq + fmt::Debug + Se
 
     /// The same number as an `f64`: exact.
     fn to_f64(self) -> f64;
+
+    /// The bits of the number, in the low part.
+    fn to_bits(self) -> u64;
 }
 
 impl Element for f32 {
@@ -149,6 +152,9 @@ impl Element for f32 {
     }
     fn to_f64(self) -> f64 {
         self as f64
+    }
+    fn to_bits(self) -> u64 {
+        f32::to_bits(self) as u64
     }
 }
 
@@ -160,6 +166,9 @@ impl Element for f64 {
     fn to_f64(self) -> f64 {
         self
     }
+    fn to_bits(self) -> u64 {
+        f64::to_bits(self)
+    }
 }
 
 impl Element for F16 {
@@ -170,6 +179,9 @@ impl Element for F16 {
     fn to_f64(self) -> f64 {
         self.to_f32() as f64
     }
+    fn to_bits(self) -> u64 {
+        self.0 as u64
+    }
 }
 
 impl Element for Bf16 {
@@ -179,6 +191,9 @@ impl Element for Bf16 {
     }
     fn to_f64(self) -> f64 {
         self.to_f32() as f64
+    }
+    fn to_bits(self) -> u64 {
+        self.0 as u64
     }
 }
 

@@ -83,7 +83,10 @@ impl Window {
 /// [`Error::Value`] for more than [`MAX_NDIM`] axes or more than [`MAX_ELEMENTS`] elements.
 pub fn check_shape(shape: &[u64]) -> Result<u64> {
     if shape.len() > MAX_NDIM {
-        return Err(Error::value(format!("a shape has at most {MAX_NDIM} dimensions, this one has {}", shape.len())));
+        return Err(Error::value(format!(
+            "a shape has at most {MAX_NDIM} dimensions, this one has {}",
+            shape.len()
+        )));
     }
     if shape.contains(&0) {
         return Ok(0);

@@ -207,8 +207,12 @@ mod tests {
         for bits in 0..=u16::MAX {
             let f16 = half::f16::from_bits(bits);
             let bf16 = half::bf16::from_bits(bits);
-            assert_eq!(F16(bits).to_f32().to_bits(), f16.to_f32().to_bits());
-            assert_eq!(Bf16(bits).to_f32().to_bits(), bf16.to_f32().to_bits());
+            if !f16.is_nan() {
+                assert_eq!(F16(bits).to_f32().to_bits(), f16.to_f32().to_bits());
+            }
+            if !bf16.is_nan() {
+                assert_eq!(Bf16(bits).to_f32().to_bits(), bf16.to_f32().to_bits());
+            }
             for x in [f16.to_f32(), bf16.to_f32()] {
                 for step in [0, 1, 0x0fff, 0x1000, 0x1001, 0x7fff, 0x8000, 0x8001] {
                     let y = f32::from_bits(x.to_bits().wrapping_add(step));

@@ -171,6 +171,11 @@ def of_w(w: mp.mpf) -> mp.mpf:
     return normal_quantile(q / (2 * (1 + y))) / y
 
 
+def mills(x: mp.mpf) -> mp.mpf:
+    """The area above x over the density at x."""
+    return mp.erfc(x / mp.sqrt(2)) * mp.exp(x * x / 2) * mp.sqrt(mp.pi / 2)
+
+
 def main() -> None:
     """Prints all tables."""
     third = mp.mpf(1) / 3
@@ -218,8 +223,16 @@ def main() -> None:
         lambda s: mp.cos(mp.pi / 4 * mp.sqrt(s)), 0, 1, 6, to_f64,
     )  # fmt: skip
     rational(
-        "QUANTILE_CENTRE_F64", "`x / y` in powers of y^2 - 0.36, for |y| up to 0.85.",
-        lambda v: erfinv_over(mp.sqrt(v + mp.mpf("0.36"))), mp.mpf("-0.36"), mp.mpf("0.3626"), (7, 7),
+        "QUANTILE_CENTRE_F64", "`x / y` in powers of 0.7225 - y^2, for |y| up to 0.85.",
+        lambda v: erfinv_over(mp.sqrt(abs(mp.mpf("0.7225") - v))), 0, mp.mpf("0.7225"), (7, 7),
+    )  # fmt: skip
+    rational(
+        "AREA", "The area under the normal density between 0 and x, over x, in powers of x^2 - 2, for x in [0, 2].",
+        lambda v: mp.erf(mp.sqrt((v + 2) / 2)) / 2 / mp.sqrt(v + 2), mp.mpf(-2) + mp.mpf(10) ** -20, 2, (7, 7),
+    )  # fmt: skip
+    rational(
+        "MILLS", "Mills' ratio at x in powers of x - 4, for x in [2, 8].",
+        lambda v: mills(v + 4), -2, 4, (7, 7),
     )  # fmt: skip
     near = mp.sqrt(-mp.log(mp.mpf("0.0751")))
     rational(

@@ -45,8 +45,8 @@ impl SampleF32 for Normal<f32> {
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
         let (a, b) = on_circle_f32(s, radius_f32(s, even), odd);
-        let scale = |z| s.mul_add_f32(z, s.splat_f32(self.stddev), s.splat_f32(self.mean));
-        (scale(a), scale(b))
+        let (mean, stddev) = (s.splat_f32(self.mean), s.splat_f32(self.stddev));
+        (s.mul_add_f32(a, stddev, mean), s.mul_add_f32(b, stddev, mean))
     }
 }
 
@@ -65,7 +65,8 @@ impl SampleF64 for Normal<f64> {
         let along = s.f64_from_bits(s.xor(s.f64_to_bits(along), sign));
         let swap = s.bit_u64(second, 62);
 
-        let scale = |z| s.mul_add_f64(z, s.splat_f64(self.stddev), s.splat_f64(self.mean));
-        (scale(s.select_f64(swap, across, along)), scale(s.select_f64(swap, along, across)))
+        let (a, b) = (s.select_f64(swap, across, along), s.select_f64(swap, along, across));
+        let (mean, stddev) = (s.splat_f64(self.mean), s.splat_f64(self.stddev));
+        (s.mul_add_f64(a, stddev, mean), s.mul_add_f64(b, stddev, mean))
     }
 }

@@ -13,8 +13,8 @@ use crate::math::normal::{area_above, area_from_zero, expm1, ln, minus_ln_area_a
 use crate::math::quantile::{
     CENTRE, quantile_centre_f64, quantile_f32, quantile_tail_f64, quantile_to_2_f32,
 };
-use crate::math::{halves_to_f64, i64_to_f64, u32_to_f64};
-use crate::simd::Simd;
+use crate::math::{halves_to_f64, horner_f64, i64_to_f64, u32_to_f64};
+use crate::simd::{Scalar, Simd};
 
 /// `mean + stddev * z`, held between `low` and `high`.
 #[derive(Clone, Copy, Debug)]
@@ -98,16 +98,20 @@ pub struct Central {
     scale: Scale<f32>,
 }
 
+impl Central {
+    #[inline(always)]
+    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
+        let k = s.from_i32(s.or(words, s.splat_u32(1)));
+        let y = s.mul_f32(k, s.splat_f32(self.step));
+        let q = s.neg_mul_add_f32(y, y, s.splat_f32(1.0));
+        self.scale.apply(s, quantile_to_2_f32(s, y, q))
+    }
+}
+
 impl SampleF32 for Central {
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
-        let one = |words| {
-            let k = s.from_i32(s.or(words, s.splat_u32(1)));
-            let y = s.mul_f32(k, s.splat_f32(self.step));
-            let q = s.neg_mul_add_f32(y, y, s.splat_f32(1.0));
-            self.scale.apply(s, quantile_to_2_f32(s, y, q))
-        };
-        (one(even), one(odd))
+        (self.one(s, even), self.one(s, odd))
     }
 }
 
@@ -121,20 +125,24 @@ pub struct Symmetric {
     scale: Scale<f32>,
 }
 
+impl Symmetric {
+    #[inline(always)]
+    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
+        let k = s.or(words, s.splat_u32(1));
+        let step = s.splat_f32(self.step);
+        let y = s.mul_f32(s.from_i32(k), step);
+        // What lies beyond the element on both sides, from the distance to the end, so that the tails are exact.
+        let rest = s.from_i32(s.sub_u32(s.splat_u32(1 << 31), s.abs_i32(k)));
+        let beyond = s.mul_add_f32(rest, step, s.splat_f32(self.outside));
+        let q = s.neg_mul_add_f32(beyond, beyond, s.add_f32(beyond, beyond));
+        self.scale.apply(s, quantile_f32(s, y, q))
+    }
+}
+
 impl SampleF32 for Symmetric {
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
-        let one = |words| {
-            let k = s.or(words, s.splat_u32(1));
-            let step = s.splat_f32(self.step);
-            let y = s.mul_f32(s.from_i32(k), step);
-            // What lies beyond the element on both sides, from the distance to the end, so that the tails are exact.
-            let rest = s.from_i32(s.sub_u32(s.splat_u32(1 << 31), s.abs_i32(k)));
-            let beyond = s.mul_add_f32(rest, step, s.splat_f32(self.outside));
-            let q = s.neg_mul_add_f32(beyond, beyond, s.add_f32(beyond, beyond));
-            self.scale.apply(s, quantile_f32(s, y, q))
-        };
-        (one(even), one(odd))
+        (self.one(s, even), self.one(s, odd))
     }
 }
 
@@ -155,46 +163,53 @@ impl General<f64> {
     }
 }
 
+impl General<f32> {
+    /// The quantile of a word: half a step is added, so that both ends are as far away. Exact up to there.
+    #[inline(always)]
+    fn quantile<S: Simd>(&self, s: S, word: S::Int) -> S::F64 {
+        let left = s.mul_add_f64(u32_to_f64(s, word), s.splat_f64(UNIT_32), s.splat_f64(0.5 * UNIT_32));
+        let right = s.sub_f64(s.splat_f64(1.0), left);
+        self.quantile.evaluate(s, left, right, s.sub_f64(left, right))
+    }
+
+    #[inline(always)]
+    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
+        let even = self.quantile(s, s.and(words, s.splat_u64(0xffff_ffff)));
+        let odd = self.quantile(s, s.shr_u64(words, 32));
+        self.scale.apply(s, s.pair_f64_to_f32(even, odd))
+    }
+}
+
 impl SampleF32 for General<f32> {
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
-        let low_half = s.splat_u64(0xffff_ffff);
-        // With half a step added, so that both ends are as far away: exact in double precision.
-        let one = |word| {
-            let k = u32_to_f64(s, word);
-            let left = s.mul_add_f64(k, s.splat_f64(UNIT_32), s.splat_f64(0.5 * UNIT_32));
-            let right = s.sub_f64(s.splat_f64(1.0), left);
-            self.quantile.evaluate(s, left, right, s.sub_f64(left, right))
-        };
-        let four = |words| {
-            let z = s.pair_f64_to_f32(one(s.and(words, low_half)), one(s.shr_u64(words, 32)));
-            self.scale.apply(s, z)
-        };
-        (four(even), four(odd))
+        (self.one(s, even), self.one(s, odd))
     }
+}
+
+impl General<f64> {
+    #[inline(always)]
+    fn one<S: Simd>(&self, s: S, word: S::Int) -> S::F64 {
+        let k = s.or(word, s.splat_u64(1));
+        let left = fraction(s, k);
+        let right = fraction(s, s.sub_u64(s.splat_u64(0), k));
+        let signed = i64_to_f64(s, s.xor(k, s.splat_u64(1 << 63)));
+        let difference = s.mul_f64(signed, s.splat_f64(2.0 * UNIT_32 * UNIT_32));
+        self.scale.apply(s, self.quantile.evaluate(s, left, right, difference))
+    }
+}
+
+/// `k / 2^64`
+#[inline(always)]
+fn fraction<S: Simd>(s: S, k: S::Int) -> S::F64 {
+    let (high, low) = halves_to_f64(s, k);
+    s.mul_f64(s.mul_add_f64(high, s.splat_f64(1.0 / UNIT_32), low), s.splat_f64(UNIT_32 * UNIT_32))
 }
 
 impl SampleF64 for General<f64> {
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64) {
-        let fraction = |k| {
-            let (high, low) = halves_to_f64(s, k);
-            s.mul_f64(s.mul_add_f64(high, s.splat_f64(1.0 / UNIT_32), low), s.splat_f64(UNIT_32 * UNIT_32))
-        };
-        let one = |word| {
-            let k = s.or(word, s.splat_u64(1));
-            let left = fraction(k);
-            let right = fraction(s.sub_u64(s.splat_u64(0), k));
-            let signed = i64_to_f64(s, s.xor(k, s.splat_u64(1 << 63)));
-            let z = self.quantile.evaluate(
-                s,
-                left,
-                right,
-                s.mul_f64(signed, s.splat_f64(2.0 * UNIT_32 * UNIT_32)),
-            );
-            self.scale.apply(s, z)
-        };
-        (one(first), one(second))
+        (self.one(s, first), self.one(s, second))
     }
 }
 
@@ -277,14 +292,18 @@ impl Quantile {
     /// its own relative precision, and `difference` is `left - right`.
     #[inline(always)]
     fn evaluate<S: Simd>(&self, s: S, left: S::F64, right: S::F64, difference: S::F64) -> S::F64 {
-        let mirror = |z| s.mul_f64(z, s.splat_f64(self.mirror));
+        let mirror = s.splat_f64(self.mirror);
         // Mirroring changes which part is which.
         let (left, right) = if self.mirror < 0.0 { (right, left) } else { (left, right) };
         let above = s.mul_add_f64(right, s.splat_f64(self.tail_step), s.splat_f64(self.tail_end));
         if let Some(a) = self.deep {
-            return mirror(deep_quantile(s, a, ln_f64(s, above)));
+            return s.mul_f64(mirror, deep_quantile(s, a, ln_f64(s, above)));
         }
-        let y = s.mul_add_f64(mirror(difference), s.splat_f64(self.centre_step), s.splat_f64(self.centre));
+        let y = s.mul_add_f64(
+            s.mul_f64(mirror, difference),
+            s.splat_f64(self.centre_step),
+            s.splat_f64(self.centre),
+        );
         let zero = s.splat_f64(0.0);
         let is_left = s.lt_f64(y, zero);
         let size = s.select_f64(is_left, s.sub_f64(zero, y), y);
@@ -296,7 +315,7 @@ impl Quantile {
             let w = s.sub_f64(s.splat_f64(self.tail_log), ln_f64(s, tail));
             x = s.select_f64(outer, quantile_tail_f64(s, w), x);
         }
-        mirror(s.select_f64(is_left, s.sub_f64(zero, x), x))
+        s.mul_f64(mirror, s.select_f64(is_left, s.sub_f64(zero, x), x))
     }
 }
 
@@ -304,10 +323,15 @@ impl Quantile {
 /// Stegun, 26.2.12), in powers of 1/x^2: from x = 30 on what is left out is below 2e-14.
 const MILLS_SERIES: [f64; 6] = [1.0, -1.0, 3.0, -15.0, 105.0, -945.0];
 
+/// `x M(x)`, from `g = x^2`.
+#[inline(always)]
+fn mills_series<S: Simd>(s: S, g: S::F64) -> S::F64 {
+    horner_f64(s, s.div_f64(s.splat_f64(1.0), g), &MILLS_SERIES)
+}
+
 /// `ln M(x)`, for x from [`DEEP`] on.
 fn ln_mills_asymptotic(x: f64) -> f64 {
-    let z = 1.0 / (x * x);
-    ln(MILLS_SERIES.iter().rev().fold(0.0, |sum, &c| sum * z + c)) - ln(x)
+    ln(mills_series(Scalar, x * x)) - ln(x)
 }
 
 /// The x above a that leaves the part `exp(ln_part)` of the area above a, for a from [`DEEP`] on.
@@ -316,22 +340,14 @@ fn ln_mills_asymptotic(x: f64) -> f64 {
 /// hardly depends on g: each repetition gains three digits.
 #[inline(always)]
 fn deep_quantile<S: Simd>(s: S, a: f64, ln_part: S::F64) -> S::F64 {
-    let series = |g| {
-        let z = s.div_f64(s.splat_f64(1.0), g);
-        let mut sum = s.splat_f64(MILLS_SERIES[5]);
-        for &c in MILLS_SERIES[..5].iter().rev() {
-            sum = s.mul_add_f64(sum, z, s.splat_f64(c));
-        }
-        sum
-    };
     let a2 = s.splat_f64(a * a);
-    let inverse = s.div_f64(s.splat_f64(1.0), s.mul_f64(series(a2), series(a2)));
+    let inverse = s.div_f64(s.splat_f64(1.0), s.mul_f64(mills_series(s, a2), mills_series(s, a2)));
     let start = s.neg_mul_add_f64(s.splat_f64(2.0), ln_part, a2);
     let mut g = start;
     for _ in 0..5 {
         // 2 ln(M(x) / M(a)) = -ln(g / a^2 * (series(a) / series(x))^2)
         let ratio = s.div_f64(g, a2);
-        let correction = s.mul_f64(s.mul_f64(series(g), series(g)), inverse);
+        let correction = s.mul_f64(s.mul_f64(mills_series(s, g), mills_series(s, g)), inverse);
         g = s.sub_f64(start, ln_f64(s, s.div_f64(ratio, correction)));
     }
     s.sqrt_f64(g)

@@ -66,25 +66,33 @@ impl Uniform<f64> {
     }
 }
 
+impl Uniform<f32> {
+    #[inline(always)]
+    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
+        let x = s.mul_add_f32(s.from_i32(words), s.splat_f32(self.step), s.splat_f32(self.middle));
+        s.min_f32(s.max_f32(x, s.splat_f32(self.low)), s.splat_f32(self.last))
+    }
+}
+
 impl SampleF32 for Uniform<f32> {
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
-        let one = |words| {
-            let x = s.mul_add_f32(s.from_i32(words), s.splat_f32(self.step), s.splat_f32(self.middle));
-            s.min_f32(s.max_f32(x, s.splat_f32(self.low)), s.splat_f32(self.last))
-        };
-        (one(even), one(odd))
+        (self.one(s, even), self.one(s, odd))
+    }
+}
+
+impl Uniform<f64> {
+    #[inline(always)]
+    fn one<S: Simd>(&self, s: S, word: S::Int) -> S::F64 {
+        let x = s.mul_add_f64(i64_to_f64(s, word), s.splat_f64(self.step), s.splat_f64(self.middle));
+        s.min_f64(s.max_f64(x, s.splat_f64(self.low)), s.splat_f64(self.last))
     }
 }
 
 impl SampleF64 for Uniform<f64> {
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64) {
-        let one = |words| {
-            let x = s.mul_add_f64(i64_to_f64(s, words), s.splat_f64(self.step), s.splat_f64(self.middle));
-            s.min_f64(s.max_f64(x, s.splat_f64(self.low)), s.splat_f64(self.last))
-        };
-        (one(first), one(second))
+        (self.one(s, first), self.one(s, second))
     }
 }
 

@@ -227,43 +227,48 @@ impl<E: Emit> Kernel for Part<'_, E> {
     fn run<S: Simd>(self, s: S) {
         let mut since_pulse = 0;
         let mut scratch = [MaybeUninit::<E::Item>::uninit(); SCRATCH];
-        self.places.lines(self.range, |line: Line<E::Item>| {
-            // A line is cut into pieces: between them the thread asks whether to go on.
-            let most = if line.stride == 1 { PIECE } else { SCRATCH };
-            let mut done = 0;
-            while done < line.length {
-                let length = most.min(line.length - done);
-                let run = |out| Run {
-                    emit: self.emit,
-                    key: self.key,
-                    substream: self.substream,
-                    first: line.first + done as u64,
-                    out,
-                    stream: self.stream,
-                };
-                // SAFETY: the elements of a line are places of a view that is borrowed for the fill, each in one line of one
-                // part, so no other code reads or writes them.
-                unsafe {
-                    let to = line.start.offset(done as isize * line.stride);
-                    if line.stride == 1 {
-                        run(std::slice::from_raw_parts_mut(to.cast(), length)).run(s);
-                    } else {
-                        run(&mut scratch[..length]).run(s);
-                        for (i, item) in scratch[..length].iter().enumerate() {
-                            to.offset(i as isize * line.stride).cast::<MaybeUninit<E::Item>>().write(*item);
+        self.places.lines(
+            self.range,
+            #[inline(always)]
+            |line: Line<E::Item>| {
+                // A line is cut into pieces: between them the thread asks whether to go on.
+                let most = if line.stride == 1 { PIECE } else { SCRATCH };
+                let mut done = 0;
+                while done < line.length {
+                    let length = most.min(line.length - done);
+                    // SAFETY: the elements of a line are places of a view that is borrowed for the fill, each in one line of one
+                    // part, so no other code reads or writes them.
+                    unsafe {
+                        let to = line.start.offset(done as isize * line.stride);
+                        let consecutive = line.stride == 1;
+                        let out = if consecutive {
+                            std::slice::from_raw_parts_mut(to.cast(), length)
+                        } else {
+                            &mut scratch[..length]
+                        };
+                        let first = line.first + done as u64;
+                        let (emit, key, substream, stream) =
+                            (self.emit, self.key, self.substream, self.stream);
+                        Run { emit, key, substream, first, out, stream: stream && consecutive }.run(s);
+                        if !consecutive {
+                            for (i, item) in scratch[..length].iter().enumerate() {
+                                to.offset(i as isize * line.stride)
+                                    .cast::<MaybeUninit<E::Item>>()
+                                    .write(*item);
+                            }
+                        }
+                    }
+                    done += length;
+                    since_pulse += length;
+                    if since_pulse >= PIECE {
+                        since_pulse = 0;
+                        if self.pulse.stopped() {
+                            return false;
                         }
                     }
                 }
-                done += length;
-                since_pulse += length;
-                if since_pulse >= PIECE {
-                    since_pulse = 0;
-                    if self.pulse.stopped() {
-                        return false;
-                    }
-                }
-            }
-            true
-        });
+                true
+            },
+        );
     }
 }

@@ -13,7 +13,7 @@ pub mod trig;
 
 /// The polynomial with these coefficients, lowest order first.
 #[inline(always)]
-fn horner_f32<S: Simd, const N: usize>(s: S, x: S::F32, coefficients: &[f32; N]) -> S::F32 {
+pub fn horner_f32<S: Simd, const N: usize>(s: S, x: S::F32, coefficients: &[f32; N]) -> S::F32 {
     let mut sum = s.splat_f32(coefficients[N - 1]);
     for &c in coefficients[..N - 1].iter().rev() {
         sum = s.mul_add_f32(sum, x, s.splat_f32(c));
@@ -23,7 +23,7 @@ fn horner_f32<S: Simd, const N: usize>(s: S, x: S::F32, coefficients: &[f32; N])
 
 /// The polynomial with these coefficients, lowest order first.
 #[inline(always)]
-fn horner_f64<S: Simd, const N: usize>(s: S, x: S::F64, coefficients: &[f64; N]) -> S::F64 {
+pub fn horner_f64<S: Simd, const N: usize>(s: S, x: S::F64, coefficients: &[f64; N]) -> S::F64 {
     let mut sum = s.splat_f64(coefficients[N - 1]);
     for &c in coefficients[..N - 1].iter().rev() {
         sum = s.mul_add_f64(sum, x, s.splat_f64(c));

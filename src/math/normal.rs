@@ -1,5 +1,6 @@
 //! Areas under the normal density, to set a truncated normal up. Scalar, and as reproducible as the kernels.
 
+use super::horner_f64;
 use super::log::ln_f64;
 use crate::simd::Scalar;
 
@@ -13,35 +14,98 @@ pub fn ln(x: f64) -> f64 {
     ln_f64(Scalar, x)
 }
 
-/// `exp(x) - 1` for x from -700 to 0, to a few ulp.
-pub fn expm1(x: f64) -> f64 {
+/// (2^k, `exp(r) - 1`) with `x = k ln 2 + r`, for x from -700 to 0.
+fn split_exp(x: f64) -> (f64, f64) {
     const LN_2_HIGH: f64 = 0.693_147_180_369_123_8;
     const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
-    // x = k ln 2 + r with |r| at most half of ln 2; rounding to an integer by adding and taking off 1.5 * 2^52.
+    // |r| is at most half of ln 2; adding and taking off 1.5 * 2^52 rounds to an integer.
     let shift = 6_755_399_441_055_744.0;
     let k = (x * std::f64::consts::LOG2_E + shift) - shift;
-    let r = (-k).mul_add(LN_2_HIGH, x);
-    let r = (-k).mul_add(LN_2_LOW, r);
-    // exp(r) - 1 = r + r^2/2! + ..., of which 18 terms reach 1e-17 and more.
+    let r = (-k).mul_add(LN_2_LOW, (-k).mul_add(LN_2_HIGH, x));
+    // r + r^2/2! + ..., of which 15 terms reach 1e-17 and more.
     let mut sum = 0.0;
-    for n in (1..=18).rev() {
+    for n in (1..=15).rev() {
         sum = r * (1.0 + sum) / n as f64;
     }
-    let power = f64::from_bits(((k as i64 + 1023) as u64) << 52);
+    (f64::from_bits(((k as i64 + 1023) as u64) << 52), sum)
+}
+
+/// `exp(x) - 1` for x from -700 to 0, to a few ulp.
+pub fn expm1(x: f64) -> f64 {
+    let (power, sum) = split_exp(x);
     power.mul_add(sum, power - 1.0)
 }
 
-/// `exp(x)` for x from -700 to 0.
+/// `exp(x)` for x from -700 to 0, to a few ulp; zero below.
 fn exp(x: f64) -> f64 {
-    if x < -700.0 { 0.0 } else { 1.0 + expm1(x) }
+    if x < -700.0 {
+        return 0.0;
+    }
+    let (power, sum) = split_exp(x);
+    power.mul_add(sum, power)
 }
 
-/// The ratio of the area above x to the density at x, for x at least 2 (Mills' ratio): the continued fraction
-/// `1 / (x + 1 / (x + 2 / (x + 3 / ...)))` (Abramowitz and Stegun, 26.2.14), from a depth that suffices at 2.
+/// The area under the normal density between 0 and x, over x, in powers of x^2 - 2, for x in [0, 2]. Numerator. Relative error 9.2e-17.
+const AREA_P: [f64; 8] = [
+    2.9793972260301205e-01,
+    3.0900154425149342e-02,
+    3.5546205919119436e-03,
+    1.3595977320819030e-04,
+    6.2195021407346758e-06,
+    9.3634783817735968e-08,
+    1.7562520916546363e-09,
+    1.5650445420338670e-12,
+];
+
+/// The area under the normal density between 0 and x, over x, in powers of x^2 - 2, for x in [0, 2]. Denominator. Relative error 9.2e-17.
+const AREA_Q: [f64; 8] = [
+    1.0000000000000000e+00,
+    2.3056482258325398e-01,
+    2.4395759070881897e-02,
+    1.5430807982348077e-03,
+    6.3369327450025112e-05,
+    1.7006470890915095e-06,
+    2.7827737085357911e-08,
+    2.1610377237736511e-10,
+];
+
+/// Mills' ratio at x in powers of x - 4, for x in [2, 8]. Numerator. Relative error 8.8e-16.
+const MILLS_P: [f64; 8] = [
+    2.3665238291356067e-01,
+    1.8900311456761570e-01,
+    6.4944185657254239e-02,
+    1.2253020562852737e-02,
+    1.3368223349416121e-03,
+    7.9913744343034968e-05,
+    2.0446865371819633e-06,
+    -1.0382021252450814e-14,
+];
+
+/// Mills' ratio at x in powers of x - 4, for x in [2, 8]. Denominator. Relative error 8.8e-16.
+const MILLS_Q: [f64; 8] = [
+    1.0000000000000000e+00,
+    1.0242600557371500e+00,
+    4.5672329027477115e-01,
+    1.1500200028483527e-01,
+    1.7672049505186492e-02,
+    1.6585217035958847e-03,
+    8.8092505533273523e-05,
+    2.0446859525282317e-06,
+];
+
+/// The quotient of two polynomials.
+fn rational<const N: usize>(x: f64, numerator: &[f64; N], denominator: &[f64; N]) -> f64 {
+    horner_f64(Scalar, x, numerator) / horner_f64(Scalar, x, denominator)
+}
+
+/// Mills' ratio, the area above x over the density at x, for x from 2 on, to a few ulp.
 fn mills(x: f64) -> f64 {
-    let depth = if x > 8.0 { 40 } else { 260 };
+    if x <= 8.0 {
+        return rational(x - 4.0, &MILLS_P, &MILLS_Q);
+    }
+    // 1 / (x + 1 / (x + 2 / (x + 3 / ...))) (Abramowitz and Stegun, 26.2.14), from a depth that suffices at 8.
     let mut denominator = x;
-    for n in (1..=depth).rev() {
+    for n in (1..=40).rev() {
         denominator = x + n as f64 / denominator;
     }
     1.0 / denominator
@@ -51,13 +115,7 @@ fn mills(x: f64) -> f64 {
 pub fn area_from_zero(x: f64) -> f64 {
     let size = x.abs();
     let area = if size < 2.0 {
-        // The density times x + x^3/3 + x^5/15 + ... (Abramowitz and Stegun, 26.2.11): all terms are positive.
-        let (mut term, mut sum) = (size, size);
-        for n in 1..60 {
-            term *= size * size / (2 * n + 1) as f64;
-            sum += term;
-        }
-        density(size) * sum
+        size * rational(size * size - 2.0, &AREA_P, &AREA_Q)
     } else {
         0.5 - area_above(size)
     };

@@ -86,21 +86,20 @@ impl Philox {
     pub fn words<S: Simd>(&self, s: S, block_low: S::Int) -> (S::Int, S::Int) {
         let m0 = s.splat_u64(MULTIPLIERS[0] as u64);
         let m1 = s.splat_u64(MULTIPLIERS[1] as u64);
-        let constant = |x: u32| s.splat_u64(x as u64);
 
         let p0 = s.mul_even_u32(block_low, m0);
-        let x2 = s.xor(s.shr_u64(p0, 32), constant(self.first));
+        let x2 = s.xor(s.shr_u64(p0, 32), s.splat_u64(self.first as u64));
         let p1 = s.mul_even_u32(x2, m1);
-        let mut x0 = s.xor(s.shr_u64(p1, 32), constant(self.second[0]));
+        let mut x0 = s.xor(s.shr_u64(p1, 32), s.splat_u64(self.second[0] as u64));
         let mut x1 = p1;
-        let mut x2 = s.xor(p0, constant(self.second[1]));
-        let mut x3 = constant(self.third);
+        let mut x2 = s.xor(p0, s.splat_u64(self.second[1] as u64));
+        let mut x3 = s.splat_u64(self.third as u64);
 
         for [k0, k1] in &self.keys[2..ROUNDS - 1] {
             let p0 = s.mul_even_u32(x0, m0);
             let p1 = s.mul_even_u32(x2, m1);
-            x0 = s.xor3(s.shr_u64(p1, 32), x1, constant(*k0));
-            x2 = s.xor3(s.shr_u64(p0, 32), x3, constant(*k1));
+            x0 = s.xor3(s.shr_u64(p1, 32), x1, s.splat_u64(*k0 as u64));
+            x2 = s.xor3(s.shr_u64(p0, 32), x3, s.splat_u64(*k1 as u64));
             (x1, x3) = (p1, p0);
         }
 

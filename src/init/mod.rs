@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn constants_take_any_number() {
-        assert_eq!(whole(&Initializer::ONES, &[2, 3]).unwrap(), ArrayD::ones(IxDyn(&[2, 3])));
+        assert_eq!(whole(&Initializer::ONES, &[2, 3]).unwrap(), ArrayD::<f32>::ones(IxDyn(&[2, 3])));
         assert!(whole(&Initializer::Constant(f64::NAN), &[]).unwrap()[[]].is_nan());
         assert_eq!(whole(&Initializer::Constant(f64::INFINITY), &[1]).unwrap()[[0]], f32::INFINITY);
     }

@@ -6,6 +6,31 @@ from numpy.typing import NDArray
 
 from ._typing import Axes, BuildInfo, DTypeLike, Index, Seed, Shape, Stream
 
+__all__ = [
+    "STREAM_VERSION",
+    "Initializer",
+    "__version__",
+    "as_seed",
+    "build_info",
+    "constant",
+    "dirac",
+    "get_num_threads",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "identity",
+    "lecun_normal",
+    "lecun_uniform",
+    "random_bits",
+    "random_normal",
+    "random_uniform",
+    "set_num_threads",
+    "sparse",
+    "truncated_normal",
+    "variance_scaling",
+]
+
 STREAM_VERSION: Final[int]
 __version__: Final[str]
 

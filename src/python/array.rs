@@ -163,10 +163,31 @@ fn view_of<'a, T: Scalar>(
     let array = out
         .cast::<PyUntypedArray>()
         .map_err(|_| PyTypeError::new_err(format!("out must be a numpy.ndarray, got {}", type_name(out))))?;
-    let expected: Vec<usize> = selection.shape().collect();
-    if array.shape() != expected {
+    let shape: Vec<usize> = selection.shape().collect();
+    check_out(array, descr, &shape)?;
+    let mut view = if array.is_empty() {
+        // There is nothing to write, and the strides of an empty array may lead anywhere.
+        ArrayViewMutD::from_shape(IxDyn(&shape), &mut [])
+            .map_err(|error| PyValueError::new_err(error.to_string()))?
+    } else {
+        // SAFETY: `check_out` has passed, with the dtype of `T`.
+        unsafe { strided_view(array) }
+    };
+    for axis in selection.dropped_axes() {
+        view.insert_axis_inplace(Axis(axis));
+    }
+    Ok(view)
+}
+
+/// Checks that elements of this dtype can be written to `array` as to a Rust array of this shape.
+fn check_out(
+    array: &Bound<'_, PyUntypedArray>,
+    descr: &Bound<'_, PyArrayDescr>,
+    shape: &[usize],
+) -> PyResult<()> {
+    if array.shape() != shape {
         let got = array.shape();
-        return Err(PyValueError::new_err(format!("out must have shape {expected:?}, got shape {got:?}")));
+        return Err(PyValueError::new_err(format!("out must have shape {shape:?}, got shape {got:?}")));
     }
     if !array.dtype().is_equiv_to(descr) {
         return Err(PyTypeError::new_err(format!(
@@ -176,78 +197,79 @@ fn view_of<'a, T: Scalar>(
         )));
     }
     // SAFETY: the pointer is that of a living array.
-    let (flags, data) = unsafe {
-        let fields = npyffi::_PyArray_GET_ITEM_DATA(array.as_array_ptr());
-        ((*fields).flags, (*fields).data)
-    };
+    let flags = unsafe { (*npyffi::_PyArray_GET_ITEM_DATA(array.as_array_ptr())).flags };
     if flags & NPY_ARRAY_WRITEABLE == 0 {
         return Err(PyValueError::new_err("out must be writable, got a read-only array"));
     }
-    let itemsize = size_of::<T>() as isize;
-    let aligned =
-        flags & NPY_ARRAY_ALIGNED != 0 && array.strides().iter().all(|stride| stride % itemsize == 0);
-    if !aligned && !array.is_empty() {
+    if array.is_empty() {
+        return Ok(());
+    }
+    let axes: Vec<(usize, isize)> = axes_of(array).filter(|&(size, _)| size > 1).collect();
+    let itemsize = descr.itemsize();
+    if flags & NPY_ARRAY_ALIGNED == 0 || axes.iter().any(|(_, stride)| stride.unsigned_abs() % itemsize != 0)
+    {
         return Err(PyValueError::new_err("out must be aligned to its elements, got an unaligned array"));
     }
-    if may_overlap(array.shape(), array.strides(), itemsize) {
+    if may_overlap(axes, itemsize) {
         return Err(PyValueError::new_err(format!(
-            "out must not overlap itself; got shape {:?} with strides {:?}",
-            array.shape(),
+            "out must not overlap itself; got shape {shape:?} with strides {:?}",
             array.strides()
         )));
     }
+    Ok(())
+}
 
-    // ndarray wants strides that are not negative: begin at the other end of such an axis, and turn it afterwards.
+/// The size and the stride, in bytes, of each axis.
+fn axes_of(array: &Bound<'_, PyUntypedArray>) -> impl Iterator<Item = (usize, isize)> {
+    array.shape().iter().copied().zip(array.strides().iter().copied())
+}
+
+/// Whether two elements may share bytes: `false` only where each stride is larger than all that lies within it.
+///
+/// Some interlocking strides are taken for overlapping that are not; none that slicing or transposing makes.
+/// The axes, of at least two elements each, are given as size and stride.
+fn may_overlap(mut axes: Vec<(usize, isize)>, itemsize: usize) -> bool {
+    axes.sort_unstable_by_key(|(_, stride)| stride.unsigned_abs());
+    let mut span = itemsize;
+    axes.into_iter().any(|(size, stride)| {
+        let overlaps = stride.unsigned_abs() < span;
+        span = span.saturating_add(stride.unsigned_abs().saturating_mul(size - 1));
+        overlaps
+    })
+}
+
+/// The elements of an array as memory to be written.
+///
+/// # Safety
+/// The array is not empty and has passed [`check_out`] with the dtype of `T`.
+unsafe fn strided_view<'a, T: Scalar>(
+    array: &'a Bound<'_, PyUntypedArray>,
+) -> ArrayViewMutD<'a, MaybeUninit<T>> {
+    // SAFETY: the pointer is that of a living array.
+    let data = unsafe { (*npyffi::_PyArray_GET_ITEM_DATA(array.as_array_ptr())).data };
     let mut data: *mut MaybeUninit<T> = data.cast();
-    let mut strides = Vec::with_capacity(expected.len());
-    let mut turned = Vec::new();
-    for (axis, (&stride, &size)) in array.strides().iter().zip(array.shape()).enumerate() {
-        let stride = if size > 1 { stride / itemsize } else { 1 };
-        if stride < 0 && !array.is_empty() {
-            // SAFETY: this is the place of the last element of the axis (and the first of all others), inside the array.
+    // ndarray wants strides that are not negative: begin at the other end of such an axis, and turn it afterwards.
+    let (mut strides, mut turned) = (Vec::new(), Vec::new());
+    for (axis, (size, stride)) in axes_of(array).enumerate() {
+        // In elements. The stride of an axis of length 1 means nothing, and may be anything.
+        let stride = if size > 1 { stride / size_of::<T>() as isize } else { 1 };
+        if stride < 0 {
+            // SAFETY: from the first element of the axis to its last, which lies inside the array as well.
             data = unsafe { data.offset(stride * (size as isize - 1)) };
             turned.push(axis);
         }
         strides.push(stride.unsigned_abs());
     }
-    if array.is_empty() {
-        // An empty array may be anywhere, also at strides that would lead out of its memory.
-        strides.fill(0);
-    }
-    // SAFETY: shape and strides are the array's, so all elements lie in its memory, which is aligned and lives as long as
-    // `out` is borrowed; strides are not negative now, and no two elements overlap. `MaybeUninit` takes any bytes, and
-    // writing a `T` leaves an element of the array's dtype. As everywhere in NumPy, it is up to the caller that no other
-    // thread uses the elements meanwhile.
-    let mut view = unsafe { ArrayViewMutD::from_shape_ptr(IxDyn(&expected).strides(IxDyn(&strides)), data) };
+    let shape = IxDyn(array.shape()).strides(IxDyn(&strides));
+    // SAFETY: shape and strides are the array's, so all elements lie in its memory, which is aligned and lives as long as `array`
+    // is borrowed; no stride is negative now, and no two elements overlap. `MaybeUninit` takes any bytes, and
+    // writing a `T` leaves an element of the array's dtype. As everywhere in NumPy, it is up to the caller that no
+    // other thread uses the elements meanwhile.
+    let mut view = unsafe { ArrayViewMutD::from_shape_ptr(shape, data) };
     for axis in turned {
         view.invert_axis(Axis(axis));
     }
-    for axis in selection.dropped_axes() {
-        view.insert_axis_inplace(Axis(axis));
-    }
-    Ok(view)
-}
-
-/// Whether two elements may share bytes: `false` only where each stride is larger than all that lies within it.
-///
-/// Some arrangements of interlocking strides are taken for overlapping that are not; none that slicing or transposing makes.
-fn may_overlap(shape: &[usize], strides: &[isize], itemsize: isize) -> bool {
-    if shape.contains(&0) {
-        return false;
-    }
-    let mut axes: Vec<(usize, usize)> = shape
-        .iter()
-        .zip(strides)
-        .filter(|&(&size, _)| size > 1)
-        .map(|(&size, stride)| (stride.unsigned_abs(), size))
-        .collect();
-    axes.sort_unstable();
-    let mut span = itemsize.unsigned_abs();
-    axes.into_iter().any(|(stride, size)| {
-        let overlaps = stride < span;
-        span = span.saturating_add(stride.saturating_mul(size - 1));
-        overlaps
-    })
+    view
 }
 
 #[cfg(test)]
@@ -256,20 +278,19 @@ mod tests {
 
     #[test]
     fn overlap_is_found_by_strides() {
-        for (shape, strides, overlaps) in [
-            (&[3, 4][..], &[16, 4][..], false),
-            (&[4, 3], &[4, 16], false),
-            (&[3, 4], &[-16, -4], false),
-            (&[3, 4], &[32, 8], false),
-            (&[], &[], false),
-            (&[1, 3], &[0, 4], false),
-            (&[0, 3], &[0, 0], false),
-            (&[2, 3], &[0, 4], true),
-            (&[3, 3], &[4, 4], true),
-            (&[3, 4], &[12, 4], true),
-            (&[5], &[2], true),
+        for (axes, overlaps) in [
+            (&[(3, 16), (4, 4)][..], false),
+            (&[(4, 4), (3, 16)], false),
+            (&[(3, -16), (4, -4)], false),
+            (&[(3, 32), (4, 8)], false),
+            (&[], false),
+            (&[(2, 0), (3, 4)], true),
+            (&[(3, 4), (3, 4)], true),
+            (&[(3, 12), (4, 4)], true),
+            (&[(5, 2)], true),
+            (&[(2, isize::MIN), (usize::MAX, isize::MAX)], true),
         ] {
-            assert_eq!(may_overlap(shape, strides, 4), overlaps, "{shape:?} {strides:?}");
+            assert_eq!(may_overlap(axes.to_vec(), 4), overlaps, "{axes:?}");
         }
     }
 }

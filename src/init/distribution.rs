@@ -4,7 +4,7 @@
 //! A spread below the smallest normal number would make the samples depend on whether the processor keeps subnormals.
 
 use crate::distr::Distribution;
-use crate::dtype::Dtype;
+use crate::dtype::{Bf16, Dtype, Element, F16};
 use crate::error::{Error, Result};
 
 /// Checks the parameters of `distribution` for samples of `dtype`.
@@ -19,7 +19,14 @@ pub(super) fn check(distribution: &Distribution, dtype: Dtype) -> Result<()> {
                 )));
             }
             let width = round(round(high, dtype) - round(low, dtype), dtype);
-            check_normal_number("maxval - minval", width, high - low, dtype)
+            check_normal_number("maxval - minval", width, high - low, dtype)?;
+            // The halves are coarser than the float32 in which they are computed.
+            if stored(low, dtype) >= stored(high, dtype) {
+                return Err(Error::value(format!(
+                    "minval and maxval must differ in {dtype}, got minval={low:?} and maxval={high:?}"
+                )));
+            }
+            Ok(())
         }
         Distribution::Normal { mean, stddev } => check_normal(mean, stddev, dtype),
         Distribution::TruncatedNormal { mean, stddev, lower, upper } => {
@@ -87,5 +94,14 @@ fn round(value: f64, dtype: Dtype) -> f64 {
     match precision(dtype) {
         Dtype::F64 => value,
         _ => f64::from(value as f32),
+    }
+}
+
+/// What an element of `dtype` holds of `value`.
+fn stored(value: f64, dtype: Dtype) -> f64 {
+    match dtype {
+        Dtype::F16 => F16::from_f64(value).to_f64(),
+        Dtype::Bf16 => Bf16::from_f64(value).to_f64(),
+        Dtype::F32 | Dtype::F64 => round(value, dtype),
     }
 }

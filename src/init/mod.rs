@@ -386,6 +386,14 @@ mod tests {
             assert_eq!(initializer.check(&[3, 3], Dtype::F64), Ok(()));
             assert_eq!(message(initializer.check(&[3, 3], Dtype::Bf16)), expected);
         }
+        for (low, high, dtype) in
+            [(1.0, 1.001, Dtype::Bf16), (1.0, 1.0001, Dtype::F16), (1e6, 2e6, Dtype::F16)]
+        {
+            let expected =
+                format!("minval and maxval must differ in {dtype}, got minval={low:?} and maxval={high:?}");
+            assert_eq!(message(uniform(low, high).check(&[3], dtype)), expected);
+            assert_eq!(uniform(low, high).check(&[3], Dtype::F32), Ok(()));
+        }
         assert!(message(uniform(-1e308, 1e308).validate()).contains("of float64"));
         assert!(whole(&uniform(-3e38, 0.0), &[3]).is_ok());
     }

@@ -118,7 +118,7 @@ fn run<T: Scalar>(
     fill: impl FnOnce(ArrayViewMutD<'_, MaybeUninit<T>>, &Options<'_>) -> Result<()> + Send,
 ) -> PyResult<()> {
     if view.len() <= ATTACHED_ELEMENTS {
-        return Ok(fill(view, &Options { threads, interrupt: None })?);
+        return Ok(fill(view, &Options { threads, ..Options::default() })?);
     }
     let (result, raised) = py.detach(|| {
         let raised = Cell::new(None);
@@ -134,7 +134,7 @@ fn run<T: Scalar>(
             raised.set(error);
             stop
         };
-        let result = fill(view, &Options { threads, interrupt: Some(&interrupt) });
+        let result = fill(view, &Options { threads, interrupt: Some(&interrupt), ..Options::default() });
         (result, raised.into_inner())
     });
     match raised {

@@ -120,6 +120,11 @@ def test_threads(threads, error):
         ("random_uniform(S, 1, 1 + 1e-9)", ValueError, "maxval - minval must be a normal number of float32"),
         ("random_uniform(S, -3e38, 3e38)", ValueError, "maxval - minval must be a normal number of float32"),
         ("random_uniform(S, -1e308, 1e308, dtype='float64')", ValueError, "a normal number of float64"),
+        (
+            "random_uniform(S, 1, 1.001, dtype='bfloat16')",
+            ValueError,
+            "must differ in bfloat16, got minval=1.0 and",
+        ),
         ("random_normal(S, NAN)", ValueError, "mean must be finite, got NaN"),
         ("random_normal(S, 1e39)", ValueError, "mean must be finite in float32, got 1e39"),
         ("random_normal(S, 0, 0)", ValueError, "stddev must be positive and finite, got 0.0"),

@@ -1,0 +1,73 @@
+"""What is measured: distribution x dtype x size x memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
+
+# Parameters of the distributions, the same for every library.
+LOW, HIGH = -0.05, 0.05
+STDDEV = 0.05
+CUT = 2.0  # truncation, in standard deviations
+
+# Size -> bytes; the smallest is a number of elements, since what it shows is the cost of a call.
+SIZES: dict[str, int | None] = {"64 elements": None, "64 KiB": 1 << 16, "4 MiB": 1 << 22, "256 MiB": 1 << 28}
+
+# `constant` is the library's own fill with a constant, and `memset` the plainest store that the process can
+# do without the library: C's memset on all threads, or, in fresh memory, `numpy.full`.
+KINDS = [
+    ("memset", "float32"),
+    ("constant", "float32"),
+    ("uniform", "float32"),
+    ("normal", "float32"),
+    ("truncated_normal", "float32"),
+    ("he_normal", "float32"),
+    ("uniform", "bfloat16"),
+    ("normal", "bfloat16"),
+    ("truncated_normal", "bfloat16"),
+    ("normal", "float16"),
+    ("normal", "float64"),
+]
+QUICK_KINDS = [kind for kind in KINDS if kind[1] == "float32" or kind == ("normal", "bfloat16")]
+QUICK_SIZES = ["64 elements", "256 MiB"]
+MEMORIES = ["resident", "fresh"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure in every library that offers it."""
+
+    distribution: str
+    dtype: str
+    size: str
+    memory: str  # "fresh": a new array each time; "resident": one array, filled again and again
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """A matrix, as square as powers of two allow."""
+        nbytes = SIZES[self.size]
+        elements = 64 if nbytes is None else nbytes // ITEMSIZE[self.dtype]
+        rows = 1 << (int(math.log2(elements)) // 2)
+        return rows, elements // rows
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes stored by one call."""
+        return math.prod(self.shape) * ITEMSIZE[self.dtype]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON takes them."""
+        return asdict(self)
+
+
+def cases(*, quick: bool) -> list[Case]:
+    """Return every case, in the order of the report."""
+    return [
+        Case(distribution, dtype, size, memory)
+        for size in (QUICK_SIZES if quick else SIZES)
+        for memory in MEMORIES
+        for distribution, dtype in (QUICK_KINDS if quick else KINDS)
+    ]

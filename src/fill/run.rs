@@ -3,7 +3,7 @@
 use super::emit::{Emit, registers};
 use crate::rng::philox::Philox;
 use crate::seed::Key;
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, Simd, Twice};
 use std::mem::MaybeUninit;
 
 /// The bits of a block number above those that elements use say what the words are for: sub-stream 0 is the values.
@@ -67,15 +67,16 @@ impl<S: Simd, E: Emit> Group<S, E> {
         let (first, out) = out.split_at_mut(head);
         self.part(first, block, skip);
         let block = block.wrapping_add(((skip + head) / E::PER_BLOCK) as u32);
-        let groups = out.len() / Self::ELEMENTS;
-        let (middle, last) = out.split_at_mut(groups * Self::ELEMENTS);
-        if stream && aligned {
-            self.whole::<true>(middle, block);
+        let wide = Group { s: Twice(self.s), emit: self.emit, philox: self.philox };
+        let (out, block) = if stream && aligned {
+            let rest = wide.whole::<true>(out, block);
             self.s.stream_end();
+            rest
         } else {
-            self.whole::<false>(middle, block);
-        }
-        self.part(last, block.wrapping_add((groups * S::PAIRS) as u32), 0);
+            wide.whole::<false>(out, block)
+        };
+        let (out, block) = self.whole::<false>(out, block);
+        self.part(out, block, 0);
     }
 
     /// The elements of the group that begins with the block in the first lane of `counter`.
@@ -91,19 +92,23 @@ impl<S: Simd, E: Emit> Group<S, E> {
         self.s.add_u64(self.s.splat_u64(block as u64), self.s.zip_order())
     }
 
-    /// Fills whole groups.
+    /// Fills as many whole groups as there are in `out`, from `block` on; returns what is left.
     #[inline(always)]
-    fn whole<const STREAM: bool>(&self, out: &mut [MaybeUninit<E::Item>], block: u32) {
-        debug_assert!(out.len().is_multiple_of(Self::ELEMENTS));
+    fn whole<'a, const STREAM: bool>(
+        &self,
+        out: &'a mut [MaybeUninit<E::Item>],
+        block: u32,
+    ) -> (&'a mut [MaybeUninit<E::Item>], u32) {
         let groups = out.len() / Self::ELEMENTS;
-        let mut to: *mut u8 = out.as_mut_ptr().cast();
+        let (whole, rest) = out.split_at_mut(groups * Self::ELEMENTS);
+        let mut to: *mut u8 = whole.as_mut_ptr().cast();
         let mut counter = self.counter(block);
         let step = self.s.splat_u64(S::PAIRS as u64);
         for _ in 0..groups {
             let (a, b) = self.registers(counter);
             counter = self.s.add_u64(counter, step);
             // SAFETY: a group has `ELEMENTS` elements, which are as many bytes as `registers::<E>()` registers, and `groups` of
-            // them lie within `out`. Where they are streamed, `fill` has seen to it that they begin at a cache line.
+            // them lie within `whole`. Where they are streamed, `fill` has seen to it that they begin at a cache line.
             unsafe {
                 if STREAM {
                     self.s.stream(to, a);
@@ -119,6 +124,7 @@ impl<S: Simd, E: Emit> Group<S, E> {
                 to = to.add(registers::<E>() * Self::REGISTER);
             }
         }
+        (rest, block.wrapping_add((groups * S::PAIRS) as u32))
     }
 
     /// Fills any number of elements, whose first is number `skip` of block `block`.

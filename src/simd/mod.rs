@@ -22,9 +22,11 @@ mod environment;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
+mod twice;
 
 pub use environment::DefaultEnvironment;
 pub use scalar::Scalar;
+pub use twice::Twice;
 
 /// Which instructions the kernels use. All levels give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -262,7 +264,7 @@ pub trait Simd: Copy {
     /// Writes a register past the caches, where the level can; [`Simd::stream_end`] must follow before another thread reads it.
     ///
     /// # Safety
-    /// As [`Simd::store`], and `to` must be a multiple of `8 * PAIRS`.
+    /// As [`Simd::store`], and `to` must be a multiple of 64.
     unsafe fn stream(self, to: *mut u8, a: Self::Int);
 
     /// Orders what [`Simd::stream`] wrote before all later stores.

@@ -35,7 +35,9 @@ impl fmt::Display for Error {
         match self {
             Error::Value(message) => f.write_str(message),
             Error::Memory { bytes } => write!(f, "cannot allocate {bytes} bytes for the result"),
-            Error::Entropy(message) => write!(f, "the operating system gave no entropy for a seed: {message}"),
+            Error::Entropy(message) => {
+                write!(f, "the operating system gave no entropy for a seed: {message}")
+            }
             Error::Interrupted => f.write_str("interrupted; the output is partly written"),
         }
     }

@@ -4,11 +4,13 @@ pub mod dtype;
 pub mod error;
 pub mod fill;
 pub mod init;
+pub mod math;
+#[cfg(feature = "python")]
+mod python;
+pub mod rng;
 pub mod seed;
 pub mod shape;
 pub mod simd;
-#[cfg(feature = "python")]
-mod python;
 
 pub use dtype::{Bf16, Dtype, Element, F16};
 pub use error::{Error, Result};

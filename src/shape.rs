@@ -66,9 +66,16 @@ impl Window {
         &self.extent
     }
 
+    /// The indices of the part along one axis.
+    pub(crate) fn range(&self, axis: usize) -> std::ops::Range<u64> {
+        let start = self.start[axis];
+        start..start + self.extent[axis] as u64
+    }
+
     /// How many elements the part has.
     pub fn len(&self) -> usize {
-        self.extent.iter().product()
+        // Beside an axis of no elements the others may be as long as they like, and their product overflow.
+        if self.is_empty() { 0 } else { self.extent.iter().product() }
     }
 
     /// Whether the part has no elements.
@@ -83,7 +90,10 @@ impl Window {
 /// [`Error::Value`] for more than [`MAX_NDIM`] axes or more than [`MAX_ELEMENTS`] elements.
 pub fn check_shape(shape: &[u64]) -> Result<u64> {
     if shape.len() > MAX_NDIM {
-        return Err(Error::value(format!("a shape has at most {MAX_NDIM} dimensions, this one has {}", shape.len())));
+        return Err(Error::value(format!(
+            "a shape has at most {MAX_NDIM} dimensions, this one has {}",
+            shape.len()
+        )));
     }
     if shape.contains(&0) {
         return Ok(0);
@@ -93,4 +103,196 @@ pub fn check_shape(shape: &[u64]) -> Result<u64> {
         .try_fold(1_u64, |product, &size| product.checked_mul(size))
         .filter(|&product| product <= MAX_ELEMENTS)
         .ok_or_else(|| Error::value(format!("shape {shape:?} has more than {MAX_ELEMENTS} elements")))
+}
+
+/// What the axes of a kernel mean: which are its inputs, its outputs and its batch. The others are its receptive field.
+///
+/// Negative axes count from the end. The default is that of Keras and JAX, whose kernels are `(..., in, out)`: the last
+/// axis but one is the input, the last the output. A dense kernel of PyTorch, `(out, in, ...)`, has input axis 1 and output
+/// axis 0.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KernelAxes {
+    /// The axes that are summed over in a forward pass.
+    pub in_axis: Vec<i64>,
+    /// The axes that are summed over in a backward pass.
+    pub out_axis: Vec<i64>,
+    /// The axes that merely count independent kernels.
+    pub batch_axis: Vec<i64>,
+    /// How many groups a grouped convolution has; at least 1. Such a kernel is `(..., in / groups, out)`: its input axis
+    /// is right as it stands, and each input feeds `out / groups` outputs.
+    pub groups: u64,
+}
+
+impl Default for KernelAxes {
+    fn default() -> Self {
+        KernelAxes { in_axis: vec![-2], out_axis: vec![-1], batch_axis: vec![], groups: 1 }
+    }
+}
+
+/// How many inputs feed one output of a kernel, and how many outputs one input feeds.
+///
+/// Defined in Glorot and Bengio, *Understanding the difficulty of training deep feedforward neural networks*, AISTATS 2010.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fans {
+    /// Inputs per output.
+    pub fan_in: f64,
+    /// Outputs per input.
+    pub fan_out: f64,
+}
+
+impl KernelAxes {
+    /// The fans of a kernel of this shape.
+    ///
+    /// With *in*, *out* the sizes of those axes and *receptive* the size of all axes that are not named, these are
+    /// `in * receptive` and `out * receptive / groups`. A shape of no elements has fans too (where an axis of size 0
+    /// is part of them, they are 0).
+    ///
+    /// ```
+    /// use fastinit::shape::{Fans, KernelAxes};
+    /// // A 3x3 convolution from 16 to 32 channels.
+    /// let fans = KernelAxes::default().fans(&[3, 3, 16, 32])?;
+    /// assert_eq!(fans, Fans { fan_in: 144.0, fan_out: 288.0 });
+    /// # Ok::<(), fastinit::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Value`] where an axis is out of range (so for fewer than two dimensions with the default axes) or named
+    /// twice, where `groups` is 0, and where the size of the output axes is not divisible by `groups`.
+    pub fn fans(&self, shape: &[u64]) -> Result<Fans> {
+        if self.groups == 0 {
+            return Err(Error::value("groups must be at least 1, got 0"));
+        }
+        if shape.len() < 2 && (&self.in_axis, &self.out_axis) == (&vec![-2], &vec![-1]) {
+            return Err(Error::value(format!(
+                "fans need a shape of at least 2 dimensions (..., in, out), or in_axis and out_axis; got shape {shape:?}"
+            )));
+        }
+        let mut roles = vec![None; shape.len()];
+        for (name, axes) in
+            [("in_axis", &self.in_axis), ("out_axis", &self.out_axis), ("batch_axis", &self.batch_axis)]
+        {
+            for &axis in axes {
+                let role = resolve_axis(axis, shape.len()).and_then(|axis| roles.get_mut(axis));
+                match role {
+                    None => {
+                        return Err(Error::value(format!(
+                            "{name} {axis} is out of range for a shape of {} dimensions",
+                            shape.len()
+                        )));
+                    }
+                    Some(Some(earlier)) => {
+                        return Err(Error::value(format!(
+                            "in_axis, out_axis and batch_axis must name different axes; {name} {axis} of shape {shape:?} \
+                             is in {earlier} already"
+                        )));
+                    }
+                    Some(role) => *role = Some(name),
+                }
+            }
+        }
+        let sizes_of = |wanted: Option<&'static str>| {
+            shape.iter().zip(&roles).filter(move |&(_, &role)| role == wanted).map(|(&size, _)| size)
+        };
+        let number_of = |wanted| sizes_of(wanted).map(|size| size as f64).product::<f64>();
+        if product_modulo(sizes_of(Some("out_axis")), self.groups) != 0 {
+            return Err(Error::value(format!(
+                "the outputs must be divisible by groups; got {} outputs in shape {shape:?} and groups={}",
+                number_of(Some("out_axis")),
+                self.groups
+            )));
+        }
+        let receptive = number_of(None);
+        Ok(Fans {
+            fan_in: number_of(Some("in_axis")) * receptive,
+            fan_out: number_of(Some("out_axis")) * receptive / self.groups as f64,
+        })
+    }
+}
+
+/// The remainder of a product that may itself be too large for a number, beside an axis of size 0.
+fn product_modulo(factors: impl Iterator<Item = u64>, modulus: u64) -> u128 {
+    let modulus = u128::from(modulus);
+    factors.fold(1 % modulus, |product, factor| product * u128::from(factor) % modulus)
+}
+
+/// The position of an axis that may count from the end.
+fn resolve_axis(axis: i64, ndim: usize) -> Option<usize> {
+    let ndim = i64::try_from(ndim).ok()?;
+    let axis = if axis < 0 { axis + ndim } else { axis };
+    usize::try_from(axis).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message<T: std::fmt::Debug>(result: Result<T>) -> String {
+        result.expect_err("should be refused").to_string()
+    }
+
+    #[test]
+    fn a_window_may_be_empty_beside_axes_of_any_size() {
+        let huge = 1_usize << 40;
+        let window = Window::whole(&[huge, huge, 0]).unwrap();
+        assert_eq!(window.len(), 0);
+        assert!(window.is_empty());
+        assert_eq!(Window::whole(&[]).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn fans_of_dense_and_convolution_kernels() {
+        let fans = |axes: KernelAxes, shape: &[u64]| {
+            let Fans { fan_in, fan_out } = axes.fans(shape).unwrap();
+            (fan_in, fan_out)
+        };
+        let default = KernelAxes::default;
+        assert_eq!(fans(default(), &[512, 1024]), (512.0, 1024.0));
+        assert_eq!(fans(default(), &[3, 5, 16, 32]), (240.0, 480.0));
+        // PyTorch's layout, (out, in, k, k).
+        let torch = KernelAxes { in_axis: vec![1], out_axis: vec![0], ..default() };
+        assert_eq!(fans(torch, &[32, 16, 3, 5]), (240.0, 480.0));
+        // Attention: (embed, heads, head size) for the query, (heads, head size, embed) for the output.
+        let query = KernelAxes { in_axis: vec![0], out_axis: vec![1, 2], ..default() };
+        assert_eq!(fans(query, &[512, 8, 64]), (512.0, 512.0));
+        let output = KernelAxes { in_axis: vec![0, -2], ..default() };
+        assert_eq!(fans(output, &[8, 64, 256]), (512.0, 256.0));
+        // Experts are a batch; the groups of a convolution divide its outputs.
+        let experts = KernelAxes { batch_axis: vec![0], ..default() };
+        assert_eq!(fans(experts, &[64, 512, 1024]), (512.0, 1024.0));
+        assert_eq!(fans(KernelAxes { groups: 4, ..default() }, &[3, 3, 4, 32]), (36.0, 72.0));
+        // No axes at all are one input.
+        let none = KernelAxes { in_axis: vec![], out_axis: vec![0], ..default() };
+        assert_eq!(fans(none, &[7]), (1.0, 7.0));
+    }
+
+    #[test]
+    fn fans_of_shapes_without_elements() {
+        let huge = 1 << 60;
+        assert_eq!(KernelAxes::default().fans(&[0, 8]).unwrap(), Fans { fan_in: 0.0, fan_out: 8.0 });
+        let all =
+            KernelAxes { in_axis: vec![0], out_axis: vec![1, 2, 3], groups: 3, ..KernelAxes::default() };
+        assert!(message(all.fans(&[0, huge, huge, huge])).contains("divisible by groups"));
+        assert!(all.fans(&[0, huge, huge, 3 * huge]).is_ok());
+    }
+
+    #[test]
+    fn fans_refuse_what_has_none() {
+        let default = KernelAxes::default;
+        assert_eq!(
+            message(default().fans(&[7])),
+            "fans need a shape of at least 2 dimensions (..., in, out), or in_axis and out_axis; got shape [7]"
+        );
+        assert!(message(default().fans(&[])).contains("got shape []"));
+        let out = KernelAxes { out_axis: vec![2], ..default() };
+        assert_eq!(message(out.fans(&[4, 4])), "out_axis 2 is out of range for a shape of 2 dimensions");
+        let low = KernelAxes { batch_axis: vec![i64::MIN], ..default() };
+        assert!(message(low.fans(&[4, 4])).contains("out of range"));
+        let twice = KernelAxes { out_axis: vec![0], ..default() };
+        assert!(message(twice.fans(&[4, 4])).contains("out_axis 0 of shape [4, 4] is in in_axis already"));
+        assert!(message(KernelAxes { groups: 0, ..default() }.fans(&[4, 4])).contains("at least 1, got 0"));
+        assert!(
+            message(KernelAxes { groups: 3, ..default() }.fans(&[4, 4]))
+                .contains("got 4 outputs in shape [4, 4]")
+        );
+    }
 }

@@ -1,10 +1,112 @@
-//! (skeleton; signatures are final)
-use std::num::NonZeroUsize;
+//! Threads: how many, who does what, and how to stop them.
+//!
+//! The work is cut into as many contiguous parts as there are threads; the caller's thread does the first. Threads are begun for one
+//! fill and end with it, so there is no pool that a forked process could inherit broken. Where a thread cannot be
+//! begun, its part is done by the caller.
 
-/// What `threads: None` means: the process-wide setting, else `FASTINIT_NUM_THREADS`, else the available parallelism.
+use super::Options;
+use crate::error::{Error, Result};
+use crate::simd::DefaultEnvironment;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// The process-wide setting; zero where there is none.
+static SETTING: AtomicUsize = AtomicUsize::new(0);
+
+/// What `threads: None` means: what [`set_default_threads`] was last given, else the environment variable `FASTINIT_NUM_THREADS`
+/// (read at the first call), else as many as the process may run at once.
 pub fn default_threads() -> NonZeroUsize {
-    NonZeroUsize::MIN
+    static AUTOMATIC: OnceLock<NonZeroUsize> = OnceLock::new();
+    NonZeroUsize::new(SETTING.load(Ordering::Relaxed)).unwrap_or_else(|| {
+        *AUTOMATIC.get_or_init(|| {
+            let wanted = std::env::var("FASTINIT_NUM_THREADS").ok().and_then(|text| text.trim().parse().ok());
+            wanted.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+        })
+    })
 }
 
-/// Sets (or with `None` unsets) the process-wide number of threads.
-pub fn set_default_threads(_threads: Option<NonZeroUsize>) {}
+/// Sets the process-wide number of threads, or with `None` takes the setting back.
+pub fn set_default_threads(threads: Option<NonZeroUsize>) {
+    SETTING.store(threads.map_or(0, NonZeroUsize::get), Ordering::Relaxed);
+}
+
+/// Less work than this is not worth a thread: to begin one takes about 40 microseconds, the time to store half a MiB.
+const BYTES_PER_THREAD: usize = 512 << 10;
+
+/// How often the caller looks for an interrupt while it waits for the others.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Tells the code of a part whether to go on.
+pub(super) struct Pulse<'a> {
+    stop: &'a AtomicBool,
+    /// On the caller's thread alone.
+    interrupt: Option<&'a (dyn Fn() -> bool + 'a)>,
+}
+
+impl Pulse<'_> {
+    /// Whether the fill was given up. To be asked every millisecond or so.
+    pub(super) fn stopped(&self) -> bool {
+        if self.interrupt.is_some_and(|interrupt| interrupt()) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Calls `work` with contiguous parts of `0..length`, which begin at multiples of `grain`, on as many threads as the options and the
+/// size (`bytes` in all) allow.
+///
+/// # Errors
+/// [`Error::Interrupted`] where the options' `interrupt` returned true.
+pub(super) fn in_parts(
+    length: usize,
+    grain: usize,
+    bytes: usize,
+    options: &Options<'_>,
+    work: impl Fn(Range<usize>, &Pulse<'_>) + Sync,
+) -> Result<()> {
+    let stop = AtomicBool::new(false);
+    let grains = length.div_ceil(grain);
+    let most = (bytes / BYTES_PER_THREAD).min(grains).max(1);
+    let threads = if most == 1 { 1 } else { options.threads.unwrap_or_else(default_threads).get().min(most) };
+
+    let part = |i: usize| {
+        let edge = |i: usize| (grains as u128 * i as u128 / threads as u128) as usize * grain;
+        edge(i)..edge(i + 1).min(length)
+    };
+    let own = Pulse { stop: &stop, interrupt: options.interrupt };
+    let running = AtomicUsize::new(threads - 1);
+    if threads == 1 {
+        work(0..length, &own);
+    } else {
+        let caller = thread::current();
+        thread::scope(|scope| {
+            let mut left_over = vec![0];
+            for i in 1..threads {
+                let (work, stop, running, part, caller) = (&work, &stop, &running, &part, &caller);
+                let body = move || {
+                    let _environment = DefaultEnvironment::enter();
+                    work(part(i), &Pulse { stop, interrupt: None });
+                    running.fetch_sub(1, Ordering::Release);
+                    caller.unpark();
+                };
+                if thread::Builder::new().spawn_scoped(scope, body).is_err() {
+                    running.fetch_sub(1, Ordering::Release);
+                    left_over.push(i);
+                }
+            }
+            for i in left_over {
+                work(part(i), &own);
+            }
+            while options.interrupt.is_some() && running.load(Ordering::Acquire) > 0 {
+                thread::park_timeout(POLL);
+                own.stopped();
+            }
+        });
+    }
+    if stop.into_inner() { Err(Error::Interrupted) } else { Ok(()) }
+}

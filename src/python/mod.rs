@@ -1,1 +1,308 @@
-//! skeleton
+//! The Python bindings: the module `fastinit._core`, on which the Python package is built. Private to that package.
+//!
+//! The bindings hold no knowledge of their own: they turn Python objects into Rust values, call [`crate::init`] and
+//! [`crate::fill`], and turn results and errors back. Nothing below this module knows of Python.
+#![deny(unsafe_code)]
+
+mod args;
+#[allow(unsafe_code)]
+mod array;
+mod error;
+
+use crate::dtype::{Bf16, Dtype, F16};
+use crate::error::Result;
+use crate::fill::{self, Options};
+use crate::init::{self, VarianceScaling};
+use crate::seed::Key;
+use crate::shape::KernelAxes;
+use args::Selection;
+use array::{Scalar, produce};
+use ndarray::ArrayViewMutD;
+use pyo3::prelude::*;
+use std::cell::Cell;
+use std::mem::MaybeUninit;
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+/// Fills of at most this many elements keep hold of the interpreter: they are over sooner than it is passed on.
+const ATTACHED_ELEMENTS: usize = 1 << 14;
+
+/// How often a long fill asks Python whether Ctrl-C was pressed.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
+
+type Argument<'a, 'py> = &'a Bound<'py, PyAny>;
+
+#[pymodule(gil_used = false)]
+mod _core {
+    #[pymodule_export]
+    use super::{
+        Initializer, as_seed, build_info, constant, dirac, get_num_threads, glorot_normal, glorot_uniform,
+        he_normal, he_uniform, identity, lecun_normal, lecun_uniform, random_bits, random_normal,
+        random_uniform, set_num_threads, sparse, truncated_normal, variance_scaling,
+    };
+
+    #[pymodule_export]
+    const STREAM_VERSION: u32 = crate::STREAM_VERSION;
+
+    #[pymodule_export]
+    #[expect(non_upper_case_globals)]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+}
+
+/// What a tensor is to contain; its parameters are valid.
+#[pyclass(frozen, module = "fastinit._core")]
+struct Initializer(init::Initializer);
+
+#[pymethods]
+impl Initializer {
+    /// A fresh array, or `out`, with the contents of the logical tensor of this shape, or the part that `index` picks.
+    #[pyo3(signature = (shape, seed, stream, dtype, out, index, threads, /))]
+    #[expect(clippy::too_many_arguments, reason = "one for each argument of the Python functions")]
+    fn fill<'py>(
+        &self,
+        py: Python<'py>,
+        shape: Argument<'_, 'py>,
+        seed: Option<Argument<'_, 'py>>,
+        stream: Argument<'_, 'py>,
+        dtype: Option<Argument<'_, 'py>>,
+        out: Option<Argument<'_, 'py>>,
+        index: Option<Argument<'_, 'py>>,
+        threads: Option<Argument<'_, 'py>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let selection = Selection::new(&args::shape(shape)?, index)?;
+        let key = key(seed, stream, self.0.is_random())?;
+        let dtype = args::dtype(dtype)?;
+        let threads = args::threads(threads)?;
+        self.0.check(selection.window.shape(), dtype)?;
+        match dtype {
+            Dtype::F32 => self.fill_elements::<f32>(py, &selection, key, out, threads),
+            Dtype::F64 => self.fill_elements::<f64>(py, &selection, key, out, threads),
+            Dtype::F16 => self.fill_elements::<F16>(py, &selection, key, out, threads),
+            Dtype::Bf16 => self.fill_elements::<Bf16>(py, &selection, key, out, threads),
+        }
+    }
+}
+
+impl Initializer {
+    fn fill_elements<'py, T: crate::Element + Scalar>(
+        &self,
+        py: Python<'py>,
+        selection: &Selection,
+        key: Key,
+        out: Option<Argument<'_, 'py>>,
+        threads: Option<NonZeroUsize>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        produce::<T>(py, selection, out, |view| {
+            run(py, view, threads, |view, options| self.0.fill(view, &selection.window, key, options))
+        })
+    }
+}
+
+/// The key of a fill. Entropy is drawn only where it is needed, but what is given is checked in any case.
+fn key(seed: Option<Argument<'_, '_>>, stream: Argument<'_, '_>, is_random: bool) -> PyResult<Key> {
+    let stream = args::stream(stream)?;
+    let key = match args::seed(seed)? {
+        Some(seed) => Key::new(seed),
+        None if is_random => Key::from_entropy()?,
+        None => Key::default(),
+    };
+    Ok(key.with_stream(stream))
+}
+
+/// Runs a fill of `view`. A long one lets other Python threads run meanwhile, and ends early where a signal handler raises,
+/// as that of Ctrl-C does.
+fn run<T: Scalar>(
+    py: Python<'_>,
+    view: ArrayViewMutD<'_, MaybeUninit<T>>,
+    threads: Option<NonZeroUsize>,
+    fill: impl FnOnce(ArrayViewMutD<'_, MaybeUninit<T>>, &Options<'_>) -> Result<()> + Send,
+) -> PyResult<()> {
+    if view.len() <= ATTACHED_ELEMENTS {
+        return Ok(fill(view, &Options { threads, ..Options::default() })?);
+    }
+    let (result, raised) = py.detach(|| {
+        let raised = Cell::new(None);
+        let asked = Cell::new(Instant::now());
+        let interrupt = || {
+            if asked.get().elapsed() < SIGNAL_INTERVAL {
+                return false;
+            }
+            asked.set(Instant::now());
+            // Where the interpreter is being shut down there is nobody to ask.
+            let error = Python::try_attach(|py| py.check_signals().err()).flatten();
+            let stop = error.is_some();
+            raised.set(error);
+            stop
+        };
+        let result = fill(view, &Options { threads, interrupt: Some(&interrupt), ..Options::default() });
+        (result, raised.into_inner())
+    });
+    match raised {
+        Some(error) => Err(error),
+        None => Ok(result?),
+    }
+}
+
+/// An initializer with checked parameters.
+fn checked(initializer: init::Initializer) -> PyResult<Initializer> {
+    initializer.validate()?;
+    Ok(Initializer(initializer))
+}
+
+#[pyfunction]
+fn constant(value: Argument<'_, '_>) -> PyResult<Initializer> {
+    checked(init::Initializer::Constant(args::real("value", value)?))
+}
+
+#[pyfunction]
+fn identity(gain: Argument<'_, '_>) -> PyResult<Initializer> {
+    checked(init::Initializer::Identity { gain: args::real("gain", gain)? })
+}
+
+#[pyfunction]
+fn random_uniform(minval: Argument<'_, '_>, maxval: Argument<'_, '_>) -> PyResult<Initializer> {
+    let (low, high) = (args::real("minval", minval)?, args::real("maxval", maxval)?);
+    checked(crate::distr::Distribution::Uniform { low, high }.into())
+}
+
+#[pyfunction]
+fn random_normal(mean: Argument<'_, '_>, stddev: Argument<'_, '_>) -> PyResult<Initializer> {
+    let (mean, stddev) = (args::real("mean", mean)?, args::real("stddev", stddev)?);
+    checked(crate::distr::Distribution::Normal { mean, stddev }.into())
+}
+
+#[pyfunction]
+fn truncated_normal(
+    mean: Argument<'_, '_>,
+    stddev: Argument<'_, '_>,
+    lower: Argument<'_, '_>,
+    upper: Argument<'_, '_>,
+) -> PyResult<Initializer> {
+    let (mean, stddev) = (args::real("mean", mean)?, args::real("stddev", stddev)?);
+    let (lower, upper) = (args::real("lower", lower)?, args::real("upper", upper)?);
+    checked(crate::distr::Distribution::TruncatedNormal { mean, stddev, lower, upper }.into())
+}
+
+#[pyfunction]
+fn variance_scaling(
+    scale: Argument<'_, '_>,
+    mode: Argument<'_, '_>,
+    distribution: Argument<'_, '_>,
+    in_axis: Argument<'_, '_>,
+    out_axis: Argument<'_, '_>,
+    batch_axis: Argument<'_, '_>,
+    groups: Argument<'_, '_>,
+) -> PyResult<Initializer> {
+    let scaling = VarianceScaling {
+        scale: args::real("scale", scale)?,
+        mode: args::name("mode", mode)?.parse()?,
+        distribution: args::name("distribution", distribution)?.parse()?,
+        axes: KernelAxes::default(),
+    };
+    with_axes(scaling, in_axis, out_axis, batch_axis, groups)
+}
+
+/// A scaled initializer of these axes.
+fn with_axes(
+    scaling: VarianceScaling,
+    in_axis: Argument<'_, '_>,
+    out_axis: Argument<'_, '_>,
+    batch_axis: Argument<'_, '_>,
+    groups: Argument<'_, '_>,
+) -> PyResult<Initializer> {
+    let axes = KernelAxes {
+        in_axis: args::axes("in_axis", in_axis)?,
+        out_axis: args::axes("out_axis", out_axis)?,
+        batch_axis: args::axes("batch_axis", batch_axis)?,
+        groups: args::groups(groups)?,
+    };
+    checked(VarianceScaling { axes, ..scaling }.into())
+}
+
+/// The presets of variance scaling, each of which leaves only the axes to choose.
+macro_rules! presets {
+    ($($name:ident),*) => {$(
+        #[pyfunction]
+        fn $name(
+            in_axis: Argument<'_, '_>,
+            out_axis: Argument<'_, '_>,
+            batch_axis: Argument<'_, '_>,
+            groups: Argument<'_, '_>,
+        ) -> PyResult<Initializer> {
+            with_axes(VarianceScaling::$name(), in_axis, out_axis, batch_axis, groups)
+        }
+    )*};
+}
+presets!(glorot_uniform, glorot_normal, he_uniform, he_normal, lecun_uniform, lecun_normal);
+
+#[pyfunction]
+fn dirac(groups: Argument<'_, '_>) -> PyResult<Initializer> {
+    checked(init::Initializer::Dirac { groups: args::groups(groups)? })
+}
+
+#[pyfunction]
+fn sparse(sparsity: Argument<'_, '_>, stddev: Argument<'_, '_>) -> PyResult<Initializer> {
+    let (sparsity, stddev) = (args::real("sparsity", sparsity)?, args::real("stddev", stddev)?);
+    checked(init::Initializer::Sparse { sparsity, stddev })
+}
+
+/// The raw words of a key.
+#[pyfunction]
+#[pyo3(signature = (shape, seed, stream, dtype, out, index, threads, /))]
+#[expect(clippy::too_many_arguments, reason = "one for each argument of the Python function")]
+fn random_bits<'py>(
+    py: Python<'py>,
+    shape: Argument<'_, 'py>,
+    seed: Option<Argument<'_, 'py>>,
+    stream: Argument<'_, 'py>,
+    dtype: Argument<'_, 'py>,
+    out: Option<Argument<'_, 'py>>,
+    index: Option<Argument<'_, 'py>>,
+    threads: Option<Argument<'_, 'py>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let selection = Selection::new(&args::shape(shape)?, index)?;
+    let key = key(seed, stream, true)?;
+    let bits = args::word_bits(dtype)?;
+    let threads = args::threads(threads)?;
+    let window = &selection.window;
+    if bits == 32 {
+        produce(py, &selection, out, |view| {
+            run(py, view, threads, |view, options| fill::bits_u32(view, window, key, options))
+        })
+    } else {
+        produce(py, &selection, out, |view| {
+            run(py, view, threads, |view, options| fill::bits_u64(view, window, key, options))
+        })
+    }
+}
+
+/// The seed as a plain int, or None.
+#[pyfunction]
+fn as_seed(seed: Option<Argument<'_, '_>>) -> PyResult<Option<u64>> {
+    args::seed(seed)
+}
+
+#[pyfunction]
+fn build_info(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
+    let info = pyo3::types::PyDict::new(py);
+    info.set_item("version", env!("CARGO_PKG_VERSION"))?;
+    info.set_item("stream_version", crate::STREAM_VERSION)?;
+    info.set_item("simd", crate::Level::current().name())?;
+    info.set_item(
+        "simd_available",
+        crate::Level::available().iter().map(|level| level.name()).collect::<Vec<_>>(),
+    )?;
+    info.set_item("threads", fill::threads::default_threads().get())?;
+    Ok(info)
+}
+
+#[pyfunction]
+fn set_num_threads(threads: Option<Argument<'_, '_>>) -> PyResult<()> {
+    fill::threads::set_default_threads(args::threads(threads)?);
+    Ok(())
+}
+
+#[pyfunction]
+fn get_num_threads() -> usize {
+    fill::threads::default_threads().get()
+}

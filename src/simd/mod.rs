@@ -1,29 +1,272 @@
-//! (skeleton)
+//! One thin trait over the vector instructions, one file per level; nothing here knows an algorithm.
+//!
+//! A kernel is written once, generic over [`Simd`], and compiled for every [`Level`]. All levels give the same bits: each
+//! operation is an IEEE 754 basic operation, an explicitly fused multiply-add, an exact or correctly rounded conversion, or
+//! an integer operation. The scalar level is the definition of each.
+//!
+//! The registers are seen as pairs of 32-bit lanes, an even and an odd one, and each pair also as one 64-bit lane: a pair
+//! is what one Philox counter takes. A level has [`Simd::PAIRS`] of them.
+//!
+//! How inlining works here: the methods of a level are `#[inline(always)]` and call intrinsics, which is sound because the
+//! token that they are called on exists only where the CPU has the features. [`Simd::run`] is the one function that is
+//! compiled with the features; whatever is inlined into it, and only that, becomes vector code. So every function of a
+//! kernel is `#[inline(always)]`.
+
+use std::sync::OnceLock;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod environment;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+mod twice;
+
+pub use environment::DefaultEnvironment;
+pub use scalar::Scalar;
+pub use twice::Twice;
 
 /// Which instructions the kernels use. All levels give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// One lane at a time: the definition.
+    /// One pair of lanes at a time, in plain Rust: the definition.
     Scalar,
-    /// 128-bit NEON (AArch64).
+    /// 128-bit NEON, which every AArch64 has.
     Neon,
-    /// 256-bit AVX2 with FMA and F16C.
+    /// 256-bit AVX2, with FMA and F16C.
     Avx2,
-    /// 512-bit AVX-512 (F, BW, CD, DQ, VL).
+    /// 512-bit AVX-512 F, BW, CD, DQ and VL (x86-64-v4).
     Avx512,
 }
 
 impl Level {
-    /// The level in use.
+    /// The level in use: the best of this machine, or the lower one that the environment variable `FASTINIT_SIMD` names
+    /// (`scalar`, `neon`, `avx2`, `avx512`). It can lower the level, never raise it. Read once, at the first call.
     pub fn current() -> Level {
-        Level::Scalar
+        static CURRENT: OnceLock<Level> = OnceLock::new();
+        *CURRENT.get_or_init(|| {
+            let best = *Level::available().last().unwrap_or(&Level::Scalar);
+            let wanted = std::env::var("FASTINIT_SIMD").ok();
+            let wanted = Level::available().iter().find(|level| Some(level.name()) == wanted.as_deref());
+            wanted.copied().unwrap_or(best)
+        })
     }
-    /// The levels this machine can run, lowest first.
+
+    /// The levels that this machine can run, lowest first.
     pub fn available() -> &'static [Level] {
-        &[Level::Scalar]
+        static AVAILABLE: OnceLock<Vec<Level>> = OnceLock::new();
+        AVAILABLE.get_or_init(|| {
+            let mut levels = vec![Level::Scalar];
+            #[cfg(target_arch = "x86_64")]
+            {
+                levels.extend(avx2::Avx2::detect().map(|_| Level::Avx2));
+                levels.extend(avx512::Avx512::detect().map(|_| Level::Avx512));
+            }
+            #[cfg(target_arch = "aarch64")]
+            levels.push(Level::Neon);
+            levels
+        })
     }
-    /// "scalar", "neon", "avx2", "avx512".
-    pub fn name(self) -> &'static str {
-        "scalar"
+
+    /// The name that `FASTINIT_SIMD` takes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Level::Scalar => "scalar",
+            Level::Neon => "neon",
+            Level::Avx2 => "avx2",
+            Level::Avx512 => "avx512",
+        }
     }
+
+    /// Runs `kernel` at this level, or at the scalar one where the machine lacks it.
+    #[inline]
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[cfg(target_arch = "x86_64")]
+        match self {
+            Level::Avx512 => {
+                if let Some(simd) = avx512::Avx512::detect() {
+                    return simd.run(kernel);
+                }
+            }
+            Level::Avx2 => {
+                if let Some(simd) = avx2::Avx2::detect() {
+                    return simd.run(kernel);
+                }
+            }
+            _ => {}
+        }
+        #[cfg(target_arch = "aarch64")]
+        if self == Level::Neon {
+            return neon::Neon.run(kernel);
+        }
+        scalar::Scalar.run(kernel)
+    }
+}
+
+/// Code that is written once and runs at any level. `run` must be `#[inline(always)]`, and all that it calls.
+pub trait Kernel {
+    /// What it returns.
+    type Output;
+    /// The code.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// The operations of a level. A value of the type proves that the CPU has it.
+///
+/// Names say the lanes: `_u32` and `_i32` work on each 32-bit lane of an [`Simd::Int`], `_u64` on each 64-bit one, `_f32` and
+/// `_f64` on the lanes of the floating-point registers. Integer arithmetic wraps. No operation is defined on NaN.
+pub trait Simd: Copy {
+    /// How many pairs of 32-bit lanes a register has, which is how many 64-bit lanes.
+    const PAIRS: usize;
+    /// Integers: `2 * PAIRS` lanes of 32 bits or `PAIRS` of 64.
+    type Int: Copy;
+    /// `2 * PAIRS` single-precision numbers.
+    type F32: Copy;
+    /// `PAIRS` double-precision numbers.
+    type F64: Copy;
+    /// A condition for each lane of an `F32`.
+    type M32: Copy;
+    /// A condition for each lane of an `F64`.
+    type M64: Copy;
+
+    /// Runs a kernel with the CPU features of this level switched on.
+    fn run<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// `x` in every 32-bit lane.
+    fn splat_u32(self, x: u32) -> Self::Int;
+    /// `x` in every 64-bit lane.
+    fn splat_u64(self, x: u64) -> Self::Int;
+    /// In each 64-bit lane the place, in units of two lanes of 64 bits, that [`Simd::zip_u32`] and [`Simd::zip_f64`] give it:
+    /// zipping is cheapest within 128 bits, so the lanes hold their counters in the order that comes out sorted.
+    fn zip_order(self) -> Self::Int;
+
+    /// `a + b`
+    fn add_u32(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// `a - b`
+    fn sub_u32(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// `|a|`, of the least number itself.
+    fn abs_i32(self, a: Self::Int) -> Self::Int;
+    /// `a << n`; `n` is a constant below 32.
+    fn shl_u32(self, a: Self::Int, n: u32) -> Self::Int;
+    /// `a >> n`, zeros shifted in.
+    fn shr_u32(self, a: Self::Int, n: u32) -> Self::Int;
+    /// `a >> n`, the sign shifted in.
+    fn sar_i32(self, a: Self::Int, n: u32) -> Self::Int;
+    /// `a + b`
+    fn add_u64(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// `a - b`
+    fn sub_u64(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// `a << n`; `n` is a constant below 64.
+    fn shl_u64(self, a: Self::Int, n: u32) -> Self::Int;
+    /// `a >> n`, zeros shifted in.
+    fn shr_u64(self, a: Self::Int, n: u32) -> Self::Int;
+    /// `a & b`
+    fn and(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// `a | b`
+    fn or(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// `a ^ b`
+    fn xor(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// `a ^ b ^ c`
+    fn xor3(self, a: Self::Int, b: Self::Int, c: Self::Int) -> Self::Int;
+    /// The 64-bit products of the even lanes.
+    fn mul_even_u32(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// Even lanes: those of `a`. Odd lanes: the even ones of `b`.
+    fn pair_even_u32(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// Even lanes: the odd ones of `a`. Odd lanes: those of `b`.
+    fn pair_odd_u32(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// The pairs of 32-bit lanes (even a, even b, odd a, odd b) one after the other, in the order of [`Simd::zip_order`].
+    fn zip_u32(self, a: Self::Int, b: Self::Int) -> (Self::Int, Self::Int);
+    /// The odd 16-bit lanes of `a`, then those of `b`.
+    fn pack_odd_u16(self, a: Self::Int, b: Self::Int) -> Self::Int;
+
+    /// `x` in every lane.
+    fn splat_f32(self, x: f32) -> Self::F32;
+    /// `a + b`
+    fn add_f32(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a - b`
+    fn sub_f32(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a * b`
+    fn mul_f32(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a * b + c`, rounded once.
+    fn mul_add_f32(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// `c - a * b`, rounded once.
+    fn neg_mul_add_f32(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// The square root, correctly rounded.
+    fn sqrt_f32(self, a: Self::F32) -> Self::F32;
+    /// The lesser.
+    fn min_f32(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The greater.
+    fn max_f32(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a < b`
+    fn lt_f32(self, a: Self::F32, b: Self::F32) -> Self::M32;
+    /// Where bit `n` of the lane is set; `n` is a constant.
+    fn bit_u32(self, a: Self::Int, n: u32) -> Self::M32;
+    /// `a` where the condition holds, else `b`.
+    fn select_f32(self, condition: Self::M32, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// Whether the condition holds anywhere.
+    fn any_f32(self, condition: Self::M32) -> bool;
+    /// The signed integer as a number, rounded to nearest even.
+    fn from_i32(self, a: Self::Int) -> Self::F32;
+    /// The integer part of a number from 0 to 2^31, which is exact but for 2^31 itself: that wraps to -2^31.
+    fn to_i32(self, a: Self::F32) -> Self::Int;
+    /// The bits as a number.
+    fn f32_from_bits(self, a: Self::Int) -> Self::F32;
+    /// The bits of a number.
+    fn f32_to_bits(self, a: Self::F32) -> Self::Int;
+    /// The numbers of `a`, then those of `b`, as binary16, rounded to nearest even.
+    fn narrow_f16(self, a: Self::F32, b: Self::F32) -> Self::Int;
+
+    /// `x` in every lane.
+    fn splat_f64(self, x: f64) -> Self::F64;
+    /// `a + b`
+    fn add_f64(self, a: Self::F64, b: Self::F64) -> Self::F64;
+    /// `a - b`
+    fn sub_f64(self, a: Self::F64, b: Self::F64) -> Self::F64;
+    /// `a * b`
+    fn mul_f64(self, a: Self::F64, b: Self::F64) -> Self::F64;
+    /// `a / b`
+    fn div_f64(self, a: Self::F64, b: Self::F64) -> Self::F64;
+    /// `a * b + c`, rounded once.
+    fn mul_add_f64(self, a: Self::F64, b: Self::F64, c: Self::F64) -> Self::F64;
+    /// `c - a * b`, rounded once.
+    fn neg_mul_add_f64(self, a: Self::F64, b: Self::F64, c: Self::F64) -> Self::F64;
+    /// The square root, correctly rounded.
+    fn sqrt_f64(self, a: Self::F64) -> Self::F64;
+    /// The lesser.
+    fn min_f64(self, a: Self::F64, b: Self::F64) -> Self::F64;
+    /// The greater.
+    fn max_f64(self, a: Self::F64, b: Self::F64) -> Self::F64;
+    /// `a < b`
+    fn lt_f64(self, a: Self::F64, b: Self::F64) -> Self::M64;
+    /// Where bit `n` of the lane is set; `n` is a constant.
+    fn bit_u64(self, a: Self::Int, n: u32) -> Self::M64;
+    /// `a` where the condition holds, else `b`.
+    fn select_f64(self, condition: Self::M64, a: Self::F64, b: Self::F64) -> Self::F64;
+    /// Whether the condition holds anywhere.
+    fn any_f64(self, condition: Self::M64) -> bool;
+    /// The bits as a number.
+    fn f64_from_bits(self, a: Self::Int) -> Self::F64;
+    /// The bits of a number.
+    fn f64_to_bits(self, a: Self::F64) -> Self::Int;
+    /// The numbers (a, b) of each 64-bit lane one after the other, in the order of [`Simd::zip_order`].
+    fn zip_f64(self, a: Self::F64, b: Self::F64) -> (Self::F64, Self::F64);
+    /// Even lanes: `even` rounded to single precision, to nearest even. Odd lanes: `odd`.
+    fn pair_f64_to_f32(self, even: Self::F64, odd: Self::F64) -> Self::F32;
+
+    /// Writes a register to memory.
+    ///
+    /// # Safety
+    /// `to` must be valid for writing `8 * PAIRS` bytes; it need not be aligned.
+    unsafe fn store(self, to: *mut u8, a: Self::Int);
+
+    /// Writes a register past the caches, where the level can; [`Simd::stream_end`] must follow before another thread reads it.
+    ///
+    /// # Safety
+    /// As [`Simd::store`], and `to` must be a multiple of 64.
+    unsafe fn stream(self, to: *mut u8, a: Self::Int);
+
+    /// Orders what [`Simd::stream`] wrote before all later stores.
+    fn stream_end(self);
 }

@@ -1,0 +1,113 @@
+"""Weights of neural networks, at the speed of memory, with the same bits everywhere.
+
+Every initializer is a function that returns a fresh NumPy array, or fills the one it is given:
+
+>>> import fastinit
+>>> weights = fastinit.he_normal((512, 2048), seed=0, stream="layers.0.mlp.up_proj.weight")
+>>> weights.shape, weights.dtype
+((512, 2048), dtype('float32'))
+
+and a class of the same name in CamelCase, which holds the parameters and is called with the rest:
+
+>>> kernel = fastinit.HeNormal()
+>>> same = kernel((512, 2048), seed=0, stream="layers.0.mlp.up_proj.weight")
+>>> bool((same == weights).all())
+True
+
+The value of an element is a function of the seed, the stream, the distribution and the index of the element
+in the whole tensor. It does not depend on the number of threads, the processor, the memory layout or the part
+that is asked for:
+
+>>> rows = slice(100, 200)
+>>> part = fastinit.he_normal((512, 2048), seed=0, stream="layers.0.mlp.up_proj.weight", index=rows)
+>>> bool((part == weights[rows]).all())
+True
+
+The arguments that all initializers share (`seed`, `stream`, `dtype`, `out`, `index`, `threads`) are described
+at `Initializer.__call__`.
+"""
+
+# The compiled module works on NumPy's arrays; nothing else is loaded here, and no framework.
+import numpy as _numpy  # noqa: F401
+
+from ._core import STREAM_VERSION, __version__
+from ._engine import build_info, get_num_threads, random_bits, set_num_threads
+from .initializers import (
+    Constant,
+    Dirac,
+    GlorotNormal,
+    GlorotUniform,
+    HeNormal,
+    HeUniform,
+    Identity,
+    Initializer,
+    LecunNormal,
+    LecunUniform,
+    Ones,
+    RandomNormal,
+    RandomUniform,
+    Sparse,
+    TruncatedNormal,
+    VarianceScaling,
+    Zeros,
+    constant,
+    dirac,
+    get,
+    glorot_normal,
+    glorot_uniform,
+    he_normal,
+    he_uniform,
+    identity,
+    lecun_normal,
+    lecun_uniform,
+    ones,
+    random_normal,
+    random_uniform,
+    sparse,
+    truncated_normal,
+    variance_scaling,
+    zeros,
+)
+
+__all__ = [
+    "STREAM_VERSION",
+    "Constant",
+    "Dirac",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Identity",
+    "Initializer",
+    "LecunNormal",
+    "LecunUniform",
+    "Ones",
+    "RandomNormal",
+    "RandomUniform",
+    "Sparse",
+    "TruncatedNormal",
+    "VarianceScaling",
+    "Zeros",
+    "__version__",
+    "build_info",
+    "constant",
+    "dirac",
+    "get",
+    "get_num_threads",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "identity",
+    "lecun_normal",
+    "lecun_uniform",
+    "ones",
+    "random_bits",
+    "random_normal",
+    "random_uniform",
+    "set_num_threads",
+    "sparse",
+    "truncated_normal",
+    "variance_scaling",
+    "zeros",
+]

@@ -1,0 +1,354 @@
+//! The truncated normal distribution, by the inverse of its distribution function: one word, one element, no rejection.
+//!
+//! Three kernels. In single precision, bounds that are symmetric about the mean have [`Central`] (up to two standard deviations) and
+//! [`Symmetric`] (beyond); the sign bit of the word is the sign of the element, and its 31 bits are the probability. All other
+//! bounds, and double precision, have [`General`], which computes in double precision and keeps to the tail that is nearer, in the
+//! logarithm of its area relative to the bound: it is right however deep, narrow or one-sided the bounds are.
+//!
+//! Every kernel ends by holding the result between the bounds, which only rounding could have left.
+
+use super::{SampleF32, SampleF64};
+use crate::math::log::ln_f64;
+use crate::math::normal::{area_above, area_from_zero, expm1, ln, minus_ln_area_above};
+use crate::math::quantile::{
+    CENTRE, quantile_centre_f64, quantile_f32, quantile_tail_f64, quantile_to_2_f32,
+};
+use crate::math::{halves_to_f64, horner_f64, i64_to_f64, u32_to_f64};
+use crate::simd::{Scalar, Simd};
+
+/// `mean + stddev * z`, held between `low` and `high`.
+#[derive(Clone, Copy, Debug)]
+struct Scale<T> {
+    mean: T,
+    stddev: T,
+    low: T,
+    high: T,
+}
+
+impl Scale<f32> {
+    /// The bounds are rounded inwards, so that no element lies outside of those that were asked for.
+    fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> Scale<f32> {
+        let (low, high) = (stddev.mul_add(lower, mean), stddev.mul_add(upper, mean));
+        let (mut low32, mut high32) = (low as f32, high as f32);
+        if (low32 as f64) < low {
+            low32 = low32.next_up();
+        }
+        if high32 as f64 > high {
+            high32 = high32.next_down();
+        }
+        // Bounds without a single-precision number between them have the nearest one.
+        let low32 = low32.min(high32);
+        Scale { mean: mean as f32, stddev: stddev as f32, low: low32, high: high32 }
+    }
+
+    #[inline(always)]
+    fn apply<S: Simd>(&self, s: S, z: S::F32) -> S::F32 {
+        let x = s.mul_add_f32(z, s.splat_f32(self.stddev), s.splat_f32(self.mean));
+        s.min_f32(s.max_f32(x, s.splat_f32(self.low)), s.splat_f32(self.high))
+    }
+}
+
+impl Scale<f64> {
+    fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> Scale<f64> {
+        let (low, high) = (stddev.mul_add(lower, mean), stddev.mul_add(upper, mean));
+        Scale { mean, stddev, low, high }
+    }
+
+    #[inline(always)]
+    fn apply<S: Simd>(&self, s: S, z: S::F64) -> S::F64 {
+        let x = s.mul_add_f64(z, s.splat_f64(self.stddev), s.splat_f64(self.mean));
+        s.min_f64(s.max_f64(x, s.splat_f64(self.low)), s.splat_f64(self.high))
+    }
+}
+
+/// The kernel that suits the bounds, for single precision.
+#[derive(Clone, Copy, Debug)]
+pub enum TruncatedNormalF32 {
+    /// Symmetric, up to two standard deviations.
+    Central(Central),
+    /// Symmetric, beyond.
+    Symmetric(Symmetric),
+    /// Any.
+    General(General<f32>),
+}
+
+impl TruncatedNormalF32 {
+    /// Bounds in standard deviations; `lower < upper`.
+    pub fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> TruncatedNormalF32 {
+        let scale = Scale::<f32>::new(mean, stddev, lower, upper);
+        if lower != -upper {
+            return TruncatedNormalF32::General(General { quantile: Quantile::new(lower, upper), scale });
+        }
+        // How much lies inside of the bounds, and how much outside.
+        let (inside, outside) = (2.0 * area_from_zero(upper), 2.0 * area_above(upper));
+        let step = (inside / 2_147_483_648.0) as f32;
+        if upper <= 2.0 {
+            TruncatedNormalF32::Central(Central { step, scale })
+        } else {
+            TruncatedNormalF32::Symmetric(Symmetric { step, outside: outside as f32, scale })
+        }
+    }
+}
+
+/// Symmetric bounds of up to two standard deviations, in single precision.
+#[derive(Clone, Copy, Debug)]
+pub struct Central {
+    /// The area between the bounds over 2^31.
+    step: f32,
+    scale: Scale<f32>,
+}
+
+impl Central {
+    #[inline(always)]
+    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
+        let k = s.from_i32(s.or(words, s.splat_u32(1)));
+        let y = s.mul_f32(k, s.splat_f32(self.step));
+        let q = s.neg_mul_add_f32(y, y, s.splat_f32(1.0));
+        self.scale.apply(s, quantile_to_2_f32(s, y, q))
+    }
+}
+
+impl SampleF32 for Central {
+    #[inline(always)]
+    fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
+        (self.one(s, even), self.one(s, odd))
+    }
+}
+
+/// Symmetric bounds of more than two standard deviations, in single precision.
+#[derive(Clone, Copy, Debug)]
+pub struct Symmetric {
+    /// The area between the bounds over 2^31.
+    step: f32,
+    /// The area outside of them.
+    outside: f32,
+    scale: Scale<f32>,
+}
+
+impl Symmetric {
+    #[inline(always)]
+    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
+        let k = s.or(words, s.splat_u32(1));
+        let step = s.splat_f32(self.step);
+        let y = s.mul_f32(s.from_i32(k), step);
+        // What lies beyond the element on both sides, from the distance to the end, so that the tails are exact.
+        let rest = s.from_i32(s.sub_u32(s.splat_u32(1 << 31), s.abs_i32(k)));
+        let beyond = s.mul_add_f32(rest, step, s.splat_f32(self.outside));
+        let q = s.neg_mul_add_f32(beyond, beyond, s.add_f32(beyond, beyond));
+        self.scale.apply(s, quantile_f32(s, y, q))
+    }
+}
+
+impl SampleF32 for Symmetric {
+    #[inline(always)]
+    fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
+        (self.one(s, even), self.one(s, odd))
+    }
+}
+
+/// Any bounds, computed in double precision.
+#[derive(Clone, Copy, Debug)]
+pub struct General<T> {
+    quantile: Quantile,
+    scale: Scale<T>,
+}
+
+impl General<f64> {
+    /// Bounds in standard deviations; `lower < upper`.
+    pub fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> General<f64> {
+        General {
+            quantile: Quantile::new(lower, upper),
+            scale: Scale::<f64>::new(mean, stddev, lower, upper),
+        }
+    }
+}
+
+impl General<f32> {
+    /// The quantile of a word: half a step is added, so that both ends are as far away. Exact up to there.
+    #[inline(always)]
+    fn quantile<S: Simd>(&self, s: S, word: S::Int) -> S::F64 {
+        let left = s.mul_add_f64(u32_to_f64(s, word), s.splat_f64(UNIT_32), s.splat_f64(0.5 * UNIT_32));
+        let right = s.sub_f64(s.splat_f64(1.0), left);
+        self.quantile.evaluate(s, left, right, s.sub_f64(left, right))
+    }
+
+    #[inline(always)]
+    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
+        let even = self.quantile(s, s.and(words, s.splat_u64(0xffff_ffff)));
+        let odd = self.quantile(s, s.shr_u64(words, 32));
+        self.scale.apply(s, s.pair_f64_to_f32(even, odd))
+    }
+}
+
+impl SampleF32 for General<f32> {
+    #[inline(always)]
+    fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
+        (self.one(s, even), self.one(s, odd))
+    }
+}
+
+impl General<f64> {
+    #[inline(always)]
+    fn one<S: Simd>(&self, s: S, word: S::Int) -> S::F64 {
+        let k = s.or(word, s.splat_u64(1));
+        let left = fraction(s, k);
+        let right = fraction(s, s.sub_u64(s.splat_u64(0), k));
+        let signed = i64_to_f64(s, s.xor(k, s.splat_u64(1 << 63)));
+        let difference = s.mul_f64(signed, s.splat_f64(2.0 * UNIT_32 * UNIT_32));
+        self.scale.apply(s, self.quantile.evaluate(s, left, right, difference))
+    }
+}
+
+/// `k / 2^64`
+#[inline(always)]
+fn fraction<S: Simd>(s: S, k: S::Int) -> S::F64 {
+    let (high, low) = halves_to_f64(s, k);
+    s.mul_f64(s.mul_add_f64(high, s.splat_f64(1.0 / UNIT_32), low), s.splat_f64(UNIT_32 * UNIT_32))
+}
+
+impl SampleF64 for General<f64> {
+    #[inline(always)]
+    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64) {
+        (self.one(s, first), self.one(s, second))
+    }
+}
+
+/// 2^-32
+const UNIT_32: f64 = 1.0 / 4_294_967_296.0;
+
+/// Bounds that lie further out than this, both on one side, are handled by the asymptotic series of the tail.
+const DEEP: f64 = 30.0;
+
+/// The inverse distribution function between two bounds.
+///
+/// Bounds on the left of zero are mirrored to the right. Then `right` is what an element has above it, as a part of the
+/// whole, and the area above it is `tail_step * right + tail_end`, in units of the area above zero or, where all of the
+/// interval lies to the right of it, the area above the lower bound, whose logarithm is `-tail_log`.
+#[derive(Clone, Copy, Debug)]
+struct Quantile {
+    /// The result is multiplied by it: -1 where the bounds are mirrored.
+    mirror: f64,
+    /// `y = centre_step * (left - right) + centre`, y as in [`crate::math::quantile`].
+    centre_step: f64,
+    centre: f64,
+    /// The area above: see there.
+    tail_step: f64,
+    tail_end: f64,
+    tail_log: f64,
+    /// The area below, for elements left of zero.
+    below_step: f64,
+    below_end: f64,
+    /// Where the interval is deep in a tail, the lower bound.
+    deep: Option<f64>,
+}
+
+impl Quantile {
+    fn new(lower: f64, upper: f64) -> Quantile {
+        let mirrored = upper <= 0.0 || (lower < 0.0 && upper < -lower);
+        let (a, b) = if mirrored { (-upper, -lower) } else { (lower, upper) };
+        let mirror = if mirrored { -1.0 } else { 1.0 };
+        let (area_a, area_b) = (area_from_zero(a), area_from_zero(b));
+        let area = area_b - area_a;
+        if a < 0.0 {
+            return Quantile {
+                mirror,
+                centre_step: area,
+                centre: area_a + area_b,
+                tail_step: area,
+                tail_end: area_above(b),
+                tail_log: 0.0,
+                below_step: area,
+                below_end: area_above(-a),
+                deep: None,
+            };
+        }
+        // Beyond 1e100 no number is large enough to tell an element from its bound.
+        let (a, b) = (a.min(1e100), b.min(1e100));
+        let deep = (a >= DEEP).then_some(a);
+        // The area above b over that above a, less one.
+        let ratio_minus_1 = if b == f64::INFINITY || b >= 1e100 {
+            -1.0
+        } else {
+            let difference = match deep {
+                None => minus_ln_area_above(b) - minus_ln_area_above(a),
+                Some(_) => 0.5 * (b - a) * (b + a) - ln_mills_asymptotic(b) + ln_mills_asymptotic(a),
+            };
+            if difference > 700.0 { -1.0 } else { expm1(-difference) }
+        };
+        Quantile {
+            mirror,
+            centre_step: area,
+            centre: area_a + area_b,
+            tail_step: -ratio_minus_1,
+            tail_end: 1.0 + ratio_minus_1,
+            tail_log: if deep.is_some() { 0.0 } else { minus_ln_area_above(a) },
+            below_step: 0.0,
+            below_end: 1.0,
+            deep,
+        }
+    }
+
+    /// The quantile, in standard deviations: `left` and `right` are the parts of the interval on either side of the element, each with
+    /// its own relative precision, and `difference` is `left - right`.
+    #[inline(always)]
+    fn evaluate<S: Simd>(&self, s: S, left: S::F64, right: S::F64, difference: S::F64) -> S::F64 {
+        let mirror = s.splat_f64(self.mirror);
+        // Mirroring changes which part is which.
+        let (left, right) = if self.mirror < 0.0 { (right, left) } else { (left, right) };
+        let above = s.mul_add_f64(right, s.splat_f64(self.tail_step), s.splat_f64(self.tail_end));
+        if let Some(a) = self.deep {
+            return s.mul_f64(mirror, deep_quantile(s, a, ln_f64(s, above)));
+        }
+        let y = s.mul_add_f64(
+            s.mul_f64(mirror, difference),
+            s.splat_f64(self.centre_step),
+            s.splat_f64(self.centre),
+        );
+        let zero = s.splat_f64(0.0);
+        let is_left = s.lt_f64(y, zero);
+        let size = s.select_f64(is_left, s.sub_f64(zero, y), y);
+        let mut x = quantile_centre_f64(s, s.min_f64(size, s.splat_f64(CENTRE)));
+        let outer = s.lt_f64(s.splat_f64(CENTRE), size);
+        if s.any_f64(outer) {
+            let below = s.mul_add_f64(left, s.splat_f64(self.below_step), s.splat_f64(self.below_end));
+            let tail = s.select_f64(is_left, below, above);
+            let w = s.sub_f64(s.splat_f64(self.tail_log), ln_f64(s, tail));
+            x = s.select_f64(outer, quantile_tail_f64(s, w), x);
+        }
+        s.mul_f64(mirror, s.select_f64(is_left, s.sub_f64(zero, x), x))
+    }
+}
+
+/// The coefficients of `x M(x) = 1 - 1/x^2 + 3/x^4 - 15/x^6 + 105/x^8 - 945/x^10 + ...`, M being Mills' ratio (Abramowitz and
+/// Stegun, 26.2.12), in powers of 1/x^2: from x = 30 on what is left out is below 2e-14.
+const MILLS_SERIES: [f64; 6] = [1.0, -1.0, 3.0, -15.0, 105.0, -945.0];
+
+/// `x M(x)`, from `g = x^2`.
+#[inline(always)]
+fn mills_series<S: Simd>(s: S, g: S::F64) -> S::F64 {
+    horner_f64(s, s.div_f64(s.splat_f64(1.0), g), &MILLS_SERIES)
+}
+
+/// `ln M(x)`, for x from [`DEEP`] on.
+fn ln_mills_asymptotic(x: f64) -> f64 {
+    ln(mills_series(Scalar, x * x)) - ln(x)
+}
+
+/// The x above a that leaves the part `exp(ln_part)` of the area above a, for a from [`DEEP`] on.
+///
+/// With g = x^2 the area is `exp(-g/2) M(x)` but for a factor, so `g = a^2 - 2 ln_part + 2 ln(M(x) / M(a))`, whose right side
+/// hardly depends on g: each repetition gains three digits.
+#[inline(always)]
+fn deep_quantile<S: Simd>(s: S, a: f64, ln_part: S::F64) -> S::F64 {
+    let a2 = s.splat_f64(a * a);
+    let inverse = s.div_f64(s.splat_f64(1.0), s.mul_f64(mills_series(s, a2), mills_series(s, a2)));
+    let start = s.neg_mul_add_f64(s.splat_f64(2.0), ln_part, a2);
+    let mut g = start;
+    for _ in 0..5 {
+        // 2 ln(M(x) / M(a)) = -ln(g / a^2 * (series(a) / series(x))^2)
+        let ratio = s.div_f64(g, a2);
+        let correction = s.mul_f64(s.mul_f64(mills_series(s, g), mills_series(s, g)), inverse);
+        g = s.sub_f64(start, ln_f64(s, s.div_f64(ratio, correction)));
+    }
+    s.sqrt_f64(g)
+}

@@ -1,0 +1,89 @@
+//! Sparse matrices: normal values, of which in every column the same number is zero.
+
+use super::emit::Words;
+use super::run::Run;
+use super::threads::in_parts;
+use super::{Options, sample};
+use crate::distr::Distribution;
+use crate::dtype::Element;
+use crate::error::{Error, Result};
+use crate::seed::Key;
+use crate::shape::Window;
+use crate::simd::Level;
+use ndarray::{ArrayViewMutD, Ix2};
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
+/// The sub-stream whose words choose the zeros.
+const MASK: u64 = 1;
+
+/// Columns that are looked at together.
+const COLUMNS: usize = 256;
+
+/// Normal values of mean 0, of which in each column of the logical matrix exactly `zeros_per_column` are zero, all choices
+/// being equally likely.
+///
+/// The zeros are chosen by selection sampling (Fan, Muller, Rezucha: Development of sampling plans by using sequential (item by
+/// item) selection techniques; Journal of the American Statistical Association 57, 1962): going down a column, an element becomes
+/// zero with the probability (zeros still to place) / (rows still to come). The word for element *i* is word *i* of
+/// sub-stream 1. A window costs as many words as there are elements in its columns from the first row to its last.
+///
+/// # Errors
+/// As [`sample`]; and [`Error::Value`] where the window is not one of a matrix, or there are more zeros than rows.
+pub fn sparse<T: Element>(
+    mut out: ArrayViewMutD<'_, MaybeUninit<T>>,
+    window: &Window,
+    key: Key,
+    stddev: f64,
+    zeros_per_column: u64,
+    options: &Options<'_>,
+) -> Result<()> {
+    let (&[rows, columns], &[start_row, start_column]) = (window.shape(), window.start()) else {
+        return Err(Error::value(format!(
+            "a sparse matrix has 2 dimensions, this shape is {:?}",
+            window.shape()
+        )));
+    };
+    if zeros_per_column > rows {
+        return Err(Error::value(format!("a column of {rows} rows cannot have {zeros_per_column} zeros")));
+    }
+    sample(out.view_mut(), window, key, &Distribution::Normal { mean: 0.0, stddev }, options)?;
+    if window.is_empty() || zeros_per_column == 0 {
+        return Ok(());
+    }
+    let level = options.level.unwrap_or_else(Level::current);
+    let end_row = start_row + window.extent()[0] as u64;
+    let mut out = out.into_dimensionality::<Ix2>().map_err(|e| Error::value(e.to_string()))?;
+    let places = super::place::Grid::new(out.view_mut());
+    let words_in_all = (end_row as usize).saturating_mul(window.extent()[1]).saturating_mul(size_of::<u32>());
+    in_parts(window.extent()[1], COLUMNS, words_in_all, options, |range, pulse| {
+        for from in range.clone().step_by(COLUMNS) {
+            let width = COLUMNS.min(range.end - from);
+            let mut to_place = [zeros_per_column; COLUMNS];
+            let mut words = [MaybeUninit::new(0_u32); COLUMNS];
+            for row in 0..end_row {
+                if row % 1024 == 0 && pulse.stopped() {
+                    return;
+                }
+                level.run(Run {
+                    emit: Words::<u32>(PhantomData),
+                    key,
+                    substream: MASK,
+                    first: row * columns + start_column + from as u64,
+                    out: &mut words[..width],
+                    stream: false,
+                });
+                for (i, (word, to_place)) in words[..width].iter().zip(&mut to_place).enumerate() {
+                    // SAFETY: `words` was initialized to begin with.
+                    let word = unsafe { word.assume_init() };
+                    let chosen = ((word as u128 * (rows - row) as u128) >> 32) < *to_place as u128;
+                    *to_place -= chosen as u64;
+                    if chosen && row >= start_row {
+                        // SAFETY: the row and the column lie in the window, and this part alone has the column.
+                        unsafe { places.write((row - start_row) as usize, from + i, T::default()) };
+                    }
+                }
+            }
+        }
+    })
+}

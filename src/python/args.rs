@@ -1,0 +1,316 @@
+//! Python arguments, checked: what comes in is any object at all, what goes out are plain Rust values.
+//!
+//! Each function takes the argument's name, or knows it, so that every refusal names the argument, the rule and the value.
+//! A value of the wrong kind is a `TypeError`, one of the right kind out of range a `ValueError`.
+#![forbid(unsafe_code)]
+
+use crate::dtype::Dtype;
+use crate::error::{Error, Result};
+use crate::seed::stream_of;
+use crate::shape::{MAX_NDIM, Window};
+use numpy::{PyArrayDescr, PyArrayDescrMethods, npyffi::NPY_TYPES};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyEllipsis, PyFloat, PyInt, PyList, PySlice, PyString, PyTuple, PyType};
+use std::num::NonZeroUsize;
+
+/// An object as it would be shown in Python, shortened to be part of a message.
+pub fn show(object: &Bound<'_, PyAny>) -> String {
+    const LONGEST: usize = 80;
+    let Ok(text) = object.repr().map(|text| text.to_string_lossy().into_owned()) else {
+        return format!("an object of type {}", type_name(object));
+    };
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+/// The name of the type of an object.
+pub fn type_name(object: &Bound<'_, PyAny>) -> String {
+    object.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// A `TypeError` or `ValueError`: `name` must be such and such, got `object`.
+fn wrong_kind(name: &str, rule: &str, object: &Bound<'_, PyAny>) -> PyErr {
+    PyTypeError::new_err(format!("{name} must be {rule}, got {}", show(object)))
+}
+
+fn out_of_range(name: &str, rule: &str, object: &Bound<'_, PyAny>) -> PyErr {
+    PyValueError::new_err(format!("{name} must be {rule}, got {}", show(object)))
+}
+
+/// Any object with `__index__`, booleans aside: a bool in the place of a number is nearly always a mistake.
+fn integer<'py, T>(name: &str, rule: &str, object: &Bound<'py, PyAny>) -> PyResult<T>
+where
+    T: for<'a> FromPyObject<'a, 'py, Error = PyErr>,
+{
+    if object.is_exact_instance_of::<PyBool>() {
+        return Err(wrong_kind(name, rule, object));
+    }
+    object.extract::<T>().map_err(|error| {
+        if error.is_instance_of::<PyTypeError>(object.py()) {
+            wrong_kind(name, rule, object)
+        } else if error.is_instance_of::<PyOverflowError>(object.py()) {
+            out_of_range(name, rule, object)
+        } else {
+            error
+        }
+    })
+}
+
+/// Any object with `__float__` or `__index__`.
+pub fn real(name: &str, object: &Bound<'_, PyAny>) -> PyResult<f64> {
+    if let Ok(number) = object.cast_exact::<PyFloat>() {
+        return number.extract();
+    }
+    object.extract::<f64>().map_err(|error| {
+        if error.is_instance_of::<PyTypeError>(object.py()) {
+            wrong_kind(name, "a real number", object)
+        } else if error.is_instance_of::<PyOverflowError>(object.py()) {
+            out_of_range(name, "a real number within the range of float64", object)
+        } else {
+            error
+        }
+    })
+}
+
+/// A string that names something.
+pub fn name<'a>(argument: &str, object: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+    object.cast::<PyString>().map_err(|_| wrong_kind(argument, "a str", object))?.to_str()
+}
+
+/// The number of groups; that it is positive is checked where it is used.
+pub fn groups(object: &Bound<'_, PyAny>) -> PyResult<u64> {
+    integer("groups", "an int of at least 1", object)
+}
+
+/// The axes that an int or a sequence of ints names.
+pub fn axes(name: &str, object: &Bound<'_, PyAny>) -> PyResult<Vec<i64>> {
+    const RULE: &str = "an int or a sequence of ints";
+    match items(object)? {
+        Some(items) => items.iter().map(|item| integer(name, RULE, item)).collect(),
+        None => Ok(vec![integer(name, RULE, object)?]),
+    }
+}
+
+/// The items of a sequence; `None` where the object is something else. Sets and iterators are not sequences.
+fn items<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
+    if object.is_exact_instance_of::<PyInt>() {
+        return Ok(None);
+    }
+    if let Ok(tuple) = object.cast::<PyTuple>() {
+        return Ok(Some(tuple.iter().collect()));
+    }
+    if let Ok(list) = object.cast::<PyList>() {
+        return Ok(Some(list.iter().collect()));
+    }
+    // Anything else with a length and numbered items, so an array; a scalar array has no length.
+    let Ok(len) = object.len() else { return Ok(None) };
+    if len > MAX_NDIM {
+        // Whatever it is, it has too many: more than can be needed to say so are not looked at.
+        return (0..=MAX_NDIM).map(|i| object.get_item(i)).collect::<PyResult<_>>().map(Some);
+    }
+    Ok((0..len).map(|i| object.get_item(i)).collect::<PyResult<_>>().ok())
+}
+
+/// The sizes of the logical tensor.
+pub fn shape(object: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
+    const RULE: &str = "an int or a sequence of ints, each in [0, 2**64)";
+    match items(object)? {
+        Some(items) if items.len() > MAX_NDIM => Err(PyValueError::new_err(format!(
+            "shape must have at most {MAX_NDIM} dimensions, got {}",
+            object.len()?
+        ))),
+        Some(items) => items
+            .iter()
+            .enumerate()
+            .map(|(axis, item)| match item.cast_exact::<PyInt>().map(|item| item.extract::<u64>()) {
+                Ok(Ok(size)) => Ok(size),
+                _ => integer(&format!("shape[{axis}]"), "an int in [0, 2**64)", item),
+            })
+            .collect(),
+        None => Ok(vec![integer("shape", RULE, object)?]),
+    }
+}
+
+/// The part of a logical tensor that is wanted, and how it is to look.
+#[derive(Debug)]
+pub struct Selection {
+    /// The part, with an axis of length 1 for each that an int picked from.
+    pub window: Window,
+    /// For each axis of the tensor, whether an int picked from it, so that the result does without.
+    dropped: Vec<bool>,
+}
+
+impl Selection {
+    /// All of the tensor, or what basic indexing with `index` picks.
+    pub fn new(shape: &[u64], index: Option<&Bound<'_, PyAny>>) -> PyResult<Selection> {
+        let Some(index) = index else {
+            let extent = shape.iter().map(|&size| extent(size)).collect::<Result<Vec<_>>>()?;
+            let window = Window::new(shape, &vec![0; shape.len()], &extent)?;
+            return Ok(Selection { window, dropped: vec![false; shape.len()] });
+        };
+        let picks = match index.cast::<PyTuple>() {
+            Ok(tuple) => tuple.iter().collect(),
+            Err(_) => vec![index.clone()],
+        };
+        let is_ellipsis = |pick: &Bound<'_, PyAny>| pick.is_instance_of::<PyEllipsis>();
+        let named = picks.iter().filter(|pick| !is_ellipsis(pick)).count();
+        if picks.len() - named > 1 {
+            return Err(out_of_range("index", "a tuple with at most one ellipsis", index));
+        }
+        if named > shape.len() {
+            return Err(out_of_range(
+                "index",
+                &format!("at most {} items for shape {shape:?}", shape.len()),
+                index,
+            ));
+        }
+
+        let mut ranges = Vec::with_capacity(shape.len());
+        for pick in &picks {
+            if is_ellipsis(pick) {
+                let whole = &shape[ranges.len()..][..shape.len() - named];
+                ranges.extend(whole.iter().map(|&size| (0, size, false)));
+            } else {
+                let axis = ranges.len();
+                ranges.push(picked(pick, axis, shape[axis])?);
+            }
+        }
+        ranges.extend(shape[ranges.len()..].iter().map(|&size| (0, size, false)));
+
+        let start: Vec<u64> = ranges.iter().map(|&(start, ..)| start).collect();
+        let extents = ranges.iter().map(|&(_, len, _)| extent(len)).collect::<Result<Vec<_>>>()?;
+        Ok(Selection {
+            window: Window::new(shape, &start, &extents)?,
+            dropped: ranges.iter().map(|&(.., dropped)| dropped).collect(),
+        })
+    }
+
+    /// The shape of the result.
+    pub fn shape(&self) -> impl Iterator<Item = usize> {
+        let extent = self.window.extent().iter();
+        extent.zip(&self.dropped).filter(|(_, dropped)| !**dropped).map(|(&size, _)| size)
+    }
+
+    /// The axes of the tensor that the result does without, in order.
+    pub fn dropped_axes(&self) -> impl Iterator<Item = usize> {
+        self.dropped.iter().enumerate().filter(|(_, dropped)| **dropped).map(|(axis, _)| axis)
+    }
+}
+
+fn extent(size: u64) -> Result<usize> {
+    usize::try_from(size)
+        .map_err(|_| Error::value(format!("an axis of {size} elements is too long for this machine")))
+}
+
+/// What one item of an index picks from an axis of `size`: start, length, and whether the axis goes away.
+fn picked(pick: &Bound<'_, PyAny>, axis: usize, size: u64) -> PyResult<(u64, u64, bool)> {
+    let name = format!("index of axis {axis}");
+    // Counting from the end needs one bit more than the sizes have.
+    let size = i128::from(size);
+    let resolve = |name: &str, position: &Bound<'_, PyAny>, last: i128| {
+        let rule = format!("an int in range, from {} to {last}", -size);
+        let position: i128 = integer(name, &rule, position).map(i64::into).and_then(|found| {
+            if (-size..=last).contains(&found) { Ok(found) } else { Err(out_of_range(name, &rule, position)) }
+        })?;
+        Ok::<i128, PyErr>(if position < 0 { position + size } else { position })
+    };
+    // The results lie in [0, size], so they fit.
+    if let Ok(slice) = pick.cast::<PySlice>() {
+        let step = slice.getattr("step")?;
+        if !step.is_none() && integer::<i64>(&format!("step in {name}"), "None or 1", &step)? != 1 {
+            return Err(out_of_range(&format!("step in {name}"), "None or 1", &step));
+        }
+        let end = |which: &str, absent: i128| {
+            let end = slice.getattr(which)?;
+            if end.is_none() { Ok(absent) } else { resolve(&format!("{which} in {name}"), &end, size) }
+        };
+        let (start, stop) = (end("start", 0)?, end("stop", size)?);
+        return Ok((start as u64, (stop - start).max(0) as u64, false));
+    }
+    if pick.is_none() || pick.is_exact_instance_of::<PyBool>() || !pick.hasattr("__index__")? {
+        return Err(wrong_kind("index", "an int, a slice or an ellipsis, or a tuple of these", pick));
+    }
+    Ok((resolve(&name, pick, size - 1)? as u64, 1, true))
+}
+
+/// The seed; `None` for fresh entropy.
+pub fn seed(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
+    static SEED_SEQUENCE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    const RULE: &str = "an int in [0, 2**64), a numpy.random.SeedSequence or None";
+    let Some(object) = object else { return Ok(None) };
+    if !object.is_exact_instance_of::<PyInt>() {
+        let class = SEED_SEQUENCE.import(object.py(), "numpy.random", "SeedSequence")?;
+        if object.is_instance(class)? {
+            let words = object.call_method1("generate_state", (1, "uint64"))?;
+            return words.get_item(0)?.extract().map(Some);
+        }
+    }
+    integer("seed", RULE, object).map(Some)
+}
+
+/// The stream: a number as it is, a name by its hash.
+pub fn stream(object: &Bound<'_, PyAny>) -> PyResult<u64> {
+    match object.cast::<PyString>() {
+        Ok(name) => Ok(stream_of(name.to_str()?)),
+        Err(_) => integer("stream", "an int in [0, 2**64) or a str", object),
+    }
+}
+
+/// The number of threads; `None` for the default.
+pub fn threads(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<NonZeroUsize>> {
+    const RULE: &str = "an int of at least 1, or None";
+    let Some(object) = object else { return Ok(None) };
+    let threads = integer("threads", RULE, object)?;
+    NonZeroUsize::new(threads).map(Some).ok_or_else(|| out_of_range("threads", RULE, object))
+}
+
+/// The dtype: one of four names, or whatever NumPy takes for one of these dtypes. `None` is float32.
+pub fn dtype(object: Option<&Bound<'_, PyAny>>) -> PyResult<Dtype> {
+    const RULE: &str = "'float32', 'float64', 'float16' or 'bfloat16'";
+    let Some(object) = object else { return Ok(Dtype::F32) };
+    if let Ok(name) = object.cast::<PyString>() {
+        return match name.to_str()? {
+            "float32" => Ok(Dtype::F32),
+            "float64" => Ok(Dtype::F64),
+            "float16" => Ok(Dtype::F16),
+            "bfloat16" => Ok(Dtype::Bf16),
+            _ => Err(out_of_range("dtype", RULE, object)),
+        };
+    }
+    let descr = PyArrayDescr::new(object.py(), object).map_err(|_| wrong_kind("dtype", RULE, object))?;
+    let known = match descr.num() {
+        num if num == NPY_TYPES::NPY_FLOAT as i32 => Some(Dtype::F32),
+        num if num == NPY_TYPES::NPY_DOUBLE as i32 => Some(Dtype::F64),
+        num if num == NPY_TYPES::NPY_HALF as i32 => Some(Dtype::F16),
+        // A dtype that NumPy learnt from a package; such a number is given out at run time.
+        num if num >= NPY_TYPES::NPY_USERDEF as i32 && descr.getattr("name")?.eq("bfloat16")? => {
+            Some(Dtype::Bf16)
+        }
+        _ => None,
+    };
+    known
+        .filter(|_| descr.is_native_byteorder() != Some(false))
+        .ok_or_else(|| out_of_range("dtype", &format!("{RULE}, in native byte order"), object))
+}
+
+/// The width of raw words: 32 or 64.
+pub fn word_bits(object: &Bound<'_, PyAny>) -> PyResult<u32> {
+    const RULE: &str = "'uint32' or 'uint64'";
+    if let Ok(name) = object.cast::<PyString>() {
+        return match name.to_str()? {
+            "uint32" => Ok(32),
+            "uint64" => Ok(64),
+            _ => Err(out_of_range("dtype", RULE, object)),
+        };
+    }
+    let descr = PyArrayDescr::new(object.py(), object).map_err(|_| wrong_kind("dtype", RULE, object))?;
+    match (descr.kind(), descr.itemsize()) {
+        (b'u', 4) if descr.is_native_byteorder() != Some(false) => Ok(32),
+        (b'u', 8) if descr.is_native_byteorder() != Some(false) => Ok(64),
+        _ => Err(out_of_range("dtype", &format!("{RULE}, in native byte order"), object)),
+    }
+}

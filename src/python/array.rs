@@ -1,0 +1,296 @@
+//! NumPy arrays over Rust memory: fresh ones lent out, given ones written to. The only unsafe code of the bindings.
+
+use super::args::{Selection, show, type_name};
+use crate::dtype::{Bf16, F16};
+use crate::error::Error;
+use crate::fill::buffer::Buffer;
+use ndarray::{ArrayViewMutD, Axis, IxDyn, ShapeBuilder};
+use numpy::npyffi::{
+    self, NPY_ARRAY_ALIGNED, NPY_ARRAY_CARRAY, NPY_ARRAY_WRITEABLE, NpyTypes, PY_ARRAY_API, npy_intp,
+};
+use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyImportError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use std::mem::MaybeUninit;
+use std::ptr;
+
+/// A type of element that a NumPy array may have.
+///
+/// # Safety
+/// Elements of the dtype that [`descr`](Self::descr) returns have the size and the meaning of `Self`, and any bytes of that
+/// size are one.
+pub unsafe trait Scalar: Copy + Send + Sync + 'static {
+    /// NumPy's dtype.
+    fn descr(py: Python<'_>) -> PyResult<Bound<'_, PyArrayDescr>>;
+}
+
+/// Types that rust-numpy knows itself.
+macro_rules! known_scalars {
+    ($($scalar:ty),*) => {$(
+        // SAFETY: a plain number, of which rust-numpy gives the dtype.
+        unsafe impl Scalar for $scalar {
+            fn descr(py: Python<'_>) -> PyResult<Bound<'_, PyArrayDescr>> {
+                Ok(numpy::dtype::<$scalar>(py))
+            }
+        }
+    )*};
+}
+known_scalars!(f32, f64, u32, u64);
+
+// SAFETY: `F16` is a transparent wrapper of the 16 bits of a binary16, as is an element of NumPy's float16.
+unsafe impl Scalar for F16 {
+    fn descr(py: Python<'_>) -> PyResult<Bound<'_, PyArrayDescr>> {
+        static DESCR: PyOnceLock<Py<PyArrayDescr>> = PyOnceLock::new();
+        let descr = DESCR.get_or_try_init(py, || PyArrayDescr::new(py, "float16").map(Bound::unbind))?;
+        Ok(descr.bind(py).clone())
+    }
+}
+
+// SAFETY: `Bf16` is a transparent wrapper of the 16 bits of a bfloat16, as is an element of that dtype of ml_dtypes; that it
+// has two bytes is checked.
+unsafe impl Scalar for Bf16 {
+    fn descr(py: Python<'_>) -> PyResult<Bound<'_, PyArrayDescr>> {
+        // NumPy has no bfloat16 of its own. The package that brings it is loaded by those who ask for it, and only then.
+        static DESCR: PyOnceLock<Py<PyArrayDescr>> = PyOnceLock::new();
+        let descr = DESCR.get_or_try_init(py, || {
+            let module = py.import("ml_dtypes").map_err(|cause| {
+                let error = PyImportError::new_err(
+                    "dtype 'bfloat16' needs the package ml_dtypes (pip install ml_dtypes), which cannot be imported",
+                );
+                error.set_cause(py, Some(cause));
+                error
+            })?;
+            let descr = PyArrayDescr::new(py, module.getattr("bfloat16")?)?;
+            if descr.itemsize() != size_of::<Bf16>() {
+                return Err(PyTypeError::new_err("ml_dtypes.bfloat16 does not have 2 bytes"));
+            }
+            Ok::<_, PyErr>(descr.unbind())
+        })?;
+        Ok(descr.bind(py).clone())
+    }
+}
+
+/// The memory of an array that was lent to NumPy; the array's `base`.
+#[pyclass(frozen, name = "Buffer", module = "fastinit._core")]
+struct Memory {
+    _buffer: Buffer,
+}
+
+/// Has `fill` write to `out`, or to a fresh array where there is none, and returns the array.
+///
+/// The view that `fill` is given has the shape of the selection's window. Whatever can be wrong with `out` is found before
+/// `fill` is called. A fresh array is seen by nobody until `fill` has succeeded, that is, written all of it.
+pub fn produce<'py, T: Scalar>(
+    py: Python<'py>,
+    selection: &Selection,
+    out: Option<&Bound<'py, PyAny>>,
+    fill: impl FnOnce(ArrayViewMutD<'_, MaybeUninit<T>>) -> PyResult<()>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let descr = T::descr(py)?;
+    if let Some(out) = out {
+        fill(view_of(out, &descr, selection)?)?;
+        return Ok(out.clone());
+    }
+    let bytes = byte_count(selection, size_of::<T>())?;
+    let mut buffer = Buffer::new(bytes)?;
+    let shape = IxDyn(selection.window.extent());
+    let view = ArrayViewMutD::from_shape(shape, buffer.as_uninit_slice()).map_err(|error| {
+        PyValueError::new_err(format!(
+            "cannot make an array of shape {:?}: {error}",
+            selection.window.extent()
+        ))
+    })?;
+    fill(view)?;
+    lend(py, buffer, descr, selection.shape())
+}
+
+/// The bytes of an array, where NumPy can make such an array at all: it counts an axis of size 0 as one of size 1.
+fn byte_count(selection: &Selection, itemsize: usize) -> PyResult<usize> {
+    let extent = selection.window.extent();
+    let nonzero = extent.iter().map(|&size| size.max(1)).try_fold(itemsize, usize::checked_mul);
+    match nonzero.filter(|&bytes| isize::try_from(bytes).is_ok()) {
+        Some(_) => Ok(selection.window.len() * itemsize),
+        None => Err(Error::value(format!(
+            "the result must be at most {} bytes large; shape {extent:?} of {itemsize} bytes each is more",
+            isize::MAX
+        ))
+        .into()),
+    }
+}
+
+/// An array of this shape over a buffer whose elements have all been written, and which is as large as the array.
+fn lend<'py>(
+    py: Python<'py>,
+    buffer: Buffer,
+    descr: Bound<'py, PyArrayDescr>,
+    shape: impl Iterator<Item = usize>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // Sizes are at most `isize::MAX`, see `byte_count`.
+    let mut dims: Vec<npy_intp> = shape.map(|size| size as npy_intp).collect();
+    let data = buffer.as_ptr();
+    let owner = Bound::new(py, Memory { _buffer: buffer })?;
+    // SAFETY: `dims` is a valid shape of at most 32 axes, and NumPy copies it. The data are aligned, initialized and as large as
+    // the shape says, and live until `owner` is dropped, of which the array holds a reference from the second call on; until
+    // then this function does (a failure drops the array first). No reference of Rust's to the data remains. Both calls
+    // steal the references that they are passed (`descr` and `owner`), also where they fail.
+    unsafe {
+        let array = PY_ARRAY_API.PyArray_NewFromDescr(
+            py,
+            npyffi::get_type_object(py, NpyTypes::PyArray_Type),
+            descr.into_dtype_ptr(),
+            dims.len() as i32,
+            dims.as_mut_ptr(),
+            ptr::null_mut(),
+            data.cast(),
+            NPY_ARRAY_CARRAY,
+            ptr::null_mut(),
+        );
+        let array = Bound::from_owned_ptr_or_err(py, array)?;
+        if PY_ARRAY_API.PyArray_SetBaseObject(py, array.as_ptr().cast(), owner.into_ptr()) < 0 {
+            return Err(PyErr::fetch(py));
+        }
+        Ok(array)
+    }
+}
+
+/// The elements of `out` as memory to be written, in the shape of the selection's window.
+fn view_of<'a, T: Scalar>(
+    out: &'a Bound<'_, PyAny>,
+    descr: &Bound<'_, PyArrayDescr>,
+    selection: &Selection,
+) -> PyResult<ArrayViewMutD<'a, MaybeUninit<T>>> {
+    let array = out
+        .cast::<PyUntypedArray>()
+        .map_err(|_| PyTypeError::new_err(format!("out must be a numpy.ndarray, got {}", type_name(out))))?;
+    let shape: Vec<usize> = selection.shape().collect();
+    check_out(array, descr, &shape)?;
+    let mut view = if array.is_empty() {
+        // There is nothing to write, and the strides of an empty array may lead anywhere.
+        ArrayViewMutD::from_shape(IxDyn(&shape), &mut [])
+            .map_err(|error| PyValueError::new_err(error.to_string()))?
+    } else {
+        // SAFETY: `check_out` has passed, with the dtype of `T`.
+        unsafe { strided_view(array) }
+    };
+    for axis in selection.dropped_axes() {
+        view.insert_axis_inplace(Axis(axis));
+    }
+    Ok(view)
+}
+
+/// Checks that elements of this dtype can be written to `array` as to a Rust array of this shape.
+fn check_out(
+    array: &Bound<'_, PyUntypedArray>,
+    descr: &Bound<'_, PyArrayDescr>,
+    shape: &[usize],
+) -> PyResult<()> {
+    if array.shape() != shape {
+        let got = array.shape();
+        return Err(PyValueError::new_err(format!("out must have shape {shape:?}, got shape {got:?}")));
+    }
+    if !array.dtype().is_equiv_to(descr) {
+        return Err(PyTypeError::new_err(format!(
+            "out must have dtype {} in native byte order, as dtype= says; got {}",
+            descr.getattr("name")?,
+            show(&array.dtype())
+        )));
+    }
+    // SAFETY: the pointer is that of a living array.
+    let flags = unsafe { (*npyffi::_PyArray_GET_ITEM_DATA(array.as_array_ptr())).flags };
+    if flags & NPY_ARRAY_WRITEABLE == 0 {
+        return Err(PyValueError::new_err("out must be writable, got a read-only array"));
+    }
+    if array.is_empty() {
+        return Ok(());
+    }
+    let axes: Vec<(usize, isize)> = axes_of(array).filter(|&(size, _)| size > 1).collect();
+    let itemsize = descr.itemsize();
+    if flags & NPY_ARRAY_ALIGNED == 0 || axes.iter().any(|(_, stride)| stride.unsigned_abs() % itemsize != 0)
+    {
+        return Err(PyValueError::new_err("out must be aligned to its elements, got an unaligned array"));
+    }
+    if may_overlap(axes, itemsize) {
+        return Err(PyValueError::new_err(format!(
+            "out must not overlap itself; got shape {shape:?} with strides {:?}",
+            array.strides()
+        )));
+    }
+    Ok(())
+}
+
+/// The size and the stride, in bytes, of each axis.
+fn axes_of(array: &Bound<'_, PyUntypedArray>) -> impl Iterator<Item = (usize, isize)> {
+    array.shape().iter().copied().zip(array.strides().iter().copied())
+}
+
+/// Whether two elements may share bytes: `false` only where each stride is larger than all that lies within it.
+///
+/// Some interlocking strides are taken for overlapping that are not; none that slicing or transposing makes.
+/// The axes, of at least two elements each, are given as size and stride.
+fn may_overlap(mut axes: Vec<(usize, isize)>, itemsize: usize) -> bool {
+    axes.sort_unstable_by_key(|(_, stride)| stride.unsigned_abs());
+    let mut span = itemsize;
+    axes.into_iter().any(|(size, stride)| {
+        let overlaps = stride.unsigned_abs() < span;
+        span = span.saturating_add(stride.unsigned_abs().saturating_mul(size - 1));
+        overlaps
+    })
+}
+
+/// The elements of an array as memory to be written.
+///
+/// # Safety
+/// The array is not empty and has passed [`check_out`] with the dtype of `T`.
+unsafe fn strided_view<'a, T: Scalar>(
+    array: &'a Bound<'_, PyUntypedArray>,
+) -> ArrayViewMutD<'a, MaybeUninit<T>> {
+    // SAFETY: the pointer is that of a living array.
+    let data = unsafe { (*npyffi::_PyArray_GET_ITEM_DATA(array.as_array_ptr())).data };
+    let mut data: *mut MaybeUninit<T> = data.cast();
+    // ndarray wants strides that are not negative: begin at the other end of such an axis, and turn it afterwards.
+    let (mut strides, mut turned) = (Vec::new(), Vec::new());
+    for (axis, (size, stride)) in axes_of(array).enumerate() {
+        // In elements. The stride of an axis of length 1 means nothing, and may be anything.
+        let stride = if size > 1 { stride / size_of::<T>() as isize } else { 1 };
+        if stride < 0 {
+            // SAFETY: from the first element of the axis to its last, which lies inside the array as well.
+            data = unsafe { data.offset(stride * (size as isize - 1)) };
+            turned.push(axis);
+        }
+        strides.push(stride.unsigned_abs());
+    }
+    let shape = IxDyn(array.shape()).strides(IxDyn(&strides));
+    // SAFETY: shape and strides are the array's, so all elements lie in its memory, which is aligned and lives as long as `array`
+    // is borrowed; no stride is negative now, and no two elements overlap. `MaybeUninit` takes any bytes, and
+    // writing a `T` leaves an element of the array's dtype. As everywhere in NumPy, it is up to the caller that no
+    // other thread uses the elements meanwhile.
+    let mut view = unsafe { ArrayViewMutD::from_shape_ptr(shape, data) };
+    for axis in turned {
+        view.invert_axis(Axis(axis));
+    }
+    view
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_overlap;
+
+    #[test]
+    fn overlap_is_found_by_strides() {
+        for (axes, overlaps) in [
+            (&[(3, 16), (4, 4)][..], false),
+            (&[(4, 4), (3, 16)], false),
+            (&[(3, -16), (4, -4)], false),
+            (&[(3, 32), (4, 8)], false),
+            (&[], false),
+            (&[(2, 0), (3, 4)], true),
+            (&[(3, 4), (3, 4)], true),
+            (&[(3, 12), (4, 4)], true),
+            (&[(5, 2)], true),
+            (&[(2, isize::MIN), (usize::MAX, isize::MAX)], true),
+        ] {
+            assert_eq!(may_overlap(axes.to_vec(), 4), overlaps, "{axes:?}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+"""What the tests share."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import fastinit
+
+# One instance of each class, with a shape that it takes.
+INITIALIZERS = [
+    (fastinit.Zeros(), (4, 6)),
+    (fastinit.Ones(), (4, 6)),
+    (fastinit.Constant(0.75), (4, 6)),
+    (fastinit.Identity(0.5), (4, 6)),
+    (fastinit.Dirac(groups=2), (3, 2, 2, 4)),
+    (fastinit.RandomUniform(-1.0, 2.0), (4, 6)),
+    (fastinit.RandomNormal(1.0, 0.5), (4, 6)),
+    (fastinit.TruncatedNormal(1.0, 0.5, lower=-1.0, upper=3.0), (4, 6)),
+    (fastinit.Sparse(0.5, 0.1), (4, 6)),
+    (
+        fastinit.VarianceScaling(3.0, "fan_geo_avg", "untruncated_normal", in_axis=0, out_axis=(1, 2)),
+        (4, 2, 3),
+    ),
+    (fastinit.GlorotUniform(batch_axis=0), (2, 4, 6)),
+    (fastinit.GlorotNormal(), (4, 6)),
+    (fastinit.HeUniform(groups=2), (3, 4, 6)),
+    (fastinit.HeNormal(), (4, 6)),
+    (fastinit.LecunUniform(), (4, 6)),
+    (fastinit.LecunNormal(), (4, 6)),
+]
+
+
+@pytest.fixture(params=INITIALIZERS, ids=lambda case: type(case[0]).__name__)
+def case(request: pytest.FixtureRequest) -> tuple[fastinit.Initializer, tuple[int, ...]]:
+    """Each initializer in turn, and a shape for it."""
+    return request.param
+
+
+@pytest.fixture
+def python() -> Callable[..., str]:
+    """Runs a program in a fresh interpreter, within a time limit, and returns what it prints."""
+
+    def run(program: str, *, timeout: float = 60.0, **env: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)],
+            env={**os.environ, **env},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    return run
+
+
+def bits(array: np.ndarray) -> np.ndarray:
+    """The bits of floats, to compare what NaN and signed zeros would hide."""
+    return array.view(f"u{array.itemsize}")

@@ -1,0 +1,258 @@
+"""Threads, forks, signals, and machines short of something. Each test has a time limit."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import fastinit
+
+pytestmark = pytest.mark.timeout(90)
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
+
+
+def test_thread_setting():
+    before = fastinit.get_num_threads()
+    try:
+        fastinit.set_num_threads(3)
+        assert fastinit.get_num_threads() == 3
+        assert fastinit.build_info()["threads"] == 3
+    finally:
+        fastinit.set_num_threads(None)
+    assert fastinit.get_num_threads() == before
+
+
+def test_thread_setting_from_the_environment(python):
+    program = (
+        "import fastinit; print(fastinit.get_num_threads(), fastinit.random_normal(10**6, seed=1).sum())"
+    )
+    assert python(program, FASTINIT_NUM_THREADS="5").startswith("5 ")
+    assert python(program, FASTINIT_NUM_THREADS="1").split()[1] == python(program).split()[1]
+
+
+def test_many_python_threads_at_once():
+    shapes = [(3,), (64, 64), (400, 300), (1000, 500)]
+    expected = {shape: fastinit.random_normal(shape, seed=1, stream="t") for shape in shapes}
+    barrier = threading.Barrier(16)
+
+    def work(number):
+        barrier.wait()
+        for turn in range(12):
+            shape = shapes[(number + turn) % len(shapes)]
+            array = fastinit.random_normal(shape, seed=1, stream="t", threads=1 + number % 3)
+            assert_array_equal(array, expected[shape])
+            with pytest.raises(ValueError, match="stddev"):
+                fastinit.random_normal(shape, stddev=-number)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(work, range(16)))
+
+
+def test_threads_share_an_array_by_parts():
+    whole = fastinit.random_normal((512, 512), seed=3)
+    out = np.zeros((512, 512), np.float32)
+
+    def work(number):
+        # Interleaved in memory, disjoint all the same.
+        columns = (slice(None), slice(number * 64, number * 64 + 64))
+        fastinit.random_normal((512, 512), seed=3, index=columns, out=out[columns])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert_array_equal(out, whole)
+
+
+def test_a_long_fill_lets_other_threads_run(python):
+    # At the slowest level, so that the fill takes its time on any machine.
+    printed = python(
+        """
+        import threading
+        import time
+        import fastinit
+
+        worker = threading.Thread(
+            target=fastinit.truncated_normal, args=(2**25,), kwargs=dict(dtype="float64", threads=1, seed=0)
+        )
+        worker.start()
+        turns = 0
+        while worker.is_alive():
+            turns += 1
+            time.sleep(0.001)
+        print(turns)
+        """,
+        FASTINIT_SIMD="scalar",
+    )
+    assert int(printed) > 20
+
+
+@posix
+def test_a_forked_child_fills_on(python):
+    python(
+        """
+        import os
+        import fastinit
+
+        expected = fastinit.random_normal(3_000_000, seed=1, threads=4).tobytes()
+        for _ in range(3):
+            child = os.fork()
+            if child == 0:
+                same = fastinit.random_normal(3_000_000, seed=1, threads=4).tobytes() == expected
+                os._exit(0 if same else 1)
+            _, status = os.waitpid(child, 0)
+            assert status == 0, status
+        assert fastinit.random_normal(3_000_000, seed=1, threads=4).tobytes() == expected
+        """
+    )
+
+
+@posix
+def test_worker_processes_by_fork_and_spawn(tmp_path):
+    program = tmp_path / "pool.py"
+    program.write_text(
+        "import multiprocessing, sys, zlib, fastinit\n"
+        "def work(stream):\n"
+        "    return zlib.crc32(fastinit.random_normal(10**6, seed=1, stream=stream, threads=3))\n"
+        "if __name__ == '__main__':\n"
+        "    expected = [work(stream) for stream in range(4)]\n"
+        "    for method in ('fork', 'spawn'):\n"
+        "        with multiprocessing.get_context(method).Pool(2) as pool:\n"
+        "            assert pool.map(work, range(4)) == expected, method\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", str(program)], timeout=60, check=True)
+
+
+@posix
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ctrl_c_stops_a_long_fill_within_a_second(threads):
+    program = f"""
+import time
+import fastinit
+
+fastinit.random_normal(10, seed=0)
+print("ready", flush=True)
+begin = time.monotonic()
+try:
+    fastinit.truncated_normal(2**28, dtype="float64", threads={threads}, seed=0)
+    print("finished after", time.monotonic() - begin)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+# And all is well afterwards.
+assert fastinit.random_normal(10**6, seed=0, threads={threads}).std() > 0
+"""
+    # At the slowest level, so that the fill takes its time on any machine.
+    env = {**os.environ, "FASTINIT_SIMD": "scalar"}
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=env)
+    try:
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        begin = time.monotonic()
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.readline() == "interrupted\n"
+        assert time.monotonic() - begin < 1.0
+        assert child.wait(timeout=30) == 0
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+
+
+@posix
+def test_what_a_signal_handler_raises_comes_through(python):
+    printed = python(
+        """
+        import signal
+        import fastinit
+
+        class Stop(Exception):
+            pass
+
+        def handler(signum, frame):
+            raise Stop("from the handler")
+
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        try:
+            fastinit.truncated_normal(2**28, dtype="float64", threads=1, seed=0)
+        except Stop as stop:
+            print(stop)
+        """,
+        FASTINIT_SIMD="scalar",
+    )
+    assert printed == "from the handler\n"
+
+
+@posix
+def test_short_of_memory(python):
+    printed = python(
+        """
+        import resource
+        import fastinit
+
+        resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+        for _ in range(3):
+            try:
+                fastinit.random_normal(2**30)
+            except MemoryError as error:
+                print(error)
+        assert fastinit.random_normal(2**20, seed=1).shape == (2**20,)
+        """
+    )
+    assert printed == "cannot allocate 4294967296 bytes for the result\n" * 3
+
+
+@posix
+def test_short_of_threads(python):
+    printed = python(
+        """
+        import os
+        import resource
+        import threading
+        import numpy as np
+        import fastinit
+
+        expected = fastinit.random_normal(5_000_000, seed=1, threads=1)
+        resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+        if os.getuid() == 0:
+            os.setuid(65534)  # The limit is not for root.
+        try:
+            threading.Thread(target=print, args=("a thread could be started",)).start()
+        except RuntimeError:
+            print("no more threads")
+        assert (fastinit.random_normal(5_000_000, seed=1, threads=8) == expected).all()
+        """
+    )
+    assert printed == "no more threads\n"
+
+
+def test_import_loads_no_framework(python):
+    printed = python(
+        """
+        import sys
+        import fastinit
+        fastinit.he_normal((3, 4), dtype="float16")
+        fastinit.get("he_normal")
+        heavy = {"torch", "jax", "jaxlib", "keras", "tensorflow", "flax", "ml_dtypes", "scipy"}
+        print(sorted(heavy & {name.partition(".")[0] for name in sys.modules}))
+        """
+    )
+    assert printed == "[]\n"
+
+
+def test_import_is_quick(python):
+    program = """
+        import time
+        import numpy
+        begin = time.perf_counter()
+        import fastinit
+        print(time.perf_counter() - begin)
+        """
+    # The first import may have to compile.
+    assert min(float(python(program)) for _ in range(5)) < 0.015

@@ -72,6 +72,24 @@ def minimax(f: Function, nodes: list[mp.mpf], powers: list[int], scale: Function
     return best
 
 
+def rounded_minimax(
+    f: Function, a: mp.mpf, b: mp.mpf, degree: int, rounding: Callable[[mp.mpf], mp.mpf], fixed: dict[int, float]
+) -> tuple[list[mp.mpf], mp.mpf]:
+    """A minimax polynomial of `f` on [a, b] with rounded coefficients, and its relative error."""
+    done = {p: mp.mpf(c) for p, c in fixed.items()}
+    nodes = chebyshev(a, b, 8 * (degree + 1))
+    known = {x: f(x) for x in nodes}
+    while len(done) <= degree:
+        powers = [p for p in range(degree + 1) if p not in done]
+
+        def rest(x: mp.mpf) -> mp.mpf:
+            return known[x] - sum(c * x**p for p, c in done.items())
+
+        done[powers[0]] = rounding(minimax(rest, nodes, powers, known.__getitem__)[0])
+    coefficients = [done[p] for p in range(degree + 1)]
+    return coefficients, max(abs(horner(coefficients, x) / f(x) - 1) for x in chebyshev(a, b, 300))
+
+
 def polynomial(
     name: str,
     doc: str,
@@ -83,20 +101,7 @@ def polynomial(
     fixed: dict[int, float] | None = None,
 ) -> None:
     """Prints a minimax polynomial of `f` on [a, b]; `fixed` presets coefficients by their power."""
-    a, b = mp.mpf(a), mp.mpf(b)
-    done = {p: mp.mpf(c) for p, c in (fixed or {}).items()}
-
-    nodes = chebyshev(a, b, 8 * (degree + 1))
-    known = {x: f(x) for x in nodes}
-    while len(done) <= degree:
-        powers = [p for p in range(degree + 1) if p not in done]
-
-        def rest(x: mp.mpf) -> mp.mpf:
-            return known[x] - sum(c * x**p for p, c in done.items())
-
-        done[powers[0]] = rounding(minimax(rest, nodes, powers, known.__getitem__)[0])
-    coefficients = [done[p] for p in range(degree + 1)]
-    worst = max(abs(horner(coefficients, x) / f(x) - 1) for x in chebyshev(a, b, 300))
+    coefficients, worst = rounded_minimax(f, mp.mpf(a), mp.mpf(b), degree, rounding, fixed or {})
     emit(name, doc, coefficients, worst, rounding)
 
 
@@ -181,7 +186,7 @@ def main() -> None:
     third = mp.mpf(1) / 3
     polynomial(
         "LOG_F32", "`-2 ln(1 + f) / f` for f in [-1/3, 1/3].",
-        lambda f: -2 * mp.log1p(f) / f if f else mp.mpf(-2), -third, third, 8, to_f32, {0: -2.0},
+        lambda f: -2 * mp.log1p(f) / f if f else mp.mpf(-2), -third, third, 7, to_f32, {0: -2.0},
     )  # fmt: skip
     polynomial(
         "SIN_F32", "`sin(pi/4 y) / y` in powers of y^2, for y in [-1, 1].",
@@ -195,10 +200,10 @@ def main() -> None:
         "LOG_COARSE_F32", "`-ln(1 + f) / f` for f in [-1/3, 1/3].",
         lambda f: -mp.log1p(f) / f if f else mp.mpf(-1), -third, third, 7, to_f32,
     )  # fmt: skip
-    two_sigma = -mp.log(1 - mp.erf(mp.sqrt(2)) ** 2)
+    two_sigma = mp.sqrt(1 - mp.erf(mp.sqrt(2)) ** 2) * mp.mpf("0.9999")
     polynomial(
-        "QUANTILE_2_F32", "`x / y` in powers of w = -ln(1 - y^2), where P(|X| < x) = y, for x in [0, 2].",
-        of_w, 0, two_sigma, 6, to_f32,
+        "QUANTILE_CENTRE_F32", "`x / y` in powers of sqrt(1 - y^2) - 0.65, where P(|X| < x) = y, for x in [0, 2].",
+        lambda v: of_w(abs(2 * mp.log(v + mp.mpf("0.65")))), two_sigma - mp.mpf("0.65"), mp.mpf("0.35"), 10, to_f32,
     )  # fmt: skip
     polynomial(
         "QUANTILE_F32", "`x / y` in powers of w - 2.5, for w in [0, 5].",

@@ -11,7 +11,7 @@ use super::{SampleF32, SampleF64};
 use crate::math::log::ln_f64;
 use crate::math::normal::{area_above, area_from_zero, expm1, ln, minus_ln_area_above};
 use crate::math::quantile::{
-    CENTRE, quantile_centre_f64, quantile_f32, quantile_tail_f64, quantile_to_2_f32,
+    CENTRE, quantile_centre_f32, quantile_centre_f64, quantile_f32, quantile_tail_f64,
 };
 use crate::math::{halves_to_f64, horner_f64, i64_to_f64, u32_to_f64};
 use crate::simd::{Scalar, Simd};
@@ -103,8 +103,7 @@ impl Central {
     fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
         let k = s.from_i32(s.or(words, s.splat_u32(1)));
         let y = s.mul_f32(k, s.splat_f32(self.step));
-        let q = s.neg_mul_add_f32(y, y, s.splat_f32(1.0));
-        self.scale.apply(s, quantile_to_2_f32(s, y, q))
+        self.scale.apply(s, quantile_centre_f32(s, y))
     }
 }
 

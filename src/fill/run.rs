@@ -67,7 +67,7 @@ impl<S: Simd, E: Emit> Group<S, E> {
         let (first, out) = out.split_at_mut(head);
         self.part(first, block, skip);
         let block = block.wrapping_add(((skip + head) / E::PER_BLOCK) as u32);
-        let wide = Group { s: Twice(self.s), emit: self.emit, philox: self.philox };
+        let wide = Group { s: Twice(Twice(self.s)), emit: self.emit, philox: self.philox };
         let (out, block) = if stream && aligned {
             let rest = wide.whole::<true>(out, block);
             self.s.stream_end();

@@ -8,15 +8,19 @@
 use super::{horner_f32, horner_f64, log::minus_ln_coarse};
 use crate::simd::Simd;
 
-/// `x / y` in powers of w = -ln(1 - y^2), where P(|X| < x) = y, for x in [0, 2]. Relative error 2.2e-8.
-const QUANTILE_2_F32: [f32; 7] = [
-    1.25331414e+00,
-    3.28117698e-01,
-    1.63256247e-02,
-    -3.27903847e-03,
-    -2.14129977e-04,
-    9.01775784e-05,
-    -6.29480974e-06,
+/// `x / y` in powers of sqrt(1 - y^2) - 0.65, where P(|X| < x) = y, for x in [0, 2]. Relative error 8.4e-8.
+const QUANTILE_CENTRE_F32: [f32; 11] = [
+    1.54595268e+00,
+    -1.07271004e+00,
+    8.95447016e-01,
+    -8.53978455e-01,
+    9.05834556e-01,
+    -1.07081985e+00,
+    1.33732951e+00,
+    -1.19704413e+00,
+    1.30244100e+00,
+    -5.88352680e+00,
+    8.89360905e+00,
 ];
 
 /// `x / y` in powers of w - 2.5, for w in [0, 5]. Relative error 1.1e-7.
@@ -119,10 +123,11 @@ const QUANTILE_FAR_F64_Q: [f64; 8] = [
     2.3867455939889611e-15,
 ];
 
-/// x for |x| up to 2, to 3 ulp; `q` is `1 - y^2`.
+/// x for |x| up to 2, to 3 ulp. A square root flattens the logarithm at the end of the interval well enough for one polynomial.
 #[inline(always)]
-pub fn quantile_to_2_f32<S: Simd>(s: S, y: S::F32, q: S::F32) -> S::F32 {
-    s.mul_f32(y, horner_f32(s, minus_ln_coarse(s, q), &QUANTILE_2_F32))
+pub fn quantile_centre_f32<S: Simd>(s: S, y: S::F32) -> S::F32 {
+    let root = s.sqrt_f32(s.neg_mul_add_f32(y, y, s.splat_f32(1.0)));
+    s.mul_f32(y, horner_f32(s, s.sub_f32(root, s.splat_f32(0.65)), &QUANTILE_CENTRE_F32))
 }
 
 /// x for |x| up to 6.3, to 4 ulp; `q` is `1 - y^2`, of which the tails need the relative precision.

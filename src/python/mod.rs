@@ -255,7 +255,7 @@ fn random_bits<'py>(
     shape: Argument<'_, 'py>,
     seed: Option<Argument<'_, 'py>>,
     stream: Argument<'_, 'py>,
-    dtype: Argument<'_, 'py>,
+    dtype: Option<Argument<'_, 'py>>,
     out: Option<Argument<'_, 'py>>,
     index: Option<Argument<'_, 'py>>,
     threads: Option<Argument<'_, 'py>>,

@@ -1,7 +1,8 @@
 //! Python arguments, checked: what comes in is any object at all, what goes out are plain Rust values.
 //!
-//! Each function takes the argument's name, or knows it, so that every refusal names the argument, the rule and the value.
-//! A value of the wrong kind is a `TypeError`, one of the right kind out of range a `ValueError`.
+//! Each function takes the argument's name, or knows it, so that every refusal names the argument, the rule
+//! and the value. A value of the wrong kind is a `TypeError`, one of the right kind out of range a
+//! `ValueError`.
 #![forbid(unsafe_code)]
 
 use crate::dtype::Dtype;

@@ -8,6 +8,8 @@ is made good by the others. Rational functions are fitted at Chebyshev nodes by 
 denominator settles. What is printed beside each is the largest relative error before rounding in the evaluation.
 """
 
+# ruff: noqa: E501 (one line for each table)
+
 from __future__ import annotations
 
 import struct
@@ -52,28 +54,34 @@ def minimax(f: Function, nodes: list[mp.mpf], powers: list[int], scale: Function
     for _ in range(40):
         matrix = mp.matrix(len(nodes), len(powers))
         right = mp.matrix(len(nodes), 1)
-        for i, ((x, y, w), l) in enumerate(zip(values, lawson, strict=True)):
-            root = mp.sqrt(l) * w
+        for i, ((x, y, w), emphasis) in enumerate(zip(values, lawson, strict=True)):
+            root = mp.sqrt(emphasis) * w
             for j, p in enumerate(powers):
                 matrix[i, j] = root * x**p
             right[i] = root * y
         solution = mp.qr_solve(matrix, right)[0]
         coefficients = [solution[j] for j in range(len(powers))]
         errors = [
-            abs(w * (y - sum(c * x**p for c, p in zip(coefficients, powers, strict=True)))) for x, y, w in values
+            abs(w * (y - sum(c * x**p for c, p in zip(coefficients, powers, strict=True))))
+            for x, y, w in values
         ]
         if max(errors) < least:
             best, least = coefficients, max(errors)
-        lawson = [l * e for l, e in zip(lawson, errors, strict=True)]
+        lawson = [emphasis * e for emphasis, e in zip(lawson, errors, strict=True)]
         total = sum(lawson)
         if total == 0:
             break
-        lawson = [l / total + mp.mpf(10) ** -12 for l in lawson]
+        lawson = [emphasis / total + mp.mpf(10) ** -12 for emphasis in lawson]
     return best
 
 
 def rounded_minimax(
-    f: Function, a: mp.mpf, b: mp.mpf, degree: int, rounding: Callable[[mp.mpf], mp.mpf], fixed: dict[int, float]
+    f: Function,
+    a: mp.mpf,
+    b: mp.mpf,
+    degree: int,
+    rounding: Callable[[mp.mpf], mp.mpf],
+    fixed: dict[int, float],
 ) -> tuple[list[mp.mpf], mp.mpf]:
     """A minimax polynomial of `f` on [a, b] with rounded coefficients, and its relative error."""
     done = {p: mp.mpf(c) for p, c in fixed.items()}
@@ -135,14 +143,24 @@ def rational(
     emit(name + "_Q", doc + " Denominator.", denominator, worst, to_f64)
 
 
-def emit(name: str, doc: str, coefficients: list[mp.mpf], worst: mp.mpf, rounding: object) -> None:
+def shortest(x: mp.mpf, rounding: Callable[[mp.mpf], mp.mpf]) -> str:
+    """The shortest decimal number that rounds to `x`, as a Rust literal."""
+    for digits in range(17):
+        text = f"{float(x):.{digits}e}"
+        if rounding(mp.mpf(text)) == x:
+            break
+    return text
+
+
+def emit(
+    name: str, doc: str, coefficients: list[mp.mpf], worst: mp.mpf, rounding: Callable[[mp.mpf], mp.mpf]
+) -> None:
     """Prints one table of coefficients."""
     kind = "f32" if rounding is to_f32 else "f64"
-    digits = 9 if kind == "f32" else 17
     print(f"/// {doc} Relative error {mp.nstr(worst, 2)}.")
-    print(f"pub const {name}: [{kind}; {len(coefficients)}] = [")
+    print(f"const {name}: [{kind}; {len(coefficients)}] = [")
     for c in coefficients:
-        print(f"    {float(c):.{digits - 1}e},")
+        print(f"    {shortest(c, rounding)},")
     print("];\n")
 
 
@@ -225,7 +243,7 @@ def main() -> None:
     )  # fmt: skip
     polynomial(
         "COS_F64", "`cos(pi/4 y)` in powers of y^2, for y in [-1, 1].",
-        lambda s: mp.cos(mp.pi / 4 * mp.sqrt(s)), 0, 1, 6, to_f64,
+        lambda s: mp.cos(mp.pi / 4 * mp.sqrt(s)), 0, 1, 6, to_f64, {0: 1.0},
     )  # fmt: skip
     rational(
         "QUANTILE_CENTRE_F64", "`x / y` in powers of 0.7225 - y^2, for |y| up to 0.85.",

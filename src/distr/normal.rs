@@ -30,7 +30,7 @@ pub fn radius_f32<S: Simd>(s: S, word: S::Int) -> S::F32 {
 /// The two coordinates, on the unit circle, of the angle that a word gives.
 #[inline(always)]
 pub fn on_circle_f32<S: Simd>(s: S, word: S::Int) -> (S::F32, S::F32) {
-    let angle = s.from_i32(s.or(s.shl_u32(word, 2), s.splat_u32(2)));
+    let angle = s.i32_to_f32(s.or(s.shl_u32(word, 2), s.splat_u32(2)));
     let y = s.mul_f32(angle, s.splat_f32(1.0 / (1_u32 << 31) as f32));
     let (sin_over_y, cos) = sin_cos_eighth_f32(s, y);
     let across = s.mul_f32(y, sin_over_y);

@@ -101,7 +101,7 @@ pub struct Central {
 impl Central {
     #[inline(always)]
     fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
-        let k = s.from_i32(s.or(words, s.splat_u32(1)));
+        let k = s.i32_to_f32(s.or(words, s.splat_u32(1)));
         let y = s.mul_f32(k, s.splat_f32(self.step));
         self.scale.apply(s, quantile_centre_f32(s, y))
     }
@@ -129,9 +129,9 @@ impl Symmetric {
     fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
         let k = s.or(words, s.splat_u32(1));
         let step = s.splat_f32(self.step);
-        let y = s.mul_f32(s.from_i32(k), step);
+        let y = s.mul_f32(s.i32_to_f32(k), step);
         // What lies beyond the element on both sides, from the distance to the end, so that the tails are exact.
-        let rest = s.from_i32(s.sub_u32(s.splat_u32(1 << 31), s.abs_i32(k)));
+        let rest = s.i32_to_f32(s.sub_u32(s.splat_u32(1 << 31), s.abs_i32(k)));
         let beyond = s.mul_add_f32(rest, step, s.splat_f32(self.outside));
         let q = s.neg_mul_add_f32(beyond, beyond, s.add_f32(beyond, beyond));
         self.scale.apply(s, quantile_f32(s, y, q))

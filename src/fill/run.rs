@@ -34,7 +34,7 @@ impl<E: Emit> Kernel for Run<'_, E> {
         let (mut out, mut index) = (self.out, self.first);
         // One pass for each upper word of the block number: nearly always one in all.
         while !out.is_empty() {
-            let block = index / per_block | self.substream << SUBSTREAM_SHIFT;
+            let block = (index / per_block) | (self.substream << SUBSTREAM_SHIFT);
             let left = ((1 << 32) - (block & 0xffff_ffff)) * per_block - index % per_block;
             let length = usize::try_from(left).map_or(out.len(), |left| left.min(out.len()));
             let (now, rest) = out.split_at_mut(length);

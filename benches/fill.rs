@@ -13,6 +13,7 @@ use fastinit::shape::Window;
 use fastinit::{Bf16, Element, F16, Key, Level};
 use ndarray::ArrayViewMutD;
 use std::hint::black_box;
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
 const SIZES: [(&str, usize); 3] = [("16 KiB", 16 << 10), ("4 MiB", 4 << 20), ("256 MiB", 256 << 20)];
@@ -29,6 +30,12 @@ fn distributions() -> Vec<(&'static str, Distribution)> {
     ]
 }
 
+/// All of a buffer as one row.
+fn view<T>(buffer: &mut Buffer) -> ArrayViewMutD<'_, MaybeUninit<T>> {
+    let elements = buffer.as_uninit_slice();
+    ArrayViewMutD::from_shape(vec![elements.len()], elements).expect("as many elements as the shape has")
+}
+
 fn fills<T: Element>(criterion: &mut Criterion) {
     for (size, bytes) in SIZES {
         let mut group = criterion.benchmark_group(format!("{}/{size}", T::DTYPE));
@@ -38,19 +45,17 @@ fn fills<T: Element>(criterion: &mut Criterion) {
         let window = Window::whole(&[length]).expect("a small shape");
         let mut buffer = Buffer::new(bytes).expect("memory");
         // All of the memory is there before the first measurement.
-        buffer.as_uninit_slice::<u8>().fill(std::mem::MaybeUninit::new(0));
-        let mut view = || {
-            let view = ArrayViewMutD::from_shape(vec![length], buffer.as_uninit_slice::<T>());
-            view.expect("as many elements as the shape has")
-        };
+        buffer.as_uninit_slice::<u8>().fill(MaybeUninit::new(0));
         for &level in Level::available() {
             let options = Options { level: Some(level), ..Options::default() };
             group.bench_function(BenchmarkId::new(level.name(), "store"), |bencher| {
-                bencher.iter(|| constant(black_box(view()), T::from_f64(1.0), &options));
+                bencher.iter(|| constant(black_box(view(&mut buffer)), T::from_f64(1.0), &options));
             });
             for (name, distribution) in distributions() {
                 group.bench_function(BenchmarkId::new(level.name(), name), |bencher| {
-                    bencher.iter(|| sample(black_box(view()), &window, Key::new(1), &distribution, &options));
+                    bencher.iter(|| {
+                        sample(black_box(view(&mut buffer)), &window, Key::new(1), &distribution, &options)
+                    });
                 });
             }
         }

@@ -49,12 +49,18 @@ fn fills<T: Element>(criterion: &mut Criterion) {
         for &level in Level::available() {
             let options = Options { level: Some(level), ..Options::default() };
             group.bench_function(BenchmarkId::new(level.name(), "store"), |bencher| {
-                bencher.iter(|| constant(black_box(view(&mut buffer)), T::from_f64(1.0), &options));
+                bencher.iter(|| constant(black_box(view::<T>(&mut buffer)), T::from_f64(1.0), &options));
             });
             for (name, distribution) in distributions() {
                 group.bench_function(BenchmarkId::new(level.name(), name), |bencher| {
                     bencher.iter(|| {
-                        sample(black_box(view(&mut buffer)), &window, Key::new(1), &distribution, &options)
+                        sample(
+                            black_box(view::<T>(&mut buffer)),
+                            &window,
+                            Key::new(1),
+                            &distribution,
+                            &options,
+                        )
                     });
                 });
             }

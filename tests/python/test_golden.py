@@ -1,4 +1,4 @@
-"""The values of this version of the sample space, from Python too: the same file that the Rust tests keep to."""
+"""The values of this version of the sample space, from Python too: the file that the Rust tests keep to."""
 
 import hashlib
 from pathlib import Path

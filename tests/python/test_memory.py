@@ -1,4 +1,7 @@
-"""A fill takes the memory of its result and little more. Each program runs by itself, for peaks do not go down."""
+"""A fill takes the memory of its result and little more.
+
+Each program runs in a process of its own, for peaks do not go down.
+"""
 
 import sys
 

@@ -22,7 +22,13 @@ KNOWN_ANSWERS = [
 # Where to look: in each phase of a block, where the upper word of the block changes, and near the end.
 OFFSETS = [0, 1, 2, 3, 5, 4097, 2**32 - 3, 2**33 - 7, 2**34 - 7, 2**40 + 1, 2**62 - 50]
 
-KEYS = [(0, 0), (1, 0), (2**64 - 1, 2**64 - 1), (0x0123456789ABCDEF, 0xFEDCBA9876543210), (7, "layers.0.weight")]
+KEYS = [
+    (0, 0),
+    (1, 0),
+    (2**64 - 1, 2**64 - 1),
+    (0x0123456789ABCDEF, 0xFEDCBA9876543210),
+    (7, "layers.0.weight"),
+]
 
 
 @pytest.mark.parametrize(("counter", "key", "words"), KNOWN_ANSWERS)
@@ -47,7 +53,7 @@ def test_words_equal_those_of_the_oracle(seed, stream):
 
 
 def uniform(words, dtype):
-    """Elements on [-1, 1) of these words, signed, rounded to float32 and then to the dtype, but never to 1."""
+    """Elements on [-1, 1) of these words, rounded to float32 and then to the dtype, but never to 1."""
     signed = words.view(f"i{words.itemsize}")
     if dtype == "float64":
         return np.minimum(signed * 2.0**-63, 1 - 2.0**-53)
@@ -63,7 +69,9 @@ def test_elements_far_into_a_tensor_larger_than_any_memory(dtype):
     for row in (0, 1, 2, 3, 5, 2**16 + 1, 2**31 - 1):
         for column in (0, 1, 2**31 - 61):
             index = (row, slice(column, column + 60))
-            got = fastinit.random_uniform((rows, columns), -1, 1, seed=5, stream="far", dtype=dtype, index=index)
+            got = fastinit.random_uniform(
+                (rows, columns), -1, 1, seed=5, stream="far", dtype=dtype, index=index
+            )
             expected = uniform(source(row * columns + column, 60, seed=5, stream="far"), dtype)
             assert_array_equal(bits(got), bits(expected), err_msg=f"row {row}, column {column}")
 

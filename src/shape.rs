@@ -1,14 +1,16 @@
 //! Shapes, windows into them, and fans.
 //!
-//! A [`Window`] says which part of a logical tensor is wanted. Sizes and offsets of the logical tensor are `u64`, for
-//! it may be far larger than the memory of this machine; those of the part are `usize`, for it is to be stored here.
+//! A [`Window`] says which part of a logical tensor is wanted. Sizes and offsets of the logical tensor are
+//! `u64`, for it may be far larger than the memory of this machine; those of the part are `usize`, for it is
+//! to be stored here.
 
 use crate::error::{Error, Result};
 
 /// The most dimensions that a tensor may have.
 pub const MAX_NDIM: usize = 32;
 
-/// The most elements that a logical tensor may have: every index then fits the counter with room for sub-streams.
+/// The most elements that a logical tensor may have: every index then fits the counter with room for
+/// sub-streams.
 pub const MAX_ELEMENTS: u64 = 1 << 63;
 
 /// A rectangular part of a logical tensor: along each axis, `extent` elements from `start` on.
@@ -23,8 +25,8 @@ impl Window {
     /// The part of a tensor of this `shape` that begins at `start` and has the size `extent`.
     ///
     /// # Errors
-    /// [`Error::Value`] where the three differ in length, have more than [`MAX_NDIM`] axes, the part does not lie inside
-    /// the shape, or the shape has more than [`MAX_ELEMENTS`] elements.
+    /// [`Error::Value`] where the three differ in length, have more than [`MAX_NDIM`] axes, the part does not
+    /// lie inside the shape, or the shape has more than [`MAX_ELEMENTS`] elements.
     pub fn new(shape: &[u64], start: &[u64], extent: &[usize]) -> Result<Window> {
         check_shape(shape)?;
         if start.len() != shape.len() || extent.len() != shape.len() {
@@ -105,11 +107,12 @@ pub fn check_shape(shape: &[u64]) -> Result<u64> {
         .ok_or_else(|| Error::value(format!("shape {shape:?} has more than {MAX_ELEMENTS} elements")))
 }
 
-/// What the axes of a kernel mean: which are its inputs, its outputs and its batch. The others are its receptive field.
+/// What the axes of a kernel mean: which are its inputs, its outputs and its batch. The others are its
+/// receptive field.
 ///
-/// Negative axes count from the end. The default is that of Keras and JAX, whose kernels are `(..., in, out)`: the last
-/// axis but one is the input, the last the output. A dense kernel of PyTorch, `(out, in, ...)`, has input axis 1 and output
-/// axis 0.
+/// Negative axes count from the end. The default is that of Keras and JAX, whose kernels are `(..., in,
+/// out)`: the last axis but one is the input, the last the output. A dense kernel of PyTorch, `(out, in,
+/// ...)`, has input axis 1 and output axis 0.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KernelAxes {
     /// The axes that are summed over in a forward pass.
@@ -118,8 +121,8 @@ pub struct KernelAxes {
     pub out_axis: Vec<i64>,
     /// The axes that merely count independent kernels.
     pub batch_axis: Vec<i64>,
-    /// How many groups a grouped convolution has; at least 1. Such a kernel is `(..., in / groups, out)`: its input axis
-    /// is right as it stands, and each input feeds `out / groups` outputs.
+    /// How many groups a grouped convolution has; at least 1. Such a kernel is `(..., in / groups, out)`: its
+    /// input axis is right as it stands, and each input feeds `out / groups` outputs.
     pub groups: u64,
 }
 
@@ -131,7 +134,8 @@ impl Default for KernelAxes {
 
 /// How many inputs feed one output of a kernel, and how many outputs one input feeds.
 ///
-/// Defined in Glorot and Bengio, *Understanding the difficulty of training deep feedforward neural networks*, AISTATS 2010.
+/// Defined in Glorot and Bengio, *Understanding the difficulty of training deep feedforward neural networks*,
+/// AISTATS 2010.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fans {
     /// Inputs per output.
@@ -143,9 +147,10 @@ pub struct Fans {
 impl KernelAxes {
     /// The fans of a kernel of this shape.
     ///
-    /// With *in*, *out* the sizes of those axes and *receptive* the size of all axes that are not named, these are
-    /// `in * receptive` and `out * receptive / groups`. A shape of no elements has fans too (where an axis of size 0
-    /// is part of them, they are 0).
+    /// With *in*, *out* the sizes of those axes and *receptive* the size of all axes that are not named,
+    /// these are
+    /// `in * receptive` and `out * receptive / groups`. A shape of no elements has fans too (where an axis of
+    /// size 0 is part of them, they are 0).
     ///
     /// ```
     /// use fastinit::shape::{Fans, KernelAxes};
@@ -156,8 +161,9 @@ impl KernelAxes {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Value`] where an axis is out of range (so for fewer than two dimensions with the default axes) or named
-    /// twice, where `groups` is 0, and where the size of the output axes is not divisible by `groups`.
+    /// [`Error::Value`] where an axis is out of range (so for fewer than two dimensions with the default
+    /// axes) or named twice, where `groups` is 0, and where the size of the output axes is not divisible by
+    /// `groups`.
     pub fn fans(&self, shape: &[u64]) -> Result<Fans> {
         if self.groups == 0 {
             return Err(Error::value("groups must be at least 1, got 0"));

@@ -8,6 +8,8 @@ is made good by the others. Rational functions are fitted at Chebyshev nodes by 
 denominator settles. What is printed beside each is the largest relative error before rounding in the evaluation.
 """
 
+# ruff: noqa: E501 (one line for each table)
+
 from __future__ import annotations
 
 import struct
@@ -52,24 +54,48 @@ def minimax(f: Function, nodes: list[mp.mpf], powers: list[int], scale: Function
     for _ in range(40):
         matrix = mp.matrix(len(nodes), len(powers))
         right = mp.matrix(len(nodes), 1)
-        for i, ((x, y, w), l) in enumerate(zip(values, lawson, strict=True)):
-            root = mp.sqrt(l) * w
+        for i, ((x, y, w), emphasis) in enumerate(zip(values, lawson, strict=True)):
+            root = mp.sqrt(emphasis) * w
             for j, p in enumerate(powers):
                 matrix[i, j] = root * x**p
             right[i] = root * y
         solution = mp.qr_solve(matrix, right)[0]
         coefficients = [solution[j] for j in range(len(powers))]
         errors = [
-            abs(w * (y - sum(c * x**p for c, p in zip(coefficients, powers, strict=True)))) for x, y, w in values
+            abs(w * (y - sum(c * x**p for c, p in zip(coefficients, powers, strict=True))))
+            for x, y, w in values
         ]
         if max(errors) < least:
             best, least = coefficients, max(errors)
-        lawson = [l * e for l, e in zip(lawson, errors, strict=True)]
+        lawson = [emphasis * e for emphasis, e in zip(lawson, errors, strict=True)]
         total = sum(lawson)
         if total == 0:
             break
-        lawson = [l / total + mp.mpf(10) ** -12 for l in lawson]
+        lawson = [emphasis / total + mp.mpf(10) ** -12 for emphasis in lawson]
     return best
+
+
+def rounded_minimax(
+    f: Function,
+    a: mp.mpf,
+    b: mp.mpf,
+    degree: int,
+    rounding: Callable[[mp.mpf], mp.mpf],
+    fixed: dict[int, float],
+) -> tuple[list[mp.mpf], mp.mpf]:
+    """A minimax polynomial of `f` on [a, b] with rounded coefficients, and its relative error."""
+    done = {p: mp.mpf(c) for p, c in fixed.items()}
+    nodes = chebyshev(a, b, 8 * (degree + 1))
+    known = {x: f(x) for x in nodes}
+    while len(done) <= degree:
+        powers = [p for p in range(degree + 1) if p not in done]
+
+        def rest(x: mp.mpf) -> mp.mpf:
+            return known[x] - sum(c * x**p for p, c in done.items())
+
+        done[powers[0]] = rounding(minimax(rest, nodes, powers, known.__getitem__)[0])
+    coefficients = [done[p] for p in range(degree + 1)]
+    return coefficients, max(abs(horner(coefficients, x) / f(x) - 1) for x in chebyshev(a, b, 300))
 
 
 def polynomial(
@@ -83,20 +109,7 @@ def polynomial(
     fixed: dict[int, float] | None = None,
 ) -> None:
     """Prints a minimax polynomial of `f` on [a, b]; `fixed` presets coefficients by their power."""
-    a, b = mp.mpf(a), mp.mpf(b)
-    done = {p: mp.mpf(c) for p, c in (fixed or {}).items()}
-
-    nodes = chebyshev(a, b, 8 * (degree + 1))
-    known = {x: f(x) for x in nodes}
-    while len(done) <= degree:
-        powers = [p for p in range(degree + 1) if p not in done]
-
-        def rest(x: mp.mpf) -> mp.mpf:
-            return known[x] - sum(c * x**p for p, c in done.items())
-
-        done[powers[0]] = rounding(minimax(rest, nodes, powers, known.__getitem__)[0])
-    coefficients = [done[p] for p in range(degree + 1)]
-    worst = max(abs(horner(coefficients, x) / f(x) - 1) for x in chebyshev(a, b, 300))
+    coefficients, worst = rounded_minimax(f, mp.mpf(a), mp.mpf(b), degree, rounding, fixed or {})
     emit(name, doc, coefficients, worst, rounding)
 
 
@@ -130,14 +143,24 @@ def rational(
     emit(name + "_Q", doc + " Denominator.", denominator, worst, to_f64)
 
 
-def emit(name: str, doc: str, coefficients: list[mp.mpf], worst: mp.mpf, rounding: object) -> None:
+def shortest(x: mp.mpf, rounding: Callable[[mp.mpf], mp.mpf]) -> str:
+    """The shortest decimal number that rounds to `x`, as a Rust literal."""
+    for digits in range(17):
+        text = f"{float(x):.{digits}e}"
+        if rounding(mp.mpf(text)) == x:
+            break
+    return text
+
+
+def emit(
+    name: str, doc: str, coefficients: list[mp.mpf], worst: mp.mpf, rounding: Callable[[mp.mpf], mp.mpf]
+) -> None:
     """Prints one table of coefficients."""
     kind = "f32" if rounding is to_f32 else "f64"
-    digits = 9 if kind == "f32" else 17
     print(f"/// {doc} Relative error {mp.nstr(worst, 2)}.")
-    print(f"pub const {name}: [{kind}; {len(coefficients)}] = [")
+    print(f"const {name}: [{kind}; {len(coefficients)}] = [")
     for c in coefficients:
-        print(f"    {float(c):.{digits - 1}e},")
+        print(f"    {shortest(c, rounding)},")
     print("];\n")
 
 
@@ -181,7 +204,7 @@ def main() -> None:
     third = mp.mpf(1) / 3
     polynomial(
         "LOG_F32", "`-2 ln(1 + f) / f` for f in [-1/3, 1/3].",
-        lambda f: -2 * mp.log1p(f) / f if f else mp.mpf(-2), -third, third, 8, to_f32, {0: -2.0},
+        lambda f: -2 * mp.log1p(f) / f if f else mp.mpf(-2), -third, third, 7, to_f32, {0: -2.0},
     )  # fmt: skip
     polynomial(
         "SIN_F32", "`sin(pi/4 y) / y` in powers of y^2, for y in [-1, 1].",
@@ -195,10 +218,10 @@ def main() -> None:
         "LOG_COARSE_F32", "`-ln(1 + f) / f` for f in [-1/3, 1/3].",
         lambda f: -mp.log1p(f) / f if f else mp.mpf(-1), -third, third, 7, to_f32,
     )  # fmt: skip
-    two_sigma = -mp.log(1 - mp.erf(mp.sqrt(2)) ** 2)
+    two_sigma = mp.sqrt(1 - mp.erf(mp.sqrt(2)) ** 2) * mp.mpf("0.9999")
     polynomial(
-        "QUANTILE_2_F32", "`x / y` in powers of w = -ln(1 - y^2), where P(|X| < x) = y, for x in [0, 2].",
-        of_w, 0, two_sigma, 6, to_f32,
+        "QUANTILE_CENTRE_F32", "`x / y` in powers of sqrt(1 - y^2) - 0.65, where P(|X| < x) = y, for x in [0, 2].",
+        lambda v: of_w(abs(2 * mp.log(v + mp.mpf("0.65")))), two_sigma - mp.mpf("0.65"), mp.mpf("0.35"), 10, to_f32,
     )  # fmt: skip
     polynomial(
         "QUANTILE_F32", "`x / y` in powers of w - 2.5, for w in [0, 5].",
@@ -220,7 +243,7 @@ def main() -> None:
     )  # fmt: skip
     polynomial(
         "COS_F64", "`cos(pi/4 y)` in powers of y^2, for y in [-1, 1].",
-        lambda s: mp.cos(mp.pi / 4 * mp.sqrt(s)), 0, 1, 6, to_f64,
+        lambda s: mp.cos(mp.pi / 4 * mp.sqrt(s)), 0, 1, 6, to_f64, {0: 1.0},
     )  # fmt: skip
     rational(
         "QUANTILE_CENTRE_F64", "`x / y` in powers of 0.7225 - y^2, for |y| up to 0.85.",

@@ -32,7 +32,7 @@ def random_bits(
             `index` and `threads`.
         seed: The key.
         stream: The upper half of the counter, or a name for it.
-        dtype: `"uint32"` or `"uint64"`.
+        dtype: `"uint32"` or `"uint64"`, or anything that NumPy takes for one of these; `None` means uint32.
         out: An array to fill.
         index: The part that is wanted.
         threads: The number of threads to use at most.

@@ -48,6 +48,9 @@ class Initializer:
     seed: int | None = None
     _initializer: _core.Initializer
 
+    def __init__(self) -> None:
+        raise TypeError("Initializer is a base class: make an instance of one of its subclasses")
+
     def __call__(
         self,
         shape: Shape,

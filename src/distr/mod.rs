@@ -11,7 +11,7 @@ mod normal;
 mod truncated_normal;
 mod uniform;
 
-pub use normal::{Normal, on_circle_f32, radius_f32};
+pub use normal::{Normal, on_circle_f32, on_circle_f64, radius_f32, radius_f64};
 pub use truncated_normal::{Central, General, Symmetric, TruncatedNormalF32};
 pub use uniform::Uniform;
 

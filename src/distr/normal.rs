@@ -27,16 +27,14 @@ pub fn radius_f32<S: Simd>(s: S, word: S::Int) -> S::F32 {
     s.sqrt_f32(minus_2_ln_of_fraction(s, s.or(s.shr_u32(word, 1), s.splat_u32(1))))
 }
 
-/// The two coordinates, on the circle of this radius, of the angle that a word gives.
+/// The two coordinates, on the unit circle, of the angle that a word gives.
 #[inline(always)]
-pub fn on_circle_f32<S: Simd>(s: S, radius: S::F32, word: S::Int) -> (S::F32, S::F32) {
-    let angle = s.from_i32(s.or(s.shl_u32(word, 2), s.splat_u32(2)));
+pub fn on_circle_f32<S: Simd>(s: S, word: S::Int) -> (S::F32, S::F32) {
+    let angle = s.i32_to_f32(s.or(s.shl_u32(word, 2), s.splat_u32(2)));
     let y = s.mul_f32(angle, s.splat_f32(1.0 / (1_u32 << 31) as f32));
     let (sin_over_y, cos) = sin_cos_eighth_f32(s, y);
-    let across = s.mul_f32(s.mul_f32(radius, y), sin_over_y);
-    let along = s.mul_f32(radius, cos);
-    let sign = s.and(word, s.splat_u32(1 << 31));
-    let along = s.f32_from_bits(s.xor(s.f32_to_bits(along), sign));
+    let across = s.mul_f32(y, sin_over_y);
+    let along = s.f32_from_bits(s.xor(s.f32_to_bits(cos), s.and(word, s.splat_u32(1 << 31))));
     let swap = s.bit_u32(word, 30);
     (s.select_f32(swap, across, along), s.select_f32(swap, along, across))
 }
@@ -44,29 +42,38 @@ pub fn on_circle_f32<S: Simd>(s: S, radius: S::F32, word: S::Int) -> (S::F32, S:
 impl SampleF32 for Normal<f32> {
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
-        let (a, b) = on_circle_f32(s, radius_f32(s, even), odd);
-        let (mean, stddev) = (s.splat_f32(self.mean), s.splat_f32(self.stddev));
-        (s.mul_add_f32(a, stddev, mean), s.mul_add_f32(b, stddev, mean))
+        let radius = s.mul_f32(radius_f32(s, even), s.splat_f32(self.stddev));
+        let (a, b) = on_circle_f32(s, odd);
+        let mean = s.splat_f32(self.mean);
+        (s.mul_add_f32(radius, a, mean), s.mul_add_f32(radius, b, mean))
     }
+}
+
+/// The radius that a word of 64 bits gives.
+#[inline(always)]
+pub fn radius_f64<S: Simd>(s: S, word: S::Int) -> S::F64 {
+    let (high, low) = halves_to_f64(s, s.or(word, s.splat_u64(1)));
+    s.sqrt_f64(minus_2_ln_of_fraction_f64(s, high, low))
+}
+
+/// The two coordinates, on the unit circle, of the angle that a word of 64 bits gives.
+#[inline(always)]
+pub fn on_circle_f64<S: Simd>(s: S, word: S::Int) -> (S::F64, S::F64) {
+    let angle = i64_to_f64(s, s.or(s.shl_u64(word, 2), s.splat_u64(2)));
+    let y = s.mul_f64(angle, s.splat_f64(1.0 / (1_u64 << 63) as f64));
+    let (sin_over_y, cos) = sin_cos_eighth_f64(s, y);
+    let across = s.mul_f64(y, sin_over_y);
+    let along = s.f64_from_bits(s.xor(s.f64_to_bits(cos), s.and(word, s.splat_u64(1 << 63))));
+    let swap = s.bit_u64(word, 62);
+    (s.select_f64(swap, across, along), s.select_f64(swap, along, across))
 }
 
 impl SampleF64 for Normal<f64> {
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64) {
-        let (high, low) = halves_to_f64(s, s.or(first, s.splat_u64(1)));
-        let radius = s.sqrt_f64(minus_2_ln_of_fraction_f64(s, high, low));
-
-        let angle = i64_to_f64(s, s.or(s.shl_u64(second, 2), s.splat_u64(2)));
-        let y = s.mul_f64(angle, s.splat_f64(1.0 / (1_u64 << 63) as f64));
-        let (sin_over_y, cos) = sin_cos_eighth_f64(s, y);
-        let across = s.mul_f64(s.mul_f64(radius, y), sin_over_y);
-        let along = s.mul_f64(radius, cos);
-        let sign = s.and(second, s.splat_u64(1 << 63));
-        let along = s.f64_from_bits(s.xor(s.f64_to_bits(along), sign));
-        let swap = s.bit_u64(second, 62);
-
-        let (a, b) = (s.select_f64(swap, across, along), s.select_f64(swap, along, across));
-        let (mean, stddev) = (s.splat_f64(self.mean), s.splat_f64(self.stddev));
-        (s.mul_add_f64(a, stddev, mean), s.mul_add_f64(b, stddev, mean))
+        let radius = s.mul_f64(radius_f64(s, first), s.splat_f64(self.stddev));
+        let (a, b) = on_circle_f64(s, second);
+        let mean = s.splat_f64(self.mean);
+        (s.mul_add_f64(radius, a, mean), s.mul_add_f64(radius, b, mean))
     }
 }

@@ -11,7 +11,7 @@ use super::{SampleF32, SampleF64};
 use crate::math::log::ln_f64;
 use crate::math::normal::{area_above, area_from_zero, exp, expm1, ln, minus_ln_area_above};
 use crate::math::quantile::{
-    CENTRE, quantile_centre_f64, quantile_f32, quantile_tail_f64, quantile_to_2_f32,
+    CENTRE, quantile_centre_f32, quantile_centre_f64, quantile_f32, quantile_tail_f64,
 };
 use crate::math::{halves_to_f64, horner_f64, i64_to_f64, u32_to_f64};
 use crate::simd::{Scalar, Simd};
@@ -101,10 +101,9 @@ pub struct Central {
 impl Central {
     #[inline(always)]
     fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
-        let k = s.from_i32(s.or(words, s.splat_u32(1)));
+        let k = s.i32_to_f32(s.or(words, s.splat_u32(1)));
         let y = s.mul_f32(k, s.splat_f32(self.step));
-        let q = s.neg_mul_add_f32(y, y, s.splat_f32(1.0));
-        self.scale.apply(s, quantile_to_2_f32(s, y, q))
+        self.scale.apply(s, quantile_centre_f32(s, y))
     }
 }
 
@@ -130,9 +129,9 @@ impl Symmetric {
     fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
         let k = s.or(words, s.splat_u32(1));
         let step = s.splat_f32(self.step);
-        let y = s.mul_f32(s.from_i32(k), step);
+        let y = s.mul_f32(s.i32_to_f32(k), step);
         // What lies beyond the element on both sides, from the distance to the end, so that the tails are exact.
-        let rest = s.from_i32(s.sub_u32(s.splat_u32(1 << 31), s.abs_i32(k)));
+        let rest = s.i32_to_f32(s.sub_u32(s.splat_u32(1 << 31), s.abs_i32(k)));
         let beyond = s.mul_add_f32(rest, step, s.splat_f32(self.outside));
         let q = s.neg_mul_add_f32(beyond, beyond, s.add_f32(beyond, beyond));
         self.scale.apply(s, quantile_f32(s, y, q))

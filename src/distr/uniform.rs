@@ -69,7 +69,7 @@ impl Uniform<f64> {
 impl Uniform<f32> {
     #[inline(always)]
     fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
-        let x = s.mul_add_f32(s.from_i32(words), s.splat_f32(self.step), s.splat_f32(self.middle));
+        let x = s.mul_add_f32(s.i32_to_f32(words), s.splat_f32(self.step), s.splat_f32(self.middle));
         s.min_f32(s.max_f32(x, s.splat_f32(self.low)), s.splat_f32(self.last))
     }
 }

@@ -8,6 +8,10 @@ use std::ptr::NonNull;
 /// Every buffer begins at a multiple of a cache line, which is also what XLA asks of memory that it borrows.
 pub const ALIGNMENT: usize = 64;
 
+/// A type of that alignment.
+#[repr(align(64))]
+struct Line;
+
 /// Buffers of this size and more begin at a multiple of a huge page and ask for such pages: faulting 4 KiB pages in one by one
 /// would take longer than filling them. The size is NumPy's own threshold.
 const HUGE_FROM: usize = 4 << 20;
@@ -35,7 +39,7 @@ impl Buffer {
         let alignment = if bytes < HUGE_FROM { ALIGNMENT } else { HUGE_PAGE };
         let layout = Layout::from_size_align(bytes, alignment).map_err(|_| failed.clone())?;
         if bytes == 0 {
-            return Ok(Buffer { start: layout.dangling_ptr(), layout });
+            return Ok(Buffer { start: NonNull::<Line>::dangling().cast(), layout });
         }
         // SAFETY: the size is not zero.
         let start = NonNull::new(unsafe { alloc(layout) }).ok_or(failed)?;

@@ -81,11 +81,6 @@ impl<'a, T> Places<'a, T> {
         Ok(Places { start, first, outer: axes, inner, borrow: PhantomData })
     }
 
-    /// Whether all places are consecutive.
-    pub(super) fn is_contiguous(&self) -> bool {
-        self.outer.is_empty() && self.inner.memory == 1
-    }
-
     /// Calls `each` with the lines that make up the elements `range` of the window, in order, until it returns false.
     #[inline(always)]
     pub(super) fn lines(&self, range: Range<usize>, mut each: impl FnMut(Line<T>) -> bool) {

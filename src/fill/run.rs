@@ -34,7 +34,7 @@ impl<E: Emit> Kernel for Run<'_, E> {
         let (mut out, mut index) = (self.out, self.first);
         // One pass for each upper word of the block number: nearly always one in all.
         while !out.is_empty() {
-            let block = index / per_block | self.substream << SUBSTREAM_SHIFT;
+            let block = (index / per_block) | (self.substream << SUBSTREAM_SHIFT);
             let left = ((1 << 32) - (block & 0xffff_ffff)) * per_block - index % per_block;
             let length = usize::try_from(left).map_or(out.len(), |left| left.min(out.len()));
             let (now, rest) = out.split_at_mut(length);
@@ -67,7 +67,7 @@ impl<S: Simd, E: Emit> Group<S, E> {
         let (first, out) = out.split_at_mut(head);
         self.part(first, block, skip);
         let block = block.wrapping_add(((skip + head) / E::PER_BLOCK) as u32);
-        let wide = Group { s: Twice(self.s), emit: self.emit, philox: self.philox };
+        let wide = Group { s: Twice(Twice(self.s)), emit: self.emit, philox: self.philox };
         let (out, block) = if stream && aligned {
             let rest = wide.whole::<true>(out, block);
             self.s.stream_end();

@@ -1,7 +1,8 @@
 //! Whether the parameters of a distribution make sense, in general and in a given dtype.
 //!
-//! Samples of `float32`, `float16` and `bfloat16` are computed in `float32`, so what counts is the parameter rounded to it.
-//! A spread below the smallest normal number would make the samples depend on whether the processor keeps subnormals.
+//! Samples of `float32`, `float16` and `bfloat16` are computed in `float32`, so what counts is the parameter
+//! rounded to it. A spread below the smallest normal number would make the samples depend on whether the
+//! processor keeps subnormals.
 
 use crate::distr::Distribution;
 use crate::dtype::{Bf16, Dtype, Element, F16};
@@ -53,7 +54,8 @@ pub(super) fn check_finite(name: &str, value: f64, dtype: Dtype) -> Result<()> {
     Ok(())
 }
 
-/// Checks that a standard deviation is positive and finite, also in the precision in which `dtype` is computed.
+/// Checks that a standard deviation is positive and finite, also in the precision in which `dtype` is
+/// computed.
 pub(super) fn check_stddev(stddev: f64, dtype: Dtype) -> Result<()> {
     if !(stddev > 0.0 && stddev.is_finite()) {
         return Err(Error::value(format!("stddev must be positive and finite, got {stddev:?}")));

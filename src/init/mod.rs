@@ -1,9 +1,9 @@
 //! What to make: an [`Initializer`] is a plain description of the contents of a tensor.
 //!
-//! This layer turns shapes into numbers (fans, standard deviations, bounds, which elements are one) and checks them; how
-//! the elements get into memory is [`crate::fill`]'s business. Every such number is computed here and nowhere else. The
-//! layer knows axes, not frameworks: whose kernels are `(..., in, out)` and whose are `(out, in, ...)` is told by
-//! [`KernelAxes`](crate::shape::KernelAxes).
+//! This layer turns shapes into numbers (fans, standard deviations, bounds, which elements are one) and
+//! checks them; how the elements get into memory is [`crate::fill`]'s business. Every such number is computed
+//! here and nowhere else. The layer knows axes, not frameworks: whose kernels are `(..., in, out)` and whose
+//! are `(out, in, ...)` is told by [`KernelAxes`](crate::shape::KernelAxes).
 #![forbid(unsafe_code)]
 
 mod dirac;
@@ -47,8 +47,8 @@ pub enum Initializer {
     Constant(f64),
     /// A matrix, square or not, with `gain` on its diagonal and zeros elsewhere.
     ///
-    /// Source: for recurrent kernels, Le, Jaitly and Hinton, *A simple way to initialize recurrent networks of rectified
-    /// linear units*, 2015 (arXiv:1504.00941).
+    /// Source: for recurrent kernels, Le, Jaitly and Hinton, *A simple way to initialize recurrent networks
+    /// of rectified linear units*, 2015 (arXiv:1504.00941).
     Identity {
         /// The elements of the diagonal; finite.
         gain: f64,
@@ -59,17 +59,17 @@ pub enum Initializer {
     VarianceScaling(VarianceScaling),
     /// A convolution kernel that passes its input through.
     ///
-    /// The kernel has 3 to 5 dimensions `(k.., in / groups, out)`. In each group, output *i* takes input *i* by a one in
-    /// the tap `k / 2` of every spatial axis; outputs beyond the number of inputs stay zero, inputs beyond the number
-    /// of outputs are dropped. In PyTorch's layout this is `torch.nn.init.dirac_`.
+    /// The kernel has 3 to 5 dimensions `(k.., in / groups, out)`. In each group, output *i* takes input *i*
+    /// by a one in the tap `k / 2` of every spatial axis; outputs beyond the number of inputs stay zero,
+    /// inputs beyond the number of outputs are dropped. In PyTorch's layout this is `torch.nn.init.dirac_`.
     ///
     /// Source: Zagoruyko and Komodakis, *DiracNets*, 2017 (arXiv:1706.00388).
     Dirac {
         /// The groups of the convolution; at least 1, and a divisor of *out*.
         groups: u64,
     },
-    /// A matrix whose columns have exactly `ceil(sparsity * rows)` zeros each, in random places; the other elements
-    /// are normal with mean 0.
+    /// A matrix whose columns have exactly `ceil(sparsity * rows)` zeros each, in random places; the other
+    /// elements are normal with mean 0.
     ///
     /// Source: Martens, *Deep learning via Hessian-free optimization*, ICML 2010.
     Sparse {
@@ -130,11 +130,13 @@ impl Initializer {
 
     /// Checks that a tensor of this logical `shape` and `dtype` can be filled.
     ///
-    /// Beyond [`validate`](Self::validate) this looks at the shape, and at the parameters as the dtype sees them: samples
-    /// of `float32` and of the half dtypes are computed in `float32`, so a standard deviation of 1e-50 is zero there.
+    /// Beyond [`validate`](Self::validate) this looks at the shape, and at the parameters as the dtype sees
+    /// them: samples of `float32` and of the half dtypes are computed in `float32`, so a standard deviation
+    /// of 1e-50 is zero there.
     ///
     /// # Errors
-    /// [`Error::Value`] naming the value and the rule. What passes here is not refused by [`fill`](Self::fill).
+    /// [`Error::Value`] naming the value and the rule. What passes here is not refused by
+    /// [`fill`](Self::fill).
     pub fn check(&self, shape: &[u64], dtype: Dtype) -> Result<()> {
         self.validate()?;
         match self {
@@ -155,14 +157,14 @@ impl Initializer {
         }
     }
 
-    /// Fills `out` with the part of a logical tensor that `window` names; the shape of `out` is that of the window, its
-    /// strides are free.
+    /// Fills `out` with the part of a logical tensor that `window` names; the shape of `out` is that of the
+    /// window, its strides are free.
     ///
     /// What is written is that part of what would be written for the whole tensor, exactly.
     ///
     /// # Errors
-    /// [`Error::Value`] as [`check`](Self::check) says, and where the shapes differ; nothing has been written then.
-    /// [`Error::Interrupted`] where `options.interrupt` asked to stop; `out` is partly written then.
+    /// [`Error::Value`] as [`check`](Self::check) says, and where the shapes differ; nothing has been written
+    /// then. [`Error::Interrupted`] where `options.interrupt` asked to stop; `out` is partly written then.
     pub fn fill<T: Element>(
         &self,
         out: ArrayViewMutD<'_, MaybeUninit<T>>,

@@ -1,4 +1,5 @@
-//! Samples whose variance follows from the fans of the shape: the Glorot, He and LeCun initializers and their kin.
+//! Samples whose variance follows from the fans of the shape: the Glorot, He and LeCun initializers and their
+//! kin.
 
 use crate::distr::Distribution;
 use crate::error::{Error, Result};
@@ -56,8 +57,8 @@ pub enum FanMode {
 /// The distribution of scaled samples; all have mean 0 and the same variance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ScaledDistribution {
-    /// Normal, cut at two standard deviations; that of the uncut normal is larger by 1 / 0.87962566103423978, so that the
-    /// variance is as asked for.
+    /// Normal, cut at two standard deviations; that of the uncut normal is larger by 1 / 0.87962566103423978,
+    /// so that the variance is as asked for.
     TruncatedNormal,
     /// Normal.
     UntruncatedNormal,
@@ -172,7 +173,8 @@ impl ScaledDistribution {
         ScaledDistribution::Uniform,
     ];
 
-    /// The name by which the distribution is known: `"truncated_normal"`, `"untruncated_normal"` or `"uniform"`.
+    /// The name by which the distribution is known: `"truncated_normal"`, `"untruncated_normal"` or
+    /// `"uniform"`.
     pub const fn name(self) -> &'static str {
         match self {
             ScaledDistribution::TruncatedNormal => "truncated_normal",
@@ -210,7 +212,8 @@ impl FromStr for FanMode {
 impl FromStr for ScaledDistribution {
     type Err = Error;
 
-    /// The distribution of this name. `"normal"` is refused, for it means different things to different people.
+    /// The distribution of this name. `"normal"` is refused, for it means different things to different
+    /// people.
     fn from_str(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|distribution| distribution.name() == name).ok_or_else(|| {
             Error::value(match name {
@@ -231,7 +234,8 @@ mod tests {
 
     #[test]
     fn the_truncation_constant_is_the_standard_deviation() {
-        // Var = 1 - 2 * 2 * phi(2) / (2 Phi(2) - 1), with erf(sqrt 2) = 0.954499736103641585599434725666933125.
+        // Var = 1 - 2 * 2 * phi(2) / (2 Phi(2) - 1), with erf(sqrt 2) =
+        // 0.954499736103641585599434725666933125.
         let phi = (-2.0_f64).exp() / (2.0 * std::f64::consts::PI).sqrt();
         let stddev = (1.0 - 4.0 * phi / 0.954_499_736_103_641_6).sqrt();
         assert!((stddev - TRUNCATED_STDDEV).abs() < 1e-15, "{stddev:?}");

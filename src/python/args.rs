@@ -1,7 +1,8 @@
 //! Python arguments, checked: what comes in is any object at all, what goes out are plain Rust values.
 //!
-//! Each function takes the argument's name, or knows it, so that every refusal names the argument, the rule and the value.
-//! A value of the wrong kind is a `TypeError`, one of the right kind out of range a `ValueError`.
+//! Each function takes the argument's name, or knows it, so that every refusal names the argument, the rule
+//! and the value. A value of the wrong kind is a `TypeError`, one of the right kind out of range a
+//! `ValueError`.
 #![forbid(unsafe_code)]
 
 use crate::dtype::Dtype;
@@ -10,6 +11,7 @@ use crate::seed::stream_of;
 use crate::shape::{MAX_NDIM, Window};
 use numpy::{PyArrayDescr, PyArrayDescrMethods, npyffi::NPY_TYPES};
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyEllipsis, PyFloat, PyInt, PyList, PySlice, PyString, PyTuple, PyType};
@@ -208,33 +210,45 @@ fn extent(size: u64) -> Result<usize> {
 
 /// What one item of an index picks from an axis of `size`: start, length, and whether the axis goes away.
 fn picked(pick: &Bound<'_, PyAny>, axis: usize, size: u64) -> PyResult<(u64, u64, bool)> {
-    let name = format!("index of axis {axis}");
-    // Counting from the end needs one bit more than the sizes have.
-    let size = i128::from(size);
-    let resolve = |name: &str, position: &Bound<'_, PyAny>, last: i128| {
-        let rule = format!("an int in range, from {} to {last}", -size);
-        let position: i128 = integer(name, &rule, position).map(i64::into).and_then(|found| {
-            if (-size..=last).contains(&found) { Ok(found) } else { Err(out_of_range(name, &rule, position)) }
-        })?;
-        Ok::<i128, PyErr>(if position < 0 { position + size } else { position })
-    };
-    // The results lie in [0, size], so they fit.
+    let py = pick.py();
     if let Ok(slice) = pick.cast::<PySlice>() {
-        let step = slice.getattr("step")?;
-        if !step.is_none() && integer::<i64>(&format!("step in {name}"), "None or 1", &step)? != 1 {
-            return Err(out_of_range(&format!("step in {name}"), "None or 1", &step));
+        let step = slice.getattr(intern!(py, "step"))?;
+        if !step.is_none() {
+            let name = format!("step in index of axis {axis}");
+            if integer::<i64>(&name, "None or 1", &step)? != 1 {
+                return Err(out_of_range(&name, "None or 1", &step));
+            }
         }
-        let end = |which: &str, absent: i128| {
-            let end = slice.getattr(which)?;
-            if end.is_none() { Ok(absent) } else { resolve(&format!("{which} in {name}"), &end, size) }
-        };
-        let (start, stop) = (end("start", 0)?, end("stop", size)?);
-        return Ok((start as u64, (stop - start).max(0) as u64, false));
+        let start = slice.getattr(intern!(py, "start"))?;
+        let start = if start.is_none() { 0 } else { position("start in ", &start, axis, size, size)? };
+        let stop = slice.getattr(intern!(py, "stop"))?;
+        let stop = if stop.is_none() { size } else { position("stop in ", &stop, axis, size, size)? };
+        return Ok((start, stop.saturating_sub(start), false));
     }
-    if pick.is_none() || pick.is_exact_instance_of::<PyBool>() || !pick.hasattr("__index__")? {
+    if pick.is_none() || pick.is_exact_instance_of::<PyBool>() || !pick.hasattr(intern!(py, "__index__"))? {
         return Err(wrong_kind("index", "an int, a slice or an ellipsis, or a tuple of these", pick));
     }
-    Ok((resolve(&name, pick, size - 1)? as u64, 1, true))
+    let Some(last) = size.checked_sub(1) else {
+        return Err(out_of_range(&format!("index of axis {axis}"), "a slice, as the axis has size 0", pick));
+    };
+    Ok((position("", pick, axis, size, last)?, 1, true))
+}
+
+/// A position on an axis of `size`, counted from the end where it is negative; at most `last`.
+fn position(part: &str, object: &Bound<'_, PyAny>, axis: usize, size: u64, last: u64) -> PyResult<u64> {
+    // A negative position needs one bit more than the sizes have.
+    let resolve = |found: i64| {
+        let from_start = if found < 0 { i128::from(found) + i128::from(size) } else { found.into() };
+        u64::try_from(from_start).ok().filter(|&position| position <= last)
+    };
+    if let Some(position) =
+        object.cast_exact::<PyInt>().ok().and_then(|int| int.extract().ok()).and_then(resolve)
+    {
+        return Ok(position);
+    }
+    let name = format!("{part}index of axis {axis}");
+    let rule = format!("an int in range, from -{size} to {last}");
+    resolve(integer(&name, &rule, object)?).ok_or_else(|| out_of_range(&name, &rule, object))
 }
 
 /// The seed; `None` for fresh entropy.
@@ -297,9 +311,10 @@ pub fn dtype(object: Option<&Bound<'_, PyAny>>) -> PyResult<Dtype> {
         .ok_or_else(|| out_of_range("dtype", &format!("{RULE}, in native byte order"), object))
 }
 
-/// The width of raw words: 32 or 64.
-pub fn word_bits(object: &Bound<'_, PyAny>) -> PyResult<u32> {
+/// The width of raw words, 32 or 64. `None` is 32.
+pub fn word_bits(object: Option<&Bound<'_, PyAny>>) -> PyResult<u32> {
     const RULE: &str = "'uint32' or 'uint64'";
+    let Some(object) = object else { return Ok(32) };
     if let Ok(name) = object.cast::<PyString>() {
         return match name.to_str()? {
             "uint32" => Ok(32),

@@ -1,4 +1,5 @@
-//! NumPy arrays over Rust memory: fresh ones lent out, given ones written to. The only unsafe code of the bindings.
+//! NumPy arrays over Rust memory: fresh ones lent out, given ones written to. The only unsafe code of the
+//! bindings.
 
 use super::args::{Selection, show, type_name};
 use crate::dtype::{Bf16, F16};
@@ -18,8 +19,8 @@ use std::ptr;
 /// A type of element that a NumPy array may have.
 ///
 /// # Safety
-/// Elements of the dtype that [`descr`](Self::descr) returns have the size and the meaning of `Self`, and any bytes of that
-/// size are one.
+/// Elements of the dtype that [`descr`](Self::descr) returns have the size and the meaning of `Self`, and any
+/// bytes of that size are one.
 pub unsafe trait Scalar: Copy + Send + Sync + 'static {
     /// NumPy's dtype.
     fn descr(py: Python<'_>) -> PyResult<Bound<'_, PyArrayDescr>>;
@@ -47,11 +48,12 @@ unsafe impl Scalar for F16 {
     }
 }
 
-// SAFETY: `Bf16` is a transparent wrapper of the 16 bits of a bfloat16, as is an element of that dtype of ml_dtypes; that it
-// has two bytes is checked.
+// SAFETY: `Bf16` is a transparent wrapper of the 16 bits of a bfloat16, as is an element of that dtype of
+// ml_dtypes; that it has two bytes is checked.
 unsafe impl Scalar for Bf16 {
     fn descr(py: Python<'_>) -> PyResult<Bound<'_, PyArrayDescr>> {
-        // NumPy has no bfloat16 of its own. The package that brings it is loaded by those who ask for it, and only then.
+        // NumPy has no bfloat16 of its own. The package that brings it is loaded by those who ask for it, and
+        // only then.
         static DESCR: PyOnceLock<Py<PyArrayDescr>> = PyOnceLock::new();
         let descr = DESCR.get_or_try_init(py, || {
             let module = py.import("ml_dtypes").map_err(|cause| {
@@ -79,7 +81,8 @@ struct Memory {
 
 /// Has `fill` write to `out`, or to a fresh array where there is none, and returns the array.
 ///
-/// The view that `fill` is given has the shape of the selection's window. Whatever can be wrong with `out` is found before
+/// The view that `fill` is given has the shape of the selection's window. Whatever can be wrong with `out` is
+/// found before
 /// `fill` is called. A fresh array is seen by nobody until `fill` has succeeded, that is, written all of it.
 pub fn produce<'py, T: Scalar>(
     py: Python<'py>,
@@ -105,7 +108,8 @@ pub fn produce<'py, T: Scalar>(
     lend(py, buffer, descr, selection.shape())
 }
 
-/// The bytes of an array, where NumPy can make such an array at all: it counts an axis of size 0 as one of size 1.
+/// The bytes of an array, where NumPy can make such an array at all: it counts an axis of size 0 as one of
+/// size 1.
 fn byte_count(selection: &Selection, itemsize: usize) -> PyResult<usize> {
     let extent = selection.window.extent();
     let nonzero = extent.iter().map(|&size| size.max(1)).try_fold(itemsize, usize::checked_mul);
@@ -119,7 +123,8 @@ fn byte_count(selection: &Selection, itemsize: usize) -> PyResult<usize> {
     }
 }
 
-/// An array of this shape over a buffer whose elements have all been written, and which is as large as the array.
+/// An array of this shape over a buffer whose elements have all been written, and which is as large as the
+/// array.
 fn lend<'py>(
     py: Python<'py>,
     buffer: Buffer,
@@ -130,10 +135,11 @@ fn lend<'py>(
     let mut dims: Vec<npy_intp> = shape.map(|size| size as npy_intp).collect();
     let data = buffer.as_ptr();
     let owner = Bound::new(py, Memory { _buffer: buffer })?;
-    // SAFETY: `dims` is a valid shape of at most 32 axes, and NumPy copies it. The data are aligned, initialized and as large as
-    // the shape says, and live until `owner` is dropped, of which the array holds a reference from the second call on; until
-    // then this function does (a failure drops the array first). No reference of Rust's to the data remains. Both calls
-    // steal the references that they are passed (`descr` and `owner`), also where they fail.
+    // SAFETY: `dims` is a valid shape of at most 32 axes, and NumPy copies it. The data are aligned,
+    // initialized and as large as the shape says, and live until `owner` is dropped, of which the array holds
+    // a reference from the second call on; until then this function does (a failure drops the array first).
+    // No reference of Rust's to the data remains. Both calls steal the references that they are passed
+    // (`descr` and `owner`), also where they fail.
     unsafe {
         let array = PY_ARRAY_API.PyArray_NewFromDescr(
             py,
@@ -224,7 +230,8 @@ fn axes_of(array: &Bound<'_, PyUntypedArray>) -> impl Iterator<Item = (usize, is
     array.shape().iter().copied().zip(array.strides().iter().copied())
 }
 
-/// Whether two elements may share bytes: `false` only where each stride is larger than all that lies within it.
+/// Whether two elements may share bytes: `false` only where each stride is larger than all that lies within
+/// it.
 ///
 /// Some interlocking strides are taken for overlapping that are not; none that slicing or transposing makes.
 /// The axes, of at least two elements each, are given as size and stride.
@@ -248,7 +255,8 @@ unsafe fn strided_view<'a, T: Scalar>(
     // SAFETY: the pointer is that of a living array.
     let data = unsafe { (*npyffi::_PyArray_GET_ITEM_DATA(array.as_array_ptr())).data };
     let mut data: *mut MaybeUninit<T> = data.cast();
-    // ndarray wants strides that are not negative: begin at the other end of such an axis, and turn it afterwards.
+    // ndarray wants strides that are not negative: begin at the other end of such an axis, and turn it
+    // afterwards.
     let (mut strides, mut turned) = (Vec::new(), Vec::new());
     for (axis, (size, stride)) in axes_of(array).enumerate() {
         // In elements. The stride of an axis of length 1 means nothing, and may be anything.
@@ -261,10 +269,10 @@ unsafe fn strided_view<'a, T: Scalar>(
         strides.push(stride.unsigned_abs());
     }
     let shape = IxDyn(array.shape()).strides(IxDyn(&strides));
-    // SAFETY: shape and strides are the array's, so all elements lie in its memory, which is aligned and lives as long as `array`
-    // is borrowed; no stride is negative now, and no two elements overlap. `MaybeUninit` takes any bytes, and
-    // writing a `T` leaves an element of the array's dtype. As everywhere in NumPy, it is up to the caller that no
-    // other thread uses the elements meanwhile.
+    // SAFETY: shape and strides are the array's, so all elements lie in its memory, which is aligned and
+    // lives as long as `array` is borrowed; no stride is negative now, and no two elements overlap.
+    // `MaybeUninit` takes any bytes, and writing a `T` leaves an element of the array's dtype. As everywhere
+    // in NumPy, it is up to the caller that no other thread uses the elements meanwhile.
     let mut view = unsafe { ArrayViewMutD::from_shape_ptr(shape, data) };
     for axis in turned {
         view.invert_axis(Axis(axis));

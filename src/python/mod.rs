@@ -1,7 +1,9 @@
-//! The Python bindings: the module `fastinit._core`, on which the Python package is built. Private to that package.
+//! The Python bindings: the module `fastinit._core`, on which the Python package is built. Private to that
+//! package.
 //!
-//! The bindings hold no knowledge of their own: they turn Python objects into Rust values, call [`crate::init`] and
-//! [`crate::fill`], and turn results and errors back. Nothing below this module knows of Python.
+//! The bindings hold no knowledge of their own: they turn Python objects into Rust values, call
+//! [`crate::init`] and [`crate::fill`], and turn results and errors back. Nothing below this module knows of
+//! Python.
 #![deny(unsafe_code)]
 
 mod args;
@@ -19,12 +21,13 @@ use args::Selection;
 use array::{Scalar, produce};
 use ndarray::ArrayViewMutD;
 use pyo3::prelude::*;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-/// Fills of at most this many elements keep hold of the interpreter: they are over sooner than it is passed on.
+/// Fills of at most this many elements keep hold of the interpreter: they are over sooner than it is passed
+/// on.
 const ATTACHED_ELEMENTS: usize = 1 << 14;
 
 /// How often a long fill asks Python whether Ctrl-C was pressed.
@@ -55,7 +58,8 @@ struct Initializer(init::Initializer);
 
 #[pymethods]
 impl Initializer {
-    /// A fresh array, or `out`, with the contents of the logical tensor of this shape, or the part that `index` picks.
+    /// A fresh array, or `out`, with the contents of the logical tensor of this shape, or the part that
+    /// `index` picks.
     #[pyo3(signature = (shape, seed, stream, dtype, out, index, threads, /))]
     #[expect(clippy::too_many_arguments, reason = "one for each argument of the Python functions")]
     fn fill<'py>(
@@ -109,8 +113,8 @@ fn key(seed: Option<Argument<'_, '_>>, stream: Argument<'_, '_>, is_random: bool
     Ok(key.with_stream(stream))
 }
 
-/// Runs a fill of `view`. A long one lets other Python threads run meanwhile, and ends early where a signal handler raises,
-/// as that of Ctrl-C does.
+/// Runs a fill of `view`. A long one lets other Python threads run meanwhile, and ends early where a signal
+/// handler raises, as that of Ctrl-C does.
 fn run<T: Scalar>(
     py: Python<'_>,
     view: ArrayViewMutD<'_, MaybeUninit<T>>,
@@ -121,18 +125,17 @@ fn run<T: Scalar>(
         return Ok(fill(view, &Options { threads, ..Options::default() })?);
     }
     let (result, raised) = py.detach(|| {
-        let raised = Cell::new(None);
+        let raised = OnceCell::new();
         let asked = Cell::new(Instant::now());
         let interrupt = || {
-            if asked.get().elapsed() < SIGNAL_INTERVAL {
-                return false;
+            if raised.get().is_none() && asked.get().elapsed() >= SIGNAL_INTERVAL {
+                asked.set(Instant::now());
+                // Where the interpreter is being shut down there is nobody to ask.
+                if let Some(Err(error)) = Python::try_attach(|py| py.check_signals()) {
+                    raised.get_or_init(|| error);
+                }
             }
-            asked.set(Instant::now());
-            // Where the interpreter is being shut down there is nobody to ask.
-            let error = Python::try_attach(|py| py.check_signals().err()).flatten();
-            let stop = error.is_some();
-            raised.set(error);
-            stop
+            raised.get().is_some()
         };
         let result = fill(view, &Options { threads, interrupt: Some(&interrupt), ..Options::default() });
         (result, raised.into_inner())
@@ -255,7 +258,7 @@ fn random_bits<'py>(
     shape: Argument<'_, 'py>,
     seed: Option<Argument<'_, 'py>>,
     stream: Argument<'_, 'py>,
-    dtype: Argument<'_, 'py>,
+    dtype: Option<Argument<'_, 'py>>,
     out: Option<Argument<'_, 'py>>,
     index: Option<Argument<'_, 'py>>,
     threads: Option<Argument<'_, 'py>>,

@@ -99,8 +99,8 @@ impl Simd for Avx512 {
         fn select_f32(condition: __mmask16, a: __m512, b: __m512) -> __m512 =
             _mm512_mask_blend_ps(condition, b, a);
         fn any_f32(condition: __mmask16) -> bool = condition != 0;
-        fn from_i32(a: __m512i) -> __m512 = _mm512_cvtepi32_ps(a);
-        fn to_i32(a: __m512) -> __m512i = _mm512_cvttps_epi32(a);
+        fn i32_to_f32(a: __m512i) -> __m512 = _mm512_cvtepi32_ps(a);
+        fn f32_to_i32(a: __m512) -> __m512i = _mm512_cvttps_epi32(a);
         fn f32_from_bits(a: __m512i) -> __m512 = _mm512_castsi512_ps(a);
         fn f32_to_bits(a: __m512) -> __m512i = _mm512_castps_si512(a);
         fn narrow_f16(a: __m512, b: __m512) -> __m512i = {

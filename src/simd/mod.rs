@@ -14,6 +14,9 @@
 
 use std::sync::OnceLock;
 
+#[cfg(target_endian = "big")]
+compile_error!("the order of lanes in memory is that of a little-endian machine");
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -208,9 +211,9 @@ pub trait Simd: Copy {
     /// Whether the condition holds anywhere.
     fn any_f32(self, condition: Self::M32) -> bool;
     /// The signed integer as a number, rounded to nearest even.
-    fn from_i32(self, a: Self::Int) -> Self::F32;
+    fn i32_to_f32(self, a: Self::Int) -> Self::F32;
     /// The integer part of a number from 0 to 2^31, which is exact but for 2^31 itself: that wraps to -2^31.
-    fn to_i32(self, a: Self::F32) -> Self::Int;
+    fn f32_to_i32(self, a: Self::F32) -> Self::Int;
     /// The bits as a number.
     fn f32_from_bits(self, a: Self::Int) -> Self::F32;
     /// The bits of a number.

@@ -89,9 +89,9 @@ impl Simd for Neon {
         fn select_f32(condition: uint32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t =
             vbslq_f32(condition, a, b);
         fn any_f32(condition: uint32x4_t) -> bool = vmaxvq_u32(condition) != 0;
-        fn from_i32(a: uint32x4_t) -> float32x4_t = vcvtq_f32_s32(vreinterpretq_s32_u32(a));
+        fn i32_to_f32(a: uint32x4_t) -> float32x4_t = vcvtq_f32_s32(vreinterpretq_s32_u32(a));
         // To unsigned numbers, whose 2^31 has the bits that the wrapped -2^31 has.
-        fn to_i32(a: float32x4_t) -> uint32x4_t = vcvtq_u32_f32(a);
+        fn f32_to_i32(a: float32x4_t) -> uint32x4_t = vcvtq_u32_f32(a);
         fn f32_from_bits(a: uint32x4_t) -> float32x4_t = vreinterpretq_f32_u32(a);
         fn f32_to_bits(a: float32x4_t) -> uint32x4_t = vreinterpretq_u32_f32(a);
         // The intrinsic needs a type that is not stable yet.

@@ -179,11 +179,11 @@ impl Simd for Scalar {
         condition[0] || condition[1]
     }
     #[inline(always)]
-    fn from_i32(self, a: u64) -> [f32; 2] {
+    fn i32_to_f32(self, a: u64) -> [f32; 2] {
         lanes(a).map(|x| x as i32 as f32)
     }
     #[inline(always)]
-    fn to_i32(self, a: [f32; 2]) -> u64 {
+    fn f32_to_i32(self, a: [f32; 2]) -> u64 {
         pair(a.map(|x| x as i64 as u32))
     }
     #[inline(always)]

@@ -75,8 +75,8 @@ impl<S: Simd> Simd for Twice<S> {
         fn lt_f32(a: F32, b: F32) -> M32;
         fn bit_u32(a: Int, n: u32) -> M32;
         fn select_f32(condition: M32, a: F32, b: F32) -> F32;
-        fn from_i32(a: Int) -> F32;
-        fn to_i32(a: F32) -> Int;
+        fn i32_to_f32(a: Int) -> F32;
+        fn f32_to_i32(a: F32) -> Int;
         fn f32_from_bits(a: Int) -> F32;
         fn f32_to_bits(a: F32) -> Int;
         fn splat_f64(x: f64) -> F64;

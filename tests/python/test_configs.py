@@ -133,6 +133,7 @@ def test_the_seed_of_an_object_is_that_of_calls_without_one():
             "in_axis must be an int or a sequence of ints, got 'x'",
         ),
         (lambda: fastinit.HeNormal(groups=0), ValueError, "groups must be at least 1, got 0"),
+        (lambda: fastinit.Initializer(), TypeError, "Initializer is a base class"),
         (lambda: fastinit.Zeros.from_config({"value": 1}), TypeError, "value"),
     ],
 )

@@ -1,5 +1,9 @@
 """Bad input: refused with an error that names the value and the rule, before anything is written."""
 
+import contextlib
+import inspect
+import random
+
 import numpy as np
 import pytest
 
@@ -269,3 +273,50 @@ def test_bfloat16_without_its_package(python):
     )
     assert message.startswith("dtype 'bfloat16' needs the package ml_dtypes (pip install ml_dtypes)")
     assert message.strip().endswith("| ModuleNotFoundError")
+
+
+class Odd:
+    """Counts as an int, a float and a sequence of itself."""
+
+    def __index__(self):
+        return -7
+
+    def __float__(self):
+        return NAN
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, position):
+        return self
+
+    def __repr__(self):
+        return "\ud800" * 200
+
+
+ODD = [
+    *(0, 1, -1, 2**62, 2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), 10**50, True, None, ...),
+    *(1.5, NAN, -INF, 5e-324, 1j, "", "x", "float32", "uint64", "fan_in", b"x", memoryview(b"\x01\x02")),
+    *([], (), [1], (2, 3), (3, 0), (1,) * 32, (1,) * 33, {}, {1: 2}, {1}, range(3), iter([1])),
+    *(slice(None), slice(1, 2), slice(-1, None, -1), slice("a"), object(), int, Odd(), Broken()),
+    *(np.float32(2), np.int8(3), np.uint64(2**64 - 1), np.True_, np.datetime64("2020"), np.array("a")),
+    *(np.array(3), np.array([2, 3]), np.array([[1]]), np.random.SeedSequence(3)),
+    *(np.float32, np.dtype(">f4"), np.dtype("V2"), np.ones((2, 3), "f4"), np.ones((3, 2), "f4").T),
+]
+
+
+def test_nothing_but_ordinary_errors_for_anything_at_all():
+    rng = random.Random("odd")
+    functions = [
+        vars(fastinit)[name] for name in fastinit.__all__ if name[0].islower() and name != "set_num_threads"
+    ]
+    for _ in range(20_000):
+        function = rng.choice(functions)
+        names = list(inspect.signature(function).parameters)
+        usual = {"shape": (2, 3), "value": 1.0, "sparsity": 0.5, "identifier": "zeros"}
+        arguments = {name: usual[name] for name in names if name in usual}
+        for name in rng.sample(names, min(len(names), rng.choice([1, 1, 2, 3]))):
+            arguments[name] = rng.choice(ODD)
+        # A panic is not an Exception, and would fail the test.
+        with contextlib.suppress(Exception):
+            function(**arguments)

@@ -147,6 +147,12 @@ def test_an_index_of_a_tensor_without_axes():
         fastinit.ones((), index=0)
 
 
+def test_an_int_picks_nothing_from_an_empty_axis():
+    with pytest.raises(ValueError, match="index of axis 1 must be a slice, as the axis has size 0, got 0"):
+        fastinit.ones((2, 0), index=(0, 0))
+    assert fastinit.ones((2, 0), index=(0, slice(0, 0))).shape == (0,)
+
+
 def test_results_are_what_operator_getitem_says():
     whole = fastinit.random_uniform((3, 4, 5), seed=1)
     for index in [

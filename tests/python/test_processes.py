@@ -165,9 +165,10 @@ assert fastinit.random_normal(10**6, seed=0, threads={threads}).std() > 0
 
 
 @posix
-def test_what_a_signal_handler_raises_comes_through(python):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_a_signal_handler_raises_comes_through(python, threads):
     printed = python(
-        """
+        f"""
         import signal
         import fastinit
 
@@ -180,7 +181,7 @@ def test_what_a_signal_handler_raises_comes_through(python):
         signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, 0.2)
         try:
-            fastinit.truncated_normal(2**28, dtype="float64", threads=1, seed=0)
+            fastinit.truncated_normal(2**28, dtype="float64", threads={threads}, seed=0)
         except Stop as stop:
             print(stop)
         """,

@@ -193,7 +193,7 @@ def test_random_bits():
     assert doubled.dtype == np.uint64
     low, high = words.ravel()[0::2].astype(np.uint64), words.ravel()[1::2].astype(np.uint64)
     assert_array_equal(doubled.ravel(), low | high << np.uint64(32))
-    for dtype in (np.uint32, np.dtype("uint32")):
+    for dtype in (None, np.uint32, np.dtype("uint32")):
         assert_array_equal(fastinit.random_bits((4, 6), seed=9, stream="bits", dtype=dtype), words)
     out = np.zeros((6, 4), np.uint32).T
     assert fastinit.random_bits((4, 6), seed=9, stream="bits", out=out) is out

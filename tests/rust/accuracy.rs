@@ -143,7 +143,7 @@ struct Circle;
 impl SampleF32 for Circle {
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, _odd: S::Int) -> (S::F32, S::F32) {
-        on_circle_f32(s, s.splat_f32(1.0), even)
+        on_circle_f32(s, even)
     }
 }
 
@@ -255,10 +255,10 @@ fn truncated_by<D: SampleF32>(kernel: &D, bound: f64, sparse: u32) -> Report {
 }
 
 /// The greatest errors over all words, in ulp, rounded up.
-const RADIUS: f64 = 2.0;
+const RADIUS: f64 = 3.5;
 const ALONG: f64 = 2.0;
 const ACROSS: f64 = 2.5;
-const CENTRAL: f64 = 7.5;
+const CENTRAL: f64 = 9.0;
 const SYMMETRIC: f64 = 5.5;
 
 fn check(report: &Report, limit: f64, what: &str) {

@@ -13,10 +13,10 @@ export PYO3_PYTHON := $(abspath $(BIN)/python)
 unexport CONDA_PREFIX
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench accuracy build clean lock
+.PHONY: help demo test test-slow lint format bench accuracy build clean lock
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: build $(if $(PEERS),$(VENV)/.peers)  ## make the weights of a 1.2-billion-parameter model (ARGS="--layers 2" and others pass through)
 	$(BIN)/python examples/llama.py $(ARGS)
@@ -25,6 +25,9 @@ test: build  ## run the tests and doctests of both languages (ARGS goes to pytes
 	cargo test --no-default-features
 	$(BIN)/pytest tests/python $(ARGS)
 	$(BIN)/pytest --doctest-modules --doctest-ignore-import-errors python/fastinit
+
+test-slow: build  ## run the tests that need 9 GB of memory and a few minutes
+	$(BIN)/pytest tests/python -m slow $(ARGS)
 
 lint: build  ## check formatting, lints, types, stubs and documentation
 	cargo fmt --check

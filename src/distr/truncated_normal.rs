@@ -9,7 +9,7 @@
 
 use super::{SampleF32, SampleF64};
 use crate::math::log::ln_f64;
-use crate::math::normal::{area_above, area_from_zero, expm1, ln, minus_ln_area_above};
+use crate::math::normal::{area_above, area_from_zero, exp, expm1, ln, minus_ln_area_above};
 use crate::math::quantile::{
     CENTRE, quantile_centre_f32, quantile_centre_f64, quantile_f32, quantile_tail_f64,
 };
@@ -264,22 +264,23 @@ impl Quantile {
         // Beyond 1e100 no number is large enough to tell an element from its bound.
         let (a, b) = (a.min(1e100), b.min(1e100));
         let deep = (a >= DEEP).then_some(a);
-        // The area above b over that above a, less one.
-        let ratio_minus_1 = if b == f64::INFINITY || b >= 1e100 {
-            -1.0
+        // The logarithm of the area above a over that above b.
+        let ln_ratio = if b >= 1e100 {
+            f64::INFINITY
+        } else if deep.is_none() {
+            minus_ln_area_above(b) - minus_ln_area_above(a)
         } else {
-            let difference = match deep {
-                None => minus_ln_area_above(b) - minus_ln_area_above(a),
-                Some(_) => 0.5 * (b - a) * (b + a) - ln_mills_asymptotic(b) + ln_mills_asymptotic(a),
-            };
-            if difference > 700.0 { -1.0 } else { expm1(-difference) }
+            0.5 * (b - a) * (b + a) - ln_mills_asymptotic(b) + ln_mills_asymptotic(a)
         };
+        // Each by itself, for a small end would be lost in one less the step.
+        let (tail_step, tail_end) =
+            if ln_ratio > 700.0 { (1.0, 0.0) } else { (-expm1(-ln_ratio), exp(-ln_ratio)) };
         Quantile {
             mirror,
             centre_step: area,
             centre: area_a + area_b,
-            tail_step: -ratio_minus_1,
-            tail_end: 1.0 + ratio_minus_1,
+            tail_step,
+            tail_end,
             tail_log: if deep.is_some() { 0.0 } else { minus_ln_area_above(a) },
             below_step: 0.0,
             below_end: 1.0,

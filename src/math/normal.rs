@@ -37,7 +37,7 @@ pub fn expm1(x: f64) -> f64 {
 }
 
 /// `exp(x)` for x from -700 to 0, to a few ulp; zero below.
-fn exp(x: f64) -> f64 {
+pub fn exp(x: f64) -> f64 {
     if x < -700.0 {
         return 0.0;
     }

@@ -1,0 +1,83 @@
+"""A fill takes the memory of its result and little more.
+
+Each program runs in a process of its own, for peaks do not go down.
+"""
+
+import sys
+
+import pytest
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+    pytest.mark.timeout(120),
+]
+
+MIB = 2**20
+
+# The peak is set back before the fill, where the system allows it, so that imports do not hide a temporary.
+PROGRAM = """
+import ml_dtypes
+import numpy as np
+import fastinit
+
+def memory(name):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(name))
+
+fastinit.random_normal(2**20, seed=0)
+{prepare}
+try:
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+except OSError:
+    pass
+before = memory("VmRSS:")
+result = {call}
+print(memory("VmHWM:") - before, result.nbytes)
+"""
+
+FRESH = {
+    "float32": "fastinit.random_normal(2**26, seed=1)",
+    "float64": "fastinit.truncated_normal(2**25, seed=1, dtype='float64')",
+    "bfloat16": "fastinit.random_uniform(2**27, seed=1, dtype='bfloat16')",
+    "matrix": "fastinit.he_normal((8192, 8192), seed=1)",
+    "sparse": "fastinit.sparse((8192, 8192), 0.5, seed=1)",
+    "identity": "fastinit.identity((8192, 8192))",
+    "constant": "fastinit.constant(2**26, 0.5)",
+    "dirac": "fastinit.dirac((3, 3, 2048, 2048))",
+    "bits": "fastinit.random_bits(2**26, seed=1)",
+    "threads": "fastinit.random_normal(2**26, seed=1, threads=16)",
+    "rows": "fastinit.random_normal((2**16, 8192), seed=1, index=slice(1000, 9192))",
+    "columns": "fastinit.random_normal((8192, 2**16), seed=1, index=(slice(None), slice(1001, 9193)))",
+    "block": "fastinit.random_normal((99, 9000, 9000), seed=1, index=(98, slice(808, None), slice(7, 8199)))",
+}
+
+IN_PLACE = {
+    "contiguous": ("out = np.ones(2**26, np.float32)", "fastinit.random_normal(2**26, seed=1, out=out)"),
+    "strided": (
+        "out = np.ones(2**26, np.float32)[::2]",
+        "fastinit.random_normal(2**25, seed=1, out=out)",
+    ),
+    "transposed": (
+        "out = np.ones((8192, 8192), np.float32).T",
+        "fastinit.he_normal((8192, 8192), seed=1, out=out)",
+    ),
+    "halves": (
+        "out = np.ones((8192, 16384), ml_dtypes.bfloat16)[:, 1:-1]",
+        "fastinit.random_normal((8192, 16382), seed=1, dtype='bfloat16', out=out)",
+    ),
+}
+
+
+@pytest.mark.parametrize("call", FRESH.values(), ids=FRESH)
+def test_a_fresh_array_takes_its_own_memory(python, call):
+    grown, size = map(int, python(PROGRAM.format(prepare="", call=call)).split())
+    assert size >= 128 * MIB
+    assert grown <= size + 8 * MIB
+
+
+@pytest.mark.parametrize(("prepare", "call"), IN_PLACE.values(), ids=IN_PLACE)
+def test_a_fill_in_place_takes_none(python, prepare, call):
+    grown, size = map(int, python(PROGRAM.format(prepare=prepare, call=call)).split())
+    assert size >= 128 * MIB
+    assert grown <= 8 * MIB

@@ -1,0 +1,157 @@
+//! An element has its value wherever it is stored and whichever part of the tensor is asked for.
+
+use crate::common::{KEY, SplitMix, at, filled, levels, part_of_the_largest};
+use fastinit::distr::Distribution;
+use fastinit::fill::{self, Options};
+use fastinit::shape::Window;
+use fastinit::{Bf16, Element, F16, Level};
+use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, IxDyn, Slice};
+use std::mem::MaybeUninit;
+use std::num::NonZeroUsize;
+
+const DISTRIBUTION: Distribution = Distribution::Normal { mean: 0.0, stddev: 1.0 };
+
+/// The whole tensor, from the scalar level, as a plain array.
+fn whole<T: Element>(shape: &[usize]) -> ArrayD<T> {
+    let length = shape.iter().product();
+    let elements = filled(length, |out| {
+        fill::sample(out, &part_of_the_largest(0, length), KEY, &DISTRIBUTION, &at(Level::Scalar))
+    });
+    ArrayD::from_shape_vec(IxDyn(shape), elements).unwrap()
+}
+
+/// A view of part of `memory` with the shape `extent`, its axes in a random order in memory, some of them reversed, and
+/// with gaps.
+fn random_layout<'a, T>(
+    random: &mut SplitMix,
+    memory: &'a mut Vec<MaybeUninit<T>>,
+    extent: &[usize],
+) -> ArrayViewMutD<'a, MaybeUninit<T>> {
+    let ndim = extent.len();
+    let mut order: Vec<usize> = (0..ndim).collect();
+    if random.below(2) == 0 {
+        (1..ndim).for_each(|i| order.swap(i, random.below(i + 1)));
+    }
+    // In memory the axes are those of `order`, each wider than it need be by a gap and a step.
+    let (steps, gaps): (Vec<_>, Vec<_>) = order
+        .iter()
+        .map(|_| if random.below(2) == 0 { (1, 0) } else { (1 + random.below(3), random.below(3)) })
+        .unzip();
+    let sizes: Vec<usize> = (0..ndim).map(|i| extent[order[i]] * steps[i] + gaps[i]).collect();
+    memory.resize_with(sizes.iter().product(), MaybeUninit::uninit);
+    let mut view = ArrayViewMutD::from_shape(IxDyn(&sizes), memory).unwrap();
+    for i in 0..ndim {
+        let end = (gaps[i] + extent[order[i]] * steps[i]) as isize;
+        view.slice_axis_inplace(Axis(i), Slice::new(gaps[i] as isize, Some(end), steps[i] as isize));
+        if random.below(3) == 0 {
+            view.invert_axis(Axis(i));
+        }
+    }
+    let mut back = vec![0; ndim];
+    (0..ndim).for_each(|i| back[order[i]] = i);
+    view.permuted_axes(IxDyn(&back))
+}
+
+/// A window into a random place, written in a random layout, is that part of the whole.
+fn parts_equal_those_of_the_whole<T: Element>() {
+    let wholes = [vec![100_003], vec![257, 391], vec![31, 5, 211], vec![3, 1, 70, 6, 17]]
+        .map(|shape| whole::<T>(&shape));
+    for &level in levels() {
+        let mut random = SplitMix(7);
+        for turn in 0..300 {
+            let whole = &wholes[turn % wholes.len()];
+            let shape: Vec<u64> = whole.shape().iter().map(|&n| n as u64).collect();
+            let mut part: ArrayViewD<'_, T> = whole.view();
+            let (mut start, mut extent) = (vec![], vec![]);
+            for (i, &size) in whole.shape().iter().enumerate() {
+                let first = if random.below(3) == 0 { 0 } else { random.below(size + 1) };
+                let last = if random.below(3) == 0 { size } else { first + random.below(size - first + 1) };
+                part.slice_axis_inplace(Axis(i), Slice::from(first..last));
+                start.push(first as u64);
+                extent.push(last - first);
+            }
+            let window = Window::new(&shape, &start, &extent).unwrap();
+            let threads = NonZeroUsize::new(1 + random.below(3));
+            let mut memory = Vec::new();
+            let mut out = random_layout(&mut random, &mut memory, &extent);
+            let strides = out.strides().to_vec();
+            fill::sample(out.view_mut(), &window, KEY, &DISTRIBUTION, &Options { threads, ..at(level) })
+                .unwrap();
+            for (got, expected) in out.iter().zip(&part) {
+                // SAFETY: the fill has written every element of the view.
+                let got: T = unsafe { got.assume_init() };
+                assert_eq!(
+                    got.to_bits(),
+                    expected.to_bits(),
+                    "{level:?} {} {window:?} with strides {strides:?}",
+                    T::DTYPE
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn parts_in_any_layout_equal_those_of_the_whole() {
+    parts_equal_those_of_the_whole::<f32>();
+    parts_equal_those_of_the_whole::<f64>();
+    parts_equal_those_of_the_whole::<F16>();
+    parts_equal_those_of_the_whole::<Bf16>();
+}
+
+/// Nothing but the elements of the view is written.
+#[test]
+fn gaps_are_left_alone() {
+    for &level in levels() {
+        for stride in [2, 3, 5] {
+            let mut memory = vec![-7.0_f32; 3000];
+            let mut view = ndarray::ArrayViewMut1::from(&mut memory[..]);
+            view.slice_axis_inplace(Axis(0), Slice::new(10, Some(2990), stride));
+            let window = Window::whole(&[view.len()]).unwrap();
+            let out = fill::as_uninit(view.into_dyn());
+            fill::sample(out, &window, KEY, &DISTRIBUTION, &at(level)).unwrap();
+            for (i, &x) in memory.iter().enumerate() {
+                let inside = (10..2990).contains(&i) && (i - 10) % stride as usize == 0;
+                assert_eq!(x != -7.0, inside, "{level:?} stride {stride}: place {i}");
+            }
+        }
+    }
+}
+
+/// Large parts in strided and transposed places, cut between threads.
+#[test]
+fn threads_and_layouts_mix() {
+    let (rows, columns) = (1100, 1300);
+    let whole = whole::<f32>(&[rows, columns]);
+    for &level in levels() {
+        for threads in [1, 2, 3, 7] {
+            let mut out = ArrayD::<f32>::zeros(IxDyn(&[columns, rows]));
+            let mut view = out.view_mut().reversed_axes();
+            view.invert_axis(Axis(0));
+            let options = Options { threads: NonZeroUsize::new(threads), ..at(level) };
+            let window = Window::whole(&[rows, columns]).unwrap();
+            fill::sample(fill::as_uninit(view), &window, KEY, &DISTRIBUTION, &options).unwrap();
+            let mut view = out.view().reversed_axes();
+            view.invert_axis(Axis(0));
+            assert!(view == whole, "{level:?}, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn a_fill_of_the_wrong_shape_or_given_up_says_so() {
+    let window = Window::whole(&[4, 6]).unwrap();
+    let mut wrong = ArrayD::<f32>::ones(IxDyn(&[6, 4]));
+    let out = fill::as_uninit(wrong.view_mut());
+    let error = fill::sample(out, &window, KEY, &DISTRIBUTION, &Options::default()).unwrap_err();
+    assert_eq!(error.to_string(), "the output has shape [6, 4], the elements asked for [4, 6]");
+    assert!(wrong.iter().all(|&x| x == 1.0), "something was written");
+
+    let stop = || true;
+    let options = Options { interrupt: Some(&stop), ..Options::default() };
+    let mut long = ArrayD::<f32>::zeros(IxDyn(&[1 << 22]));
+    let window = Window::whole(&[1 << 22]).unwrap();
+    let out = fill::as_uninit(long.view_mut());
+    let result = fill::sample(out, &window, KEY, &DISTRIBUTION, &options);
+    assert_eq!(result, Err(fastinit::Error::Interrupted));
+}

@@ -221,8 +221,8 @@ const DEEP: f64 = 30.0;
 /// The inverse distribution function between two bounds.
 ///
 /// Bounds on the left of zero are mirrored to the right. Then `right` is what an element has above it, as a part of the
-/// whole, and the area above it is `tail_step * right + tail_end`, in units of the area above zero or, where all of the
-/// interval lies to the right of it, the area above the lower bound, whose logarithm is `-tail_log`.
+/// whole, and the area above it is `tail_step * right + tail_end`, as a probability or, where all of
+/// the interval lies to the right of zero, as a part of the area above the lower bound, whose logarithm is `-tail_log`.
 #[derive(Clone, Copy, Debug)]
 struct Quantile {
     /// The result is multiplied by it: -1 where the bounds are mirrored.

@@ -25,6 +25,10 @@ pub struct Buffer {
     origin: Origin,
 }
 
+/// Proof that memory came zeroed from the system and was never touched.
+#[derive(Clone, Copy, Debug)]
+pub struct Untouched(());
+
 /// Where the memory of a buffer comes from, and so where it goes back to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
@@ -77,9 +81,12 @@ impl Buffer {
         self.bytes == 0
     }
 
-    /// Whether its memory comes from the system as zeros: true, if at all, until it is first written to.
-    pub fn comes_zeroed(&self) -> bool {
-        !matches!(self.origin, Origin::Heap)
+    /// That its memory came zeroed from the system, if it did.
+    ///
+    /// # Safety
+    /// Nothing may have been written to the memory so far, and the result may be used for one fill of all of it.
+    pub unsafe fn untouched(&self) -> Option<Untouched> {
+        (self.origin != Origin::Heap).then_some(Untouched(()))
     }
 
     /// Its memory as elements, as many as fit. `T` must not need more alignment than [`ALIGNMENT`].

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::seed::Key;
 use crate::shape::Window;
 use crate::simd::{DefaultEnvironment, Kernel, Level, Simd};
+use buffer::Untouched;
 use emit::{AsBf16, AsF16, AsF32, AsF64, Emit, Repeat, Words};
 use ndarray::ArrayViewMutD;
 use place::{Line, Places};
@@ -38,11 +39,8 @@ pub struct Options<'a> {
     pub interrupt: Option<&'a (dyn Fn() -> bool + 'a)>,
     /// The level to use; `None` takes [`Level::current`].
     pub level: Option<Level>,
-    /// Whether the output is memory that came zeroed from the system and was never touched, as [`Buffer::comes_zeroed`] says: zeros
-    /// need then not be stored.
-    ///
-    /// [`Buffer::comes_zeroed`]: buffer::Buffer::comes_zeroed
-    pub untouched: bool,
+    /// That the output is memory which came zeroed from the system and was never touched: zeros need then not be stored.
+    pub untouched: Option<Untouched>,
 }
 
 impl std::fmt::Debug for Options<'_> {
@@ -112,7 +110,8 @@ pub fn constant<T: Element>(
     value: T,
     options: &Options<'_>,
 ) -> Result<()> {
-    if options.untouched && value.to_bits() == 0 {
+    let _environment = DefaultEnvironment::enter();
+    if options.untouched.is_some() && value.to_bits() == 0 {
         return Ok(());
     }
     let window = Window::whole(out.shape())?;
@@ -167,10 +166,13 @@ unsafe fn cast<A, B>(mut out: ArrayViewMutD<'_, A>) -> ArrayViewMutD<'_, B> {
 /// Elements between two looks at whether to go on: a quarter of a MiB to one MiB, well under a millisecond.
 const PIECE: usize = 1 << 17;
 
-/// Elements that are made in one go for places that are not consecutive.
-const SCRATCH: usize = 512;
+/// Elements of a line that are made in one go where its places are not consecutive.
+const SCRATCH: usize = 256;
 
-/// Parts begin at multiples of so many elements, so that no two threads write to a page, let alone a cache line.
+/// Lines that are made together where they lie side by side.
+const TILE: usize = 16;
+
+/// Parts begin at multiples of so many elements, so that in memory that begins at a page no two threads write to one.
 const GRAIN: usize = 4096;
 
 /// Outputs of at least so many bytes are stored past the caches, for they would not stay there, and storing to a line
@@ -209,7 +211,7 @@ impl Fill<'_> {
         let length = self.window.len();
         let bytes = length * size_of::<E::Item>();
         let level = self.options.level.unwrap_or_else(Level::current);
-        let stream = bytes >= STREAM_FROM && !self.options.untouched;
+        let stream = bytes >= STREAM_FROM && self.options.untouched.is_none();
         let (key, substream) = (self.key, self.substream);
         let part = |range: Range<usize>, pulse: &Pulse<'_>| {
             level.run(Part { emit, key, substream, places: &places, range, pulse, stream });
@@ -234,50 +236,130 @@ impl<E: Emit> Kernel for Part<'_, E> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let mut since_pulse = 0;
-        let mut scratch = [MaybeUninit::<E::Item>::uninit(); SCRATCH];
+        let mut pace = Pace { pulse: self.pulse, elements: 0 };
+        let mut tile = Tile::default();
         self.places.lines(
-            self.range,
+            self.range.clone(),
             #[inline(always)]
-            |line: Line<E::Item>| {
-                // A line is cut into pieces: between them the thread asks whether to go on.
-                let most = if line.stride == 1 { PIECE } else { SCRATCH };
-                let mut done = 0;
-                while done < line.length {
-                    let length = most.min(line.length - done);
-                    // SAFETY: the elements of a line are places of a view that is borrowed for the fill, each in one line of one
-                    // part, so no other code reads or writes them.
-                    unsafe {
-                        let to = line.start.offset(done as isize * line.stride);
-                        let consecutive = line.stride == 1;
-                        let out = if consecutive {
-                            std::slice::from_raw_parts_mut(to.cast(), length)
-                        } else {
-                            &mut scratch[..length]
-                        };
-                        let first = line.first + done as u64;
-                        let (emit, key, substream, stream) =
-                            (self.emit, self.key, self.substream, self.stream);
-                        Run { emit, key, substream, first, out, stream: stream && consecutive }.run(s);
-                        if !consecutive {
-                            for (i, item) in scratch[..length].iter().enumerate() {
-                                to.offset(i as isize * line.stride)
-                                    .cast::<MaybeUninit<E::Item>>()
-                                    .write(*item);
-                            }
-                        }
-                    }
-                    done += length;
-                    since_pulse += length;
-                    if since_pulse >= PIECE {
-                        since_pulse = 0;
-                        if self.pulse.stopped() {
-                            return false;
-                        }
-                    }
+            |line| {
+                if line.stride == 1 {
+                    return self.consecutive(s, &line, &mut pace);
                 }
-                true
+                let goes_on = tile.takes(&line) || self.scatter(s, &tile, &mut pace);
+                tile.put(&line);
+                goes_on
             },
         );
+        self.scatter(s, &tile, &mut pace);
+    }
+}
+
+impl<E: Emit> Part<'_, E> {
+    /// Fills a line whose places are consecutive, in pieces; returns whether to go on.
+    #[inline(always)]
+    fn consecutive<S: Simd>(&self, s: S, line: &Line<E::Item>, pace: &mut Pace<'_>) -> bool {
+        let mut done = 0;
+        while done < line.length {
+            let length = PIECE.min(line.length - done);
+            // SAFETY: the elements of a line are places of a view that is borrowed for the fill, each in one line of one part, so
+            // no other code reads or writes them.
+            let out = unsafe { std::slice::from_raw_parts_mut(line.start.add(done).cast(), length) };
+            self.make(s, line.first + done as u64, out, self.stream);
+            done += length;
+            if !pace.goes_on(length) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Fills the lines of a tile, by way of a buffer; returns whether to go on. Where the lines lie side by side, as those of a
+    /// transposed matrix do, what is stored together is a cache line and not a single element.
+    #[inline(always)]
+    fn scatter<S: Simd>(&self, s: S, tile: &Tile<E::Item>, pace: &mut Pace<'_>) -> bool {
+        let mut scratch = [[MaybeUninit::<E::Item>::uninit(); SCRATCH]; TILE];
+        let mut done = 0;
+        while done < tile.length {
+            let length = SCRATCH.min(tile.length - done);
+            for (first, row) in tile.first[..tile.lines].iter().zip(&mut scratch) {
+                self.make(s, first + done as u64, &mut row[..length], false);
+            }
+            for i in 0..length {
+                for (line, row) in scratch[..tile.lines].iter().enumerate() {
+                    // SAFETY: the places of the lines, `stride` elements apart along each and one from line to line; else as above.
+                    unsafe {
+                        tile.start
+                            .offset((done + i) as isize * tile.stride)
+                            .add(line)
+                            .cast::<MaybeUninit<E::Item>>()
+                            .write(row[i])
+                    };
+                }
+            }
+            done += length;
+            if !pace.goes_on(length * tile.lines) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Makes the elements from `first` on.
+    #[inline(always)]
+    fn make<S: Simd>(&self, s: S, first: u64, out: &mut [MaybeUninit<E::Item>], stream: bool) {
+        Run { emit: self.emit, key: self.key, substream: self.substream, first, out, stream }.run(s);
+    }
+}
+
+/// Lines of one length and stride that lie side by side in memory.
+struct Tile<T> {
+    lines: usize,
+    /// The logical index that each begins with.
+    first: [u64; TILE],
+    /// The place that the first begins at.
+    start: *mut T,
+    length: usize,
+    stride: isize,
+}
+
+impl<T> Default for Tile<T> {
+    fn default() -> Self {
+        Tile { lines: 0, first: [0; TILE], start: std::ptr::null_mut(), length: 0, stride: 0 }
+    }
+}
+
+impl<T> Tile<T> {
+    /// Whether the line belongs to the tile: it lies beside the last one, and there is room.
+    fn takes(&self, line: &Line<T>) -> bool {
+        (1..TILE).contains(&self.lines)
+            && line.start == self.start.wrapping_add(self.lines)
+            && (line.length, line.stride) == (self.length, self.stride)
+    }
+
+    /// Adds the line, or begins a new tile with it where it does not belong to this one.
+    fn put(&mut self, line: &Line<T>) {
+        if !self.takes(line) {
+            (self.lines, self.start, self.length, self.stride) = (0, line.start, line.length, line.stride);
+        }
+        self.first[self.lines] = line.first;
+        self.lines += 1;
+    }
+}
+
+/// Counts elements, and asks now and then whether to go on.
+struct Pace<'a> {
+    pulse: &'a Pulse<'a>,
+    elements: usize,
+}
+
+impl Pace<'_> {
+    /// Whether to go on after so many elements more.
+    fn goes_on(&mut self, elements: usize) -> bool {
+        self.elements += elements;
+        if self.elements < PIECE {
+            return true;
+        }
+        self.elements = 0;
+        !self.pulse.stopped()
     }
 }

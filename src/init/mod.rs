@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::fill::{self, Options};
 use crate::seed::Key;
 use crate::shape::Window;
+use crate::simd::DefaultEnvironment;
 use ndarray::ArrayViewMutD;
 use std::mem::MaybeUninit;
 
@@ -138,6 +139,7 @@ impl Initializer {
     /// [`Error::Value`] naming the value and the rule. What passes here is not refused by
     /// [`fill`](Self::fill).
     pub fn check(&self, shape: &[u64], dtype: Dtype) -> Result<()> {
+        let _environment = DefaultEnvironment::enter();
         self.validate()?;
         match self {
             Initializer::Constant(_) => Ok(()),
@@ -172,6 +174,7 @@ impl Initializer {
         key: Key,
         options: &Options<'_>,
     ) -> Result<()> {
+        let _environment = DefaultEnvironment::enter();
         self.check(window.shape(), T::DTYPE)?;
         if out.shape() != window.extent() {
             return Err(Error::value(format!(

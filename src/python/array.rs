@@ -98,7 +98,8 @@ pub fn produce<'py, T: Scalar>(
     }
     let bytes = byte_count(selection, size_of::<T>())?;
     let mut buffer = Buffer::new(bytes)?;
-    let untouched = buffer.comes_zeroed();
+    // SAFETY: the buffer is new, and `fill` fills all of it, once.
+    let untouched = unsafe { buffer.untouched() };
     let shape = IxDyn(selection.window.extent());
     let view = ArrayViewMutD::from_shape(shape, buffer.as_uninit_slice()).map_err(|error| {
         PyValueError::new_err(format!(

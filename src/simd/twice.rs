@@ -1,7 +1,7 @@
 //! Two registers of a level as one register of twice the size.
 //!
 //! A kernel that runs on it does every step for two groups side by side. They do not wait for each other, so the CPU has twice as much to
-//! do at any moment; the chain of multiplications of one Philox block leaves it half idle.
+//! do at any moment; the chain of multiplications of one Philox block leaves it mostly idle. The fills use it twice over: four groups.
 
 use super::{Kernel, Simd};
 

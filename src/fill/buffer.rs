@@ -17,11 +17,24 @@ struct Line;
 const HUGE_FROM: usize = 4 << 20;
 const HUGE_PAGE: usize = 2 << 20;
 
-/// Memory for a result: aligned to [`ALIGNMENT`], uninitialized, freed on drop.
+/// Memory for a result: aligned to [`ALIGNMENT`], uninitialized or zero, freed on drop.
 #[derive(Debug)]
 pub struct Buffer {
     start: NonNull<u8>,
-    layout: Layout,
+    bytes: usize,
+    origin: Origin,
+}
+
+/// Where the memory of a buffer comes from, and so where it goes back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Nowhere: there is none.
+    Empty,
+    /// The allocator.
+    Heap,
+    /// The system: whole pages that were never touched, and read as zero.
+    #[cfg(target_os = "linux")]
+    Pages,
 }
 
 // SAFETY: the memory belongs to the buffer alone, and no method changes it through a shared reference.
@@ -35,20 +48,18 @@ impl Buffer {
     /// # Errors
     /// [`Error::Memory`] where the system has not as much, or the size is no possible one.
     pub fn new(bytes: usize) -> Result<Buffer> {
-        let failed = Error::Memory { bytes };
-        let alignment = if bytes < HUGE_FROM { ALIGNMENT } else { HUGE_PAGE };
-        let layout = Layout::from_size_align(bytes, alignment).map_err(|_| failed.clone())?;
         if bytes == 0 {
-            return Ok(Buffer { start: NonNull::<Line>::dangling().cast(), layout });
+            return Ok(Buffer { start: NonNull::<Line>::dangling().cast(), bytes, origin: Origin::Empty });
         }
-        // SAFETY: the size is not zero.
-        let start = NonNull::new(unsafe { alloc(layout) }).ok_or(failed)?;
         #[cfg(target_os = "linux")]
         if bytes >= HUGE_FROM {
-            // SAFETY: advice about the whole pages of memory that is ours; it changes no content. Refusal costs only speed.
-            unsafe { libc::madvise(start.as_ptr().cast(), bytes & !4095, libc::MADV_HUGEPAGE) };
+            let start = map(bytes).ok_or(Error::Memory { bytes })?;
+            return Ok(Buffer { start, bytes, origin: Origin::Pages });
         }
-        Ok(Buffer { start, layout })
+        let layout = heap_layout(bytes).ok_or(Error::Memory { bytes })?;
+        // SAFETY: the size is not zero.
+        let start = NonNull::new(unsafe { alloc(layout) }).ok_or(Error::Memory { bytes })?;
+        Ok(Buffer { start, bytes, origin: Origin::Heap })
     }
 
     /// Its first byte; dangling, but aligned, where there are none.
@@ -58,28 +69,80 @@ impl Buffer {
 
     /// Its size in bytes.
     pub fn len(&self) -> usize {
-        self.layout.size()
+        self.bytes
     }
 
     /// Whether it has no bytes.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.bytes == 0
+    }
+
+    /// Whether its memory comes from the system as zeros: true, if at all, until it is first written to.
+    pub fn comes_zeroed(&self) -> bool {
+        !matches!(self.origin, Origin::Heap)
     }
 
     /// Its memory as elements, as many as fit. `T` must not need more alignment than [`ALIGNMENT`].
     pub fn as_uninit_slice<T>(&mut self) -> &mut [MaybeUninit<T>] {
         const { assert!(align_of::<T>() <= ALIGNMENT && size_of::<T>() > 0) };
         // SAFETY: the memory is ours alone for as long as `self` is borrowed, aligned for `T`, and long enough.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.len() / size_of::<T>()) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.bytes / size_of::<T>()) }
     }
+}
+
+/// The layout of memory from the allocator, where it is a possible one.
+fn heap_layout(bytes: usize) -> Option<Layout> {
+    Layout::from_size_align(bytes, ALIGNMENT).ok()
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if !self.is_empty() {
-            // SAFETY: allocated in `new` with this layout.
-            unsafe { dealloc(self.start.as_ptr(), self.layout) };
+        match self.origin {
+            Origin::Empty => {}
+            Origin::Heap => {
+                if let Some(layout) = heap_layout(self.bytes) {
+                    // SAFETY: allocated in `new` with this layout.
+                    unsafe { dealloc(self.start.as_ptr(), layout) };
+                }
+            }
+            // SAFETY: the whole pages that `map` left mapped.
+            #[cfg(target_os = "linux")]
+            Origin::Pages => unsafe {
+                libc::munmap(self.start.as_ptr().cast(), self.bytes.next_multiple_of(PAGE));
+            },
         }
+    }
+}
+
+/// The pages that sizes are rounded up to; larger than any that Linux is built with.
+#[cfg(target_os = "linux")]
+const PAGE: usize = 64 << 10;
+
+/// Untouched pages that begin at a multiple of a huge page, and are to be huge where that is possible.
+#[cfg(target_os = "linux")]
+fn map(bytes: usize) -> Option<NonNull<u8>> {
+    let size = bytes.checked_next_multiple_of(PAGE)?;
+    let room = size.checked_add(HUGE_PAGE)?;
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: asks for new memory, wherever it may be.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), room, protection, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return None;
+    }
+    let before = (start as usize).next_multiple_of(HUGE_PAGE) - start as usize;
+    let after = HUGE_PAGE - before;
+    // SAFETY: gives back what lies before and after the aligned part, which nothing refers to; all three are whole pages of what
+    // was just mapped. The advice changes no content, and its refusal costs only speed.
+    unsafe {
+        let aligned = start.byte_add(before);
+        if before > 0 {
+            libc::munmap(start, before);
+        }
+        if after > 0 {
+            libc::munmap(aligned.byte_add(size), after);
+        }
+        libc::madvise(aligned, size, libc::MADV_HUGEPAGE);
+        NonNull::new(aligned.cast())
     }
 }
 

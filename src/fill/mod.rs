@@ -38,6 +38,11 @@ pub struct Options<'a> {
     pub interrupt: Option<&'a (dyn Fn() -> bool + 'a)>,
     /// The level to use; `None` takes [`Level::current`].
     pub level: Option<Level>,
+    /// Whether the output is memory that came zeroed from the system and was never touched, as [`Buffer::comes_zeroed`] says: zeros
+    /// need then not be stored.
+    ///
+    /// [`Buffer::comes_zeroed`]: buffer::Buffer::comes_zeroed
+    pub untouched: bool,
 }
 
 impl std::fmt::Debug for Options<'_> {
@@ -107,6 +112,9 @@ pub fn constant<T: Element>(
     value: T,
     options: &Options<'_>,
 ) -> Result<()> {
+    if options.untouched && value.to_bits() == 0 {
+        return Ok(());
+    }
     let window = Window::whole(out.shape())?;
     let fill = Fill { window: &window, key: Key::default(), substream: 0, options };
     fill.emit(out, Repeat::new(value.to_bits()))
@@ -166,7 +174,8 @@ const SCRATCH: usize = 512;
 const GRAIN: usize = 4096;
 
 /// Outputs of at least so many bytes are stored past the caches, for they would not stay there, and storing to a line
-/// that is not in a cache reads it first.
+/// that is not in a cache reads it first. Memory that was never touched is another matter: the system has just put zeros in
+/// its lines, so they are in a cache.
 const STREAM_FROM: usize = 32 << 20;
 
 /// A fill: where from, and how.
@@ -200,7 +209,7 @@ impl Fill<'_> {
         let length = self.window.len();
         let bytes = length * size_of::<E::Item>();
         let level = self.options.level.unwrap_or_else(Level::current);
-        let stream = bytes >= STREAM_FROM;
+        let stream = bytes >= STREAM_FROM && !self.options.untouched;
         let (key, substream) = (self.key, self.substream);
         let part = |range: Range<usize>, pulse: &Pulse<'_>| {
             level.run(Part { emit, key, substream, places: &places, range, pulse, stream });

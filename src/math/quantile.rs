@@ -5,7 +5,7 @@
 //! Jade Edition, 2011). The double-precision form has the regions of Wichura's AS 241 (Applied Statistics 37, 1988). All
 //! coefficients are our own fits.
 
-use super::{horner_f32, horner_f64, log::minus_ln_coarse};
+use super::{even_odd_f32, horner_f32, horner_f64, log::minus_ln_coarse};
 use crate::simd::Simd;
 
 /// `x / y` in powers of sqrt(1 - y^2) - 0.65, where P(|X| < x) = y, for x in [0, 2]. Relative error 8.4e-8.
@@ -127,7 +127,7 @@ const QUANTILE_FAR_F64_Q: [f64; 8] = [
 #[inline(always)]
 pub fn quantile_centre_f32<S: Simd>(s: S, y: S::F32) -> S::F32 {
     let root = s.sqrt_f32(s.neg_mul_add_f32(y, y, s.splat_f32(1.0)));
-    s.mul_f32(y, horner_f32(s, s.sub_f32(root, s.splat_f32(0.65)), &QUANTILE_CENTRE_F32))
+    s.mul_f32(y, even_odd_f32(s, s.sub_f32(root, s.splat_f32(0.65)), &QUANTILE_CENTRE_F32))
 }
 
 /// x for |x| up to 6.3, to 4 ulp; `q` is `1 - y^2`, of which the tails need the relative precision.

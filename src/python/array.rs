@@ -4,6 +4,7 @@
 use super::args::{Selection, show, type_name};
 use crate::dtype::{Bf16, F16};
 use crate::error::Error;
+use crate::fill::Options;
 use crate::fill::buffer::Buffer;
 use ndarray::{ArrayViewMutD, Axis, IxDyn, ShapeBuilder};
 use numpy::npyffi::{
@@ -81,22 +82,23 @@ struct Memory {
 
 /// Has `fill` write to `out`, or to a fresh array where there is none, and returns the array.
 ///
-/// The view that `fill` is given has the shape of the selection's window. Whatever can be wrong with `out` is
-/// found before
-/// `fill` is called. A fresh array is seen by nobody until `fill` has succeeded, that is, written all of it.
+/// The view that `fill` is given has the shape of the selection's window; its options say
+/// whether its memory is untouched. Whatever can be wrong with `out` is found before `fill` is called. A fresh array is seen by nobody until `fill` has succeeded, that is, written all of it.
 pub fn produce<'py, T: Scalar>(
     py: Python<'py>,
     selection: &Selection,
     out: Option<&Bound<'py, PyAny>>,
-    fill: impl FnOnce(ArrayViewMutD<'_, MaybeUninit<T>>) -> PyResult<()>,
+    options: Options<'static>,
+    fill: impl FnOnce(ArrayViewMutD<'_, MaybeUninit<T>>, Options<'static>) -> PyResult<()>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let descr = T::descr(py)?;
     if let Some(out) = out {
-        fill(view_of(out, &descr, selection)?)?;
+        fill(view_of(out, &descr, selection)?, options)?;
         return Ok(out.clone());
     }
     let bytes = byte_count(selection, size_of::<T>())?;
     let mut buffer = Buffer::new(bytes)?;
+    let untouched = buffer.comes_zeroed();
     let shape = IxDyn(selection.window.extent());
     let view = ArrayViewMutD::from_shape(shape, buffer.as_uninit_slice()).map_err(|error| {
         PyValueError::new_err(format!(
@@ -104,7 +106,7 @@ pub fn produce<'py, T: Scalar>(
             selection.window.extent()
         ))
     })?;
-    fill(view)?;
+    fill(view, Options { untouched, ..options })?;
     lend(py, buffer, descr, selection.shape())
 }
 

@@ -96,8 +96,9 @@ impl Initializer {
         out: Option<Argument<'_, 'py>>,
         threads: Option<NonZeroUsize>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        produce::<T>(py, selection, out, |view| {
-            run(py, view, threads, |view, options| self.0.fill(view, &selection.window, key, options))
+        let options = Options { threads, ..Options::default() };
+        produce::<T>(py, selection, out, options, |view, options| {
+            run(py, view, options, |view, options| self.0.fill(view, &selection.window, key, options))
         })
     }
 }
@@ -118,11 +119,11 @@ fn key(seed: Option<Argument<'_, '_>>, stream: Argument<'_, '_>, is_random: bool
 fn run<T: Scalar>(
     py: Python<'_>,
     view: ArrayViewMutD<'_, MaybeUninit<T>>,
-    threads: Option<NonZeroUsize>,
+    options: Options<'static>,
     fill: impl FnOnce(ArrayViewMutD<'_, MaybeUninit<T>>, &Options<'_>) -> Result<()> + Send,
 ) -> PyResult<()> {
     if view.len() <= ATTACHED_ELEMENTS {
-        return Ok(fill(view, &Options { threads, ..Options::default() })?);
+        return Ok(fill(view, &options)?);
     }
     let (result, raised) = py.detach(|| {
         let raised = OnceCell::new();
@@ -137,7 +138,7 @@ fn run<T: Scalar>(
             }
             raised.get().is_some()
         };
-        let result = fill(view, &Options { threads, interrupt: Some(&interrupt), ..Options::default() });
+        let result = fill(view, &Options { interrupt: Some(&interrupt), ..options });
         (result, raised.into_inner())
     });
     match raised {
@@ -268,13 +269,14 @@ fn random_bits<'py>(
     let bits = args::word_bits(dtype)?;
     let threads = args::threads(threads)?;
     let window = &selection.window;
+    let options = Options { threads, ..Options::default() };
     if bits == 32 {
-        produce(py, &selection, out, |view| {
-            run(py, view, threads, |view, options| fill::bits_u32(view, window, key, options))
+        produce(py, &selection, out, options, |view, options| {
+            run(py, view, options, |view, options| fill::bits_u32(view, window, key, options))
         })
     } else {
-        produce(py, &selection, out, |view| {
-            run(py, view, threads, |view, options| fill::bits_u64(view, window, key, options))
+        produce(py, &selection, out, options, |view, options| {
+            run(py, view, options, |view, options| fill::bits_u64(view, window, key, options))
         })
     }
 }

@@ -51,7 +51,7 @@ bench: build $(if $(PEERS),$(VENV)/.peers)  ## compare with NumPy and, with PEER
 	$(BIN)/python benches/python/bench.py $(if $(QUICK),--quick) $(ARGS)
 	cargo bench --no-default-features --bench fill -- $(if $(QUICK),--quick)
 
-accuracy: $(RUST_SOURCES)  ## measure the normal transform on all 2^32 words
+accuracy: $(RUST_SOURCES)  ## measure the normal and the truncated normal on all words
 	cargo test --release --no-default-features -- --ignored --nocapture accuracy
 
 build: $(VENV)/.built  ## build the extension into .venv, optimized

@@ -35,7 +35,7 @@ fn samples<D: SampleF32>(distribution: &D, first: u32, step: u32, out: &mut [[f3
             let Samples(distribution, first, step, out) = self;
             let (mut order, mut a, mut b) = ([0_u64; 16], [0_u64; 16], [0_u64; 16]);
             const { assert!(S::PAIRS <= 16) };
-            // SAFETY: a register has `PAIRS` lanes of eight bytes, which fit the arrays; here and below.
+            // SAFETY: a register has `PAIRS` lanes of eight bytes, which fit the array.
             unsafe { s.store(order.as_mut_ptr().cast(), s.zip_order()) };
             for (turn, out) in out.chunks_mut(S::PAIRS).enumerate() {
                 let number = s.add_u64(s.splat_u64((turn * S::PAIRS) as u64), s.zip_order());
@@ -44,6 +44,7 @@ fn samples<D: SampleF32>(distribution: &D, first: u32, step: u32, out: &mut [[f3
                 let word = s.and(word, s.splat_u64(0xffff_ffff));
                 let words = s.or(word, s.shl_u64(word, 32));
                 let (even, odd) = distribution.sample(s, words, words);
+                // SAFETY: as above.
                 unsafe {
                     s.store(a.as_mut_ptr().cast(), s.f32_to_bits(even));
                     s.store(b.as_mut_ptr().cast(), s.f32_to_bits(odd));

@@ -204,7 +204,7 @@ def main() -> None:
     third = mp.mpf(1) / 3
     polynomial(
         "LOG_F32", "`-2 ln(1 + f) / f` for f in [-1/3, 1/3].",
-        lambda f: -2 * mp.log1p(f) / f if f else mp.mpf(-2), -third, third, 7, to_f32, {0: -2.0},
+        lambda f: -2 * mp.log1p(f) / f if f else mp.mpf(-2), -third, third, 8, to_f32, {0: -2.0},
     )  # fmt: skip
     polynomial(
         "SIN_F32", "`sin(pi/4 y) / y` in powers of y^2, for y in [-1, 1].",

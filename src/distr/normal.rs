@@ -2,8 +2,8 @@
 //!
 //! Of the words of a pair of elements the first gives the radius `sqrt(-2 ln u)` and the second the angle, so the elements 0 and 1 of
 //! a block share two words, and 2 and 3 the other two. In single precision u is an odd multiple of 2^-31, from which the radius
-//! reaches 6.55; in double precision one of 2^-64, and the radius reaches 9.41. The angle is an odd multiple of a 2^-31th
-//! (2^-63th) of an eighth of a turn to either side of one of the four half-axes; its two highest bits say which. So the law is
+//! reaches 6.55; in double precision one of 2^-64, and the radius reaches 9.41. The angle is an odd multiple of 2^-30
+//! (2^-62) of an eighth of a turn to either side of one of the four half-axes; its two highest bits say which. So the law is
 //! symmetric about zero, and under exchange of the two elements, to the bit.
 
 use super::{SampleF32, SampleF64};

@@ -1,8 +1,9 @@
 //! The uniform distribution on `[low, high)`.
 //!
-//! An element is `middle + k * (high - low) / 2^32`, where k is its word as a signed integer rounded to single precision; in double
-//! precision the same with 64 bits. So the steps are finest about the middle, where the weights of an initializer are small,
-//! and at most 2^-24 (2^-53) of the interval elsewhere. The bounds are those that the type can hold.
+//! An element is `middle + k * (high - low) / 2^32`, where k is its word as a signed integer; in double precision the same with 64
+//! bits. Where the interval is symmetric about zero, k is rounded to the precision of the type, so the steps are finest about zero,
+//! where the weights of an initializer lie. Elsewhere the lowest 8 (11) bits of the word do not count, so that k is exact and the
+//! steps are even: 2^-24 (2^-53) of the interval. The bounds are those that the type can hold.
 
 use super::{SampleF32, SampleF64};
 use crate::dtype::{Dtype, Element};
@@ -12,6 +13,8 @@ use crate::simd::Simd;
 /// Prepared for elements computed as `T`.
 #[derive(Clone, Copy, Debug)]
 pub struct Uniform<T> {
+    /// The bits of a word that count.
+    mask: u64,
     middle: T,
     step: T,
     low: T,
@@ -29,6 +32,7 @@ impl Uniform<f32> {
             Dtype::F32 | Dtype::F64 => high.next_down(),
         };
         Uniform {
+            mask: if low == -high { 0xffff_ffff } else { 0xffff_ff00 },
             middle: (0.5 * (low.to_f64() + high.to_f64())) as f32,
             step: ((high.to_f64() - low.to_f64()) / 4_294_967_296.0) as f32,
             low,
@@ -58,6 +62,7 @@ impl Uniform<f64> {
     pub fn new_f64(low: f64, high: f64) -> Uniform<f64> {
         let unit = 1.0 / 18_446_744_073_709_551_616.0;
         Uniform {
+            mask: if low == -high { !0 } else { !0x7ff },
             middle: 0.5 * low + 0.5 * high,
             step: high * unit - low * unit,
             low,
@@ -69,6 +74,7 @@ impl Uniform<f64> {
 impl Uniform<f32> {
     #[inline(always)]
     fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
+        let words = s.and(words, s.splat_u32(self.mask as u32));
         let x = s.mul_add_f32(s.i32_to_f32(words), s.splat_f32(self.step), s.splat_f32(self.middle));
         s.min_f32(s.max_f32(x, s.splat_f32(self.low)), s.splat_f32(self.last))
     }
@@ -84,6 +90,7 @@ impl SampleF32 for Uniform<f32> {
 impl Uniform<f64> {
     #[inline(always)]
     fn one<S: Simd>(&self, s: S, word: S::Int) -> S::F64 {
+        let word = s.and(word, s.splat_u64(self.mask));
         let x = s.mul_add_f64(i64_to_f64(s, word), s.splat_f64(self.step), s.splat_f64(self.middle));
         s.min_f64(s.max_f64(x, s.splat_f64(self.low)), s.splat_f64(self.last))
     }

@@ -8,16 +8,17 @@ const TWO_THIRDS: u32 = 0x3f2a_aaab;
 /// The bits of `sqrt(1/2)`: the same in double precision, with m in [sqrt 1/2, sqrt 2).
 const SQRT_HALF: u64 = 0x3fe6_a09e_667f_3bcd;
 
-/// `-2 ln(1 + f) / f` for f in [-1/3, 1/3]. Relative error 1.9e-7.
-const LOG_F32: [f32; 8] = [
+/// `-2 ln(1 + f) / f` for f in [-1/3, 1/3]. Relative error 2.6e-8.
+const LOG_F32: [f32; 9] = [
     -2e+00,
-    9.999992e-01,
-    -6.667346e-01,
-    5.001249e-01,
-    -3.9636728e-01,
-    3.2884696e-01,
-    -3.3978593e-01,
-    3.0517527e-01,
+    9.9999875e-01,
+    -6.66664e-01,
+    5.0015485e-01,
+    -4.002213e-01,
+    3.2834366e-01,
+    -2.7994713e-01,
+    3.0765352e-01,
+    -2.8038555e-01,
 ];
 
 /// `-ln(1 + f) / f` for f in [-1/3, 1/3]. Relative error 1.8e-7.

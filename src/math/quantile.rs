@@ -123,14 +123,14 @@ const QUANTILE_FAR_F64_Q: [f64; 8] = [
     2.386745593988961e-15,
 ];
 
-/// x for |x| up to 2, to 3 ulp. A square root flattens the logarithm at the end of the interval well enough for one polynomial.
+/// x for |x| up to 2, to 9 ulp (where |x| is near 2 and y itself is that uncertain). A square root flattens the logarithm at the end of the interval well enough for one polynomial.
 #[inline(always)]
 pub fn quantile_centre_f32<S: Simd>(s: S, y: S::F32) -> S::F32 {
     let root = s.sqrt_f32(s.neg_mul_add_f32(y, y, s.splat_f32(1.0)));
     s.mul_f32(y, even_odd_f32(s, s.sub_f32(root, s.splat_f32(0.65)), &QUANTILE_CENTRE_F32))
 }
 
-/// x for |x| up to 6.3, to 4 ulp; `q` is `1 - y^2`, of which the tails need the relative precision.
+/// x for |x| up to 6.3, to 6 ulp; `q` is `1 - y^2`, of which the tails need the relative precision.
 #[inline(always)]
 pub fn quantile_f32<S: Simd>(s: S, y: S::F32, q: S::F32) -> S::F32 {
     let w = minus_ln_coarse(s, q);

@@ -50,6 +50,15 @@ fn words_64(i: u64) -> [u64; 2] {
     [words[(i & 1) as usize], words[(i & 1 ^ 1) as usize]]
 }
 
+/// The word without the bits that do not count where the interval is not symmetric about zero: 8 of 32, 11 of 64.
+fn counted_32(low: f64, high: f64, word: u32) -> f64 {
+    (if low == -high { word } else { word & !0xff }) as i32 as f64 / TWO_32
+}
+
+fn counted_64(low: f64, high: f64, word: u64) -> f64 {
+    (if low == -high { word } else { word & !0x7ff }) as i64 as f64 / TWO_64
+}
+
 /// A uniform element of the signed word over the number of words.
 fn uniform(low: f64, high: f64, signed: f64) -> f64 {
     0.5 * low + 0.5 * high + signed * (high - low)
@@ -141,13 +150,13 @@ fn fills_of_uniform_elements_keep_it() {
     for (low, high) in [(0.0, 1.0), (-0.05, 0.05), (1.0, 1.5), (-3.0, -1.0), (-1e-3, 2e5)] {
         let distribution = Distribution::Uniform { low, high };
         fills_keep::<f64>(ULPS_F64, &distribution, |i| {
-            let exact = uniform(low, high, words_64(i)[0] as i64 as f64 / TWO_64);
+            let exact = uniform(low, high, counted_64(low, high, words_64(i)[0]));
             (exact, 0.5 * (low + high))
         });
         // Single precision has bounds of its own.
         let (low, high) = (low as f32 as f64, high as f32 as f64);
         fills_keep::<f32>(UNIFORM_F32, &distribution, |i| {
-            let exact = uniform(low, high, words_32(i)[0] as i32 as f64 / TWO_32);
+            let exact = uniform(low, high, counted_32(low, high, words_32(i)[0]));
             (exact, 0.5 * (low + high))
         });
     }
@@ -194,14 +203,14 @@ fn extreme_words_keep_it_uniform() {
         let uniform_32 = Uniform::new_f32(low, high, Dtype::F32);
         for word in extreme_words(32).into_iter().map(|word| word as u32) {
             let [got, _] = sample_of_words_f32(level, &uniform_32, [word, word]);
-            let exact = uniform(low, high, word as i32 as f64 / TWO_32);
+            let exact = uniform(low, high, counted_32(low, high, word));
             worst[0].see(got, exact, 0.375, || format!("{level:?} {word:x}"));
             assert!((low..high).contains(&(got as f64)), "{level:?} {word:x}: {got:e} is outside");
         }
         let uniform_64 = Uniform::new_f64(low, high);
         for word in extreme_words(64) {
             let [got, _] = sample_of_words_f64(level, &uniform_64, [word, word]);
-            worst[1].see(got, uniform(low, high, word as i64 as f64 / TWO_64), 0.375, || {
+            worst[1].see(got, uniform(low, high, counted_64(low, high, word)), 0.375, || {
                 format!("{level:?} {word:x}")
             });
             assert!((low..high).contains(&got), "{level:?} {word:x}: {got:e} is outside");

@@ -114,8 +114,8 @@ def finite(dtype):
 def check_half_law(sample, law, what="", never=None, step=0.0):
     """Of elements of a half dtype: each number has the probability of what is rounded to it.
 
-    But `never` has none, for what would be rounded to it becomes the number below. `step` is the probability of
-    one number of the float32 law, which the cells at the ends may have more or less.
+    But `never` has none, for what would be rounded to it becomes the number below. `step` is the
+    probability of one number of the float32 law, which the cells at the ends may have more or less.
     """
     numbers = finite(sample.dtype)
     edges = np.concatenate([[-np.inf], (numbers[1:] + numbers[:-1]) / 2, [np.inf]])

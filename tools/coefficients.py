@@ -114,9 +114,15 @@ def polynomial(
 
 
 def rational(
-    name: str, doc: str, f: Function, a: float | mp.mpf, b: float | mp.mpf, degrees: tuple[int, int]
+    name: str,
+    doc: str,
+    f: Function,
+    a: float | mp.mpf,
+    b: float | mp.mpf,
+    degrees: tuple[int, int],
+    rounding: Callable[[mp.mpf], mp.mpf] = to_f64,
 ) -> None:
-    """Prints a near-minimax rational function of `f` on [a, b], in binary64, the denominator's constant 1."""
+    """Prints a near-minimax rational function of `f` on [a, b], the denominator's constant 1."""
     a, b = mp.mpf(a), mp.mpf(b)
     n, d = degrees
     nodes = [(x, f(x)) for x in chebyshev(a, b, 6 * (n + d + 1))]
@@ -136,11 +142,11 @@ def rational(
         numerator = [solution[j] for j in range(n + 1)]
         denominator = [mp.mpf(1)] + [solution[n + j] for j in range(1, d + 1)]
         weights = [1 / abs(horner(denominator, x)) for x, _ in nodes]
-    numerator = [to_f64(c) for c in numerator]
-    denominator = [to_f64(c) for c in denominator]
+    numerator = [rounding(c) for c in numerator]
+    denominator = [rounding(c) for c in denominator]
     worst = max(abs(horner(numerator, x) / horner(denominator, x) / f(x) - 1) for x in chebyshev(a, b, 600))
-    emit(name + "_P", doc + " Numerator.", numerator, worst, to_f64)
-    emit(name + "_Q", doc + " Denominator.", denominator, worst, to_f64)
+    emit(name + "_P", doc + " Numerator.", numerator, worst, rounding)
+    emit(name + "_Q", doc + " Denominator.", denominator, worst, rounding)
 
 
 def shortest(x: mp.mpf, rounding: Callable[[mp.mpf], mp.mpf]) -> str:
@@ -218,10 +224,9 @@ def main() -> None:
         "LOG_COARSE_F32", "`-ln(1 + f) / f` for f in [-1/3, 1/3].",
         lambda f: -mp.log1p(f) / f if f else mp.mpf(-1), -third, third, 7, to_f32,
     )  # fmt: skip
-    two_sigma = mp.sqrt(1 - mp.erf(mp.sqrt(2)) ** 2) * mp.mpf("0.9999")
-    polynomial(
-        "QUANTILE_CENTRE_F32", "`x / y` in powers of sqrt(1 - y^2) - 0.65, where P(|X| < x) = y, for x in [0, 2].",
-        lambda v: of_w(abs(2 * mp.log(v + mp.mpf("0.65")))), two_sigma - mp.mpf("0.65"), mp.mpf("0.35"), 10, to_f32,
+    rational(
+        "QUANTILE_CENTRE_F32", "`x / y` in powers of 1 - y^2, where P(|X| < x) = y, for x in [0, 2].",
+        lambda v: erfinv_over(mp.sqrt(abs(1 - v))), mp.mpf("0.9999") * (1 - mp.erf(mp.sqrt(2)) ** 2), 1, (4, 4), to_f32,
     )  # fmt: skip
     polynomial(
         "QUANTILE_F32", "`x / y` in powers of w - 2.5, for w in [0, 5].",

@@ -16,19 +16,28 @@ use crate::math::quantile::{
 use crate::math::{halves_to_f64, horner_f64, i64_to_f64, u32_to_f64};
 use crate::simd::{Scalar, Simd};
 
-/// `mean + stddev * z`, held between `low` and `high`.
+/// Where elements are held.
 #[derive(Clone, Copy, Debug)]
-struct Scale<T> {
-    mean: T,
-    stddev: T,
+struct Bounds<T> {
     low: T,
     high: T,
 }
 
-impl Scale<f32> {
+impl Bounds<f64> {
+    fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> Bounds<f64> {
+        Bounds { low: stddev.mul_add(lower, mean), high: stddev.mul_add(upper, mean) }
+    }
+
+    #[inline(always)]
+    fn hold<S: Simd>(&self, s: S, x: S::F64) -> S::F64 {
+        s.min_f64(s.max_f64(x, s.splat_f64(self.low)), s.splat_f64(self.high))
+    }
+}
+
+impl Bounds<f32> {
     /// The bounds are rounded inwards, so that no element lies outside of those that were asked for.
-    fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> Scale<f32> {
-        let (low, high) = (stddev.mul_add(lower, mean), stddev.mul_add(upper, mean));
+    fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> Bounds<f32> {
+        let Bounds { low, high } = Bounds::<f64>::new(mean, stddev, lower, upper);
         let (mut low32, mut high32) = (low as f32, high as f32);
         if (low32 as f64) < low {
             low32 = low32.next_up();
@@ -37,27 +46,27 @@ impl Scale<f32> {
             high32 = high32.next_down();
         }
         // Bounds without a single-precision number between them have the nearest one.
-        let low32 = low32.min(high32);
-        Scale { mean: mean as f32, stddev: stddev as f32, low: low32, high: high32 }
+        Bounds { low: low32.min(high32), high: high32 }
     }
 
     #[inline(always)]
-    fn apply<S: Simd>(&self, s: S, z: S::F32) -> S::F32 {
-        let x = s.mul_add_f32(z, s.splat_f32(self.stddev), s.splat_f32(self.mean));
+    fn hold<S: Simd>(&self, s: S, x: S::F32) -> S::F32 {
         s.min_f32(s.max_f32(x, s.splat_f32(self.low)), s.splat_f32(self.high))
     }
 }
 
-impl Scale<f64> {
-    fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> Scale<f64> {
-        let (low, high) = (stddev.mul_add(lower, mean), stddev.mul_add(upper, mean));
-        Scale { mean, stddev, low, high }
-    }
+/// `mean + stddev * z`, held between the bounds.
+#[derive(Clone, Copy, Debug)]
+struct Scale {
+    mean: f32,
+    stddev: f32,
+    bounds: Bounds<f32>,
+}
 
+impl Scale {
     #[inline(always)]
-    fn apply<S: Simd>(&self, s: S, z: S::F64) -> S::F64 {
-        let x = s.mul_add_f64(z, s.splat_f64(self.stddev), s.splat_f64(self.mean));
-        s.min_f64(s.max_f64(x, s.splat_f64(self.low)), s.splat_f64(self.high))
+    fn apply<S: Simd>(&self, s: S, z: S::F32) -> S::F32 {
+        self.bounds.hold(s, s.mul_add_f32(z, s.splat_f32(self.stddev), s.splat_f32(self.mean)))
     }
 }
 
@@ -75,10 +84,12 @@ pub enum TruncatedNormalF32 {
 impl TruncatedNormalF32 {
     /// Bounds in standard deviations; `lower < upper`.
     pub fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> TruncatedNormalF32 {
-        let scale = Scale::<f32>::new(mean, stddev, lower, upper);
+        let bounds = Bounds::<f32>::new(mean, stddev, lower, upper);
         if lower != -upper {
-            return TruncatedNormalF32::General(General { quantile: Quantile::new(lower, upper), scale });
+            let quantile = Quantile::new(lower, upper);
+            return TruncatedNormalF32::General(General { quantile, mean, stddev, bounds });
         }
+        let scale = Scale { mean: mean as f32, stddev: stddev as f32, bounds };
         // How much lies inside of the bounds, and how much outside.
         let (inside, outside) = (2.0 * area_from_zero(upper), 2.0 * area_above(upper));
         let step = (inside / 2_147_483_648.0) as f32;
@@ -95,7 +106,7 @@ impl TruncatedNormalF32 {
 pub struct Central {
     /// The area between the bounds over 2^31.
     step: f32,
-    scale: Scale<f32>,
+    scale: Scale,
 }
 
 impl Central {
@@ -121,7 +132,7 @@ pub struct Symmetric {
     step: f32,
     /// The area outside of them.
     outside: f32,
-    scale: Scale<f32>,
+    scale: Scale,
 }
 
 impl Symmetric {
@@ -149,33 +160,34 @@ impl SampleF32 for Symmetric {
 #[derive(Clone, Copy, Debug)]
 pub struct General<T> {
     quantile: Quantile,
-    scale: Scale<T>,
+    mean: f64,
+    stddev: f64,
+    bounds: Bounds<T>,
 }
 
-impl General<f64> {
-    /// Bounds in standard deviations; `lower < upper`.
-    pub fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> General<f64> {
-        General {
-            quantile: Quantile::new(lower, upper),
-            scale: Scale::<f64>::new(mean, stddev, lower, upper),
-        }
+impl<T> General<T> {
+    /// The element that has these parts of the interval on either side: see [`Quantile::evaluate`].
+    #[inline(always)]
+    fn element<S: Simd>(&self, s: S, left: S::F64, right: S::F64, difference: S::F64) -> S::F64 {
+        let z = self.quantile.evaluate(s, left, right, difference);
+        s.mul_add_f64(z, s.splat_f64(self.stddev), s.splat_f64(self.mean))
     }
 }
 
 impl General<f32> {
-    /// The quantile of a word: half a step is added, so that both ends are as far away. Exact up to there.
+    /// The element of a word: half a step is added, so that both ends are as far away. Exact up to there.
     #[inline(always)]
-    fn quantile<S: Simd>(&self, s: S, word: S::Int) -> S::F64 {
+    fn of_word<S: Simd>(&self, s: S, word: S::Int) -> S::F64 {
         let left = s.mul_add_f64(u32_to_f64(s, word), s.splat_f64(UNIT_32), s.splat_f64(0.5 * UNIT_32));
         let right = s.sub_f64(s.splat_f64(1.0), left);
-        self.quantile.evaluate(s, left, right, s.sub_f64(left, right))
+        self.element(s, left, right, s.sub_f64(left, right))
     }
 
     #[inline(always)]
     fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
-        let even = self.quantile(s, s.and(words, s.splat_u64(0xffff_ffff)));
-        let odd = self.quantile(s, s.shr_u64(words, 32));
-        self.scale.apply(s, s.pair_f64_to_f32(even, odd))
+        let even = self.of_word(s, s.and(words, s.splat_u64(0xffff_ffff)));
+        let odd = self.of_word(s, s.shr_u64(words, 32));
+        self.bounds.hold(s, s.pair_f64_to_f32(even, odd))
     }
 }
 
@@ -187,6 +199,12 @@ impl SampleF32 for General<f32> {
 }
 
 impl General<f64> {
+    /// Bounds in standard deviations; `lower < upper`.
+    pub fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> General<f64> {
+        let bounds = Bounds::<f64>::new(mean, stddev, lower, upper);
+        General { quantile: Quantile::new(lower, upper), mean, stddev, bounds }
+    }
+
     #[inline(always)]
     fn one<S: Simd>(&self, s: S, word: S::Int) -> S::F64 {
         let k = s.or(word, s.splat_u64(1));
@@ -194,7 +212,7 @@ impl General<f64> {
         let right = fraction(s, s.sub_u64(s.splat_u64(0), k));
         let signed = i64_to_f64(s, s.xor(k, s.splat_u64(1 << 63)));
         let difference = s.mul_f64(signed, s.splat_f64(2.0 * UNIT_32 * UNIT_32));
-        self.scale.apply(s, self.quantile.evaluate(s, left, right, difference))
+        self.bounds.hold(s, self.element(s, left, right, difference))
     }
 }
 

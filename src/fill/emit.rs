@@ -2,7 +2,7 @@
 
 use crate::distr::{SampleF32, SampleF64};
 use crate::dtype::{Bf16, Element, F16};
-use crate::math::narrow::narrow_bf16;
+use crate::math::narrow::pair_as_bf16;
 use crate::simd::Simd;
 use std::marker::PhantomData;
 
@@ -12,6 +12,11 @@ pub(super) trait Emit: Copy + Send + Sync {
     type Item: Copy + Send + Sync;
     /// How many elements a block makes. A group fills one register or two.
     const PER_BLOCK: usize;
+    /// Which block stands in which lane, as [`Emit::emit`] wants them.
+    #[inline(always)]
+    fn order<S: Simd>(s: S) -> S::Int {
+        s.zip_order()
+    }
     /// The elements of the group in order: in two registers, or in the first one alone where they fit.
     fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int);
 }
@@ -68,9 +73,13 @@ impl<D: SampleF32> Emit for AsBf16<D> {
     type Item = Bf16;
     const PER_BLOCK: usize = 4;
     #[inline(always)]
+    fn order<S: Simd>(s: S) -> S::Int {
+        s.lane_order()
+    }
+    #[inline(always)]
     fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int) {
-        let (a, b) = in_order(&self.0, s, even, odd);
-        let packed = narrow_bf16(s, a, b);
+        let (even, odd) = self.0.sample(s, even, odd);
+        let packed = pair_as_bf16(s, even, odd);
         (packed, packed)
     }
 }

@@ -3,7 +3,7 @@
 use super::emit::{Emit, registers};
 use crate::rng::philox::Philox;
 use crate::seed::Key;
-use crate::simd::{Kernel, Simd, Twice};
+use crate::simd::{Kernel, Simd};
 use std::mem::MaybeUninit;
 
 /// The bits of a block number above those that elements use say what the words are for: sub-stream 0 is the values.
@@ -67,7 +67,7 @@ impl<S: Simd, E: Emit> Group<S, E> {
         let (first, out) = out.split_at_mut(head);
         self.part(first, block, skip);
         let block = block.wrapping_add(((skip + head) / E::PER_BLOCK) as u32);
-        let wide = Group { s: Twice(Twice(self.s)), emit: self.emit, philox: self.philox };
+        let wide = Group { s: self.s.wide(), emit: self.emit, philox: self.philox };
         let (out, block) = if stream && aligned {
             let rest = wide.whole::<true>(out, block);
             self.s.stream_end();
@@ -79,17 +79,10 @@ impl<S: Simd, E: Emit> Group<S, E> {
         self.part(out, block, 0);
     }
 
-    /// The elements of the group that begins with the block in the first lane of `counter`.
-    #[inline(always)]
-    fn registers(&self, counter: S::Int) -> (S::Int, S::Int) {
-        let (even, odd) = self.philox.words(self.s, counter);
-        self.emit.emit(self.s, even, odd)
-    }
-
     /// The counters of the group that begins with this block.
     #[inline(always)]
     fn counter(&self, block: u32) -> S::Int {
-        self.s.add_u64(self.s.splat_u64(block as u64), self.s.zip_order())
+        self.s.add_u64(self.s.splat_u64(block as u64), E::order(self.s))
     }
 
     /// Fills as many whole groups as there are in `out`, from `block` on; returns what is left.
@@ -104,9 +97,13 @@ impl<S: Simd, E: Emit> Group<S, E> {
         let mut to: *mut u8 = whole.as_mut_ptr().cast();
         let mut counter = self.counter(block);
         let step = self.s.splat_u64(S::PAIRS as u64);
+        // The words of the next group are made beside the elements of this one: the two do not wait for each other.
+        let mut words = self.philox.words(self.s, counter);
         for _ in 0..groups {
-            let (a, b) = self.registers(counter);
             counter = self.s.add_u64(counter, step);
+            let next = self.philox.words(self.s, counter);
+            let (a, b) = self.emit.emit(self.s, words.0, words.1);
+            words = next;
             // SAFETY: a group has `ELEMENTS` elements, which are as many bytes as `registers::<E>()` registers, and `groups` of
             // them lie within `whole`. Where they are streamed, `fill` has seen to it that they begin at a cache line.
             unsafe {
@@ -131,7 +128,8 @@ impl<S: Simd, E: Emit> Group<S, E> {
     #[inline(always)]
     fn part(&self, mut out: &mut [MaybeUninit<E::Item>], mut block: u32, mut skip: usize) {
         while !out.is_empty() {
-            let (a, b) = self.registers(self.counter(block));
+            let (even, odd) = self.philox.words(self.s, self.counter(block));
+            let (a, b) = self.emit.emit(self.s, even, odd);
             let mut group = [MaybeUninit::<u64>::uninit(); 2 * LINE / 8];
             let length = out.len().min(Self::ELEMENTS - skip);
             // SAFETY: a register has at most 64 bytes, so two fit. After the stores the first `ELEMENTS` elements are

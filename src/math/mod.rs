@@ -21,19 +21,6 @@ pub fn horner_f32<S: Simd, const N: usize>(s: S, x: S::F32, coefficients: &[f32;
     sum
 }
 
-/// The polynomial with these coefficients, lowest order first, as one of the even powers and one of the odd: half as long a chain
-/// of operations that wait for each other, for one operation more.
-#[inline(always)]
-pub fn even_odd_f32<S: Simd, const N: usize>(s: S, x: S::F32, coefficients: &[f32; N]) -> S::F32 {
-    let square = s.mul_f32(x, x);
-    let (mut last, mut other) = (s.splat_f32(coefficients[N - 1]), s.splat_f32(coefficients[N - 2]));
-    for i in (0..N - 2).rev() {
-        (last, other) = (other, s.mul_add_f32(last, square, s.splat_f32(coefficients[i])));
-    }
-    // What was computed last is the sum of the even powers.
-    s.mul_add_f32(last, x, other)
-}
-
 /// The polynomial with these coefficients, lowest order first.
 #[inline(always)]
 pub fn horner_f64<S: Simd, const N: usize>(s: S, x: S::F64, coefficients: &[f64; N]) -> S::F64 {

@@ -2,17 +2,20 @@
 
 use crate::simd::Simd;
 
-/// The numbers of `a`, then those of `b`, as bfloat16, rounded to nearest even. In integers, so that subnormal numbers come out
-/// the same whatever the thread does with them (the instruction that CPUs have for this flushes them).
+/// The numbers (even, odd) of each lane one after the other as bfloat16, rounded to nearest even. In integers, so that subnormal
+/// numbers come out the same whatever the thread does with them (the instruction that CPUs have for this flushes them).
 #[inline(always)]
-pub fn narrow_bf16<S: Simd>(s: S, a: S::F32, b: S::F32) -> S::Int {
-    s.pack_odd_u16(round_bf16(s, a), round_bf16(s, b))
+pub fn pair_as_bf16<S: Simd>(s: S, even: S::F32, odd: S::F32) -> S::Int {
+    let (even, odd) = (round_bf16(s, even), round_bf16(s, odd));
+    s.or(s.shr_u32(even, 16), s.and(odd, s.splat_u32(0xffff_0000)))
 }
 
-/// The bits of the numbers with the bfloat16 in the upper half of each lane.
+/// The bits of the numbers with the bfloat16 in the upper half of each lane. What lies in the lower half is more than half a unit
+/// once this is added, or exactly half of one beside an odd upper half.
 #[inline(always)]
 fn round_bf16<S: Simd>(s: S, a: S::F32) -> S::Int {
     let bits = s.f32_to_bits(a);
-    let odd = s.and(s.shr_u32(bits, 16), s.splat_u32(1));
-    s.add_u32(s.add_u32(bits, s.splat_u32(0x7fff)), odd)
+    let up = s.f32_from_bits(s.add_u32(bits, s.splat_u32(0x8000)));
+    let down = s.f32_from_bits(s.add_u32(bits, s.splat_u32(0x7fff)));
+    s.f32_to_bits(s.select_f32(s.bit_u32(bits, 16), up, down))
 }

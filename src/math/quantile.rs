@@ -5,23 +5,15 @@
 //! Jade Edition, 2011). The double-precision form has the regions of Wichura's AS 241 (Applied Statistics 37, 1988). All
 //! coefficients are our own fits.
 
-use super::{even_odd_f32, horner_f32, horner_f64, log::minus_ln_coarse};
+use super::{horner_f32, horner_f64, log::minus_ln_coarse};
 use crate::simd::Simd;
 
-/// `x / y` in powers of sqrt(1 - y^2) - 0.65, where P(|X| < x) = y, for x in [0, 2]. Relative error 8.4e-8.
-const QUANTILE_CENTRE_F32: [f32; 11] = [
-    1.5459527e+00,
-    -1.07271e+00,
-    8.95447e-01,
-    -8.5397846e-01,
-    9.0583456e-01,
-    -1.0708199e+00,
-    1.3373295e+00,
-    -1.1970441e+00,
-    1.302441e+00,
-    -5.883527e+00,
-    8.893609e+00,
-];
+/// `x / y` in powers of 1 - y^2, where P(|X| < x) = y, for x in [0, 2]. Numerator. Relative error 1.0e-7.
+const QUANTILE_CENTRE_F32_P: [f32; 5] =
+    [3.1021075e+00, 1.271002e+02, 7.070975e+02, 6.714293e+02, 5.9727818e+01];
+
+/// `x / y` in powers of 1 - y^2, where P(|X| < x) = y, for x in [0, 2]. Denominator. Relative error 1.0e-7.
+const QUANTILE_CENTRE_F32_Q: [f32; 5] = [1e+00, 5.5722015e+01, 4.2543845e+02, 6.2855457e+02, 1.4073253e+02];
 
 /// `x / y` in powers of w - 2.5, for w in [0, 5]. Relative error 1.1e-7.
 const QUANTILE_F32: [f32; 9] = [
@@ -123,11 +115,13 @@ const QUANTILE_FAR_F64_Q: [f64; 8] = [
     2.386745593988961e-15,
 ];
 
-/// x for |x| up to 2, to 9 ulp (where |x| is near 2 and y itself is that uncertain). A square root flattens the logarithm at the end of the interval well enough for one polynomial.
+/// x for |x| up to 2, to 9 ulp (where |x| is near 2 and y itself is that uncertain). A rational function of `1 - y^2`, all of whose
+/// coefficients are positive, so that nothing cancels.
 #[inline(always)]
 pub fn quantile_centre_f32<S: Simd>(s: S, y: S::F32) -> S::F32 {
-    let root = s.sqrt_f32(s.neg_mul_add_f32(y, y, s.splat_f32(1.0)));
-    s.mul_f32(y, even_odd_f32(s, s.sub_f32(root, s.splat_f32(0.65)), &QUANTILE_CENTRE_F32))
+    let t = s.neg_mul_add_f32(y, y, s.splat_f32(1.0));
+    let p = horner_f32(s, t, &QUANTILE_CENTRE_F32_P);
+    s.mul_f32(y, s.div_f32(p, horner_f32(s, t, &QUANTILE_CENTRE_F32_Q)))
 }
 
 /// x for |x| up to 6.3, to 6 ulp; `q` is `1 - y^2`, of which the tails need the relative precision.

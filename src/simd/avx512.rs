@@ -1,6 +1,6 @@
 //! 512-bit AVX-512: eight pairs of lanes.
 
-use super::{Kernel, Simd};
+use super::{Kernel, Simd, Twice};
 use std::arch::x86_64::*;
 
 /// Proof that the CPU has AVX-512 F, BW, CD, DQ and VL.
@@ -40,6 +40,12 @@ impl Simd for Avx512 {
     type M32 = __mmask16;
     type M64 = __mmask8;
 
+    type Wide = Twice<Twice<Avx512>>;
+
+    #[inline(always)]
+    fn wide(self) -> Self::Wide {
+        Twice(Twice(self))
+    }
     #[inline]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,fma,avx2")]
@@ -53,6 +59,7 @@ impl Simd for Avx512 {
     operations! {
         fn splat_u32(x: u32) -> __m512i = _mm512_set1_epi32(x as i32);
         fn splat_u64(x: u64) -> __m512i = _mm512_set1_epi64(x as i64);
+        fn lane_order() -> __m512i = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
         fn zip_order() -> __m512i = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
 
         fn add_u32(a: __m512i, b: __m512i) -> __m512i = _mm512_add_epi32(a, b);
@@ -76,19 +83,12 @@ impl Simd for Avx512 {
             _mm512_mask_shuffle_epi32::<0b11_11_01_01>(b, 0x5555, a);
         fn zip_u32(a: __m512i, b: __m512i) -> (__m512i, __m512i) =
             (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-        fn pack_odd_u16(a: __m512i, b: __m512i) -> __m512i = {
-            // The odd places 1, 3, ... 63: 2 * lane + 1 in each 16-bit lane.
-            let odd = _mm512_set_epi16(
-                63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33,
-                31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1,
-            );
-            _mm512_permutex2var_epi16(a, odd, b)
-        };
 
         fn splat_f32(x: f32) -> __m512 = _mm512_set1_ps(x);
         fn add_f32(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
         fn sub_f32(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
         fn mul_f32(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+        fn div_f32(a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
         fn mul_add_f32(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
         fn neg_mul_add_f32(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fnmadd_ps(a, b, c);
         fn sqrt_f32(a: __m512) -> __m512 = _mm512_sqrt_ps(a);

@@ -134,6 +134,11 @@ pub trait Simd: Copy {
     /// A condition for each lane of an `F64`.
     type M64: Copy;
 
+    /// As many of these registers side by side as the CPU can keep busy and the level has room for: see [`Twice`].
+    type Wide: Simd;
+    /// The level that the fills run on.
+    fn wide(self) -> Self::Wide;
+
     /// Runs a kernel with the CPU features of this level switched on.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 
@@ -141,6 +146,8 @@ pub trait Simd: Copy {
     fn splat_u32(self, x: u32) -> Self::Int;
     /// `x` in every 64-bit lane.
     fn splat_u64(self, x: u64) -> Self::Int;
+    /// In each 64-bit lane its number, from 0 on.
+    fn lane_order(self) -> Self::Int;
     /// In each 64-bit lane the place, in units of two lanes of 64 bits, that [`Simd::zip_u32`] and [`Simd::zip_f64`] give it:
     /// zipping is cheapest within 128 bits, so the lanes hold their counters in the order that comes out sorted.
     fn zip_order(self) -> Self::Int;
@@ -181,8 +188,6 @@ pub trait Simd: Copy {
     fn pair_odd_u32(self, a: Self::Int, b: Self::Int) -> Self::Int;
     /// The pairs of 32-bit lanes (even a, even b, odd a, odd b) one after the other, in the order of [`Simd::zip_order`].
     fn zip_u32(self, a: Self::Int, b: Self::Int) -> (Self::Int, Self::Int);
-    /// The odd 16-bit lanes of `a`, then those of `b`.
-    fn pack_odd_u16(self, a: Self::Int, b: Self::Int) -> Self::Int;
 
     /// `x` in every lane.
     fn splat_f32(self, x: f32) -> Self::F32;
@@ -192,6 +197,8 @@ pub trait Simd: Copy {
     fn sub_f32(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a * b`
     fn mul_f32(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a / b`
+    fn div_f32(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a * b + c`, rounded once.
     fn mul_add_f32(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
     /// `c - a * b`, rounded once.

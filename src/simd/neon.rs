@@ -1,6 +1,6 @@
 //! 128-bit NEON, which every AArch64 has: two pairs of lanes.
 
-use super::{Kernel, Simd};
+use super::{Kernel, Simd, Twice};
 use crate::dtype::F16;
 use std::arch::aarch64::*;
 
@@ -42,6 +42,12 @@ impl Simd for Neon {
     type M32 = uint32x4_t;
     type M64 = uint64x2_t;
 
+    type Wide = Twice<Twice<Neon>>;
+
+    #[inline(always)]
+    fn wide(self) -> Self::Wide {
+        Twice(Twice(self))
+    }
     #[inline]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
@@ -50,6 +56,7 @@ impl Simd for Neon {
     operations! {
         fn splat_u32(x: u32) -> uint32x4_t = vdupq_n_u32(x);
         fn splat_u64(x: u64) -> uint32x4_t = u32s!(vdupq_n_u64(x));
+        fn lane_order() -> uint32x4_t = u32s!(vcombine_u64(vcreate_u64(0), vcreate_u64(1)));
         fn zip_order() -> uint32x4_t = u32s!(vcombine_u64(vcreate_u64(0), vcreate_u64(1)));
 
         fn add_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t = vaddq_u32(a, b);
@@ -72,13 +79,12 @@ impl Simd for Neon {
         fn pair_even_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t = vtrn1q_u32(a, b);
         fn pair_odd_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t = vtrn2q_u32(a, b);
         fn zip_u32(a: uint32x4_t, b: uint32x4_t) -> (uint32x4_t, uint32x4_t) = (vzip1q_u32(a, b), vzip2q_u32(a, b));
-        fn pack_odd_u16(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t =
-            vreinterpretq_u32_u16(vuzp2q_u16(vreinterpretq_u16_u32(a), vreinterpretq_u16_u32(b)));
 
         fn splat_f32(x: f32) -> float32x4_t = vdupq_n_f32(x);
         fn add_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t = vaddq_f32(a, b);
         fn sub_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t = vsubq_f32(a, b);
         fn mul_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t = vmulq_f32(a, b);
+        fn div_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t = vdivq_f32(a, b);
         fn mul_add_f32(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t = vfmaq_f32(c, a, b);
         fn neg_mul_add_f32(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t = vfmsq_f32(c, a, b);
         fn sqrt_f32(a: float32x4_t) -> float32x4_t = vsqrtq_f32(a);

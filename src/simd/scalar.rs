@@ -1,6 +1,6 @@
 //! The scalar level: one pair of lanes at a time, in plain Rust. It defines what every operation gives.
 
-use super::{Kernel, Simd};
+use super::{Kernel, Simd, Twice};
 use crate::dtype::F16;
 
 /// The level that every machine has.
@@ -31,6 +31,12 @@ impl Simd for Scalar {
     type M32 = [bool; 2];
     type M64 = bool;
 
+    type Wide = Twice<Twice<Scalar>>;
+
+    #[inline(always)]
+    fn wide(self) -> Self::Wide {
+        Twice(Twice(self))
+    }
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
     }
@@ -42,6 +48,10 @@ impl Simd for Scalar {
     #[inline(always)]
     fn splat_u64(self, x: u64) -> u64 {
         x
+    }
+    #[inline(always)]
+    fn lane_order(self) -> u64 {
+        0
     }
     #[inline(always)]
     fn zip_order(self) -> u64 {
@@ -120,11 +130,6 @@ impl Simd for Scalar {
     fn zip_u32(self, a: u64, b: u64) -> (u64, u64) {
         (self.pair_even_u32(a, b), self.pair_odd_u32(a, b))
     }
-    #[inline(always)]
-    fn pack_odd_u16(self, a: u64, b: u64) -> u64 {
-        let odd = |x: u64| (x >> 16 & 0xffff) | (x >> 48) << 16;
-        odd(a) | odd(b) << 32
-    }
 
     #[inline(always)]
     fn splat_f32(self, x: f32) -> [f32; 2] {
@@ -141,6 +146,10 @@ impl Simd for Scalar {
     #[inline(always)]
     fn mul_f32(self, a: [f32; 2], b: [f32; 2]) -> [f32; 2] {
         zip2(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn div_f32(self, a: [f32; 2], b: [f32; 2]) -> [f32; 2] {
+        zip2(a, b, |a, b| a / b)
     }
     #[inline(always)]
     fn mul_add_f32(self, a: [f32; 2], b: [f32; 2], c: [f32; 2]) -> [f32; 2] {

@@ -1,7 +1,7 @@
 //! Two registers of a level as one register of twice the size.
 //!
 //! A kernel that runs on it does every step for two groups side by side. They do not wait for each other, so the CPU has twice as much to
-//! do at any moment; the chain of multiplications of one Philox block leaves it mostly idle. The fills use it twice over: four groups.
+//! do at any moment; the chain of multiplications of one Philox block leaves it mostly idle. [`Simd::Wide`] says how often a level uses it.
 
 use super::{Kernel, Simd};
 
@@ -38,6 +38,12 @@ impl<S: Simd> Simd for Twice<S> {
     type M32 = [S::M32; 2];
     type M64 = [S::M64; 2];
 
+    type Wide = Twice<S>;
+
+    #[inline(always)]
+    fn wide(self) -> Twice<S> {
+        self
+    }
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
@@ -67,6 +73,7 @@ impl<S: Simd> Simd for Twice<S> {
         fn add_f32(a: F32, b: F32) -> F32;
         fn sub_f32(a: F32, b: F32) -> F32;
         fn mul_f32(a: F32, b: F32) -> F32;
+        fn div_f32(a: F32, b: F32) -> F32;
         fn mul_add_f32(a: F32, b: F32, c: F32) -> F32;
         fn neg_mul_add_f32(a: F32, b: F32, c: F32) -> F32;
         fn sqrt_f32(a: F32) -> F32;
@@ -98,6 +105,11 @@ impl<S: Simd> Simd for Twice<S> {
     }
 
     #[inline(always)]
+    fn lane_order(self) -> [S::Int; 2] {
+        let order = self.0.lane_order();
+        [order, self.0.add_u64(order, self.0.splat_u64(S::PAIRS as u64))]
+    }
+    #[inline(always)]
     fn zip_order(self) -> [S::Int; 2] {
         let order = self.0.zip_order();
         [order, self.0.add_u64(order, self.0.splat_u64(S::PAIRS as u64))]
@@ -106,10 +118,6 @@ impl<S: Simd> Simd for Twice<S> {
     fn zip_u32(self, a: [S::Int; 2], b: [S::Int; 2]) -> ([S::Int; 2], [S::Int; 2]) {
         let (first, second) = (self.0.zip_u32(a[0], b[0]), self.0.zip_u32(a[1], b[1]));
         ([first.0, first.1], [second.0, second.1])
-    }
-    #[inline(always)]
-    fn pack_odd_u16(self, a: [S::Int; 2], b: [S::Int; 2]) -> [S::Int; 2] {
-        [self.0.pack_odd_u16(a[0], a[1]), self.0.pack_odd_u16(b[0], b[1])]
     }
     #[inline(always)]
     fn narrow_f16(self, a: [S::F32; 2], b: [S::F32; 2]) -> [S::Int; 2] {

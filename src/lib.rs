@@ -35,6 +35,7 @@
 //! Each uses only what stands below it.
 //!
 //! * [`init`]: what to make. An [`Initializer`](init::Initializer) and a shape give a distribution and its parameters.
+//! * [`linalg`]: orthogonal matrices.
 //! * [`mod@fill`]: how to make it. Threads, parts, places in memory, buffers.
 //! * [`distr`]: words to samples.
 //! * [`math`], [`rng`]: polynomials; the generator, Philox4x32-10.
@@ -57,6 +58,7 @@ pub mod dtype;
 pub mod error;
 pub mod fill;
 pub mod init;
+pub mod linalg;
 pub mod math;
 #[cfg(feature = "python")]
 mod python;

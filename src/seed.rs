@@ -37,6 +37,18 @@ impl Key {
         self.with_stream(stream_of(name))
     }
 
+    /// The key of one block of a tensor that is several: the same seed, and the stream named `"stream[number]"`, the stream as a
+    /// decimal number.
+    ///
+    /// ```
+    /// use fastinit::Key;
+    /// let key = Key::new(42).with_stream(7);
+    /// assert_eq!(key.block(3), key.with_name("7[3]"));
+    /// ```
+    pub fn block(self, number: u64) -> Key {
+        self.with_name(&format!("{}[{number}]", self.stream))
+    }
+
     /// A seed from the entropy of the operating system, stream 0.
     ///
     /// # Errors

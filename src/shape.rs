@@ -74,6 +74,11 @@ impl Window {
         start..start + self.extent[axis] as u64
     }
 
+    /// How many elements the logical tensor has.
+    pub fn logical_len(&self) -> u64 {
+        if self.shape.contains(&0) { 0 } else { self.shape.iter().product() }
+    }
+
     /// How many elements the part has.
     pub fn len(&self) -> usize {
         // Beside an axis of no elements the others may be as long as they like, and their product overflow.
@@ -222,7 +227,7 @@ fn product_modulo(factors: impl Iterator<Item = u64>, modulus: u64) -> u128 {
 }
 
 /// The position of an axis that may count from the end.
-fn resolve_axis(axis: i64, ndim: usize) -> Option<usize> {
+pub(crate) fn resolve_axis(axis: i64, ndim: usize) -> Option<usize> {
     let ndim = i64::try_from(ndim).ok()?;
     let axis = if axis < 0 { axis + ndim } else { axis };
     usize::try_from(axis).ok()

@@ -31,6 +31,13 @@ KINDS = [
     ("normal", "float16"),
     ("normal", "float64"),
 ]
+# Orthogonal matrices, by shape. Only fresh ones: peers without an in-place form are not at a disadvantage.
+MATRICES = {
+    f"{rows} x {columns}": (rows, columns)
+    for rows, columns in [(64, 64), (256, 256), (2048, 2048), (4096, 4096), (32768, 1024)]
+}
+QUICK_MATRICES = ["64 x 64", "2048 x 2048"]
+
 QUICK_KINDS = [kind for kind in KINDS if kind[1] == "float32" or kind == ("normal", "bfloat16")]
 QUICK_SIZES = ["64 elements", "256 MiB"]
 MEMORIES = ["resident", "fresh"]
@@ -47,7 +54,9 @@ class Case:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """A matrix, as square as powers of two allow."""
+        """A matrix, as square as powers of two allow where only the size is given."""
+        if self.size in MATRICES:
+            return MATRICES[self.size]
         nbytes = SIZES[self.size]
         elements = 64 if nbytes is None else nbytes // ITEMSIZE[self.dtype]
         rows = 1 << (int(math.log2(elements)) // 2)
@@ -65,9 +74,15 @@ class Case:
 
 def cases(*, quick: bool) -> list[Case]:
     """Return every case, in the order of the report."""
-    return [
+    fills = [
         Case(distribution, dtype, size, memory)
         for size in (QUICK_SIZES if quick else SIZES)
         for memory in MEMORIES
         for distribution, dtype in (QUICK_KINDS if quick else KINDS)
     ]
+    matrices = [
+        Case("orthogonal", dtype, size, "fresh")
+        for size in (QUICK_MATRICES if quick else MATRICES)
+        for dtype in ("float32", "float64")
+    ]
+    return fills + matrices

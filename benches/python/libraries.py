@@ -103,6 +103,7 @@ class Fastinit(Library):
             "normal": partial(f.random_normal, stddev=STDDEV, seed=1),
             "truncated_normal": partial(f.truncated_normal, stddev=STDDEV, lower=-CUT, upper=CUT, seed=1),
             "he_normal": partial(f.he_normal, seed=1),
+            "orthogonal": partial(f.orthogonal, seed=1),
         }[case.distribution]
         make = partial(function, case.shape, dtype=case.dtype, threads=self.threads)
         return partial(make, out=make()) if case.memory == "resident" else make
@@ -118,6 +119,13 @@ def numpy_draw(generator: np.random.Generator, case: Case, out: Array) -> Array:
         generator.standard_normal(dtype=out.dtype.type, out=out)
         out *= STDDEV
     return out
+
+
+def numpy_orthogonal(generator: np.random.Generator, case: Case) -> Array:
+    """Factorize a normal matrix, and make the diagonal of the triangular factor positive."""
+    factor, triangle = np.linalg.qr(generator.standard_normal(case.shape, numpy_dtype(case.dtype).type))
+    factor *= np.sign(np.diagonal(triangle))
+    return factor
 
 
 class Numpy(Library):
@@ -143,6 +151,8 @@ class Numpy(Library):
                 return lambda: np.full(case.shape, 1.0, dtype)
             buffer = np.empty(case.shape, dtype)
             return lambda: buffer.fill(1.0)
+        if case.distribution == "orthogonal":
+            return lambda: numpy_orthogonal(self.generator, case)
         if case.distribution not in ("uniform", "normal"):
             return None
         drawn = np.dtype(np.float64 if dtype == np.float64 else np.float32)
@@ -194,6 +204,7 @@ class Torch(Library):
                 tensor, std=STDDEV, a=-CUT * STDDEV, b=CUT * STDDEV
             ),
             "he_normal": lambda tensor: init.kaiming_normal_(tensor, nonlinearity="relu"),
+            "orthogonal": init.orthogonal_,
         }.get(case.distribution)
         if fill is None:
             return None
@@ -230,6 +241,7 @@ class Jax(Library):
             "normal": initializers.normal(STDDEV, dtype),
             "truncated_normal": initializers.truncated_normal(STDDEV, dtype, -CUT, CUT),
             "he_normal": initializers.he_normal(dtype=dtype),
+            "orthogonal": initializers.orthogonal(dtype=dtype),
         }[case.distribution]
         compiled = jax.jit(lambda key: initialize(key, case.shape))
         key = jax.random.key(1)
@@ -263,6 +275,7 @@ class Keras(Library):
             "normal": lambda: initializers.RandomNormal(0.0, STDDEV, seed=1),
             "truncated_normal": lambda: initializers.TruncatedNormal(0.0, STDDEV, seed=1),
             "he_normal": lambda: initializers.HeNormal(seed=1),
+            "orthogonal": lambda: initializers.Orthogonal(seed=1),
         }[case.distribution]()
         if self.asynchronous:
             return lambda: initialize(case.shape, case.dtype).block_until_ready()

@@ -8,7 +8,7 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cases import SIZES, Case
+from cases import MATRICES, SIZES, Case
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,6 +137,24 @@ def goals(report: Report) -> list[Goal]:
         label = f"{distribution} {dtype}, times as fast as torch, resident"
         found.append(Goal(label, report.times("fastinit", "torch", large(distribution, dtype)), bar, "times"))
 
+    for size, dtype, bar in [
+        ("4096 x 4096", "float32", 4.0),
+        ("4096 x 4096", "float64", 3.0),
+        ("2048 x 2048", "float32", 3.0),
+        ("32768 x 1024", "float32", 3.0),
+        ("256 x 256", "float32", 1.0),
+        ("64 x 64", "float32", 1.0),
+    ]:
+        label = f"orthogonal {size} {dtype}, times as fast as torch"
+        found.append(
+            Goal(
+                label,
+                report.times("fastinit", "torch", Case("orthogonal", dtype, size, "fresh")),
+                bar,
+                "times",
+            )
+        )
+
     full = report.seconds("fastinit", large("memset", memory="fresh"))
     fresh = [
         seconds
@@ -190,7 +208,7 @@ def print_report(report: Report) -> None:
     for (library, *kind), error in errors.items():
         print(f"failed: {library}, {' '.join(kind)}: {error.splitlines()[0]:.110}")
 
-    kinds = list(dict.fromkeys((r["distribution"], r["dtype"]) for r in report.records))
+    kinds = list(dict.fromkeys((r["distribution"], r["dtype"]) for r in report.records if r["size"] in SIZES))
     sizes = [size for size in SIZES if any(r["size"] == size for r in report.records)]
     short = {"truncated_normal": "truncated", "memset": "memset|full"}
     for size in sizes:
@@ -210,6 +228,7 @@ def print_report(report: Report) -> None:
                 cells = [cell(report, library, Case(*kind, size, memory)) for kind in kinds]
                 if any(c != "-" for c in cells):
                     print(f"{report.label(library):<28}" + "".join(f"{c:>13}" for c in cells))
+    print_matrices(report)
     print("""
 memset|full: C's memset on all threads; in fresh memory numpy.full on one. constant: the library's own.
 NumPy draws halves as float32 and casts, and has no truncated normal.
@@ -218,3 +237,29 @@ torch's he_normal is not truncated; JAX's, Keras's and fastinit's are.""")
         print(f"\ngoals ({LARGE}, {report.threads} threads, level {report.levels.get('fastinit')})")
         for goal in goals(report):
             print(goal)
+
+
+def print_matrices(report: Report) -> None:
+    """Print the block of the orthogonal matrices."""
+    cases = [
+        Case("orthogonal", dtype, size, "fresh")
+        for size in MATRICES
+        for dtype in ("float32", "float64")
+        if any((r["size"], r["dtype"]) == (size, dtype) for r in report.records)
+    ]
+    if not cases:
+        return
+    print(
+        "\northogonal matrices: milliseconds, and 1e9 operations a second, of 2 m n^2 - 2/3 n^3 for m x n"
+    )
+    print(" " * 28 + "".join(f"{case.size:>15}" for case in cases))
+    print(" " * 28 + "".join(f"{case.dtype:>15}" for case in cases))
+    for library in report.libraries():
+        cells = []
+        for case in cases:
+            seconds = report.seconds(library, case)
+            rows, columns = case.shape
+            operations = 2 * rows * columns**2 - 2 / 3 * columns**3
+            cells.append(f"{seconds * 1e3:.2f} {operations / seconds / 1e9:5.0f}" if seconds else "-")
+        if set(cells) != {"-"}:
+            print(f"{report.label(library):<28}" + "".join(f"{c:>15}" for c in cells))

@@ -21,45 +21,53 @@ from typing import Any
 from cases import Case
 from libraries import LIBRARIES, Call, Library
 
-SAMPLE_SECONDS = 0.01  # a sample repeats short calls for about this long
+SAMPLE_SECONDS = 0.05  # a sample repeats calls for about this long
+WARM_SECONDS = 0.02  # and is preceded by calls for about so long, which are not counted
 
 
 class Stopwatch:
     """Times repeated calls of the case that is open."""
 
     def __init__(self, call: Call) -> None:
-        """Warm up (compile, load, touch the memory), then choose the repetitions of a sample."""
+        """Warm up (compile, load, touch the memory), then choose how many calls are timed at once."""
         self.call = call
-        self.repetitions = 1
-        self.sample()
-        seconds = self.sample()
-        while self.repetitions < 1 << 20 and seconds * self.repetitions < SAMPLE_SECONDS / 2:
-            self.repetitions = max(2 * self.repetitions, int(SAMPLE_SECONDS / seconds))
-            seconds = self.sample()
-        self.first: float | None = seconds
+        self.batch = 1
+        self.repeat(1)
+        self.seconds = self.repeat(1)  # of one call, as last seen
+        while self.batch < 1 << 20 and self.batch * self.seconds < SAMPLE_SECONDS / 20:
+            self.batch = max(2 * self.batch, int(SAMPLE_SECONDS / 10 / self.seconds))
+            self.seconds = self.repeat(1)
 
-    def sample(self) -> float:
-        """Return the seconds of one call, on average over the repetitions."""
-        call = self.call
+    def repeat(self, turns: int) -> float:
+        """Return the seconds of one call, on average over `turns` batches."""
+        call, batch, total = self.call, self.batch, 0.0
         gc.disable()
         try:
-            if self.repetitions == 1:
-                start = time.perf_counter()
-                result = call()
-                seconds = time.perf_counter() - start
-                del result  # outside the time: giving memory back is no part of making
-                return seconds
-            start = time.perf_counter()
-            for _ in range(self.repetitions):
-                call()
-            return (time.perf_counter() - start) / self.repetitions
+            for _ in range(turns):
+                if batch == 1:
+                    start = time.perf_counter()
+                    result = call()
+                    total += time.perf_counter() - start
+                    del result  # outside the time: giving memory back is no part of making
+                else:
+                    start = time.perf_counter()
+                    for _ in range(batch):
+                        call()
+                    total += time.perf_counter() - start
+            return total / (turns * batch)
         finally:
             gc.enable()
 
-    def next(self) -> float:
-        """Return a new sample; the first one was taken when choosing the repetitions."""
-        first, self.first = self.first, None
-        return self.sample() if first is None else first
+    def sample(self) -> float:
+        """Return the seconds of one call, after enough of them to have the processor and the caches back.
+
+        The process slept while the others had their turns; a call that takes long by itself does not notice.
+        """
+        turn = self.batch * self.seconds
+        if turn < 10 * WARM_SECONDS:
+            self.repeat(max(1, round(WARM_SECONDS / turn)))
+        self.seconds = self.repeat(max(1, round(SAMPLE_SECONDS / turn)))
+        return self.seconds
 
 
 def answer(library: Library, request: dict[str, Any], state: dict[str, Stopwatch]) -> dict[str, Any]:
@@ -74,7 +82,7 @@ def answer(library: Library, request: dict[str, Any], state: dict[str, Stopwatch
             return {"supported": False, "why": f"{type(error).__name__}: {error}"}
         return {"supported": True}
     if "sample" in request:
-        return {"seconds": state["open"].next()}
+        return {"seconds": state["open"].sample()}
     state.clear()
     gc.collect()
     return {}

@@ -31,9 +31,10 @@ at `Initializer.__call__`.
 import numpy as _numpy  # noqa: F401
 
 from ._core import STREAM_VERSION, __version__
-from ._engine import build_info, get_num_threads, random_bits, set_num_threads
+from ._engine import block_stream, build_info, get_num_threads, random_bits, set_num_threads
 from .initializers import (
     Constant,
+    DeltaOrthogonal,
     Dirac,
     GlorotNormal,
     GlorotUniform,
@@ -44,6 +45,7 @@ from .initializers import (
     LecunNormal,
     LecunUniform,
     Ones,
+    Orthogonal,
     RandomNormal,
     RandomUniform,
     Sparse,
@@ -51,6 +53,7 @@ from .initializers import (
     VarianceScaling,
     Zeros,
     constant,
+    delta_orthogonal,
     dirac,
     get,
     glorot_normal,
@@ -61,6 +64,7 @@ from .initializers import (
     lecun_normal,
     lecun_uniform,
     ones,
+    orthogonal,
     random_normal,
     random_uniform,
     sparse,
@@ -72,6 +76,7 @@ from .initializers import (
 __all__ = [
     "STREAM_VERSION",
     "Constant",
+    "DeltaOrthogonal",
     "Dirac",
     "GlorotNormal",
     "GlorotUniform",
@@ -82,6 +87,7 @@ __all__ = [
     "LecunNormal",
     "LecunUniform",
     "Ones",
+    "Orthogonal",
     "RandomNormal",
     "RandomUniform",
     "Sparse",
@@ -89,8 +95,10 @@ __all__ = [
     "VarianceScaling",
     "Zeros",
     "__version__",
+    "block_stream",
     "build_info",
     "constant",
+    "delta_orthogonal",
     "dirac",
     "get",
     "get_num_threads",
@@ -102,6 +110,7 @@ __all__ = [
     "lecun_normal",
     "lecun_uniform",
     "ones",
+    "orthogonal",
     "random_bits",
     "random_normal",
     "random_uniform",

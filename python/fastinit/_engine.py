@@ -58,6 +58,30 @@ def random_bits(
     return _core.random_bits(shape, seed, stream, dtype, out, index, threads)
 
 
+def block_stream(stream: Stream, block: int) -> int:
+    """The stream of one block of a tensor that is made in blocks.
+
+    It is the stream of the name `f"{number}[{block}]"`, where `number` is the stream of the tensor as an int.
+    A layer of its own with this stream has the weights that the block has, bit by bit.
+
+    Args:
+        stream: The stream of the whole tensor, an int or a name.
+        block: The number of the block, from 0 on.
+
+    Raises:
+        ValueError: Where an argument is out of range.
+        TypeError: Where an argument is of the wrong kind.
+
+    Example:
+        >>> import fastinit
+        >>> fused = fastinit.orthogonal((64, 256), seed=0, stream="lstm", blocks=4)
+        >>> gate = fastinit.orthogonal((64, 64), seed=0, stream=fastinit.block_stream("lstm", 2))
+        >>> bool((fused[:, 128:192] == gate).all())
+        True
+    """
+    return _core.block_stream(stream, block)
+
+
 def build_info() -> BuildInfo:
     """What this build of the package is and what it uses on this machine.
 

@@ -436,6 +436,181 @@ class Dirac(Initializer):
         self._configure(_core.dirac(groups), groups=operator.index(groups))
 
 
+def orthogonal(
+    shape: Shape,
+    gain: float = 1.0,
+    *,
+    column_axis: int = -1,
+    blocks: int = 1,
+    block_axis: int | None = None,
+    seed: Seed = None,
+    stream: Stream = 0,
+    dtype: DTypeLike = "float32",
+    out: Array | None = None,
+    index: Index = None,
+    threads: int | None = None,
+) -> Array:
+    """A random orthogonal matrix: orthonormal rows or columns, whichever are fewer.
+
+    The matrix is drawn from the Haar measure, the uniform distribution on all such matrices. A tensor of more
+    than two dimensions is seen as a matrix, whose columns are along one axis and whose rows along all others:
+    `column_axis=-1` is the convention of Keras and JAX, and `column_axis=0` is, but for a transposition, that
+    of PyTorch.
+
+    A tensor can be made of several matrices of equal shape, the gates or heads of a fused layer. Block *k* of
+    several has the stream `block_stream(stream, k)`, so that it equals a tensor of its own with that stream.
+
+    The half dtypes hold the float32 values, rounded once. A part that `index` picks costs what its columns
+    (rows, where these are orthonormal) cost: time and memory shrink with their number, but not with the
+    number of elements that are wanted of each.
+
+    Args:
+        shape: The shape of the tensor; at least two dimensions.
+        gain: What the matrix is multiplied by; finite.
+        column_axis: The axis of the columns.
+        blocks: The number of matrices; a divisor of the size of `block_axis`.
+        block_axis: The axis along which they lie side by side; `None` for `column_axis`.
+        seed, stream, dtype, out, index, threads: As for every initializer, see `Initializer.__call__`.
+
+    Returns:
+        A fresh array, or `out`.
+
+    Raises:
+        ValueError: If `shape` has fewer than two dimensions, there is no such axis, `blocks` does not divide
+            it, or `gain` is not finite in the dtype.
+        TypeError, MemoryError: As for every initializer.
+
+    Example:
+        >>> import fastinit, numpy as np
+        >>> q = fastinit.orthogonal((3, 5), seed=0, dtype="float64")
+        >>> bool(np.allclose(q @ q.T, np.eye(3)))
+        True
+        >>> recurrent = fastinit.orthogonal((128, 4 * 128), seed=0, blocks=4)
+        >>> heads = fastinit.orthogonal((8, 64, 64), seed=0, blocks=8, block_axis=0)
+
+    References:
+        Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear
+        neural networks", ICLR 2014, arXiv:1312.6120. Stewart, "The efficient generation of random orthogonal
+        matrices with an application to condition estimators", SIAM Journal on Numerical Analysis 17, 1980.
+    """
+    return _core.orthogonal(gain, column_axis, blocks, block_axis).fill(
+        shape, seed, stream, dtype, out, index, threads
+    )
+
+
+class Orthogonal(Initializer):
+    """`orthogonal` with its parameters.
+
+    Args:
+        gain: What the matrix is multiplied by; finite.
+        seed: The seed of calls that give none.
+        column_axis: The axis of the columns.
+        blocks: The number of matrices; at least 1.
+        block_axis: The axis along which they lie side by side; `None` for `column_axis`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        TypeError: If an argument is of the wrong kind.
+
+    Example:
+        >>> import fastinit
+        >>> fastinit.Orthogonal(blocks=4)((64, 256), seed=0).shape
+        (64, 256)
+    """
+
+    gain: float
+    column_axis: int
+    blocks: int
+    block_axis: int | None
+
+    def __init__(
+        self,
+        gain: float = 1.0,
+        seed: Seed = None,
+        *,
+        column_axis: int = -1,
+        blocks: int = 1,
+        block_axis: int | None = None,
+    ) -> None:
+        self._configure(
+            _core.orthogonal(gain, column_axis, blocks, block_axis),
+            gain=float(gain),
+            column_axis=operator.index(column_axis),
+            blocks=operator.index(blocks),
+            block_axis=None if block_axis is None else operator.index(block_axis),
+            seed=_core.as_seed(seed),
+        )
+
+
+def delta_orthogonal(
+    shape: Shape,
+    gain: float = 1.0,
+    *,
+    seed: Seed = None,
+    stream: Stream = 0,
+    dtype: DTypeLike = "float32",
+    out: Array | None = None,
+    index: Index = None,
+    threads: int | None = None,
+) -> Array:
+    """The kernel of a convolution that keeps norms.
+
+    It is zero but for the tap `(size - 1) // 2` of every spatial axis, which is a matrix of orthonormal rows,
+    as from `orthogonal` for the last two axes with the same seed and stream. As in JAX, kernels are
+    channels-last.
+
+    Args:
+        shape: The shape of the kernel, `(*spatial, in, out)` with one to three spatial axes; `in` is at most
+            `out`.
+        gain: What the matrix is multiplied by; finite.
+        seed, stream, dtype, out, index, threads: As for every initializer, see `Initializer.__call__`.
+
+    Returns:
+        A fresh array, or `out`.
+
+    Raises:
+        ValueError: If `shape` has another number of dimensions or more inputs than outputs, or `gain` is not
+            finite in the dtype.
+        TypeError, MemoryError: As for every initializer.
+
+    Example:
+        >>> import fastinit, numpy as np
+        >>> kernel = fastinit.delta_orthogonal((3, 3, 16, 32), seed=0)
+        >>> bool((kernel[1, 1] == fastinit.orthogonal((16, 32), seed=0)).all())
+        True
+        >>> int(np.count_nonzero(kernel))
+        512
+
+    References:
+        Xiao, Bahri, Sohl-Dickstein, Schoenholz and Pennington, "Dynamical isometry and a mean field theory of
+        CNNs: how to train 10,000-layer vanilla convolutional neural networks", ICML 2018, arXiv:1806.05393.
+    """
+    return _core.delta_orthogonal(gain).fill(shape, seed, stream, dtype, out, index, threads)
+
+
+class DeltaOrthogonal(Initializer):
+    """`delta_orthogonal` with its gain.
+
+    Args:
+        gain: What the matrix is multiplied by; finite.
+        seed: The seed of calls that give none.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        TypeError: If an argument is of the wrong kind.
+
+    Example:
+        >>> import fastinit
+        >>> fastinit.DeltaOrthogonal()((3, 3, 16, 32), seed=0).shape
+        (3, 3, 16, 32)
+    """
+
+    gain: float
+
+    def __init__(self, gain: float = 1.0, seed: Seed = None) -> None:
+        self._configure(_core.delta_orthogonal(gain), gain=float(gain), seed=_core.as_seed(seed))
+
+
 # Distributions
 
 
@@ -1177,6 +1352,8 @@ class LecunNormal(_Preset):
 _CLASSES: dict[str, type[Initializer]] = {
     "constant": Constant,
     "dirac": Dirac,
+    "orthogonal": Orthogonal,
+    "delta_orthogonal": DeltaOrthogonal,
     "glorot_normal": GlorotNormal,
     "glorot_uniform": GlorotUniform,
     "he_normal": HeNormal,
@@ -1197,6 +1374,7 @@ _CLASSES: dict[str, type[Initializer]] = {
 _ALIASES: dict[str, type[Initializer]] = {
     "IdentityInitializer": Identity,
     "normal": RandomNormal,
+    "OrthogonalInitializer": Orthogonal,
     "one": Ones,
     "uniform": RandomUniform,
     "zero": Zeros,

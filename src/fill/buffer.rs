@@ -1,8 +1,11 @@
 //! Memory for results: aligned, uninitialized, in huge pages where they pay. The only code that allocates.
 
+use crate::dtype::Element;
 use crate::error::{Error, Result};
 use std::alloc::{Layout, alloc, dealloc};
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 /// Every buffer begins at a multiple of a cache line, which is also what XLA asks of memory that it borrows.
@@ -94,6 +97,50 @@ impl Buffer {
         const { assert!(align_of::<T>() <= ALIGNMENT && size_of::<T>() > 0) };
         // SAFETY: the memory is ours alone for as long as `self` is borrowed, aligned for `T`, and long enough.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.bytes / size_of::<T>()) }
+    }
+}
+
+/// Rows of numbers, all zero to begin with: room to work in.
+#[derive(Debug)]
+pub(crate) struct Rows<T, const N: usize> {
+    buffer: Buffer,
+    rows: PhantomData<[T; N]>,
+}
+
+impl<T: Element, const N: usize> Rows<T, N> {
+    /// So many rows.
+    ///
+    /// # Errors
+    /// As [`Buffer::new`].
+    pub(crate) fn new(count: usize) -> Result<Rows<T, N>> {
+        let mut buffer = Buffer::new(count.saturating_mul(size_of::<[T; N]>()))?;
+        if buffer.origin == Origin::Heap {
+            buffer.as_uninit_slice::<u8>().fill(MaybeUninit::new(0));
+        }
+        Ok(Rows { buffer, rows: PhantomData })
+    }
+}
+
+impl<T: Element, const N: usize> Deref for Rows<T, N> {
+    type Target = [[T; N]];
+    fn deref(&self) -> &[[T; N]] {
+        // SAFETY: the memory is zero or was written as such rows, is aligned, and is shared only as `self` is; zero bits are a number
+        // in every format.
+        unsafe {
+            std::slice::from_raw_parts(self.buffer.as_ptr().cast(), self.buffer.len() / size_of::<[T; N]>())
+        }
+    }
+}
+
+impl<T: Element, const N: usize> DerefMut for Rows<T, N> {
+    fn deref_mut(&mut self) -> &mut [[T; N]] {
+        // SAFETY: as above, and `self` is borrowed alone.
+        unsafe {
+            std::slice::from_raw_parts_mut(
+                self.buffer.as_ptr().cast(),
+                self.buffer.len() / size_of::<[T; N]>(),
+            )
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use threads::{Pulse, in_parts};
 
 pub mod buffer;
 mod emit;
-mod place;
+pub(crate) mod place;
 mod run;
 mod sparse;
 pub mod threads;
@@ -50,6 +50,21 @@ impl std::fmt::Debug for Options<'_> {
             .field("level", &self.level)
             .finish_non_exhaustive()
     }
+}
+
+/// The sub-stream of the normal elements that a matrix is made from.
+const MATRIX: u64 = 2;
+
+/// The standard normal elements of sub-stream 2 from number `first` on, on the calling thread.
+pub(crate) fn normals_f32(level: Level, key: Key, first: u64, out: &mut [MaybeUninit<f32>]) {
+    let emit = AsF32(Normal { mean: 0.0, stddev: 1.0 });
+    level.run(Run { emit, key, substream: MATRIX, first, out, stream: false });
+}
+
+/// The same in double precision.
+pub(crate) fn normals_f64(level: Level, key: Key, first: u64, out: &mut [MaybeUninit<f64>]) {
+    let emit = AsF64(Normal { mean: 0.0, stddev: 1.0 });
+    level.run(Run { emit, key, substream: MATRIX, first, out, stream: false });
 }
 
 /// An initialized view as one that may be written to without being read: what the functions here take.

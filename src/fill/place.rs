@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::shape::Window;
-use ndarray::{ArrayViewMut2, ArrayViewMutD};
+use ndarray::ArrayViewMutD;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -125,31 +125,60 @@ impl<'a, T> Places<'a, T> {
     }
 }
 
-/// The places of a matrix, for threads that write to disjoint parts of it.
-pub(super) struct Grid<'a, T> {
+/// A tensor seen as a matrix: one axis has its columns, all others together, in C order, its rows.
+pub(crate) struct Matrix<'a, T> {
     start: *mut MaybeUninit<T>,
-    strides: [isize; 2],
+    pub rows: Vec<Place>,
+    pub columns: Vec<Place>,
     borrow: PhantomData<&'a mut T>,
 }
 
-// SAFETY: as for `Places`.
-unsafe impl<T: Send> Sync for Grid<'_, T> {}
+/// A row or a column of a [`Matrix`].
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    /// Its number in the logical matrix.
+    pub index: u64,
+    /// How far it lies from the first one in memory, in elements.
+    pub offset: isize,
+}
 
-impl<'a, T> Grid<'a, T> {
-    pub(super) fn new(mut out: ArrayViewMut2<'a, MaybeUninit<T>>) -> Grid<'a, T> {
-        let strides = [out.strides()[0], out.strides()[1]];
-        Grid { start: out.as_mut_ptr(), strides, borrow: PhantomData }
+// SAFETY: as for `Places`.
+unsafe impl<T: Send> Sync for Matrix<'_, T> {}
+
+impl<'a, T> Matrix<'a, T> {
+    /// The part of the matrix that the window names, in `out`, which has its shape.
+    pub fn new(
+        mut out: ArrayViewMutD<'a, MaybeUninit<T>>,
+        window: &Window,
+        column_axis: usize,
+    ) -> Matrix<'a, T> {
+        let along = |axis: usize, scale: u64, to: &[Place]| {
+            let step = out.strides()[axis];
+            let range = window.range(axis);
+            let places = to.iter().flat_map(|outer| {
+                range.clone().enumerate().map(move |(i, index)| Place {
+                    index: outer.index * scale + index,
+                    offset: outer.offset + i as isize * step,
+                })
+            });
+            places.collect::<Vec<_>>()
+        };
+        let first = [Place { index: 0, offset: 0 }];
+        let columns = along(column_axis, 0, &first);
+        let mut rows = first.to_vec();
+        for axis in (0..window.shape().len()).filter(|&axis| axis != column_axis) {
+            rows = along(axis, window.shape()[axis], &rows);
+        }
+        Matrix { start: out.as_mut_ptr(), rows, columns, borrow: PhantomData }
     }
 
-    /// Writes an element.
+    /// Writes the element at the sum of the offsets of a row and a column.
     ///
     /// # Safety
-    /// The row and the column must be those of the view, and no other thread may use this element.
-    pub(super) unsafe fn write(&self, row: usize, column: usize, value: T) {
+    /// The row and the column must be of this matrix, and no other thread may use this element.
+    #[inline]
+    pub unsafe fn write(&self, offset: isize, value: T) {
         // SAFETY: the caller vouches for the place.
-        unsafe {
-            let offset = row as isize * self.strides[0] + column as isize * self.strides[1];
-            self.start.offset(offset).write(MaybeUninit::new(value));
-        }
+        unsafe { self.start.offset(offset).write(MaybeUninit::new(value)) };
     }
 }

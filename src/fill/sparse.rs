@@ -1,6 +1,7 @@
 //! Sparse matrices: normal values, of which in every column the same number is zero.
 
 use super::emit::Words;
+use super::place::Matrix;
 use super::run::Run;
 use super::threads::in_parts;
 use super::{Options, sample};
@@ -10,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::seed::Key;
 use crate::shape::Window;
 use crate::simd::Level;
-use ndarray::{ArrayViewMutD, Ix2};
+use ndarray::ArrayViewMutD;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
@@ -53,8 +54,7 @@ pub fn sparse<T: Element>(
     }
     let level = options.level.unwrap_or_else(Level::current);
     let end_row = start_row + window.extent()[0] as u64;
-    let mut out = out.into_dimensionality::<Ix2>().map_err(|e| Error::value(e.to_string()))?;
-    let places = super::place::Grid::new(out.view_mut());
+    let matrix = Matrix::new(out, window, 1);
     let words_in_all = (end_row as usize).saturating_mul(window.extent()[1]).saturating_mul(size_of::<u32>());
     in_parts(window.extent()[1], COLUMNS, words_in_all, options, |range, pulse| {
         for from in range.clone().step_by(COLUMNS) {
@@ -80,7 +80,10 @@ pub fn sparse<T: Element>(
                     *to_place -= chosen as u64;
                     if chosen && row >= start_row {
                         // SAFETY: the row and the column lie in the window, and this part alone has the column.
-                        unsafe { places.write((row - start_row) as usize, from + i, T::default()) };
+                        unsafe {
+                            let row = matrix.rows[(row - start_row) as usize];
+                            matrix.write(row.offset + matrix.columns[from + i].offset, T::default());
+                        }
                     }
                 }
             }

@@ -9,9 +9,11 @@
 mod dirac;
 mod distribution;
 mod identity;
+mod orthogonal;
 mod sparse;
 mod variance_scaling;
 
+pub use orthogonal::Orthogonal;
 pub use variance_scaling::{FanMode, ScaledDistribution, VarianceScaling};
 
 use crate::distr::Distribution;
@@ -69,6 +71,25 @@ pub enum Initializer {
         /// The groups of the convolution; at least 1, and a divisor of *out*.
         groups: u64,
     },
+    /// Matrices of orthonormal rows or columns, whichever are fewer, from the Haar measure.
+    ///
+    /// The tensor is seen as a matrix: columns along one axis, rows along all others, in C order. Each block of the tensor is a
+    /// matrix of its own; block *k* of several has the stream of [`Key::block`], so that a layer that is one tensor
+    /// equals its parts bit by bit.
+    ///
+    /// Source: Saxe, McClelland and Ganguli, *Exact solutions to the nonlinear dynamics of learning in deep linear neural
+    /// networks*, ICLR 2014 (arXiv:1312.6120); for the method see [`crate::linalg`].
+    Orthogonal(Orthogonal),
+    /// A convolution kernel that keeps norms: zero, but for the centre, which has orthonormal rows.
+    ///
+    /// The kernel has 3 to 5 dimensions `(k.., in, out)` with no more inputs than outputs; the centre is the tap
+    /// `(k - 1) / 2` of every spatial axis.
+    ///
+    /// Source: Xiao et al., *Dynamical isometry and a mean field theory of CNNs*, ICML 2018 (arXiv:1806.05393).
+    DeltaOrthogonal {
+        /// What the centre is multiplied by; finite.
+        gain: f64,
+    },
     /// A matrix whose columns have exactly `ceil(sparsity * rows)` zeros each, in random places; the other
     /// elements are normal with mean 0.
     ///
@@ -104,7 +125,11 @@ impl Initializer {
     pub const fn is_random(&self) -> bool {
         match self {
             Initializer::Constant(_) | Initializer::Identity { .. } | Initializer::Dirac { .. } => false,
-            Initializer::Random(_) | Initializer::VarianceScaling(_) | Initializer::Sparse { .. } => true,
+            Initializer::Random(_)
+            | Initializer::VarianceScaling(_)
+            | Initializer::Orthogonal(_)
+            | Initializer::DeltaOrthogonal { .. }
+            | Initializer::Sparse { .. } => true,
         }
     }
 
@@ -121,7 +146,10 @@ impl Initializer {
     pub fn validate(&self) -> Result<()> {
         match self {
             Initializer::Constant(_) => Ok(()),
-            Initializer::Identity { gain } => distribution::check_finite("gain", *gain, Dtype::F64),
+            Initializer::Identity { gain } | Initializer::DeltaOrthogonal { gain } => {
+                distribution::check_finite("gain", *gain, Dtype::F64)
+            }
+            Initializer::Orthogonal(orthogonal) => orthogonal.validate(),
             Initializer::Random(distribution) => distribution::check(distribution, Dtype::F64),
             Initializer::VarianceScaling(scaling) => scaling.validate(),
             Initializer::Dirac { groups } => dirac::check_groups(*groups),
@@ -152,6 +180,11 @@ impl Initializer {
                 distribution::check(&scaling.distribution_of(shape)?, dtype)
             }
             Initializer::Dirac { groups } => dirac::check_shape(shape, *groups),
+            Initializer::Orthogonal(orthogonal) => orthogonal.check(shape, dtype),
+            Initializer::DeltaOrthogonal { gain } => {
+                orthogonal::check_delta(shape)?;
+                distribution::check_finite("gain", *gain, dtype)
+            }
             Initializer::Sparse { sparsity, stddev } => {
                 sparse::check_shape(shape)?;
                 sparse::check(*sparsity, *stddev, dtype)
@@ -191,6 +224,8 @@ impl Initializer {
                 fill::sample(out, window, key, &scaling.distribution_of(window.shape())?, options)
             }
             Initializer::Dirac { groups } => dirac::fill(out, window, *groups, options),
+            Initializer::Orthogonal(orthogonal) => orthogonal.fill(out, window, key, options),
+            Initializer::DeltaOrthogonal { gain } => orthogonal::fill_delta(out, window, key, *gain, options),
             Initializer::Sparse { sparsity, stddev } => {
                 let zeros = sparse::zeros_per_column(*sparsity, window.shape());
                 fill::sparse(out, window, key, *stddev, zeros, options)

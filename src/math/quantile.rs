@@ -115,7 +115,7 @@ const QUANTILE_FAR_F64_Q: [f64; 8] = [
     2.386745593988961e-15,
 ];
 
-/// x for |x| up to 2, to 9 ulp (where |x| is near 2 and y itself is that uncertain). A rational function of `1 - y^2`, all of whose
+/// x for |x| up to 2, to 10 ulp (where |x| is near 2 and y itself is that uncertain). A rational function of `1 - y^2`, all of whose
 /// coefficients are positive, so that nothing cancels.
 #[inline(always)]
 pub fn quantile_centre_f32<S: Simd>(s: S, y: S::F32) -> S::F32 {

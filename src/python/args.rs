@@ -44,7 +44,7 @@ fn out_of_range(name: &str, rule: &str, object: &Bound<'_, PyAny>) -> PyErr {
 }
 
 /// Any object with `__index__`, booleans aside: a bool in the place of a number is nearly always a mistake.
-fn integer<'py, T>(name: &str, rule: &str, object: &Bound<'py, PyAny>) -> PyResult<T>
+pub fn integer<'py, T>(name: &str, rule: &str, object: &Bound<'py, PyAny>) -> PyResult<T>
 where
     T: for<'a> FromPyObject<'a, 'py, Error = PyErr>,
 {
@@ -83,9 +83,9 @@ pub fn name<'a>(argument: &str, object: &'a Bound<'_, PyAny>) -> PyResult<&'a st
     object.cast::<PyString>().map_err(|_| wrong_kind(argument, "a str", object))?.to_str()
 }
 
-/// The number of groups; that it is positive is checked where it is used.
-pub fn groups(object: &Bound<'_, PyAny>) -> PyResult<u64> {
-    integer("groups", "an int of at least 1", object)
+/// A number of groups or blocks; that it is positive is checked where it is used.
+pub fn count(name: &str, object: &Bound<'_, PyAny>) -> PyResult<u64> {
+    integer(name, "an int of at least 1", object)
 }
 
 /// The axes that an int or a sequence of ints names.

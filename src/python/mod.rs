@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::fill::{self, Options};
 use crate::init::{self, VarianceScaling};
 use crate::seed::Key;
-use crate::shape::KernelAxes;
+use crate::shape::{KernelAxes, Window};
 use args::Selection;
 use array::{Scalar, produce};
 use ndarray::ArrayViewMutD;
@@ -26,9 +26,9 @@ use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-/// Fills of at most this many elements keep hold of the interpreter: they are over sooner than it is passed
-/// on.
-const ATTACHED_ELEMENTS: usize = 1 << 14;
+/// Fills of tensors of at most this many elements keep hold of the interpreter: they are over sooner than it is
+/// passed on. The size is that of the logical tensor, since a part of an orthogonal matrix may need all of it.
+const ATTACHED_ELEMENTS: u64 = 1 << 14;
 
 /// How often a long fill asks Python whether Ctrl-C was pressed.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
@@ -39,9 +39,10 @@ type Argument<'a, 'py> = &'a Bound<'py, PyAny>;
 mod _core {
     #[pymodule_export]
     use super::{
-        Initializer, as_seed, build_info, constant, dirac, get_num_threads, glorot_normal, glorot_uniform,
-        he_normal, he_uniform, identity, lecun_normal, lecun_uniform, random_bits, random_normal,
-        random_uniform, set_num_threads, sparse, truncated_normal, variance_scaling,
+        Initializer, as_seed, block_stream, build_info, constant, delta_orthogonal, dirac, get_num_threads,
+        glorot_normal, glorot_uniform, he_normal, he_uniform, identity, lecun_normal, lecun_uniform,
+        orthogonal, random_bits, random_normal, random_uniform, set_num_threads, sparse, truncated_normal,
+        variance_scaling,
     };
 
     #[pymodule_export]
@@ -98,7 +99,9 @@ impl Initializer {
     ) -> PyResult<Bound<'py, PyAny>> {
         let options = Options { threads, ..Options::default() };
         produce::<T>(py, selection, out, options, |view, options| {
-            run(py, view, options, |view, options| self.0.fill(view, &selection.window, key, options))
+            run(py, view, &selection.window, options, |view, options| {
+                self.0.fill(view, &selection.window, key, options)
+            })
         })
     }
 }
@@ -119,10 +122,11 @@ fn key(seed: Option<Argument<'_, '_>>, stream: Argument<'_, '_>, is_random: bool
 fn run<T: Scalar>(
     py: Python<'_>,
     view: ArrayViewMutD<'_, MaybeUninit<T>>,
+    window: &Window,
     options: Options<'static>,
     fill: impl FnOnce(ArrayViewMutD<'_, MaybeUninit<T>>, &Options<'_>) -> Result<()> + Send,
 ) -> PyResult<()> {
-    if view.len() <= ATTACHED_ELEMENTS {
+    if window.logical_len() <= ATTACHED_ELEMENTS {
         return Ok(fill(view, &options)?);
     }
     let (result, raised) = py.detach(|| {
@@ -218,7 +222,7 @@ fn with_axes(
         in_axis: args::axes("in_axis", in_axis)?,
         out_axis: args::axes("out_axis", out_axis)?,
         batch_axis: args::axes("batch_axis", batch_axis)?,
-        groups: args::groups(groups)?,
+        groups: args::count("groups", groups)?,
     };
     checked(VarianceScaling { axes, ..scaling }.into())
 }
@@ -241,7 +245,35 @@ presets!(glorot_uniform, glorot_normal, he_uniform, he_normal, lecun_uniform, le
 
 #[pyfunction]
 fn dirac(groups: Argument<'_, '_>) -> PyResult<Initializer> {
-    checked(init::Initializer::Dirac { groups: args::groups(groups)? })
+    checked(init::Initializer::Dirac { groups: args::count("groups", groups)? })
+}
+
+#[pyfunction]
+fn orthogonal(
+    gain: Argument<'_, '_>,
+    column_axis: Argument<'_, '_>,
+    blocks: Argument<'_, '_>,
+    block_axis: Option<Argument<'_, '_>>,
+) -> PyResult<Initializer> {
+    let orthogonal = init::Orthogonal {
+        gain: args::real("gain", gain)?,
+        column_axis: args::integer("column_axis", "an int", column_axis)?,
+        blocks: args::count("blocks", blocks)?,
+        block_axis: block_axis.map(|axis| args::integer("block_axis", "an int or None", axis)).transpose()?,
+    };
+    checked(init::Initializer::Orthogonal(orthogonal))
+}
+
+#[pyfunction]
+fn delta_orthogonal(gain: Argument<'_, '_>) -> PyResult<Initializer> {
+    checked(init::Initializer::DeltaOrthogonal { gain: args::real("gain", gain)? })
+}
+
+/// The stream of one block of a tensor that is several.
+#[pyfunction]
+fn block_stream(stream: Argument<'_, '_>, block: Argument<'_, '_>) -> PyResult<u64> {
+    let key = Key::default().with_stream(args::stream(stream)?);
+    Ok(key.block(args::integer("block", "an int in [0, 2**64)", block)?).stream)
 }
 
 #[pyfunction]
@@ -272,11 +304,11 @@ fn random_bits<'py>(
     let options = Options { threads, ..Options::default() };
     if bits == 32 {
         produce(py, &selection, out, options, |view, options| {
-            run(py, view, options, |view, options| fill::bits_u32(view, window, key, options))
+            run(py, view, window, options, |view, options| fill::bits_u32(view, window, key, options))
         })
     } else {
         produce(py, &selection, out, options, |view, options| {
-            run(py, view, options, |view, options| fill::bits_u64(view, window, key, options))
+            run(py, view, window, options, |view, options| fill::bits_u64(view, window, key, options))
         })
     }
 }

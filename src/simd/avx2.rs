@@ -132,6 +132,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load(self, from: *const u8) -> __m256i {
+        // SAFETY: the caller vouches for 32 readable bytes.
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+    #[inline(always)]
     unsafe fn store(self, to: *mut u8, a: __m256i) {
         // SAFETY: the caller vouches for 32 writable bytes.
         unsafe { _mm256_storeu_si256(to.cast(), a) }

@@ -135,6 +135,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load(self, from: *const u8) -> __m512i {
+        // SAFETY: the caller vouches for 64 readable bytes.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+    #[inline(always)]
     unsafe fn store(self, to: *mut u8, a: __m512i) {
         // SAFETY: the caller vouches for 64 writable bytes.
         unsafe { _mm512_storeu_si512(to.cast(), a) }

@@ -265,6 +265,12 @@ pub trait Simd: Copy {
     /// Even lanes: `even` rounded to single precision, to nearest even. Odd lanes: `odd`.
     fn pair_f64_to_f32(self, even: Self::F64, odd: Self::F64) -> Self::F32;
 
+    /// A register from memory.
+    ///
+    /// # Safety
+    /// `from` must be valid for reading `8 * PAIRS` bytes; it need not be aligned.
+    unsafe fn load(self, from: *const u8) -> Self::Int;
+
     /// Writes a register to memory.
     ///
     /// # Safety

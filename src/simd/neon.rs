@@ -132,6 +132,11 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn load(self, from: *const u8) -> uint32x4_t {
+        // SAFETY: the caller vouches for 16 readable bytes; bytes need no alignment.
+        unsafe { vreinterpretq_u32_u8(vld1q_u8(from)) }
+    }
+    #[inline(always)]
     unsafe fn store(self, to: *mut u8, a: uint32x4_t) {
         // SAFETY: the caller vouches for 16 writable bytes; bytes need no alignment.
         unsafe { vst1q_u8(to, vreinterpretq_u8_u32(a)) }

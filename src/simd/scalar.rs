@@ -283,6 +283,11 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    unsafe fn load(self, from: *const u8) -> u64 {
+        // SAFETY: the caller vouches for 8 readable bytes. In memory the even lane comes first on every machine.
+        pair(unsafe { from.cast::<[u32; 2]>().read_unaligned() })
+    }
+    #[inline(always)]
     unsafe fn store(self, to: *mut u8, a: u64) {
         // SAFETY: the caller vouches for 8 writable bytes. In memory the even lane comes first on every machine.
         unsafe { to.cast::<[u32; 2]>().write_unaligned(lanes(a)) }

@@ -138,6 +138,11 @@ impl<S: Simd> Simd for Twice<S> {
     }
 
     #[inline(always)]
+    unsafe fn load(self, from: *const u8) -> [S::Int; 2] {
+        // SAFETY: the caller vouches for as many bytes as both halves have.
+        unsafe { [self.0.load(from), self.0.load(from.add(8 * S::PAIRS))] }
+    }
+    #[inline(always)]
     unsafe fn store(self, to: *mut u8, a: [S::Int; 2]) {
         // SAFETY: the caller vouches for as many bytes as both halves have.
         unsafe {

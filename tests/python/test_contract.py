@@ -86,7 +86,7 @@ def tables():
     found = {}
     files = [*(ROOT / "src/math").glob("*.rs"), ROOT / "src/distr/truncated_normal.rs"]
     for file in files:
-        pattern = r"const (\w+): \[(f32|f64); (\d+)\] = \[(.*?)\];"
+        pattern = r"const (\w+): \[(f32|f64); (\d+)\] =\s*\[(.*?)\];"
         for name, kind, length, body in re.findall(pattern, file.read_text(encoding="utf-8"), re.DOTALL):
             numbers = [number.strip().replace("_", "") for number in body.split(",") if number.strip()]
             assert len(numbers) == int(length), name
@@ -240,3 +240,19 @@ def test_scaled(mode):
     for distribution, values in by_page.items():
         made = fastinit.variance_scaling(shape, scale, mode, distribution, groups=groups, **key)
         np.testing.assert_array_equal(made, values)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("rows", "columns"), [(3, 2), (1, 1), (67, 66)])
+def test_orthogonal(contract, rows, columns, dtype):
+    """Whole small matrices; of one that has a second panel, a few columns on either side of its edge."""
+    stream, real = contract["stream_of"](STREAM), f32 if dtype == "float32" else float
+    panels = [contract["panel"](SEED, stream, rows, columns, first, real) for first in range(0, columns, 64)]
+    matrix = fastinit.orthogonal((rows, columns), 0.7, seed=SEED, stream=STREAM, dtype=dtype)
+    wide = fastinit.orthogonal((columns, rows), 0.7, seed=SEED, stream=STREAM, dtype=dtype)
+    if rows > columns:
+        np.testing.assert_array_equal(bits_of_array(wide), bits_of_array(matrix.T))
+    for column in {0, 1, 63, 64, columns - 1} & set(range(columns)):
+        values = contract["orthogonal_column"](panels, rows, column, 0.7, real)
+        got = bits_of_array(np.ascontiguousarray(matrix[:, column]))
+        np.testing.assert_array_equal(bits_of_array(np.array(values, dtype)), got)

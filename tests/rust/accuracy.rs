@@ -259,12 +259,14 @@ fn truncated_by<D: SampleF32>(kernel: &D, bound: f64, sparse: u32) -> Report {
 const RADIUS: f64 = 3.5;
 const ALONG: f64 = 2.0;
 const ACROSS: f64 = 2.5;
-const CENTRAL: f64 = 9.0;
+const CENTRAL: f64 = 10.0;
 const SYMMETRIC: f64 = 5.5;
+/// The greatest step back from one word to the next, in ulp.
+const BACKWARD: f64 = 4.0;
 
 fn check(report: &Report, limit: f64, what: &str) {
     assert!(report.worst.0 <= limit, "{what}: {report:?}");
-    assert!(report.backward <= 2.0, "{what}: {report:?}");
+    assert!(report.backward <= BACKWARD, "{what}: {report:?}");
 }
 
 #[test]

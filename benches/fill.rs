@@ -1,4 +1,5 @@
-//! Fills of resident memory, on every level, beside a store-only fill of the same memory with the same threads.
+//! Fills of resident memory, on every level, beside a store-only fill of the same memory with the same threads; and orthogonal
+//! matrices.
 //!
 //! Groups are `dtype/size`; in each the first function of a level is `store`, the ceiling that the others are a share of.
 //! The normal transforms that were weighed stand side by side: `normal` is Box and Muller's, `normal_quantile` the inverse distribution
@@ -9,9 +10,10 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fastinit::distr::Distribution;
 use fastinit::fill::{Options, as_uninit, buffer::Buffer, constant, sample};
+use fastinit::linalg::orthogonal;
 use fastinit::shape::Window;
 use fastinit::{Bf16, Element, F16, Key, Level};
-use ndarray::ArrayViewMutD;
+use ndarray::{Array2, ArrayViewMutD};
 use std::hint::black_box;
 use std::mem::MaybeUninit;
 use std::time::Duration;
@@ -81,5 +83,35 @@ fn small(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, fills::<f32>, fills::<f64>, fills::<F16>, fills::<Bf16>, small);
+/// Orthogonal matrices; the throughput is in operations, of which there are 4/3 n^3.
+fn matrices<T: Element>(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group(format!("orthogonal/{}", T::DTYPE));
+    group.sample_size(10).measurement_time(Duration::from_millis(400));
+    for size in [64_usize, 256, 1024] {
+        group.throughput(Throughput::Elements(4 * (size as u64).pow(3) / 3));
+        let window = Window::whole(&[size, size]).expect("a small shape");
+        let mut matrix = Array2::<T>::default((size, size));
+        for &level in Level::available() {
+            let options = Options { level: Some(level), ..Options::default() };
+            group.bench_function(BenchmarkId::new(level.name(), size), |bencher| {
+                bencher.iter(|| {
+                    let view = as_uninit(black_box(matrix.view_mut()).into_dyn());
+                    orthogonal(view, &window, 1, Key::new(1), 1.0, &options)
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(
+    benches,
+    fills::<f32>,
+    fills::<f64>,
+    fills::<F16>,
+    fills::<Bf16>,
+    small,
+    matrices::<f32>,
+    matrices::<f64>
+);
 criterion_main!(benches);

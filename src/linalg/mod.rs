@@ -140,11 +140,9 @@ impl<'a, T: Element, R: Real> Job<'a, T, R> {
                     Some(strip) => strip,
                     None => Rows::new(self.rows)?,
                 };
-                for panel in panels.iter().rev() {
-                    if pulse.stopped() {
-                        return Ok(());
-                    }
-                    self.apply(panel, columns, &mut strip);
+                panel::apply(self.level, &panels, columns, &mut strip, pulse);
+                if pulse.stopped() {
+                    return Ok(());
                 }
                 if begin == 0 {
                     self.emit(columns, &strip);
@@ -158,38 +156,25 @@ impl<'a, T: Element, R: Real> Job<'a, T, R> {
         Ok(())
     }
 
-    /// Multiplies a strip of these columns by a panel. A column begins, as one of the identity, with the panel that has its number.
-    fn apply(&self, panel: &Panel<R>, columns: &[Place], strip: &mut Rows<R, WIDTH>) {
-        let begin = columns.partition_point(|column| (column.index as usize) < panel.first);
-        if begin == columns.len() {
-            return;
-        }
-        for (place, column) in columns.iter().enumerate().skip(begin) {
-            let number = column.index as usize - panel.first;
-            if number < panel.width {
-                strip[column.index as usize][place] = panel.sign[number];
-            }
-        }
-        panel.apply(self.level, strip);
-    }
-
     /// Writes a finished strip to its columns.
     fn emit(&self, columns: &[Place], strip: &Rows<R, WIDTH>) {
-        let gain = self.gain.to_f64();
-        let write = |row: &Place, place: usize| {
-            // A product of two numbers of single precision is exact in double precision.
-            let value = R::from_f64(strip[row.index as usize][place].to_f64() * gain);
+        let write = |offset: isize, x: R| {
             // SAFETY: the places are those of the matrix, and this strip alone has these columns.
-            unsafe { self.matrix.write(row.offset + columns[place].offset, T::from_f64(value.to_f64())) };
+            unsafe { self.matrix.write(offset, T::from_f64(x.times(self.gain).to_f64())) };
         };
         // What lies side by side is written one after the other.
-        if let [a, b, ..] = columns
-            && b.offset - a.offset == 1
-        {
-            self.wanted_rows.iter().for_each(|row| (0..columns.len()).for_each(|place| write(row, place)));
+        if columns.windows(2).all(|pair| pair[1].offset - pair[0].offset == 1) {
+            for row in self.wanted_rows {
+                let start = row.offset + columns[0].offset;
+                let values = &strip[row.index as usize][..columns.len()];
+                values.iter().zip(start..).for_each(|(&x, offset)| write(offset, x));
+            }
         } else {
             for rows in self.wanted_rows.chunks(WIDTH) {
-                (0..columns.len()).for_each(|place| rows.iter().for_each(|row| write(row, place)));
+                for (place, column) in columns.iter().enumerate() {
+                    rows.iter()
+                        .for_each(|row| write(row.offset + column.offset, strip[row.index as usize][place]));
+                }
             }
         }
     }

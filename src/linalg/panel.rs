@@ -11,6 +11,8 @@
 use super::real::Real;
 use crate::error::Result;
 use crate::fill::buffer::{Buffer, Rows};
+use crate::fill::place::Place;
+use crate::fill::threads::Pulse;
 use crate::seed::Key;
 use crate::simd::{Kernel, Level, Simd};
 use std::mem::MaybeUninit;
@@ -20,9 +22,6 @@ pub(super) const WIDTH: usize = 64;
 
 /// A row of a panel or strip.
 pub(super) type Row<R> = [R; WIDTH];
-
-/// Rows that are worked on together, so that those of the strip stay in the first cache while all of the panel's columns see them.
-const BLOCK: usize = 64;
 
 /// Sums that are kept side by side in registers, each a row of a strip.
 const TILE: usize = 4;
@@ -41,9 +40,9 @@ impl<R: Real> Square<R> {
 /// The reflectors of up to [`WIDTH`] consecutive columns.
 pub(super) struct Panel<R> {
     /// The first column, and the first row that the reflectors touch.
-    pub first: usize,
+    first: usize,
     /// How many columns.
-    pub width: usize,
+    width: usize,
     /// The vectors, side by side; rows from `first` on. Columns beyond `width` are zero, and above the diagonal all are.
     vectors: Rows<R, WIDTH>,
     /// The products of the vectors: above the diagonal those of the reflectors, the rest is not used.
@@ -52,7 +51,7 @@ pub(super) struct Panel<R> {
     tau: Row<R>,
     /// 1 or -1: what a column of the identity begins with, so that the diagonal of the triangular factor, which nobody
     /// computes, would be positive.
-    pub sign: Row<R>,
+    sign: Row<R>,
 }
 
 impl<R: Real> Panel<R> {
@@ -83,14 +82,22 @@ impl<R: Real> Panel<R> {
             }
         }
         let mut products = Square::zero();
-        level.run(Products { vectors: &vectors, strip: &vectors, width, sums: &mut products });
+        level.run(Products { vectors: &vectors, width, sums: &mut products });
         Ok(Panel { first, width, vectors, products, tau, sign })
     }
+}
 
-    /// Multiplies a strip by the panel, from the left; the rows of the strip are all of the matrix.
-    pub fn apply(&self, level: Level, strip: &mut [Row<R>]) {
-        level.run(Apply { panel: self, strip: &mut strip[self.first..] });
-    }
+/// Multiplies a strip by consecutive panels, from the left and the last one first. Its rows are all of the matrix, and its columns,
+/// ascending, have these numbers; a column begins, as one of the identity, with the panel that has its number. Returns early where
+/// the pulse has stopped.
+pub(super) fn apply<R: Real>(
+    level: Level,
+    panels: &[Panel<R>],
+    columns: &[Place],
+    strip: &mut [Row<R>],
+    pulse: &Pulse<'_>,
+) {
+    level.run(Apply { panels, columns, strip, pulse });
 }
 
 /// Sixteen sums of every sixteenth element's square, and their sum by halves. A square of single precision is exact here.
@@ -113,10 +120,9 @@ fn sum_of_squares<R: Real>(x: &[R]) -> f64 {
     sums[0]
 }
 
-/// Adds the products of the columns of a panel with those of a strip to `sums`, which has a row for each of the panel's.
+/// The products of the columns of a panel with each other.
 struct Products<'a, R> {
     vectors: &'a [Row<R>],
-    strip: &'a [Row<R>],
     width: usize,
     sums: &'a mut Square<R>,
 }
@@ -126,47 +132,18 @@ impl<R: Real> Kernel for Products<'_, R> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        products(s.wide(), self.vectors, self.strip, self.width, self.sums);
-    }
-}
-
-#[inline(always)]
-fn products<S: Simd, R: Real>(
-    s: S,
-    vectors: &[Row<R>],
-    strip: &[Row<R>],
-    width: usize,
-    sums: &mut Square<R>,
-) {
-    // Halves of the block in double precision, whose rows are twice as long.
-    let block = BLOCK * 4 / size_of::<R>();
-    for (vectors, strip) in vectors.chunks(block).zip(strip.chunks(block)) {
-        for (tile, sums) in
-            sums.0[..width.next_multiple_of(TILE)].as_chunks_mut::<TILE>().0.iter_mut().enumerate()
-        {
-            for lane in (0..WIDTH).step_by(R::lanes::<S>()) {
-                let mut sum = [R::splat(s, R::default()); TILE];
-                for i in 0..TILE {
-                    sum[i] = R::load(s, &sums[i][lane..]);
-                }
-                for (v, x) in vectors.iter().zip(strip) {
-                    let x = R::load(s, &x[lane..]);
-                    for i in 0..TILE {
-                        sum[i] = R::mul_add(s, R::splat(s, v[tile * TILE + i]), x, sum[i]);
-                    }
-                }
-                for i in 0..TILE {
-                    R::store(s, &mut sums[i][lane..], sum[i]);
-                }
-            }
+        for block in self.vectors.chunks(block::<R>()) {
+            add_products(s.wide(), block, block, self.width, self.sums);
         }
     }
 }
 
-/// See [`Panel::apply`]; the strip begins where the panel does.
+/// See [`apply`].
 struct Apply<'a, R> {
-    panel: &'a Panel<R>,
+    panels: &'a [Panel<R>],
+    columns: &'a [Place],
     strip: &'a mut [Row<R>],
+    pulse: &'a Pulse<'a>,
 }
 
 impl<R: Real> Kernel for Apply<'_, R> {
@@ -174,17 +151,82 @@ impl<R: Real> Kernel for Apply<'_, R> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (s, Panel { width, vectors, .. }) = (s.wide(), self.panel);
-        let mut sums = Square::zero();
-        products(s, vectors, self.strip, *width, &mut sums);
-        solve(s, self.panel, &mut sums);
-        let (tiles, rest) = self.strip.as_chunks_mut::<TILE>();
-        let (vector_tiles, vector_rest) = vectors.as_chunks::<TILE>();
-        for (x, v) in tiles.iter_mut().zip(vector_tiles) {
-            subtract(s, v, &sums, *width, x);
+        let s = s.wide();
+        // What is still to be subtracted: while the next panel takes its products of a block, so that the strip is gone over once.
+        let mut pending: Option<(&Panel<R>, Square<R>)> = None;
+        for panel in self.panels.iter().rev() {
+            if self.pulse.stopped() {
+                return;
+            }
+            let begun = begin(panel, self.columns, self.strip);
+            if !begun {
+                continue;
+            }
+            let mut sums = Square::zero();
+            let blocks =
+                self.strip[panel.first..].chunks_mut(block::<R>()).zip(panel.vectors.chunks(block::<R>()));
+            for (number, (strip, vectors)) in blocks.enumerate() {
+                let row = panel.first + number * block::<R>();
+                if let Some((last, sums)) = &pending
+                    && row >= last.first
+                {
+                    subtract_products(s, &last.vectors[row - last.first..], sums, last.width, strip);
+                }
+                add_products(s, vectors, strip, panel.width, &mut sums);
+            }
+            solve(s, panel, &mut sums);
+            pending = Some((panel, sums));
         }
-        for (x, v) in rest.iter_mut().zip(vector_rest) {
-            subtract(s, std::array::from_ref(v), &sums, *width, std::array::from_mut(x));
+        if let Some((last, sums)) = &pending {
+            subtract_products(s, &last.vectors, sums, last.width, &mut self.strip[last.first..]);
+        }
+    }
+}
+
+/// Begins the columns that have their numbers in the panel; returns whether the strip has any that begin here or have begun.
+fn begin<R: Real>(panel: &Panel<R>, columns: &[Place], strip: &mut [Row<R>]) -> bool {
+    let from = columns.partition_point(|column| (column.index as usize) < panel.first);
+    for (place, column) in columns.iter().enumerate().skip(from) {
+        let number = column.index as usize - panel.first;
+        if number < panel.width {
+            strip[column.index as usize][place] = panel.sign[number];
+        }
+    }
+    from < columns.len()
+}
+
+/// Rows that are worked on together: as many as keep those of a strip and of a panel in the first cache. A divisor of [`WIDTH`],
+/// so that a panel begins where a block of the one before does.
+const fn block<R>() -> usize {
+    WIDTH * 4 / size_of::<R>()
+}
+
+/// Adds the products of the columns of a block of a panel with those of a block of a strip to `sums`, which has a row for each of the
+/// panel's.
+#[inline(always)]
+fn add_products<S: Simd, R: Real>(
+    s: S,
+    vectors: &[Row<R>],
+    strip: &[Row<R>],
+    width: usize,
+    sums: &mut Square<R>,
+) {
+    let tiles = sums.0[..width.next_multiple_of(TILE)].as_chunks_mut::<TILE>().0;
+    for (tile, sums) in tiles.iter_mut().enumerate() {
+        for lane in (0..WIDTH).step_by(R::lanes::<S>()) {
+            let mut sum = [R::splat(s, R::default()); TILE];
+            for i in 0..TILE {
+                sum[i] = R::load(s, &sums[i][lane..]);
+            }
+            for (v, x) in vectors.iter().zip(strip) {
+                let x = R::load(s, &x[lane..]);
+                for i in 0..TILE {
+                    sum[i] = R::mul_add(s, R::splat(s, v[tile * TILE + i]), x, sum[i]);
+                }
+            }
+            for i in 0..TILE {
+                R::store(s, &mut sums[i][lane..], sum[i]);
+            }
         }
     }
 }
@@ -202,6 +244,25 @@ fn solve<S: Simd, R: Real>(s: S, panel: &Panel<R>, sums: &mut Square<R>) {
             }
             R::store(s, &mut row[lane..], R::mul(s, x, R::splat(s, panel.tau[i])));
         }
+    }
+}
+
+/// Subtracts `vectors * sums` from as many rows of a strip as there are.
+#[inline(always)]
+fn subtract_products<S: Simd, R: Real>(
+    s: S,
+    vectors: &[Row<R>],
+    sums: &Square<R>,
+    width: usize,
+    strip: &mut [Row<R>],
+) {
+    let (tiles, rest) = strip.as_chunks_mut::<TILE>();
+    let (vector_tiles, vector_rest) = vectors[..tiles.len() * TILE + rest.len()].as_chunks::<TILE>();
+    for (x, v) in tiles.iter_mut().zip(vector_tiles) {
+        subtract(s, v, sums, width, x);
+    }
+    for (x, v) in rest.iter_mut().zip(vector_rest) {
+        subtract(s, std::array::from_ref(v), sums, width, std::array::from_mut(x));
     }
 }
 

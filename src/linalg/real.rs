@@ -8,6 +8,8 @@ use std::mem::MaybeUninit;
 
 /// `f32` or `f64`: numbers, and registers of them.
 pub(super) trait Real: Element {
+    /// `self * other`
+    fn times(self, other: Self) -> Self;
     /// A register.
     type Register<S: Simd>: Copy;
     /// How many numbers a register has.
@@ -41,6 +43,10 @@ pub(super) trait Real: Element {
 macro_rules! real {
     ($number:ident, $register:ident, $lanes:expr, $splat:ident, $from_bits:ident, $to_bits:ident, $mul:ident, $mul_add:ident, $neg_mul_add:ident, $normals:ident) => {
         impl Real for $number {
+            #[inline(always)]
+            fn times(self, other: $number) -> $number {
+                self * other
+            }
             type Register<S: Simd> = S::$register;
             #[inline(always)]
             fn lanes<S: Simd>() -> usize {

@@ -32,6 +32,8 @@ INITIALIZERS = [
     (fastinit.HeNormal(), (4, 6)),
     (fastinit.LecunUniform(), (4, 6)),
     (fastinit.LecunNormal(), (4, 6)),
+    (fastinit.Orthogonal(-0.5, column_axis=0, blocks=2), (4, 6)),
+    (fastinit.DeltaOrthogonal(2.0), (3, 2, 4)),
 ]
 
 

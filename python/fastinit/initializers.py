@@ -466,7 +466,7 @@ def orthogonal(
 
     Args:
         shape: The shape of the tensor; at least two dimensions.
-        gain: What the matrix is multiplied by; finite.
+        gain: What the matrix is multiplied by; finite, also in the dtype (in float32 for the halves).
         column_axis: The axis of the columns.
         blocks: The number of matrices; a divisor of the size of `block_axis`.
         block_axis: The axis along which they lie side by side; `None` for `column_axis`.
@@ -477,7 +477,7 @@ def orthogonal(
 
     Raises:
         ValueError: If `shape` has fewer than two dimensions, there is no such axis, `blocks` does not divide
-            it, or `gain` is not finite in the dtype.
+            it, or `gain` is not finite in the dtype (in float32 for the halves).
         TypeError, MemoryError: As for every initializer.
 
     Example:
@@ -502,7 +502,7 @@ class Orthogonal(Initializer):
     """`orthogonal` with its parameters.
 
     Args:
-        gain: What the matrix is multiplied by; finite.
+        gain: What the matrix is multiplied by; finite, also in the dtype (in float32 for the halves).
         seed: The seed of calls that give none.
         column_axis: The axis of the columns.
         blocks: The number of matrices; at least 1.
@@ -562,7 +562,7 @@ def delta_orthogonal(
     Args:
         shape: The shape of the kernel, `(*spatial, in, out)` with one to three spatial axes; `in` is at most
             `out`.
-        gain: What the matrix is multiplied by; finite.
+        gain: What the matrix is multiplied by; finite, also in the dtype (in float32 for the halves).
         seed, stream, dtype, out, index, threads: As for every initializer, see `Initializer.__call__`.
 
     Returns:
@@ -570,7 +570,7 @@ def delta_orthogonal(
 
     Raises:
         ValueError: If `shape` has another number of dimensions or more inputs than outputs, or `gain` is not
-            finite in the dtype.
+            finite in the dtype (in float32 for the halves).
         TypeError, MemoryError: As for every initializer.
 
     Example:
@@ -592,7 +592,7 @@ class DeltaOrthogonal(Initializer):
     """`delta_orthogonal` with its gain.
 
     Args:
-        gain: What the matrix is multiplied by; finite.
+        gain: What the matrix is multiplied by; finite, also in the dtype (in float32 for the halves).
         seed: The seed of calls that give none.
 
     Raises:

@@ -142,34 +142,49 @@ pub(crate) struct Place {
     pub offset: isize,
 }
 
+impl Place {
+    /// The places of an axis beneath each of `outer`, whose numbers count `scale` of them.
+    fn along(
+        outer: &[Place],
+        axis: usize,
+        scale: u64,
+        window: &Window,
+        strides: &[isize],
+    ) -> Result<Vec<Place>> {
+        let count = outer.len().saturating_mul(window.extent()[axis]);
+        let mut places = Vec::new();
+        let bytes = count.saturating_mul(size_of::<Place>());
+        places.try_reserve_exact(count).map_err(|_| Error::Memory { bytes })?;
+        for outer in outer {
+            places.extend(window.range(axis).zip(0..).map(|(index, i)| Place {
+                index: outer.index * scale + index,
+                offset: outer.offset + i * strides[axis],
+            }));
+        }
+        Ok(places)
+    }
+}
+
 // SAFETY: as for `Places`.
 unsafe impl<T: Send> Sync for Matrix<'_, T> {}
 
 impl<'a, T> Matrix<'a, T> {
     /// The part of the matrix that the window names, in `out`, which has its shape.
+    ///
+    /// # Errors
+    /// [`Error::Memory`]
     pub fn new(
         mut out: ArrayViewMutD<'a, MaybeUninit<T>>,
         window: &Window,
         column_axis: usize,
-    ) -> Matrix<'a, T> {
-        let along = |axis: usize, scale: u64, to: &[Place]| {
-            let step = out.strides()[axis];
-            let range = window.range(axis);
-            let places = to.iter().flat_map(|outer| {
-                range.clone().enumerate().map(move |(i, index)| Place {
-                    index: outer.index * scale + index,
-                    offset: outer.offset + i as isize * step,
-                })
-            });
-            places.collect::<Vec<_>>()
-        };
+    ) -> Result<Matrix<'a, T>> {
         let first = [Place { index: 0, offset: 0 }];
-        let columns = along(column_axis, 0, &first);
+        let columns = Place::along(&first, column_axis, 0, window, out.strides())?;
         let mut rows = first.to_vec();
         for axis in (0..window.shape().len()).filter(|&axis| axis != column_axis) {
-            rows = along(axis, window.shape()[axis], &rows);
+            rows = Place::along(&rows, axis, window.shape()[axis], window, out.strides())?;
         }
-        Matrix { start: out.as_mut_ptr(), rows, columns, borrow: PhantomData }
+        Ok(Matrix { start: out.as_mut_ptr(), rows, columns, borrow: PhantomData })
     }
 
     /// Writes the element at the sum of the offsets of a row and a column.

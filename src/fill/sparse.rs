@@ -54,7 +54,7 @@ pub fn sparse<T: Element>(
     }
     let level = options.level.unwrap_or_else(Level::current);
     let end_row = start_row + window.extent()[0] as u64;
-    let matrix = Matrix::new(out, window, 1);
+    let matrix = Matrix::new(out, window, 1)?;
     let words_in_all = (end_row as usize).saturating_mul(window.extent()[1]).saturating_mul(size_of::<u32>());
     in_parts(window.extent()[1], COLUMNS, words_in_all, options, |range, pulse| {
         for from in range.clone().step_by(COLUMNS) {

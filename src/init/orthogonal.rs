@@ -3,13 +3,14 @@
 use super::distribution;
 use crate::dtype::{Dtype, Element};
 use crate::error::{Error, Result};
-use crate::fill::threads::{default_threads, in_turns};
+use crate::fill::threads::in_turns;
 use crate::fill::{self, Options};
 use crate::linalg;
 use crate::seed::Key;
 use crate::shape::{Window, resolve_axis};
 use ndarray::{ArrayViewMutD, Axis, Slice};
 use std::mem::MaybeUninit;
+use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 
 /// Orthogonal matrices: see [`Initializer::Orthogonal`](super::Initializer::Orthogonal).
@@ -82,57 +83,62 @@ impl Orthogonal {
         if self.blocks == 1 || window.is_empty() {
             return linalg::orthogonal(out, window, column_axis, key, self.gain, options);
         }
-        let blocks = self.cut(out, window, block_axis)?;
         let fill = |block: Block<'_, T>, options: &Options<'_>| {
-            linalg::orthogonal(
-                block.out,
-                &block.window,
-                column_axis,
-                key.block(block.number),
-                self.gain,
-                options,
-            )
+            let key = key.block(block.number);
+            linalg::orthogonal(block.out, &block.window, column_axis, key, self.gain, options)
         };
-        let threads = options.threads.unwrap_or_else(default_threads).get();
-        if blocks.len() < 2 * threads {
-            return blocks.into_iter().try_for_each(|block| fill(block, options));
+        let mut blocks = self.cut(out, window, block_axis);
+        if window.logical_len() / self.blocks > SMALL {
+            return blocks.try_for_each(|block| fill(block?, options));
         }
-        // Many small matrices: each on one thread.
-        let (level, one) = (options.level, std::num::NonZeroUsize::new(1));
-        let blocks: Vec<_> = blocks.into_iter().map(|block| Mutex::new(Some(block))).collect();
-        let elements = window.len();
-        in_turns(blocks.len(), elements / ELEMENTS_PER_THREAD, options, |turn, _| {
-            let block = blocks[turn].lock().unwrap_or_else(PoisonError::into_inner).take();
-            block.map_or(Ok(()), |block| fill(block, &Options { threads: one, level, ..Options::default() }))
-        })
+        // Small matrices: each on one thread.
+        let level = options.level;
+        loop {
+            let batch = blocks.by_ref().take(BATCH).map(|block| Ok(Mutex::new(Some(block?))));
+            let batch = batch.collect::<Result<Vec<_>>>()?;
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let threads = batch.len().saturating_mul(window.len() / ELEMENTS_PER_THREAD);
+            in_turns(batch.len(), threads, options, |turn, _| {
+                let block = batch[turn].lock().unwrap_or_else(PoisonError::into_inner).take();
+                let alone = Options { threads: NonZeroUsize::new(1), level, ..Options::default() };
+                block.map_or(Ok(()), |block| fill(block, &alone))
+            })?;
+        }
     }
 
     /// The blocks that the window has a part of.
     fn cut<'a, T>(
         &self,
-        mut out: ArrayViewMutD<'a, MaybeUninit<T>>,
+        out: ArrayViewMutD<'a, MaybeUninit<T>>,
         window: &Window,
         axis: usize,
-    ) -> Result<Vec<Block<'a, T>>> {
+    ) -> impl Iterator<Item = Result<Block<'a, T>>> {
         let size = window.shape()[axis] / self.blocks;
         let mut shape = window.shape().to_vec();
         shape[axis] = size;
         let wanted = window.range(axis);
-        let mut blocks = Vec::new();
-        let mut next = wanted.start;
-        while next < wanted.end {
+        let (mut next, mut left) = (wanted.start, Some(out));
+        std::iter::from_fn(move || {
+            let out = left.take().filter(|_| next < wanted.end)?;
             let number = next / size;
             let end = wanted.end.min((number + 1) * size);
             let (mut start, mut extent) = (window.start().to_vec(), window.extent().to_vec());
             start[axis] = next - number * size;
             extent[axis] = (end - next) as usize;
             let (part, rest) = out.split_at(Axis(axis), extent[axis]);
-            blocks.push(Block { number, out: part, window: Window::new(&shape, &start, &extent)? });
-            (out, next) = (rest, end);
-        }
-        Ok(blocks)
+            (left, next) = (Some(rest), end);
+            Some(Window::new(&shape, &start, &extent).map(|window| Block { number, out: part, window }))
+        })
     }
 }
+
+/// Matrices of at most so many elements are made side by side, each on one thread; one takes about a millisecond.
+const SMALL: u64 = 1 << 16;
+
+/// So many blocks are laid out at a time.
+const BATCH: usize = 4096;
 
 /// Fewer elements than this are not worth a thread.
 const ELEMENTS_PER_THREAD: usize = 1 << 13;

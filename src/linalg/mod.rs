@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::fill::Options;
 use crate::fill::buffer::Rows;
 use crate::fill::place::{Matrix, Place};
-use crate::fill::threads::{default_threads, in_turns};
+use crate::fill::threads::{Pulse, in_turns};
 use crate::seed::Key;
 use crate::shape::Window;
 use crate::simd::{DefaultEnvironment, Level};
@@ -31,6 +31,9 @@ mod real;
 /// Fewer operations than this are not worth a thread, see [`in_turns`].
 const OPERATIONS_PER_THREAD: usize = 8 << 20;
 
+/// The most panels that are kept in memory at a time.
+const BATCH: usize = 1024;
+
 /// Part of a matrix from the Haar measure, times `gain`.
 ///
 /// The logical tensor is seen as a matrix: its columns are along `column_axis`, its rows along all other axes, in C order. If it has no
@@ -38,7 +41,7 @@ const OPERATIONS_PER_THREAD: usize = 8 << 20;
 /// single precision, and the half types rounded once.
 ///
 /// A window is that part of the whole, exactly. Beside the output it needs the memory of its columns (rows, if these are
-/// orthonormal), whole, and of as many reflectors, and the time shrinks with their number.
+/// orthonormal), whole and in units of 64, and of as many reflectors; the time shrinks with their number.
 ///
 /// # Errors
 /// [`Error::Value`], before anything is written, where `out` has not the shape of the window or there is no such axis;
@@ -66,7 +69,7 @@ pub fn orthogonal<T: Element>(
     let columns = window.shape()[column_axis];
     let rows = window.logical_len() / columns;
     let level = options.level.unwrap_or_else(Level::current);
-    let matrix = Matrix::new(out, window, column_axis);
+    let matrix = Matrix::new(out, window, column_axis)?;
     if T::DTYPE == Dtype::F64 {
         Job::<T, f64>::new(&matrix, rows, columns, key, gain, level)?.run(options)
     } else {
@@ -109,23 +112,22 @@ impl<'a, T: Element, R: Real> Job<'a, T, R> {
 
     /// How many threads some work is worth: so many panels that act on so many strips each.
     fn threads(&self, panels: usize, strips: usize) -> usize {
-        let operations = 4 * WIDTH * WIDTH * self.rows;
-        operations.saturating_mul(panels).saturating_mul(strips) / OPERATIONS_PER_THREAD
+        self.rows.saturating_mul(4 * WIDTH * WIDTH).saturating_mul(panels).saturating_mul(strips)
+            / OPERATIONS_PER_THREAD
     }
 
     fn run(&self, options: &Options<'_>) -> Result<()> {
         let strips: Vec<_> = self.wanted_columns.chunks(WIDTH).map(|_| Mutex::new(None)).collect();
         let last = self.wanted_columns.last().map_or(0, |column| column.index as usize);
-        let threads = options.threads.unwrap_or_else(default_threads).get();
-        // No more panels in memory at a time than strips, but for what the threads need.
-        let batch = strips.len().max(threads);
+        // Panels take as much memory as strips; two at a time are made while one is applied to few strips.
+        let batch = strips.len().clamp(2, BATCH);
         let mut end = last / WIDTH + 1;
         while end > 0 {
             let begin = end.saturating_sub(batch);
             let panels: Vec<_> = (begin..end).map(|_| OnceLock::new()).collect();
-            in_turns(panels.len(), self.threads(panels.len(), 1), options, |turn, _| {
+            in_turns(panels.len(), self.threads(panels.len(), 1), options, |turn, pulse| {
                 let first = (begin + turn) * WIDTH;
-                let panel = Panel::new(self.level, self.key, self.rows, self.columns, first)?;
+                let panel = Panel::new(self.level, self.key, self.rows, self.columns, first, pulse)?;
                 panels[turn].get_or_init(|| panel);
                 Ok(())
             })?;
@@ -145,7 +147,7 @@ impl<'a, T: Element, R: Real> Job<'a, T, R> {
                     return Ok(());
                 }
                 if begin == 0 {
-                    self.emit(columns, &strip);
+                    self.emit(columns, &strip, pulse);
                 } else {
                     *place = Some(strip);
                 }
@@ -157,20 +159,24 @@ impl<'a, T: Element, R: Real> Job<'a, T, R> {
     }
 
     /// Writes a finished strip to its columns.
-    fn emit(&self, columns: &[Place], strip: &Rows<R, WIDTH>) {
+    fn emit(&self, columns: &[Place], strip: &Rows<R, WIDTH>, pulse: &Pulse<'_>) {
         let write = |offset: isize, x: R| {
             // SAFETY: the places are those of the matrix, and this strip alone has these columns.
             unsafe { self.matrix.write(offset, T::from_f64(x.times(self.gain).to_f64())) };
         };
-        // What lies side by side is written one after the other.
-        if columns.windows(2).all(|pair| pair[1].offset - pair[0].offset == 1) {
-            for row in self.wanted_rows {
-                let start = row.offset + columns[0].offset;
-                let values = &strip[row.index as usize][..columns.len()];
-                values.iter().zip(start..).for_each(|(&x, offset)| write(offset, x));
+        let side_by_side = columns.windows(2).all(|pair| pair[1].offset - pair[0].offset == 1);
+        for rows in self.wanted_rows.chunks(WIDTH) {
+            // Memory that was never touched comes slowly.
+            if pulse.stopped() {
+                return;
             }
-        } else {
-            for rows in self.wanted_rows.chunks(WIDTH) {
+            if side_by_side {
+                for row in rows {
+                    let values = &strip[row.index as usize][..columns.len()];
+                    let start = row.offset + columns[0].offset;
+                    values.iter().zip(start..).for_each(|(&x, offset)| write(offset, x));
+                }
+            } else {
                 for (place, column) in columns.iter().enumerate() {
                     rows.iter()
                         .for_each(|row| write(row.offset + column.offset, strip[row.index as usize][place]));

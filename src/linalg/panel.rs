@@ -9,7 +9,7 @@
 //! of fused multiply-adds over an index that ascends, and sums of squares are kept in sixteen parts.
 
 use super::real::Real;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fill::buffer::{Buffer, Rows};
 use crate::fill::place::Place;
 use crate::fill::threads::Pulse;
@@ -46,7 +46,7 @@ pub(super) struct Panel<R> {
     /// The vectors, side by side; rows from `first` on. Columns beyond `width` are zero, and above the diagonal all are.
     vectors: Rows<R, WIDTH>,
     /// The products of the vectors: above the diagonal those of the reflectors, the rest is not used.
-    products: Square<R>,
+    products: Rows<R, WIDTH>,
     /// `2 / |v|^2`.
     tau: Row<R>,
     /// 1 or -1: what a column of the identity begins with, so that the diagonal of the triangular factor, which nobody
@@ -58,13 +58,23 @@ impl<R: Real> Panel<R> {
     /// The panel that begins with column `first` of a matrix of `rows` rows and `columns` columns.
     ///
     /// # Errors
-    /// [`Error::Memory`](crate::Error::Memory)
-    pub fn new(level: Level, key: Key, rows: usize, columns: usize, first: usize) -> Result<Panel<R>> {
+    /// [`Error::Memory`], or [`Error::Interrupted`] where the pulse has stopped.
+    pub fn new(
+        level: Level,
+        key: Key,
+        rows: usize,
+        columns: usize,
+        first: usize,
+        pulse: &Pulse<'_>,
+    ) -> Result<Panel<R>> {
         let (width, length) = (WIDTH.min(columns - first), rows - first);
         let mut vectors = Rows::new(length)?;
         let (mut tau, mut sign) = ([R::default(); WIDTH], [R::default(); WIDTH]);
         let mut scratch = Buffer::new(length.saturating_mul(size_of::<R>()))?;
         for j in 0..width {
+            if pulse.stopped() {
+                return Err(Error::Interrupted);
+            }
             let column = &mut scratch.as_uninit_slice::<R>()[j..];
             R::normals(level, key, ((first + j) as u64) * rows as u64 + (first + j) as u64, column);
             // SAFETY: `normals` has written all of it.
@@ -72,8 +82,8 @@ impl<R: Real> Panel<R> {
             let (head, rest) = (column[0].to_f64(), sum_of_squares(&column[1..]));
             let norm = (head * head + rest).sqrt();
             let one = if head < 0.0 { -1.0 } else { 1.0 };
-            // Added with the sign of the head, so that nothing cancels.
-            let pivot = R::from_f64(head + one * norm);
+            // Added with the sign of the head, so that nothing cancels. All that one element can be is a sign, and that exactly.
+            let pivot = R::from_f64(if column.len() == 1 { 1.0 } else { head + one * norm });
             tau[j] = R::from_f64(2.0 / (pivot.to_f64() * pivot.to_f64() + rest));
             sign[j] = R::from_f64(-one);
             vectors[j][j] = pivot;
@@ -81,7 +91,7 @@ impl<R: Real> Panel<R> {
                 row[j] = x;
             }
         }
-        let mut products = Square::zero();
+        let mut products = Rows::new(WIDTH)?;
         level.run(Products { vectors: &vectors, width, sums: &mut products });
         Ok(Panel { first, width, vectors, products, tau, sign })
     }
@@ -124,7 +134,7 @@ fn sum_of_squares<R: Real>(x: &[R]) -> f64 {
 struct Products<'a, R> {
     vectors: &'a [Row<R>],
     width: usize,
-    sums: &'a mut Square<R>,
+    sums: &'a mut [Row<R>],
 }
 
 impl<R: Real> Kernel for Products<'_, R> {
@@ -166,13 +176,16 @@ impl<R: Real> Kernel for Apply<'_, R> {
             let blocks =
                 self.strip[panel.first..].chunks_mut(block::<R>()).zip(panel.vectors.chunks(block::<R>()));
             for (number, (strip, vectors)) in blocks.enumerate() {
+                if number % 1024 == 1023 && self.pulse.stopped() {
+                    return;
+                }
                 let row = panel.first + number * block::<R>();
                 if let Some((last, sums)) = &pending
                     && row >= last.first
                 {
                     subtract_products(s, &last.vectors[row - last.first..], sums, last.width, strip);
                 }
-                add_products(s, vectors, strip, panel.width, &mut sums);
+                add_products(s, vectors, strip, panel.width, &mut sums.0);
             }
             solve(s, panel, &mut sums);
             pending = Some((panel, sums));
@@ -209,9 +222,9 @@ fn add_products<S: Simd, R: Real>(
     vectors: &[Row<R>],
     strip: &[Row<R>],
     width: usize,
-    sums: &mut Square<R>,
+    sums: &mut [Row<R>],
 ) {
-    let tiles = sums.0[..width.next_multiple_of(TILE)].as_chunks_mut::<TILE>().0;
+    let tiles = sums[..width.next_multiple_of(TILE)].as_chunks_mut::<TILE>().0;
     for (tile, sums) in tiles.iter_mut().enumerate() {
         for lane in (0..WIDTH).step_by(R::lanes::<S>()) {
             let mut sum = [R::splat(s, R::default()); TILE];
@@ -239,7 +252,7 @@ fn solve<S: Simd, R: Real>(s: S, panel: &Panel<R>, sums: &mut Square<R>) {
         let row = &mut above[i];
         for lane in (0..WIDTH).step_by(R::lanes::<S>()) {
             let mut x = R::load(s, &row[lane..]);
-            for (below, &product) in below[..panel.width - i - 1].iter().zip(&panel.products.0[i][i + 1..]) {
+            for (below, &product) in below[..panel.width - i - 1].iter().zip(&panel.products[i][i + 1..]) {
                 x = R::neg_mul_add(s, R::splat(s, product), R::load(s, &below[lane..]), x);
             }
             R::store(s, &mut row[lane..], R::mul(s, x, R::splat(s, panel.tau[i])));

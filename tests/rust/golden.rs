@@ -11,13 +11,16 @@ use blake2::{Blake2b, Digest, digest::consts::U8};
 use fastinit::distr::Distribution;
 use fastinit::fill::{self, Options};
 use fastinit::shape::Window;
-use fastinit::{Bf16, Element, F16, Level, STREAM_VERSION};
+use fastinit::{Bf16, Element, F16, Level, STREAM_VERSION, linalg};
 use std::fmt::Write;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/golden.txt");
 
-/// All cases are matrices of this shape.
+/// All cases are matrices of this shape, but for the orthogonal ones.
 const SIDE: usize = 256;
+
+/// The shapes of the orthogonal ones: upright, lying, and one that is wider than a panel.
+const ORTHOGONAL: [[usize; 2]; 4] = [[3, 3], [5, 2], [2, 5], [70, 66]];
 
 /// What is in the file for a matrix: its first eight elements, and a hash of all of them.
 fn digest(elements: &[u64], size: usize) -> String {
@@ -51,6 +54,16 @@ fn sparse_line<T: Element>(sparsity: f64, stddev: f64, options: &Options<'_>) ->
     format!("sparse {sparsity:?},{stddev:?} {} {}", T::DTYPE, digest(&bits_of(&elements), size_of::<T>()))
 }
 
+fn orthogonal_line<T: Element>(shape: [usize; 2], options: &Options<'_>) -> String {
+    let [rows, columns] = shape;
+    let window = Window::whole(&shape).unwrap();
+    let elements = filled::<T>(rows * columns, |out| {
+        let out = out.into_shape_with_order(shape.to_vec()).unwrap();
+        linalg::orthogonal(out, &window, 1, KEY, 1.0, options)
+    });
+    format!("orthogonal {rows}x{columns} {} {}", T::DTYPE, digest(&bits_of(&elements), size_of::<T>()))
+}
+
 fn lines_of<T: Element>(options: &Options<'_>) -> Vec<String> {
     let mut distributions = vec![
         Distribution::Uniform { low: -0.05, high: 0.05 },
@@ -66,6 +79,7 @@ fn lines_of<T: Element>(options: &Options<'_>) -> Vec<String> {
     }));
     let mut lines: Vec<String> = distributions.iter().map(|d| distribution_line::<T>(d, options)).collect();
     lines.push(sparse_line::<T>(0.3, 0.01, options));
+    lines.extend(ORTHOGONAL.map(|shape| orthogonal_line::<T>(shape, options)));
     lines
 }
 
@@ -93,6 +107,7 @@ fn golden(level: Level) -> String {
         "# hexadecimal, and the BLAKE2b of all in little-endian order, with a digest of eight bytes."
     )
     .unwrap();
+    writeln!(text, "# Orthogonal matrices have the shape that stands for parameters.").unwrap();
     writeln!(text, "random_bits - uint32 {}", digest(&words, 4)).unwrap();
     writeln!(text, "random_bits - uint64 {}", digest(&doubled, 8)).unwrap();
     let of_dtypes = [

@@ -11,4 +11,5 @@ mod known_answers;
 mod layout;
 mod levels;
 mod oracle;
+mod orthogonal;
 mod stream;

@@ -24,7 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cases import SIZES, Case, cases
+from cases import MATRICES, SIZES, Case, cases
 from checks import check_all
 from libraries import LIBRARIES
 from report import Report, print_report
@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=available_threads(), help="default: all (%(default)s)")
     parser.add_argument("--rounds", type=int, help="samples of each figure (default: 9, quick: 3)")
     parser.add_argument("--libraries", help=f"comma-separated, of: {', '.join(LIBRARIES)}")
-    parser.add_argument("--sizes", help=f"comma-separated, of: {', '.join(SIZES)}")
+    parser.add_argument("--sizes", help=f"comma-separated, of: {', '.join([*SIZES, *MATRICES])}")
     parser.add_argument("--results", type=Path, default=ROOT / "bench-results", help="default: %(default)s")
     parser.add_argument(
         "--chart", type=Path, help="where to draw; default: docs/bench.svg for a full run with torch"

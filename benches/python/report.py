@@ -249,9 +249,7 @@ def print_matrices(report: Report) -> None:
     ]
     if not cases:
         return
-    print(
-        "\northogonal matrices: milliseconds, and 1e9 operations a second, of 2 m n^2 - 2/3 n^3 for m x n"
-    )
+    print("\northogonal matrices: milliseconds, and 1e9 operations a second, of 2 m n^2 - 2/3 n^3 for m x n")
     print(" " * 28 + "".join(f"{case.size:>15}" for case in cases))
     print(" " * 28 + "".join(f"{case.dtype:>15}" for case in cases))
     for library in report.libraries():

@@ -2,10 +2,10 @@
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 import subprocess
 import sys
-import inspect
 from importlib.metadata import version
 
 import pytest

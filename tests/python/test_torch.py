@@ -953,6 +953,48 @@ def test_function_modes_see_the_function():
         assert torch.equal(plain, other)
 
 
+@any_dtype
+def test_storages_can_still_be_resized(dtype):
+    tensor = init.normal_(torch.empty(4, 4, dtype=dtype))
+    tensor.untyped_storage().resize_(0)
+    tensor.untyped_storage().resize_(16 * tensor.itemsize)
+    init.normal_(tensor)
+
+
+@any_dtype
+def test_freed_storages(dtype):
+    tensor = torch.zeros(4, 4, dtype=dtype)
+    part = tensor[1:, ::2]
+    tensor.untyped_storage().resize_(14 * tensor.itemsize)
+    before = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="has been made smaller"):
+        init.normal_(part)
+    assert torch.equal(torch.get_rng_state(), before)
+    tensor.untyped_storage().resize_(15 * tensor.itemsize)
+    init.normal_(part)  # needs elements 4 to 14
+    tensor.untyped_storage().resize_(0)
+    with pytest.raises(RuntimeError, match="has been made smaller"):
+        init.normal_(tensor)
+
+
+def test_distributed_tensors_are_left_to_torch(python):
+    pytest.importorskip("torch.distributed.tensor")
+    program = """
+        import torch, torch.distributed as dist
+        import fastinit.torch as init
+        from torch.distributed.tensor import DTensor, Shard, distribute_tensor, init_device_mesh
+
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        tensor = distribute_tensor(torch.zeros(8, 4), init_device_mesh("cpu", (1,)), [Shard(0)])
+        for name in ("uniform_", "normal_", "trunc_normal_", "kaiming_normal_", "orthogonal_"):
+            init.zeros_(tensor)
+            assert getattr(init, name)(tensor) is tensor
+            assert isinstance(tensor, DTensor) and (tensor.to_local() != 0).all(), name
+        dist.destroy_process_group()
+    """
+    python(program)
+
+
 def test_sparse_layouts():
     tensor = torch.eye(3).to_sparse()
     ours, theirs = (call(module, "normal_", tensor.clone())[0] for module in (init, reference))

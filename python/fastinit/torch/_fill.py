@@ -7,6 +7,7 @@ import math
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 
 import fastinit
@@ -123,25 +124,58 @@ def is_in_reach(tensor: Tensor) -> bool:
 def memory(tensor: Tensor) -> Array | None:
     """An array that shares the memory of a tensor on the CPU; `None` where that is not plain memory.
 
+    The array does not keep the tensor alive.
+
     Raises:
         ImportError: If the tensor is bfloat16, and ml_dtypes is not there.
+        RuntimeError: If the memory has been taken from the tensor.
     """
-    is_bfloat16 = tensor.dtype is torch.bfloat16  # which NumPy does not know
-    array: Array
     try:
-        array = (tensor.view(torch.int16) if is_bfloat16 else tensor).detach().numpy()
-    except RuntimeError:  # The tensor is batched by vmap, say, or a negative view.
+        address = tensor.data_ptr()
+    except RuntimeError:  # The tensor is batched by vmap, say.
         return None
-    if not is_bfloat16:
-        return array
+    if tensor.is_neg():
+        return None
+    # FSDP, for one, frees a parameter by giving its storage the size 0. There is nothing at the address then.
+    steps = [step * tensor.itemsize for step in tensor.stride()]
+    last = sum((size - 1) * step for size, step in zip(tensor.shape, steps, strict=True))
+    needed = (tensor.storage_offset() + 1) * tensor.itemsize + last
+    if tensor.untyped_storage().nbytes() < needed:
+        raise RuntimeError(f"the tensor needs {needed} bytes, but its storage has been made smaller")
+    dtype = _numpy_dtype(tensor.dtype)
+    array: Array = np.asarray(_Memory(address, tuple(tensor.shape), tuple(steps), dtype.str))
+    return array.view(dtype)  # bfloat16 came as two bytes of no type
+
+
+class _Memory:
+    """Memory that NumPy takes as an array.
+
+    After `Tensor.numpy`, PyTorch would never again let the storage change its size, as FSDP wants to.
+    """
+
+    def __init__(self, address: int, shape: tuple[int, ...], strides: tuple[int, ...], typestr: str) -> None:
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (address, False),
+            "shape": shape,
+            "strides": strides,
+            "typestr": typestr,
+        }
+
+
+def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
+    """The dtype of NumPy that is called as this one."""
+    name = str(dtype).removeprefix("torch.")
+    if name != "bfloat16":
+        return np.dtype(name)
     try:
         import ml_dtypes
     except ImportError as error:
         raise ImportError(
             "to fill bfloat16 tensors fastinit needs the package ml_dtypes: pip install 'fastinit[bf16]'"
         ) from error
-    array = array.view(ml_dtypes.bfloat16)
-    return array
+    bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return bfloat16
 
 
 def draw_seed(generator: Generator | None, tensor: Tensor) -> int:
@@ -194,7 +228,8 @@ def _buffer(size: int) -> Tensor:
         # A normal tensor also where inference mode is on, since it outlives that.
         with torch.inference_mode(False):
             _local.buffer = torch.empty(_STAGE, dtype=torch.uint8, device="cpu")
-    return _local.buffer[:size]
+    buffer: Tensor = _local.buffer[:size]
+    return buffer
 
 
 def _make(make: Make, shape: tuple[int, ...], seed: int, out: Array, index: Index) -> None:

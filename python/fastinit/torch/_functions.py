@@ -35,10 +35,10 @@ ones_ = torch.nn.init.ones_
 zeros_ = torch.nn.init.zeros_
 _no_grad_fill_ = torch.nn.init._no_grad_fill_
 _no_grad_zero_ = torch.nn.init._no_grad_zero_
-_calculate_correct_fan = torch.nn.init._calculate_correct_fan
+_calculate_correct_fan: Callable[..., int] = torch.nn.init._calculate_correct_fan
 _calculate_fan_in_and_fan_out = torch.nn.init._calculate_fan_in_and_fan_out
 _torch_dirac_ = torch.nn.init.dirac_
-_torch_kaiming_uniform_ = torch.nn.init.kaiming_uniform_
+_torch_kaiming_uniform_: Callable[..., Tensor] = torch.nn.init.kaiming_uniform_
 _torch_normal_ = torch.nn.init.normal_
 _torch_orthogonal_ = torch.nn.init.orthogonal_
 _torch_sparse_ = torch.nn.init.sparse_
@@ -643,7 +643,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
         middle = tensor
         for size in tensor.shape[2:]:
             middle = middle.select(2, size // 2)
-        middle.unflatten(0, (operator.index(groups), -1)).diagonal(dim1=1, dim2=2).fill_(1)
+        middle.view(operator.index(groups), -1, tensor.shape[1]).diagonal(dim1=1, dim2=2).fill_(1)
     return tensor
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fastinit._typing import Array
 
 # Taken at import, so that it stays PyTorch's own if the name there is ever replaced.
-_torch_gain = torch.nn.init.calculate_gain
+_torch_gain: Callable[..., float] = torch.nn.init.calculate_gain
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": torch.nn.functional.gelu,
@@ -75,8 +75,7 @@ def calculate_gain(nonlinearity: str | Callable[[Tensor], Any], param: float | N
             return _named_gain("elu", float(alpha))
     elif callable(nonlinearity):
         return _forward_gain(nonlinearity)
-    gain: float = _torch_gain(nonlinearity, param)
-    return gain
+    return _torch_gain(nonlinearity, param)
 
 
 @functools.lru_cache(maxsize=64)
@@ -94,7 +93,7 @@ def _forward_gain(activation: Callable[[Tensor], Any]) -> float:
     return 1.0 / math.sqrt(square)
 
 
-def _mean_square(activation: Callable[[Tensor], Any]) -> float:
+def _mean_square(activation: Callable[[Any], Any]) -> float:
     """E f(z)**2 for a standard normal z, by an adaptive rule of Gauss and Legendre.
 
     The rule of Gauss and Hermite, which suits smooth functions, would converge slowly at the kink of ReLU and

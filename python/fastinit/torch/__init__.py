@@ -1,0 +1,114 @@
+"""`torch.nn.init` at the speed of memory.
+
+Every name of `torch.nn.init` is here, with the same signature, defaults, checks, warnings and result, so that
+a change of one import is all it takes:
+
+>>> import torch
+>>> import fastinit.torch as init  # was: import torch.nn.init as init
+>>> weight = torch.nn.Parameter(torch.empty(512, 2048))
+>>> init.kaiming_normal_(weight, nonlinearity="relu") is weight
+True
+
+Beside them are the initializers that timm adds (`trunc_normal_tf_`, `variance_scaling_`, `lecun_normal_`),
+and gains for more activations (`calculate_gain`).
+
+**Laws, not values.** Samples follow the laws of `torch.nn.init`, and are other numbers. Element *i* of a
+tensor, in C order of its logical shape, does not depend on its memory layout, on the number of threads or on
+the device, and the half dtypes hold the float32 values, rounded once.
+
+**Seeds.** Each fill draws one 64-bit seed from `generator`, which advances it; `None` is the global generator
+of the CPU, for tensors of any device. So `torch.manual_seed` reproduces a run, and
+`torch.Generator().manual_seed(s)` gives what `torch.manual_seed(s)` gives.
+
+>>> _ = torch.manual_seed(0)
+>>> a = init.normal_(torch.empty(4, 3))
+>>> b = init.normal_(torch.empty(3, 4).T, generator=torch.Generator().manual_seed(0))
+>>> torch.equal(a, b)
+True
+
+**Tensors.** float32, float64, float16 and bfloat16 (this one needs the package ml_dtypes) on the CPU are
+filled in place, whatever their strides, without a copy. Those on other devices are filled piece by piece
+through a small buffer on the CPU, which each thread keeps. As in `torch.nn.init`, autograd records nothing
+but that the tensor has changed. At most as many threads work as both `torch.get_num_threads()` and
+`fastinit.get_num_threads()` allow.
+
+Left to PyTorch's own function, which does it or raises its error, are: tensors on the meta device, which stay
+as they are, and without elements; other dtypes; other layouts than strided ones; tensors that overlap
+themselves; subclasses of `Tensor` with a `__torch_function__` or `__torch_dispatch__` of their own, such as
+`DTensor` and `FakeTensor`; code that `torch.compile` or a transform of `torch.func` is tracing; and
+parameters that have no law in `fastinit`, such as a standard deviation of 0. So are `constant_`, `ones_`,
+`zeros_` and `eye_`, whose values leave nothing to choose.
+
+This module imports PyTorch; `import fastinit` does not.
+"""
+
+from ._functions import (
+    _calculate_correct_fan,  # noqa: F401 - mup, timm and others import these from torch.nn.init.
+    _calculate_fan_in_and_fan_out,  # noqa: F401
+    _no_grad_fill_,  # noqa: F401
+    _no_grad_normal_,  # noqa: F401
+    _no_grad_trunc_normal_,  # noqa: F401
+    _no_grad_uniform_,  # noqa: F401
+    _no_grad_zero_,  # noqa: F401
+    constant,
+    constant_,
+    dirac,
+    dirac_,
+    eye,
+    eye_,
+    kaiming_normal,
+    kaiming_normal_,
+    kaiming_uniform,
+    kaiming_uniform_,
+    lecun_normal_,
+    normal,
+    normal_,
+    ones_,
+    orthogonal,
+    orthogonal_,
+    sparse,
+    sparse_,
+    trunc_normal_,
+    trunc_normal_tf_,
+    uniform,
+    uniform_,
+    variance_scaling_,
+    xavier_normal,
+    xavier_normal_,
+    xavier_uniform,
+    xavier_uniform_,
+    zeros_,
+)
+from ._gains import calculate_gain
+
+__all__ = [
+    "calculate_gain",
+    "constant",
+    "constant_",
+    "dirac",
+    "dirac_",
+    "eye",
+    "eye_",
+    "kaiming_normal",
+    "kaiming_normal_",
+    "kaiming_uniform",
+    "kaiming_uniform_",
+    "lecun_normal_",
+    "normal",
+    "normal_",
+    "ones_",
+    "orthogonal",
+    "orthogonal_",
+    "sparse",
+    "sparse_",
+    "trunc_normal_",
+    "trunc_normal_tf_",
+    "uniform",
+    "uniform_",
+    "variance_scaling_",
+    "xavier_normal",
+    "xavier_normal_",
+    "xavier_uniform",
+    "xavier_uniform_",
+    "zeros_",
+]

@@ -1,0 +1,678 @@
+"""The functions of `torch.nn.init`, and those that timm adds to them.
+
+What they have in common is described at `fastinit.torch`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+import warnings
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import torch
+
+import fastinit
+
+from . import _fill
+from ._gains import calculate_gain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Generator, Tensor
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+# PyTorch's own, taken at import, so that they stay so if the names there are ever replaced. The first ones
+# have values that leave nothing to choose, and PyTorch writes them at the rate of memory.
+constant_ = torch.nn.init.constant_
+eye_ = torch.nn.init.eye_
+ones_ = torch.nn.init.ones_
+zeros_ = torch.nn.init.zeros_
+_no_grad_fill_ = torch.nn.init._no_grad_fill_
+_no_grad_zero_ = torch.nn.init._no_grad_zero_
+_calculate_correct_fan: Callable[..., int] = torch.nn.init._calculate_correct_fan
+_calculate_fan_in_and_fan_out = torch.nn.init._calculate_fan_in_and_fan_out
+_torch_dirac_ = torch.nn.init.dirac_
+_torch_kaiming_uniform_: Callable[..., Tensor] = torch.nn.init.kaiming_uniform_
+_torch_normal_ = torch.nn.init.normal_
+_torch_orthogonal_ = torch.nn.init.orthogonal_
+_torch_sparse_ = torch.nn.init.sparse_
+_torch_trunc_normal_ = torch.nn.init.trunc_normal_
+_torch_uniform_ = torch.nn.init.uniform_
+
+# The standard deviation of a standard normal distribution that is cut at two standard deviations.
+_STDDEV_OF_TRUNCATED = 0.87962566103423978
+
+
+def _has_torch_function(tensor: object) -> bool:
+    return bool(torch.overrides.has_torch_function_variadic(tensor))
+
+
+# Distributions
+
+
+def _no_grad_uniform_(tensor: Tensor, a: float, b: float, generator: Generator | None = None) -> Tensor:
+    def law(tensor: Tensor) -> Tensor:
+        return tensor.uniform_(a, b, generator=generator)
+
+    make = functools.partial(fastinit.random_uniform, minval=a, maxval=b)
+    return _fill.fill(tensor, make, check=law, instead=law, generator=generator)
+
+
+def _no_grad_normal_(tensor: Tensor, mean: float, std: float, generator: Generator | None = None) -> Tensor:
+    def law(tensor: Tensor) -> Tensor:
+        return tensor.normal_(mean, std, generator=generator)
+
+    make = functools.partial(fastinit.random_normal, mean=mean, stddev=std)
+    return _fill.fill(tensor, make, check=law, instead=law, generator=generator)
+
+
+def _no_grad_trunc_normal_(
+    tensor: Tensor, mean: float, std: float, a: float, b: float, generator: Generator | None = None
+) -> Tensor:
+    def law(tensor: Tensor) -> Tensor:
+        return _torch_trunc_normal_(tensor, mean, std, a, b, generator)
+
+    if not _fill.can_fill(tensor):
+        return law(tensor)
+    _warn_of_far_mean(mean, std, a, b, stacklevel=4)
+    lower, upper = _in_deviations(float(mean), float(std), float(a), float(b))
+    make = functools.partial(fastinit.truncated_normal, mean=mean, stddev=std, lower=lower, upper=upper)
+    return _fill.fill(
+        tensor, make, check=lambda none: none.normal_(generator=generator), instead=law, generator=generator
+    )
+
+
+def _warn_of_far_mean(mean: float, std: float, a: float, b: float, stacklevel: int) -> None:
+    if mean < a - 2 * std or mean > b + 2 * std:
+        warnings.warn(
+            "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
+            "The distribution of values may be incorrect.",
+            stacklevel=stacklevel,
+        )
+
+
+def _in_deviations(mean: float, std: float, a: float, b: float) -> tuple[float, float]:
+    """Bounds in standard deviations from the mean, which taken back are never outside of `a` and `b`."""
+
+    def back(x: float) -> float:
+        # fastinit takes them back by a fused multiply-add, which is rounded once.
+        return std * x if mean == 0.0 else float(Fraction(std) * Fraction(x) + Fraction(mean))
+
+    lower, upper = (a - mean) / std, (b - mean) / std
+    if math.isfinite(mean) and math.isfinite(std):
+        while math.isfinite(lower) and back(lower) < a:
+            lower = math.nextafter(lower, math.inf)
+        while math.isfinite(upper) and back(upper) > b:
+            upper = math.nextafter(upper, -math.inf)
+    return lower, upper
+
+
+def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Uniform on [a, b), as `torch.nn.init.uniform_`.
+
+    Args:
+        tensor: The tensor to fill.
+        a: The least value.
+        b: The bound above all values, which does not occur, in any dtype.
+        generator: Where the seed comes from; `None` for the global generator.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        RuntimeError: If `a` is greater than `b`, or a bound is not finite in the dtype.
+
+    Example:
+        >>> import torch, fastinit.torch as init
+        >>> w = init.uniform_(torch.empty(1000, dtype=torch.bfloat16), -1.0, 1.0)
+        >>> bool((w >= -1).all() and (w < 1).all())
+        True
+    """
+    if _has_torch_function(tensor):
+        if not _fill.is_ordinary(tensor):
+            return _torch_uniform_(tensor, a, b, generator)
+        return torch.overrides.handle_torch_function(
+            uniform_, (tensor,), tensor=tensor, a=a, b=b, generator=generator
+        )
+    return _no_grad_uniform_(tensor, a, b, generator)
+
+
+def normal_(
+    tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
+) -> Tensor:
+    """Normal values, as `torch.nn.init.normal_`.
+
+    Args:
+        tensor: The tensor to fill.
+        mean: The mean.
+        std: The standard deviation; at least 0.
+        generator: Where the seed comes from; `None` for the global generator.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        RuntimeError: If `std` is negative or NaN.
+
+    Example:
+        >>> import torch, fastinit.torch as init
+        >>> w = init.normal_(torch.empty(100, 100), std=0.02)
+        >>> bool(abs(w.std() - 0.02) < 0.001)
+        True
+    """
+    if _has_torch_function(tensor):
+        if not _fill.is_ordinary(tensor):
+            return _torch_normal_(tensor, mean, std, generator)
+        return torch.overrides.handle_torch_function(
+            normal_, (tensor,), tensor=tensor, mean=mean, std=std, generator=generator
+        )
+    return _no_grad_normal_(tensor, mean, std, generator)
+
+
+def trunc_normal_(
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Normal values, of which those outside of [a, b] do not occur, as `torch.nn.init.trunc_normal_`.
+
+    The bounds are values, not numbers of standard deviations: with `std=0.02`, the default ones cut nothing.
+    (`trunc_normal_tf_` takes standard deviations.) The law is right for all bounds: far out, close together
+    or on one side only.
+
+    Args:
+        tensor: The tensor to fill.
+        mean: The mean before truncation.
+        std: The standard deviation before truncation; positive.
+        a: The lower bound; may be `-inf`. Like `b`, it is rounded to the dtype of a half tensor.
+        b: The upper bound; may be `inf`.
+        generator: Where the seed comes from; `None` for the global generator.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        RuntimeError: If `a` is greater than `b`.
+        ZeroDivisionError: If `std` is 0.
+
+    Warns:
+        UserWarning: If the mean is more than two standard deviations outside of the bounds, as PyTorch does.
+
+    Example:
+        >>> import torch, fastinit.torch as init
+        >>> w = init.trunc_normal_(torch.empty(100, 100), std=0.5, a=0.0, b=1.0)
+        >>> bool((w >= 0).all() and (w <= 1).all())
+        True
+    """
+    return _no_grad_trunc_normal_(tensor, mean, std, a, b, generator)
+
+
+def trunc_normal_tf_(
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Truncated normal with bounds in standard deviations, as timm's, TensorFlow's and JAX's.
+
+    Args:
+        tensor: The tensor to fill.
+        mean: The mean before truncation.
+        std: The standard deviation before truncation.
+        a: The lower bound, in standard deviations from the mean.
+        b: The upper bound, in standard deviations from the mean.
+        generator: Where the seed comes from; `None` for the global generator.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        RuntimeError: If `a` is greater than `b`.
+
+    Warns:
+        UserWarning: If 0 is more than 2 outside of the bounds.
+
+    Example:
+        >>> import torch, fastinit.torch as init
+        >>> w = init.trunc_normal_tf_(torch.empty(100, 100), std=0.02)
+        >>> float(w.abs().max()) <= 0.04
+        True
+    """
+
+    def law(tensor: Tensor) -> Tensor:
+        return _torch_trunc_normal_(tensor, 0.0, 1.0, a, b, generator).mul_(std).add_(mean)
+
+    if _fill.can_fill(tensor):  # Else PyTorch does it.
+        _warn_of_far_mean(0.0, 1.0, a, b, stacklevel=3)
+    make = functools.partial(fastinit.truncated_normal, mean=mean, stddev=std, lower=a, upper=b)
+    return _fill.fill(
+        tensor,
+        make,
+        check=lambda none: none.normal_(generator=generator).mul_(std).add_(mean),
+        instead=law,
+        generator=generator,
+    )
+
+
+# Variance scaling
+
+
+def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Uniform with variance `gain**2 * 2 / (fan_in + fan_out)`, as `torch.nn.init.xavier_uniform_`.
+
+    The fans of a weight `(out, in, *kernel)` are the product of `in` and the kernel, and that of `out` and
+    the kernel; so for all functions here.
+
+    Args:
+        tensor: The tensor to fill; at least two dimensions.
+        gain: What the standard deviation is multiplied by; at least 0.
+        generator: Where the seed comes from; `None` for the global generator.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: If there are fewer than two dimensions.
+        RuntimeError: If `gain` is negative.
+        ZeroDivisionError: If both fans are 0.
+
+    Example:
+        >>> import torch, fastinit.torch as init
+        >>> w = init.xavier_uniform_(torch.empty(300, 200), gain=init.calculate_gain("tanh"))
+        >>> round(float(w.abs().max()), 2)  # 5 / 3 * sqrt(6 / 500)
+        0.18
+
+    References:
+        Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
+        AISTATS 2010.
+    """
+    bound = math.sqrt(3.0) * _xavier_std(tensor, gain)
+    return _no_grad_uniform_(tensor, -bound, bound, generator)
+
+
+def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Normal with variance `gain**2 * 2 / (fan_in + fan_out)`, as `torch.nn.init.xavier_normal_`.
+
+    Unlike `fastinit.glorot_normal`, it is not truncated.
+
+    Args:
+        tensor: The tensor to fill; at least two dimensions.
+        gain: What the standard deviation is multiplied by; at least 0.
+        generator: Where the seed comes from; `None` for the global generator.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: If there are fewer than two dimensions.
+        RuntimeError: If `gain` is negative.
+        ZeroDivisionError: If both fans are 0.
+
+    Example:
+        >>> import torch, fastinit.torch as init
+        >>> w = init.xavier_normal_(torch.empty(300, 500))
+        >>> bool(abs(w.std() - 0.05) < 0.001)
+        True
+
+    References:
+        Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
+        AISTATS 2010.
+    """
+    return _no_grad_normal_(tensor, 0.0, _xavier_std(tensor, gain), generator)
+
+
+def kaiming_uniform_(
+    tensor: Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str | Callable[[Tensor], Any] = "leaky_relu",
+    generator: Generator | None = None,
+) -> Tensor:
+    """Uniform with variance `gain**2 / fan`, as `torch.nn.init.kaiming_uniform_`.
+
+    Args:
+        tensor: The tensor to fill; at least two dimensions. Without elements it is left alone, with a
+            warning.
+        a: The negative slope of `"leaky_relu"`; all others ignore it.
+        mode: `"fan_in"`, which keeps the variance of what passes forward, or `"fan_out"`, backward.
+        nonlinearity: What follows the layer: all that `calculate_gain` takes.
+        generator: Where the seed comes from; `None` for the global generator.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: If there are fewer than two dimensions, `mode` or `nonlinearity` is unknown, or `a` is not
+            a number.
+
+    Warns:
+        UserWarning: If the tensor has no elements.
+
+    Example:
+        >>> import torch, fastinit.torch as init
+        >>> w = init.kaiming_uniform_(torch.empty(64, 3, 7, 7), mode="fan_out", nonlinearity="relu")
+        >>> round(float(w.abs().max()), 3)  # sqrt(2) * sqrt(3 / (64 * 7 * 7))
+        0.044
+
+    References:
+        He, Zhang, Ren and Sun, "Delving deep into rectifiers: surpassing human-level performance on ImageNet
+        classification", ICCV 2015, arXiv:1502.01852.
+    """
+    if _has_torch_function(tensor):
+        if not _fill.is_ordinary(tensor):
+            return _torch_kaiming_uniform_(tensor, a, mode, nonlinearity, generator)
+        return torch.overrides.handle_torch_function(
+            kaiming_uniform_,
+            (tensor,),
+            tensor=tensor,
+            a=a,
+            mode=mode,
+            nonlinearity=nonlinearity,
+            generator=generator,
+        )
+    if 0 in tensor.shape:
+        warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=2)
+        return tensor
+    bound = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
+    return _no_grad_uniform_(tensor, -bound, bound, generator)
+
+
+def kaiming_normal_(
+    tensor: Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str | Callable[[Tensor], Any] = "leaky_relu",
+    generator: Generator | None = None,
+) -> Tensor:
+    """Normal with variance `gain**2 / fan`, as `torch.nn.init.kaiming_normal_`.
+
+    Unlike `fastinit.he_normal`, it is not truncated.
+
+    Args:
+        tensor: The tensor to fill; at least two dimensions. Without elements it is left alone, with a
+            warning.
+        a: The negative slope of `"leaky_relu"`; all others ignore it.
+        mode: `"fan_in"`, which keeps the variance of what passes forward, or `"fan_out"`, backward.
+        nonlinearity: What follows the layer: all that `calculate_gain` takes.
+        generator: Where the seed comes from; `None` for the global generator.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: If there are fewer than two dimensions, `mode` or `nonlinearity` is unknown, or `a` is not
+            a number.
+
+    Warns:
+        UserWarning: If the tensor has no elements.
+
+    Example:
+        >>> import torch, fastinit.torch as init
+        >>> w = init.kaiming_normal_(torch.empty(1000, 200), nonlinearity="relu")
+        >>> bool(abs(w.std() - 0.1) < 0.001)
+        True
+
+    References:
+        He, Zhang, Ren and Sun, "Delving deep into rectifiers: surpassing human-level performance on ImageNet
+        classification", ICCV 2015, arXiv:1502.01852.
+    """
+    if 0 in tensor.shape:
+        warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=2)
+        return tensor
+    return _no_grad_normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
+
+
+def variance_scaling_(
+    tensor: Tensor,
+    scale: float = 1.0,
+    mode: str = "fan_in",
+    distribution: str = "normal",
+    generator: Generator | None = None,
+) -> Tensor:
+    """Mean 0 and variance `scale / fan`, as timm's.
+
+    Args:
+        tensor: The tensor to fill; at least two dimensions.
+        scale: The variance times the fan.
+        mode: The fan: `"fan_in"`, `"fan_out"` or `"fan_avg"`, the mean of both.
+        distribution: `"normal"`, not truncated; `"truncated_normal"`, cut at two standard deviations of a
+            normal distribution that is wider by 1 / 0.87962566103423978, so that the variance is as asked
+            for; or `"uniform"`.
+        generator: Where the seed comes from; `None` for the global generator.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: If there are fewer than two dimensions, `mode` or `distribution` is unknown, or `scale` is
+            negative.
+        ZeroDivisionError: If the fan is 0.
+
+    Example:
+        >>> import torch, fastinit.torch as init
+        >>> w = init.variance_scaling_(torch.empty(200, 300), 3.0, "fan_out", "uniform")
+        >>> round(float(w.abs().max()), 2)  # sqrt(3 * 3 / 200)
+        0.21
+
+    References:
+        Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
+        AISTATS 2010.
+    """
+    fan_in, fan_out = _calculate_fan_in_and_fan_out(tensor)
+    fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
+    if mode not in fans:
+        raise ValueError(f"Mode {mode} not supported, please use one of {list(fans)}")
+    std = math.sqrt(scale / fans[mode])
+    if distribution == "truncated_normal":
+        return trunc_normal_tf_(tensor, std=std / _STDDEV_OF_TRUNCATED, generator=generator)
+    if distribution == "normal":
+        return _no_grad_normal_(tensor, 0.0, std, generator)
+    if distribution == "uniform":
+        bound = math.sqrt(3.0) * std
+        return _no_grad_uniform_(tensor, -bound, bound, generator)
+    raise ValueError(f"invalid distribution {distribution}")
+
+
+def lecun_normal_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
+    """Truncated normal with variance `1 / fan_in`, as timm's.
+
+    Args:
+        tensor: The tensor to fill; at least two dimensions.
+        generator: Where the seed comes from; `None` for the global generator.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: If there are fewer than two dimensions.
+        ZeroDivisionError: If the fan is 0.
+
+    Example:
+        >>> import torch, fastinit.torch as init
+        >>> w = init.lecun_normal_(torch.empty(1000, 400))
+        >>> bool(abs(w.std() - 0.05) < 0.001)
+        True
+
+    References:
+        LeCun, Bottou, Orr and Mueller, "Efficient BackProp", in Neural Networks: Tricks of the Trade, 1998.
+    """
+    return variance_scaling_(tensor, 1.0, "fan_in", "truncated_normal", generator)
+
+
+def _xavier_std(tensor: Tensor, gain: float) -> float:
+    fan_in, fan_out = _calculate_fan_in_and_fan_out(tensor)
+    return gain * math.sqrt(2.0 / float(fan_in + fan_out))
+
+
+def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str | Callable[[Tensor], Any]) -> float:
+    fan = _calculate_correct_fan(tensor, mode)
+    # The default of `a` is a slope; for "elu", say, it would not be a default.
+    gain = calculate_gain(nonlinearity, a if nonlinearity == "leaky_relu" else None)
+    return gain / math.sqrt(fan)
+
+
+# Matrices and kernels
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = None) -> Tensor:
+    """A random matrix of orthonormal rows or columns, whichever are fewer, as `torch.nn.init.orthogonal_`.
+
+    The matrix is drawn from the Haar measure. A tensor of more than two dimensions is a matrix whose rows are
+    along the first of them. Unlike in PyTorch, the half dtypes and all memory layouts are welcome; a half
+    tensor is the float32 one, rounded once.
+
+    Args:
+        tensor: The tensor to fill; at least two dimensions. Without elements it is left alone.
+        gain: What the matrix is multiplied by.
+        generator: Where the seed comes from; `None` for the global generator.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: If there are fewer than two dimensions.
+
+    Example:
+        >>> import torch, fastinit.torch as init
+        >>> w = init.orthogonal_(torch.empty(3, 5, dtype=torch.float64))
+        >>> torch.allclose(w @ w.T, torch.eye(3, dtype=torch.float64))
+        True
+
+    References:
+        Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear
+        neural networks", ICLR 2014, arXiv:1312.6120.
+    """
+    if tensor.ndimension() < 2:
+        raise ValueError("Only tensors with 2 or more dimensions are supported")
+    return _fill.fill(
+        tensor,
+        functools.partial(fastinit.orthogonal, gain=gain, column_axis=0),
+        check=lambda none: none.normal_(generator=generator).mul_(gain),
+        instead=lambda tensor: _torch_orthogonal_(tensor, gain, generator),
+        generator=generator,
+        whole=True,
+    )
+
+
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
+    """A matrix with `ceil(sparsity * rows)` zeros in each column, as `torch.nn.init.sparse_`.
+
+    The zeros are in random places, and the others are normal values. Unlike in PyTorch, the places come from
+    `generator`, too.
+
+    Args:
+        tensor: The tensor to fill; two dimensions.
+        sparsity: The share of zeros in each column.
+        std: The standard deviation of the others, whose mean is 0.
+        generator: Where the seed comes from; `None` for the global generator.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: If there are not two dimensions, or `sparsity` is NaN.
+        RuntimeError: If `std` is negative or NaN.
+
+    Example:
+        >>> import torch, fastinit.torch as init
+        >>> (init.sparse_(torch.empty(10, 4), 0.75) == 0).sum(dim=0)
+        tensor([8, 8, 8, 8])
+
+    References:
+        Martens, "Deep learning via Hessian-free optimization", ICML 2010.
+    """
+    if tensor.ndimension() != 2:
+        raise ValueError("Only tensors with 2 dimensions are supported")
+    return _fill.fill(
+        tensor,
+        functools.partial(fastinit.sparse, sparsity=sparsity, stddev=std),
+        check=lambda none: none.normal_(0, std, generator=generator),
+        instead=lambda tensor: _torch_sparse_(tensor, sparsity, std, generator),
+        generator=generator,
+    )
+
+
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """The weight of a convolution that passes its input through, as `torch.nn.init.dirac_`.
+
+    In each group, output channel *i* takes input channel *i*, by a one in the middle of the kernel; all else
+    is zero.
+
+    Args:
+        tensor: The tensor to fill, `(out, in / groups, *kernel)`; three to five dimensions. Any dtype.
+        groups: The number of groups of the convolution; a divisor of `out`.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: If there is another number of dimensions, or `groups` does not divide the outputs.
+
+    Example:
+        >>> import torch, fastinit.torch as init
+        >>> w = init.dirac_(torch.empty(2, 2, 3))
+        >>> w[..., 1]
+        tensor([[1., 0.],
+                [0., 1.]])
+        >>> float(w.sum())
+        2.0
+
+    References:
+        Zagoruyko and Komodakis, "DiracNets: training very deep neural networks without skip-connections",
+        2017, arXiv:1706.00388.
+    """
+    if tensor.ndimension() not in (3, 4, 5):
+        raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
+    if tensor.shape[0] % groups != 0:
+        raise ValueError("dim 0 must be divisible by groups")
+    if not _fill.is_ordinary(tensor) or tensor.numel() == 0 or groups < 1:
+        return _torch_dirac_(tensor, groups)
+    with torch.no_grad():
+        tensor.zero_()
+        middle = tensor
+        for size in tensor.shape[2:]:
+            middle = middle.select(2, size // 2)
+        middle.view(operator.index(groups), -1, tensor.shape[1]).diagonal(dim1=1, dim2=2).fill_(1)
+    return tensor
+
+
+# The old names
+
+
+def _deprecated(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    new = function.__name__
+    old = new.removesuffix("_")
+
+    def alias(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        warnings.warn(
+            f"`nn.init.{old}` is now deprecated in favor of `nn.init.{new}`.", FutureWarning, stacklevel=2
+        )
+        return function(*args, **kwargs)
+
+    alias.__name__ = alias.__qualname__ = old
+    alias.__doc__ = f"Deprecated, as in PyTorch: `{new}` under its old name."
+    return alias
+
+
+uniform = _deprecated(uniform_)
+normal = _deprecated(normal_)
+constant = _deprecated(constant_)
+eye = _deprecated(eye_)
+dirac = _deprecated(dirac_)
+xavier_uniform = _deprecated(xavier_uniform_)
+xavier_normal = _deprecated(xavier_normal_)
+kaiming_uniform = _deprecated(kaiming_uniform_)
+kaiming_normal = _deprecated(kaiming_normal_)
+orthogonal = _deprecated(orthogonal_)
+sparse = _deprecated(sparse_)

@@ -12,6 +12,11 @@ pub(super) const SUBSTREAM_SHIFT: u32 = 62;
 /// What a cache line holds, and the widest register.
 const LINE: usize = 64;
 
+/// Room for two registers. Its alignment is that of the whole frame then: registers that the compiler puts aside for a while do not
+/// straddle cache lines, as they would by chance otherwise.
+#[repr(align(64))]
+struct Scratch([MaybeUninit<[u8; LINE]>; 2]);
+
 /// Fills `out` with the elements from `first` on.
 pub(super) struct Run<'a, E: Emit> {
     pub emit: E,
@@ -130,12 +135,12 @@ impl<S: Simd, E: Emit> Group<S, E> {
         while !out.is_empty() {
             let (even, odd) = self.philox.words(self.s, self.counter(block));
             let (a, b) = self.emit.emit(self.s, even, odd);
-            let mut group = [MaybeUninit::<u64>::uninit(); 2 * LINE / 8];
+            let mut group = Scratch([MaybeUninit::uninit(); 2]);
             let length = out.len().min(Self::ELEMENTS - skip);
             // SAFETY: a register has at most 64 bytes, so two fit. After the stores the first `ELEMENTS` elements are
             // initialized, of which `skip + length` are at most all.
             unsafe {
-                let group: *mut u8 = group.as_mut_ptr().cast();
+                let group: *mut u8 = group.0.as_mut_ptr().cast();
                 self.s.store(group, a);
                 self.s.store(group.add(Self::REGISTER), b);
                 let from = group.cast::<MaybeUninit<E::Item>>().add(skip);

@@ -31,6 +31,9 @@ mod real;
 /// Fewer operations than this are not worth a thread, see [`in_turns`].
 const OPERATIONS_PER_THREAD: usize = 8 << 20;
 
+/// So many strips are made together in any case.
+const GROUP: usize = 8;
+
 /// The most panels that are kept in memory at a time.
 const BATCH: usize = 1024;
 
@@ -40,8 +43,8 @@ const BATCH: usize = 1024;
 /// more columns than rows, the columns are orthonormal, else the rows. Single precision and the half types are computed in
 /// single precision, and the half types rounded once.
 ///
-/// A window is that part of the whole, exactly. Beside the output it needs the memory of its columns (rows, if these are
-/// orthonormal), whole and in units of 64, and of as many reflectors; the time shrinks with their number.
+/// A window is that part of the whole, exactly. Its time is that of its columns (rows, if these are orthonormal), whole and in
+/// units of 64. Beside the output it needs up to twice the memory of the output, or of 16 times 64 such columns.
 ///
 /// # Errors
 /// [`Error::Value`], before anything is written, where `out` has not the shape of the window or there is no such axis;
@@ -116,9 +119,19 @@ impl<'a, T: Element, R: Real> Job<'a, T, R> {
             / OPERATIONS_PER_THREAD
     }
 
+    /// Strips that are made together share their panels, and take as much memory as they have columns, whole. So of a window of
+    /// few rows no more are made at a time than the output has room for, or [`GROUP`]; the next ones make their panels again.
     fn run(&self, options: &Options<'_>) -> Result<()> {
-        let strips: Vec<_> = self.wanted_columns.chunks(WIDTH).map(|_| Mutex::new(None)).collect();
-        let last = self.wanted_columns.last().map_or(0, |column| column.index as usize);
+        let strip = self.rows.saturating_mul(WIDTH);
+        let room = (self.wanted_rows.len() * self.wanted_columns.len()).div_ceil(strip);
+        let group = room.max(GROUP).saturating_mul(WIDTH);
+        self.wanted_columns.chunks(group).try_for_each(|columns| self.group(columns, options))
+    }
+
+    /// Makes these columns.
+    fn group(&self, wanted: &[Place], options: &Options<'_>) -> Result<()> {
+        let strips: Vec<_> = wanted.chunks(WIDTH).map(|_| Mutex::new(None)).collect();
+        let last = wanted.last().map_or(0, |column| column.index as usize);
         // Panels take as much memory as strips; two at a time are made while one is applied to few strips.
         let batch = strips.len().clamp(2, BATCH);
         let mut end = last / WIDTH + 1;
@@ -135,7 +148,7 @@ impl<'a, T: Element, R: Real> Job<'a, T, R> {
             in_turns(strips.len(), self.threads(panels.len(), strips.len()), options, |turn, pulse| {
                 // The last ones have the most to do.
                 let number = strips.len() - 1 - turn;
-                let columns = &self.wanted_columns[number * WIDTH..];
+                let columns = &wanted[number * WIDTH..];
                 let columns = &columns[..columns.len().min(WIDTH)];
                 let mut place = strips[number].lock().unwrap_or_else(PoisonError::into_inner);
                 let mut strip = match place.take() {

@@ -34,7 +34,7 @@ pub fn set_default_threads(threads: Option<NonZeroUsize>) {
     SETTING.store(threads.map_or(0, NonZeroUsize::get), Ordering::Relaxed);
 }
 
-/// Less work than this is not worth a thread: to begin one takes about 40 microseconds, the time to store half a MiB.
+/// Less work than this is not worth a thread: to begin one takes about as long as to store half a MiB.
 const BYTES_PER_THREAD: usize = 512 << 10;
 
 /// How often the caller looks for an interrupt while it waits for the others.

@@ -134,7 +134,7 @@ impl Orthogonal {
     }
 }
 
-/// Matrices of at most so many elements are made side by side, each on one thread; one takes about a millisecond.
+/// Matrices of at most so many elements are made side by side, each on one thread: they are over soon, and interrupts are looked for between them.
 const SMALL: u64 = 1 << 16;
 
 /// So many blocks are laid out at a time.

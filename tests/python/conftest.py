@@ -1,9 +1,11 @@
 """What the tests share."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -65,3 +67,22 @@ def python() -> Callable[..., str]:
 def bits(array: np.ndarray) -> np.ndarray:
     """The bits of floats, to compare what NaN and signed zeros would hide."""
     return array.view(f"u{array.itemsize}")
+
+
+def interrupt_within_a_second(program: str, **env: str) -> None:
+    """Press Ctrl-C in a program that prints "ready", and a line "interrupted" when it has noticed."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ, **env}
+    )
+    try:
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        begin = time.monotonic()
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.readline() == "interrupted\n"
+        assert time.monotonic() - begin < 1.0
+        assert child.wait(timeout=30) == 0
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()

@@ -9,14 +9,11 @@ import itertools
 import math
 import os
 import random
-import signal
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
-from conftest import bits
+from conftest import bits, interrupt_within_a_second
 from laws import check, check_law, check_z
 from numpy.testing import assert_array_equal
 from scipy import stats
@@ -834,16 +831,4 @@ except KeyboardInterrupt:
 # And all is well afterwards.
 assert fastinit.orthogonal((300, 300), seed=0, threads={threads}).std() > 0
 """
-    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    try:
-        assert child.stdout.readline() == "ready\n"
-        time.sleep(0.3)
-        begin = time.monotonic()
-        child.send_signal(signal.SIGINT)
-        assert child.stdout.readline() == "interrupted\n"
-        assert time.monotonic() - begin < 1.0
-        assert child.wait(timeout=30) == 0
-    finally:
-        child.kill()
-        child.wait()
-        child.stdout.close()
+    interrupt_within_a_second(program)

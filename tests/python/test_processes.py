@@ -1,15 +1,14 @@
 """Threads, forks, signals, and machines short of something. Each test has a time limit."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from conftest import interrupt_within_a_second
 from numpy.testing import assert_array_equal
 
 import fastinit
@@ -148,20 +147,7 @@ except KeyboardInterrupt:
 assert fastinit.random_normal(10**6, seed=0, threads={threads}).std() > 0
 """
     # At the slowest level, so that the fill takes its time on any machine.
-    env = {**os.environ, "FASTINIT_SIMD": "scalar"}
-    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=env)
-    try:
-        assert child.stdout.readline() == "ready\n"
-        time.sleep(0.3)
-        begin = time.monotonic()
-        child.send_signal(signal.SIGINT)
-        assert child.stdout.readline() == "interrupted\n"
-        assert time.monotonic() - begin < 1.0
-        assert child.wait(timeout=30) == 0
-    finally:
-        child.kill()
-        child.wait()
-        child.stdout.close()
+    interrupt_within_a_second(program, FASTINIT_SIMD="scalar")
 
 
 @posix

@@ -74,6 +74,23 @@ impl Window {
         start..start + self.extent[axis] as u64
     }
 
+    /// Checks that an output has the shape of the part.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where it has another.
+    pub(crate) fn check_output(&self, shape: &[usize]) -> Result<()> {
+        if shape == self.extent {
+            return Ok(());
+        }
+        let wanted = &self.extent;
+        Err(Error::value(format!("the output has shape {shape:?}, the elements asked for {wanted:?}")))
+    }
+
+    /// Where an index of the logical tensor lies along an axis of the part, if it does.
+    pub(crate) fn place(&self, axis: usize, index: u64) -> Option<usize> {
+        self.range(axis).contains(&index).then(|| (index - self.start[axis]) as usize)
+    }
+
     /// How many elements the logical tensor has.
     pub fn logical_len(&self) -> u64 {
         if self.shape.contains(&0) { 0 } else { self.shape.iter().product() }

@@ -52,6 +52,9 @@ impl std::fmt::Debug for Options<'_> {
     }
 }
 
+/// The sub-stream of the elements themselves.
+const VALUES: u64 = 0;
+
 /// The sub-stream of the normal elements that a matrix is made from.
 const MATRIX: u64 = 2;
 
@@ -86,7 +89,7 @@ pub fn sample<T: Element>(
     options: &Options<'_>,
 ) -> Result<()> {
     let _environment = DefaultEnvironment::enter();
-    let fill = Fill { window, key, substream: 0, options };
+    let fill = Fill { window, key, options };
     match *distribution {
         Distribution::Uniform { low, high } => {
             if T::from_f64(low).to_f64() >= T::from_f64(high).to_f64() {
@@ -130,7 +133,7 @@ pub fn constant<T: Element>(
         return Ok(());
     }
     let window = Window::whole(out.shape())?;
-    let fill = Fill { window: &window, key: Key::default(), substream: 0, options };
+    let fill = Fill { window: &window, key: Key::default(), options };
     fill.emit(out, Repeat::new(value.to_bits()))
 }
 
@@ -144,7 +147,7 @@ pub fn bits_u32(
     key: Key,
     options: &Options<'_>,
 ) -> Result<()> {
-    Fill { window, key, substream: 0, options }.emit(out, Words::<u32>(PhantomData))
+    Fill { window, key, options }.emit(out, Words::<u32>(PhantomData))
 }
 
 /// The raw words, two for each element: the low half of element *i* is word `2 (i & 1)` of block `i >> 1`, the high half the next.
@@ -157,7 +160,7 @@ pub fn bits_u64(
     key: Key,
     options: &Options<'_>,
 ) -> Result<()> {
-    Fill { window, key, substream: 0, options }.emit(out, Words::<u64>(PhantomData))
+    Fill { window, key, options }.emit(out, Words::<u64>(PhantomData))
 }
 
 /// A view of `T` as one of `U`, which must be the same type: for code that has looked at `T::DTYPE`.
@@ -199,7 +202,6 @@ const STREAM_FROM: usize = 32 << 20;
 struct Fill<'a> {
     window: &'a Window,
     key: Key,
-    substream: u64,
     options: &'a Options<'a>,
 }
 
@@ -227,9 +229,9 @@ impl Fill<'_> {
         let bytes = length * size_of::<E::Item>();
         let level = self.options.level.unwrap_or_else(Level::current);
         let stream = bytes >= STREAM_FROM && self.options.untouched.is_none();
-        let (key, substream) = (self.key, self.substream);
+        let key = self.key;
         let part = |range: Range<usize>, pulse: &Pulse<'_>| {
-            level.run(Part { emit, key, substream, places: &places, range, pulse, stream });
+            level.run(Part { emit, key, places: &places, range, pulse, stream });
         };
         in_parts(length, GRAIN, bytes, self.options, part)
     }
@@ -239,7 +241,6 @@ impl Fill<'_> {
 struct Part<'a, E: Emit> {
     emit: E,
     key: Key,
-    substream: u64,
     places: &'a Places<'a, E::Item>,
     range: Range<usize>,
     pulse: &'a Pulse<'a>,
@@ -322,7 +323,7 @@ impl<E: Emit> Part<'_, E> {
     /// Makes the elements from `first` on.
     #[inline(always)]
     fn make<S: Simd>(&self, s: S, first: u64, out: &mut [MaybeUninit<E::Item>], stream: bool) {
-        Run { emit: self.emit, key: self.key, substream: self.substream, first, out, stream }.run(s);
+        Run { emit: self.emit, key: self.key, substream: VALUES, first, out, stream }.run(s);
     }
 }
 

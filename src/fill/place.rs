@@ -45,12 +45,7 @@ impl<'a, T> Places<'a, T> {
     /// # Errors
     /// [`Error::Value`] where the shape of `out` is not that of the window.
     pub(super) fn new(mut out: ArrayViewMutD<'a, MaybeUninit<T>>, window: &Window) -> Result<Places<'a, T>> {
-        if out.shape() != window.extent() {
-            let (out, wanted) = (out.shape(), window.extent());
-            return Err(Error::value(format!(
-                "the output has shape {out:?}, the elements asked for {wanted:?}"
-            )));
-        }
+        window.check_output(out.shape())?;
         let start = out.as_mut_ptr().cast();
         let mut axes: Vec<Axis> = Vec::with_capacity(window.shape().len());
         let (mut first, mut stride) = (0_u64, 1_u64);

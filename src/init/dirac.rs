@@ -45,10 +45,8 @@ pub(super) fn fill<T: Element>(
     let mut place = vec![0; spatial + 2];
     for (axis, index) in place.iter_mut().enumerate().take(spatial) {
         let centre = window.shape()[axis] / 2;
-        if !window.range(axis).contains(&centre) {
-            return Ok(());
-        }
-        *index = (centre - window.start()[axis]) as usize;
+        let Some(place) = window.place(axis, centre) else { return Ok(()) };
+        *index = place;
     }
     let outputs_per_group = window.shape()[spatial + 1] / groups;
     for output in outputs.clone() {

@@ -181,11 +181,8 @@ pub(super) fn fill_delta<T: Element>(
     }
     for axis in 0..spatial {
         let centre = (window.shape()[axis] - 1) / 2;
-        if !window.range(axis).contains(&centre) {
-            return Ok(());
-        }
-        let place = (centre - window.start()[axis]) as isize;
-        out.slice_axis_inplace(Axis(axis), Slice::new(place, Some(place + 1), 1));
+        let Some(place) = window.place(axis, centre) else { return Ok(()) };
+        out.slice_axis_inplace(Axis(axis), Slice::from(place..place + 1));
     }
     let (mut shape, mut start, mut extent) = (vec![1; spatial], vec![0; spatial], vec![1; spatial]);
     shape.extend(&window.shape()[spatial..]);

@@ -62,10 +62,7 @@ pub fn orthogonal<T: Element>(
         let shape = window.shape();
         return Err(Error::value(format!("there is no axis {column_axis} in shape {shape:?}")));
     }
-    if out.shape() != window.extent() {
-        let (out, wanted) = (out.shape(), window.extent());
-        return Err(Error::value(format!("the output has shape {out:?}, the elements asked for {wanted:?}")));
-    }
+    window.check_output(out.shape())?;
     if window.is_empty() {
         return Ok(());
     }

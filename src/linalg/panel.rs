@@ -168,8 +168,7 @@ impl<R: Real> Kernel for Apply<'_, R> {
             if self.pulse.stopped() {
                 return;
             }
-            let begun = begin(panel, self.columns, self.strip);
-            if !begun {
+            if !begin(panel, self.columns, self.strip) {
                 continue;
             }
             let mut sums = Square::zero();

@@ -48,18 +48,18 @@ pub const BOUNDS: [(f64, f64); 11] = [
 
 /// Distributions that between them take every path of every kernel.
 pub fn distributions() -> Vec<Distribution> {
+    distributions_about(0.1, 0.7)
+}
+
+/// The same, with this mean and standard deviation where they are truncated.
+pub fn distributions_about(mean: f64, stddev: f64) -> Vec<Distribution> {
     let mut all = vec![
         Distribution::Uniform { low: -0.05, high: 0.05 },
         Distribution::Uniform { low: 1.0, high: 1.5 },
         Distribution::Normal { mean: 0.0, stddev: 1.0 },
         Distribution::Normal { mean: -1.5, stddev: 0.02 },
     ];
-    all.extend(BOUNDS.map(|(lower, upper)| Distribution::TruncatedNormal {
-        mean: 0.1,
-        stddev: 0.7,
-        lower,
-        upper,
-    }));
+    all.extend(BOUNDS.map(|(lower, upper)| Distribution::TruncatedNormal { mean, stddev, lower, upper }));
     all
 }
 

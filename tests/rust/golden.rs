@@ -6,7 +6,7 @@
 //! cargo test --no-default-features -- --ignored write_golden
 //! ```
 
-use crate::common::{BOUNDS, KEY, at, bits_of, filled, levels};
+use crate::common::{KEY, at, bits_of, distributions_about, filled, levels};
 use blake2::{Blake2b, Digest, digest::consts::U8};
 use fastinit::distr::Distribution;
 use fastinit::fill::{self, Options};
@@ -65,18 +65,7 @@ fn orthogonal_line<T: Element>(shape: [usize; 2], options: &Options<'_>) -> Stri
 }
 
 fn lines_of<T: Element>(options: &Options<'_>) -> Vec<String> {
-    let mut distributions = vec![
-        Distribution::Uniform { low: -0.05, high: 0.05 },
-        Distribution::Uniform { low: 1.0, high: 1.5 },
-        Distribution::Normal { mean: 0.0, stddev: 1.0 },
-        Distribution::Normal { mean: -1.5, stddev: 0.02 },
-    ];
-    distributions.extend(BOUNDS.map(|(lower, upper)| Distribution::TruncatedNormal {
-        mean: 0.125,
-        stddev: 0.75,
-        lower,
-        upper,
-    }));
+    let distributions = distributions_about(0.125, 0.75);
     let mut lines: Vec<String> = distributions.iter().map(|d| distribution_line::<T>(d, options)).collect();
     lines.push(sparse_line::<T>(0.3, 0.01, options));
     lines.extend(ORTHOGONAL.map(|shape| orthogonal_line::<T>(shape, options)));

@@ -110,6 +110,33 @@ class Initializer:
             seed = self.seed
         return self._initializer.fill(shape, seed, stream, dtype, out, index, threads)
 
+    def for_shape(self, shape: Shape) -> Initializer:
+        """This initializer for one shape: where its parameters follow from that, one that has them plain.
+
+        Args:
+            shape: The shape of the tensor.
+
+        Returns:
+            For variance scaling, a `RandomUniform`, `RandomNormal` or `TruncatedNormal` that makes the same
+            tensor; for all others, one that is equal to this.
+
+        Raises:
+            ValueError: If a tensor of this shape has no fans.
+            TypeError: If `shape` is of the wrong kind.
+
+        Example:
+            >>> import fastinit
+            >>> fastinit.VarianceScaling(1.0, distribution="untruncated_normal").for_shape((64, 300))
+            RandomNormal(mean=0.0, stddev=0.125, seed=None)
+        """
+        found = self._initializer.distribution(shape)
+        if found is None:
+            return self
+        name, parameters = found
+        kind: Any = _class_of(name)
+        law: Initializer = kind(**parameters, seed=self.seed)
+        return law
+
     def get_config(self) -> dict[str, Any]:
         """The parameters, by name, as plain Python values: what `from_config` takes.
 

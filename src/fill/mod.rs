@@ -220,7 +220,12 @@ impl Fill<'_> {
     }
 
     /// Stores what `emit` makes.
-    fn emit<E: Emit>(&self, out: ArrayViewMutD<'_, MaybeUninit<E::Item>>, emit: E) -> Result<()> {
+    fn emit<E: Emit>(&self, mut out: ArrayViewMutD<'_, MaybeUninit<E::Item>>, emit: E) -> Result<()> {
+        if let Some(memory) = out.as_slice_memory_order_mut()
+            && self.options.untouched.is_none()
+        {
+            buffer::prefer_huge_pages(memory);
+        }
         let places = Places::new(out, self.window)?;
         if self.window.is_empty() {
             return Ok(());

@@ -157,6 +157,27 @@ impl Initializer {
         }
     }
 
+    /// The distribution that the elements of a tensor of this logical shape are independent samples of; `None` where they are
+    /// something else.
+    ///
+    /// ```
+    /// use fastinit::{distr::Distribution, init::{Initializer, ScaledDistribution, VarianceScaling}};
+    /// let kernel = VarianceScaling { distribution: ScaledDistribution::UntruncatedNormal, ..VarianceScaling::he_normal() };
+    /// let expected = Distribution::Normal { mean: 0.0, stddev: 0.125 };
+    /// assert_eq!(Initializer::from(kernel).distribution(&[128, 300])?, Some(expected));
+    /// # Ok::<(), fastinit::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Value`] where the shape has no fans.
+    pub fn distribution(&self, shape: &[u64]) -> Result<Option<Distribution>> {
+        match self {
+            Initializer::Random(distribution) => Ok(Some(*distribution)),
+            Initializer::VarianceScaling(scaling) => scaling.distribution_of(shape).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// Checks that a tensor of this logical `shape` and `dtype` can be filled.
     ///
     /// Beyond [`validate`](Self::validate) this looks at the shape, and at the parameters as the dtype sees

@@ -11,6 +11,7 @@ mod args;
 mod array;
 mod error;
 
+use crate::distr::Distribution;
 use crate::dtype::{Bf16, Dtype, F16};
 use crate::error::Result;
 use crate::fill::{self, Options};
@@ -22,6 +23,7 @@ use array::{Scalar, produce};
 use ndarray::ArrayViewMutD;
 use pyo3::prelude::*;
 use std::cell::{Cell, OnceCell};
+use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
@@ -34,6 +36,7 @@ const ATTACHED_ELEMENTS: u64 = 1 << 14;
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 type Argument<'a, 'py> = &'a Bound<'py, PyAny>;
+type Parameters = BTreeMap<&'static str, f64>;
 
 #[pymodule(gil_used = false)]
 mod _core {
@@ -85,6 +88,23 @@ impl Initializer {
             Dtype::F16 => self.fill_elements::<F16>(py, &selection, key, out, threads),
             Dtype::Bf16 => self.fill_elements::<Bf16>(py, &selection, key, out, threads),
         }
+    }
+
+    /// The distribution of the elements of a tensor of this shape: the name of its function, and its arguments.
+    #[pyo3(signature = (shape, /))]
+    fn distribution(&self, shape: Argument<'_, '_>) -> PyResult<Option<(&'static str, Parameters)>> {
+        Ok(self.0.distribution(&args::shape(shape)?)?.map(|distribution| match distribution {
+            Distribution::Uniform { low, high } => {
+                ("random_uniform", Parameters::from([("minval", low), ("maxval", high)]))
+            }
+            Distribution::Normal { mean, stddev } => {
+                ("random_normal", Parameters::from([("mean", mean), ("stddev", stddev)]))
+            }
+            Distribution::TruncatedNormal { mean, stddev, lower, upper } => (
+                "truncated_normal",
+                Parameters::from([("mean", mean), ("stddev", stddev), ("lower", lower), ("upper", upper)]),
+            ),
+        }))
     }
 }
 

@@ -1056,7 +1056,7 @@ def test_staging(name, arguments, dtype, monkeypatch):
     plain = function(torch.empty(11, 13, dtype=dtype), *arguments, generator=generator())
     monkeypatch.setattr(_fill, "is_in_reach", lambda _: False)
     monkeypatch.setattr(_fill, "_STAGE", 100)
-    monkeypatch.setattr(_fill, "_local", threading.local())
+    monkeypatch.setattr(_fill, "_local", _fill._Local())
     for target in (torch.empty(11, 13, dtype=dtype), torch.empty(13, 11, dtype=dtype).T):
         version = target._version
         assert function(target, *arguments, generator=generator()) is target

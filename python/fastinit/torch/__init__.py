@@ -42,6 +42,7 @@ parameters that have no law in `fastinit`, such as a standard deviation of 0. So
 This module imports PyTorch; `import fastinit` does not.
 """
 
+from ._accelerate import accelerate
 from ._functions import (
     _calculate_correct_fan,  # noqa: F401 - mup, timm and others import these from torch.nn.init.
     _calculate_fan_in_and_fan_out,  # noqa: F401
@@ -80,8 +81,13 @@ from ._functions import (
     zeros_,
 )
 from ._gains import calculate_gain
+from ._initialize import initialize
+from ._report import Report, Row
 
 __all__ = [
+    "Report",
+    "Row",
+    "accelerate",
     "calculate_gain",
     "constant",
     "constant_",
@@ -89,6 +95,7 @@ __all__ = [
     "dirac_",
     "eye",
     "eye_",
+    "initialize",
     "kaiming_normal",
     "kaiming_normal_",
     "kaiming_uniform",

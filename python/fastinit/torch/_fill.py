@@ -1,16 +1,19 @@
-"""From a tensor to its memory: where samples go, and where their seed comes from."""
+"""From a tensor to its memory: where samples go, and where their key comes from."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 import fastinit
+
+from . import _shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from fastinit._typing import Array, DTypeLike, Index
 
 # The dtypes that fastinit makes.
-_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 # The most dimensions that it takes; PyTorch takes 64.
 _MOST_DIMENSIONS = 32
@@ -28,7 +31,12 @@ _MOST_DIMENSIONS = 32
 # The size of the buffer for tensors that the CPU cannot reach, in bytes.
 _STAGE = 2**24
 
-_local = threading.local()
+
+class Key(NamedTuple):
+    """What the values of a tensor depend on, beside their law."""
+
+    seed: int
+    stream: int | str = 0
 
 
 class Make(Protocol):
@@ -39,11 +47,52 @@ class Make(Protocol):
         shape: Sequence[int],
         *,
         seed: int,
+        stream: int | str,
         dtype: DTypeLike,
         out: Array,
         index: Index,
         threads: int,
     ) -> Array: ...
+
+
+class Names(Protocol):
+    """What knows tensors by name, and so gives them keys instead of a generator."""
+
+    def spares(self, tensor: Tensor) -> bool:
+        """Whether this tensor is not to be filled now."""
+        ...
+
+    def blocks(self, tensor: Tensor) -> Sequence[Tensor]:
+        """What is to be filled in place of this tensor, one by one; often just itself."""
+        ...
+
+    def key(self, tensor: Tensor) -> Key | None:
+        """The key of a tensor, if it is one that has a name."""
+        ...
+
+    def filled(self, tensor: Tensor, make: Make, seconds: float) -> None:
+        """Learns what a tensor was filled with, and how long it took."""
+        ...
+
+
+class _Local(threading.local):
+    """What each thread has for itself."""
+
+    buffer: Tensor | None = None  # for tensors that the CPU cannot reach
+    names: Names | None = None  # in force
+
+
+_local = _Local()
+
+
+def names() -> Names | None:
+    """The names that are in force in this thread."""
+    return _local.names
+
+
+def set_names(names: Names | None) -> None:
+    """Puts names in force in this thread."""
+    _local.names = names
 
 
 def is_ordinary(tensor: object) -> bool:
@@ -53,19 +102,25 @@ def is_ordinary(tensor: object) -> bool:
         return True
     return (
         isinstance(tensor, torch.Tensor)
+        and not _shards.is_block(tensor)
         and kind.__torch_function__ is torch.nn.Parameter.__torch_function__  # does nothing
         and kind.__torch_dispatch__ is torch.Tensor.__torch_dispatch__  # does nothing
     )
+
+
+def is_known(tensor: object) -> bool:
+    """Whether this is an ordinary tensor, or one whose shards are."""
+    return is_ordinary(tensor) or _shards.is_sharded(tensor)
 
 
 def can_fill(tensor: Tensor) -> bool:
     """Whether fastinit has samples for this tensor, and there are any to make."""
     return (
         not torch.compiler.is_compiling()
-        and is_ordinary(tensor)
-        and tensor.dtype in _DTYPES
+        and is_known(tensor)
+        and tensor.dtype in DTYPES
         and tensor.layout is torch.strided
-        and not tensor.is_meta
+        and (not tensor.is_meta or _shards.is_block(tensor))
         and tensor.numel() > 0
         and tensor.dim() <= _MOST_DIMENSIONS
     )
@@ -89,31 +144,67 @@ def fill(
             tensor without elements.
         instead: What PyTorch does. It is given the tensor where `can_fill` refuses it, where it has no memory
             of its own, or where `make` refuses the parameters.
-        generator: Where the seed comes from.
+        generator: Where the seed comes from, unless the tensor has a name.
         whole: Whether parts of the tensor cost as much as the whole.
 
     Returns:
         The tensor.
     """
     with torch.no_grad():
-        if not can_fill(tensor):
+        names = _local.names
+        if names is not None and names.spares(tensor):
+            return tensor
+        regions = _regions(tensor) if can_fill(tensor) else None
+        if regions is None:
             return instead(tensor)
-        in_reach = is_in_reach(tensor)
-        out = memory(tensor) if in_reach else None
-        if in_reach and out is None:
-            return instead(tensor)
-        # This raises what PyTorch raises, also for inference tensors, and counts the change for autograd: a
-        # view shares the version of its base.
-        check(tensor.as_strided((0,), (1,)))
-        seed = draw_seed(generator, tensor)
+        for region in regions:
+            # This raises what PyTorch raises, also for inference tensors, and counts the change for autograd:
+            # a view shares the version of its base.
+            check(region.target.as_strided((0,), (1,)))
+        key = None if names is None else names.key(tensor)
+        if key is None:
+            # From the generator of each process that has a shard, so that they stay alike; also where there
+            # is nothing to fill.
+            key = Key(draw_seed(generator, tensor))
+        start = time.perf_counter()
         try:
-            if out is not None:
-                _make(make, tuple(tensor.shape), seed, out, None)
-            else:
-                stage(tensor, make, seed, tensor.nbytes if whole else _STAGE)
+            for region in regions:
+                _write(region, make, tuple(tensor.shape), key, whole=whole)
         except ValueError:  # Nothing has been written.
             return instead(tensor)
+        if not is_ordinary(tensor):
+            torch.autograd.graph.increment_version(_shards.whole(tensor))
+        if names is not None:
+            names.filled(tensor, make, time.perf_counter() - start)
     return tensor
+
+
+class _Region(NamedTuple):
+    """A part of a tensor that lies in one piece in the logical tensor."""
+
+    target: Tensor  # an ordinary tensor
+    memory: Array | None  # where the CPU can write to
+    start: tuple[int, ...]  # the place of its first element in the logical tensor
+
+
+def _regions(tensor: Tensor) -> list[_Region] | None:
+    """The parts of a tensor that this process has; `None` where it does not lie in plain memory."""
+    if is_ordinary(tensor):
+        parts: list[_shards.Part] | None = [(tensor, (0,) * tensor.dim())]
+    else:
+        parts = _shards.parts(tensor)
+    if parts is None:
+        return None
+    regions = []
+    for target, start in parts:
+        if not is_ordinary(target):
+            return None
+        in_reach = is_in_reach(target)
+        out = memory(target) if in_reach else None
+        if in_reach and out is None:
+            return None
+        regions.append(_Region(target, out, start))
+    return regions
 
 
 def is_in_reach(tensor: Tensor) -> bool:
@@ -186,16 +277,25 @@ def draw_seed(generator: Generator | None, tensor: Tensor) -> int:
     return int(word.item()) % 2**64
 
 
-def stage(tensor: Tensor, make: Make, seed: int, size: int = _STAGE) -> None:
-    """Fills a tensor piece by piece, through a buffer of at most `size` bytes on the CPU."""
-    shape = tuple(tensor.shape)
-    for index, count in pieces(shape, max(1, size // tensor.itemsize)):
-        target = tensor[index]
-        buffer = _buffer(count * tensor.itemsize).view(tensor.dtype).view(target.shape)
-        out = memory(buffer)
-        assert out is not None
-        _make(make, shape, seed, out, index)
-        target.copy_(buffer)
+def _write(region: _Region, make: Make, shape: tuple[int, ...], key: Key, *, whole: bool) -> None:
+    """Fills a region of a tensor of this shape; piece by piece where the CPU cannot reach its memory."""
+    target, out, start = region
+    if target.numel() == 0:
+        return
+    # Whoever limits either library means the fill, too: torchrun gives each process one thread, for example.
+    threads = min(torch.get_num_threads(), fastinit.get_num_threads())
+    if out is not None:
+        index = tuple(slice(i, i + size) for i, size in zip(start, target.shape, strict=True))
+        make(shape, seed=key.seed, stream=key.stream, dtype=out.dtype, out=out, index=index, threads=threads)
+        return
+    size = target.nbytes if whole else _STAGE
+    for index, count in pieces(target.shape, max(1, size // target.itemsize)):
+        piece = target[index]
+        buffer = _buffer(count * target.itemsize).view(target.dtype).view(piece.shape)
+        first = [part.start for part in index] + [0] * (target.dim() - len(index))
+        there = tuple(i + j for i, j in zip(start, first, strict=True))
+        _write(_Region(buffer, memory(buffer), there), make, shape, key, whole=whole)
+        piece.copy_(buffer)
 
 
 def pieces(shape: Sequence[int], most: int) -> Iterator[tuple[tuple[slice, ...], int]]:
@@ -224,15 +324,8 @@ def _buffer(size: int) -> Tensor:
     """So many bytes on the CPU; the same ones each time in a thread, unless they are very many."""
     if size > _STAGE:
         return torch.empty(size, dtype=torch.uint8, device="cpu")
-    if not hasattr(_local, "buffer"):
+    if _local.buffer is None:
         # A normal tensor also where inference mode is on, since it outlives that.
         with torch.inference_mode(False):
             _local.buffer = torch.empty(_STAGE, dtype=torch.uint8, device="cpu")
-    buffer: Tensor = _local.buffer[:size]
-    return buffer
-
-
-def _make(make: Make, shape: tuple[int, ...], seed: int, out: Array, index: Index) -> None:
-    # Whoever limits either library means the fill, too: torchrun gives each process one thread, for example.
-    threads = min(torch.get_num_threads(), fastinit.get_num_threads())
-    make(shape, seed=seed, dtype=out.dtype, out=out, index=index, threads=threads)
+    return _local.buffer[:size]

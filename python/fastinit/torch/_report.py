@@ -1,0 +1,269 @@
+"""What `initialize` did: a row for each tensor, and what deserves a look."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import fastinit
+
+from . import _shards
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+    from ._fill import Make
+    from ._names import Entry, Made
+
+# Larger tensors are measured by as many elements, spread over them.
+_MEASURED = 2**16
+_RUNS = 64
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tensor.
+
+    Attributes:
+        name: Its name, the first of `names`.
+        names: All names that it has in the model, where it is tied.
+        shape: Its shape; of a `DTensor`, the whole one.
+        dtype: Its dtype.
+        rule: Where its contents come from: the pattern or type of the rule, or the function of its module.
+        law: The law of its elements, an initializer of `fastinit`; `None` if another function made them. Of a
+            tensor in blocks, the law of the first.
+        fan: `fan_in` and `fan_out` in PyTorch's convention; `None` for less than two dimensions.
+        target_mean: The mean of the law, over all blocks; `None` if there is no law.
+        target_std: Its standard deviation.
+        mean: The mean that was measured: on all elements that lie in this process or, where these are more
+            than 2**16, on so many in 64 runs spread evenly. NaN if there are none.
+        std: The standard deviation that was measured.
+        seconds: How long sampling took.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    rule: str
+    law: fastinit.Initializer | None
+    fan: tuple[int, int] | None
+    target_mean: float | None
+    target_std: float | None
+    mean: float
+    std: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `initialize` did. `print` shows it as a table.
+
+    Attributes:
+        rows: A row for each parameter, and each buffer, that was initialized, in the order of the model.
+        untouched: Names of parameters that nobody initialized, and that keep what they had; those that were
+            on the meta device are still there.
+        buffers: Names of buffers that are still on the meta device, since nobody knows what they contain.
+        empty: Names of parameters without elements.
+        twins: Groups of tensors that have equal contents, constant ones aside.
+        unused: Rules that matched nothing.
+        seconds: How long it took.
+    """
+
+    rows: tuple[Row, ...] = ()
+    untouched: tuple[str, ...] = ()
+    buffers: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
+    twins: tuple[tuple[str, ...], ...] = ()
+    unused: tuple[str, ...] = ()
+    seconds: float = field(default=0.0, compare=False)
+
+    def __getitem__(self, name: str) -> Row:
+        """The row of a tensor, by any of its names."""
+        for row in self.rows:
+            if name in row.names:
+                return row
+        raise KeyError(name)
+
+    def __str__(self) -> str:
+        """The table, and below it what deserves a look."""
+        cells = [("tensor", "shape", "dtype", "rule", "law", "fan in, out", "mean", "std", "target", "ms")]
+        for row in self.rows:
+            cells.append(
+                (
+                    row.name if len(row.names) == 1 else f"{row.name} (+{len(row.names) - 1})",
+                    " x ".join(map(str, row.shape)) or "()",
+                    str(row.dtype).removeprefix("torch."),
+                    row.rule,
+                    "" if row.law is None else type(row.law).__name__,
+                    "" if row.fan is None else "{}, {}".format(*row.fan),
+                    f"{row.mean:.2e}",
+                    f"{row.std:.4g}",
+                    "" if row.target_std is None else f"{row.target_std:.4g}",
+                    f"{row.seconds * 1e3:.1f}",
+                )
+            )
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if i < 6 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in cells
+        ]
+        count = sum(math.prod(row.shape) for row in self.rows)
+        lines.append(f"{len(self.rows)} tensors, {count:,} elements, {self.seconds:.2f} s")
+        notes = [
+            ("initialized by nobody", self.untouched),
+            ("buffers still on the meta device", self.buffers),
+            ("without elements", self.empty),
+            ("equal to each other", [" = ".join(group) for group in self.twins]),
+            ("rules that matched nothing", self.unused),
+        ]
+        lines += [f"{title}: {', '.join(names)}" for title, names in notes if names]
+        return "\n".join(lines)
+
+
+def row(entry: Entry) -> Row:
+    """The row of a tensor that has been initialized."""
+    value = entry.value
+    made = [entry.made[block] for block in sorted(entry.made)]
+    target = _combined(made)
+    mean, std = _measure(value)
+    fan = None if value.dim() < 2 else torch.nn.init._calculate_fan_in_and_fan_out(value)
+    return Row(
+        name=entry.name,
+        names=entry.names,
+        shape=tuple(value.shape),
+        dtype=value.dtype,
+        rule=entry.title + (f", {len(entry.sizes)} blocks" if entry.sizes else ""),
+        law=made[0].law if made else None,
+        fan=fan,
+        target_mean=None if target is None else target[0],
+        target_std=None if target is None else target[1],
+        mean=mean,
+        std=std,
+        seconds=sum(of_block.seconds for of_block in made),
+    )
+
+
+def _combined(made: Sequence[Made]) -> tuple[float, float] | None:
+    """The mean and the standard deviation of blocks together."""
+    count, mean, square = 0, 0.0, 0.0
+    for law, shape, _ in made:
+        found = None if law is None else _moments(law, shape)
+        if found is None:
+            return None
+        size = math.prod(shape)
+        count += size
+        mean += size * found[0]
+        square += size * (found[1] ** 2 + found[0] ** 2)
+    if count == 0:
+        return None
+    mean /= count
+    return mean, math.sqrt(max(0.0, square / count - mean**2))
+
+
+def law_of(make: Make, shape: Sequence[int]) -> fastinit.Initializer | None:
+    """What `make` makes of a tensor of this shape, as an initializer whose parameters are plain."""
+    initializer: Any = make
+    if isinstance(make, functools.partial):
+        # The functions of fastinit are called as their classes.
+        kind = getattr(fastinit, "".join(map(str.capitalize, make.func.__name__.split("_"))))
+        initializer = kind(*make.args, **make.keywords)
+    return initializer.for_shape(shape) if isinstance(initializer, fastinit.Initializer) else None
+
+
+def _moments(law: fastinit.Initializer, shape: Sequence[int]) -> tuple[float, float] | None:
+    """The mean and the standard deviation of the elements of a tensor."""
+    match law:
+        case fastinit.Constant():
+            return law.value, 0.0
+        case fastinit.RandomUniform():
+            return (law.minval + law.maxval) / 2, (law.maxval - law.minval) / math.sqrt(12)
+        case fastinit.RandomNormal():
+            return law.mean, law.stddev
+        case fastinit.TruncatedNormal():
+            mean, stddev = _truncated(law.lower, law.upper)
+            return law.mean + law.stddev * mean, law.stddev * stddev
+        case fastinit.Orthogonal():
+            column = shape[law.column_axis] // (
+                law.blocks if law.block_axis in (None, law.column_axis) else 1
+            )
+            sizes = math.prod(shape) // shape[law.column_axis], column
+            return 0.0, abs(law.gain) / math.sqrt(max(*sizes, 1))
+        case fastinit.Sparse():
+            zeros = math.ceil(law.sparsity * shape[0]) / max(1, shape[0])
+            return 0.0, law.stddev * math.sqrt(max(0.0, 1 - zeros))
+    return None
+
+
+def _truncated(lower: float, upper: float) -> tuple[float, float]:
+    """The mean and the standard deviation of a standard normal on [lower, upper]; by Gauss and Legendre."""
+    if lower + upper < 0:
+        mean, stddev = _truncated(-upper, -lower)
+        return -mean, stddev
+    # The bulk of what lies between the bounds: beyond it the density has fallen by exp(-40).
+    start = max(lower, -9.0)
+    stop = min(upper, start + 80 / max(start, 1.0), 9.0 + max(start, 0.0))
+    nodes, weights = (torch.from_numpy(x) for x in _legendre())
+    x = (start + stop) / 2 + (stop - start) / 2 * nodes
+    density = weights * torch.exp(-(x - max(start, 0.0)) * (x + max(start, 0.0)) / 2)
+    density /= density.sum()
+    mean = float((density * x).sum())
+    return mean, math.sqrt(float((density * (x - mean) ** 2).sum()))
+
+
+@functools.cache
+def _legendre() -> Any:
+    import numpy as np
+
+    return np.polynomial.legendre.leggauss(200)
+
+
+def _measure(tensor: Tensor) -> tuple[float, float]:
+    """The mean and the standard deviation of what lies here, or of a part that is spread over it."""
+    with torch.no_grad():
+        here = _sample(_shards.local(tensor))
+        if here.numel() == 0:
+            return math.nan, math.nan
+        std, mean = torch.std_mean(here.double(), correction=0)
+        return float(mean), float(std)
+
+
+def _sample(tensor: Tensor) -> Tensor:
+    """Elements of a tensor; at most `_MEASURED`, if it is contiguous."""
+    if tensor.numel() <= _MEASURED or not tensor.is_contiguous():
+        return tensor.reshape(-1)
+    run = _MEASURED // _RUNS
+    step = (tensor.numel() - run) // (_RUNS - 1)
+    return tensor.as_strided((_RUNS, run), (step, 1))
+
+
+def twins(tensors: dict[str, Tensor]) -> Iterator[tuple[str, ...]]:
+    """Groups of names whose tensors have equal contents, constant ones aside."""
+    alike: dict[object, list[str]] = {}
+    for name, tensor in tensors.items():
+        here = _shards.local(tensor).detach()
+        if here.is_meta or here.numel() < 2 or here.layout is not torch.strided:
+            continue
+        flat = here.reshape(-1) if here.is_contiguous() else here.flatten()
+        some = flat[:: max(1, flat.numel() // 16)][:16].double().cpu()
+        if bool((some == some[0]).all()) and bool((flat == flat[0]).all()):
+            continue
+        alike.setdefault((here.shape, here.dtype, here.device, tuple(some.tolist())), []).append(name)
+    for names in alike.values():
+        while len(names) > 1:
+            first, *others = names
+            equal = [
+                n for n in others if torch.equal(_shards.local(tensors[first]), _shards.local(tensors[n]))
+            ]
+            if equal:
+                yield first, *equal
+            names = [n for n in others if n not in equal]

@@ -1,0 +1,178 @@
+"""What a user says of the tensors of a model, by their names or by the types of their modules."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import fastinit
+
+from . import _fill
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+    from torch.nn import Module
+
+    from ._names import Entry
+
+    Rules = Mapping[str | re.Pattern[str] | type[Module], Any] | Callable[[Module], object] | None
+    Blocks = Mapping[str | re.Pattern[str], int | Sequence[int]] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """What is to become of a tensor; nothing, if there is no `fill`."""
+
+    title: str
+    fill: Callable[[Tensor], object] | None
+
+
+def assign_rules(rules: Rules, entries: Sequence[Entry]) -> list[str]:
+    """Gives parameters their rules.
+
+    Returns:
+        The titles of those that match nothing.
+
+    Raises:
+        TypeError: If a rule, or the key of one, is of the wrong kind.
+        ValueError: If the name of an initializer is unknown.
+    """
+    if rules is None or callable(rules):
+        return []
+    if not isinstance(rules, Mapping):
+        raise TypeError(f"rules must be a mapping or a function of a module, got {type(rules).__name__}")
+    entries = [entry for entry in entries if entry.is_parameter]
+    unused = {}
+    by_type: dict[type[Module], dict[str, Rule]] = {}
+    for key, value in rules.items():
+        if isinstance(key, type) and issubclass(key, torch.nn.Module):
+            of_type = value if isinstance(value, Mapping) else {"weight": value}
+            by_type[key] = {
+                name: Rule(f"{key.__name__}.{name}", _as_function(rule)) for name, rule in of_type.items()
+            }
+            unused.update({rule: rule.title for rule in by_type[key].values()})
+            continue
+        rule = Rule(_text(key), _as_function(value))
+        matching = _matching(key, entries)
+        if not matching:
+            unused[rule] = rule.title
+        for entry in matching:
+            entry.rule = entry.rule or rule
+    for entry in entries:
+        module, attribute = entry.places[0]
+        kind = next((kind for kind in by_type if isinstance(module, kind)), None)
+        if kind is not None and attribute in by_type[kind]:
+            rule = by_type[kind][attribute]
+            unused.pop(rule, None)
+            entry.rule = entry.rule or rule
+    return list(unused.values())
+
+
+def assign_blocks(blocks: Blocks, entries: Sequence[Entry]) -> list[str]:
+    """Gives parameters their blocks.
+
+    Returns:
+        The patterns that match nothing.
+
+    Raises:
+        TypeError: If a key or a number of blocks is of the wrong kind.
+        ValueError: If blocks do not fit their parameter.
+    """
+    unused = []
+    for key, value in (blocks or {}).items():
+        matching = _matching(key, [entry for entry in entries if entry.is_parameter])
+        if not matching:
+            unused.append(_text(key))
+        for entry in matching:
+            entry.sizes = entry.sizes or _block_sizes(entry, value)
+    return unused
+
+
+def _matching(key: object, entries: Sequence[Entry]) -> list[Entry]:
+    """The entries of which a name matches."""
+    if isinstance(key, str):
+        return [entry for entry in entries if any(fnmatch.fnmatchcase(name, key) for name in entry.names)]
+    if isinstance(key, re.Pattern):
+        return [entry for entry in entries if any(key.search(name) for name in entry.names)]
+    raise TypeError(
+        "the key of a rule must be a str, a compiled regular expression or a type of modules, "
+        f"that of blocks a str or a compiled regular expression; got {key!r}"
+    )
+
+
+def _text(key: object) -> str:
+    return str(key.pattern) if isinstance(key, re.Pattern) else str(key)
+
+
+def _block_sizes(entry: Entry, value: int | Sequence[int]) -> tuple[int, ...]:
+    shape = tuple(entry.value.shape)
+    length = shape[0] if shape else 0
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        sizes = tuple(operator.index(size) for size in value)
+        if sum(sizes) != length or min(sizes, default=0) < 1:
+            raise ValueError(f"the blocks of {entry.name}, {sizes}, must be positive and add up to {length}")
+        return sizes
+    count = operator.index(value)
+    if count < 1 or length == 0 or length % count:
+        raise ValueError(f"the number of blocks of {entry.name}, {count}, must divide {length}")
+    return (length // count,) * count
+
+
+def _as_function(rule: object) -> Callable[[Tensor], object] | None:
+    """A rule as a function that fills a tensor."""
+    if rule is None:
+        return None
+    if isinstance(rule, str):
+        rule = fastinit.get(rule)
+    elif isinstance(rule, (int, float)) and not isinstance(rule, bool):
+        rule = fastinit.Constant(rule)
+    if isinstance(rule, fastinit.Initializer):
+        return functools.partial(_fill_by, _in_layout_of_torch(rule))
+    if callable(rule) and not isinstance(rule, type):
+        return rule
+    raise TypeError(
+        "a rule must be a function of a tensor, an initializer of fastinit or its name, a number or None; "
+        f"got {rule!r}"
+    )
+
+
+def _in_layout_of_torch(initializer: fastinit.Initializer) -> fastinit.Initializer:
+    """Axes that nobody has chosen, as PyTorch has them: `(out, in, *kernel)`."""
+    if isinstance(initializer, (fastinit.Dirac, fastinit.DeltaOrthogonal)):
+        raise TypeError(
+            f"{type(initializer).__name__} is for kernels whose outputs come last; "
+            "use fastinit.torch.dirac_ or a function of your own"
+        )
+    config = initializer.get_config()
+    if config.get("in_axis") == -2 and config.get("out_axis") == -1:
+        config.update(in_axis=1, out_axis=0)
+    if config.get("column_axis") == -1:
+        config.update(column_axis=0)
+    return type(initializer).from_config(config)
+
+
+def _fill_by(initializer: fastinit.Initializer, tensor: Tensor) -> Tensor:
+    initializer.for_shape(tensor.shape)  # raises where the shape has no fans
+
+    def refuse(tensor: Tensor) -> Tensor:
+        raise TypeError(
+            f"{initializer} cannot fill a tensor of shape {tuple(tensor.shape)} and {tensor.dtype}"
+        )
+
+    return _fill.fill(
+        tensor,
+        initializer,
+        check=torch.Tensor.zero_,
+        instead=refuse,
+        generator=None,
+        whole=isinstance(initializer, fastinit.Orthogonal),
+    )

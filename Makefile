@@ -21,7 +21,7 @@ help:  ## list the targets
 demo: build $(if $(PEERS),$(VENV)/.peers)  ## make the weights of a 1.2-billion-parameter model (ARGS="--layers 2" and others pass through)
 	$(BIN)/python examples/llama.py $(ARGS)
 
-test: build  ## run the tests and doctests of both languages (ARGS goes to pytest)
+test: build $(VENV)/.frameworks  ## run the tests and doctests of both languages (ARGS goes to pytest)
 	cargo test --no-default-features
 	$(BIN)/pytest tests/python $(ARGS)
 	$(BIN)/pytest --doctest-modules --doctest-ignore-import-errors python/fastinit
@@ -49,6 +49,7 @@ format: $(VENV)/.dev
 
 bench: build $(if $(PEERS),$(VENV)/.peers)  ## compare with NumPy and, with PEERS=1, torch, JAX, Keras, ... (QUICK=1: two minutes)
 	$(BIN)/python benches/python/bench.py $(if $(QUICK),--quick) $(ARGS)
+	$(if $(PEERS),$(BIN)/python benches/python/models.py $(if $(QUICK),--rounds 1))
 	cargo bench --no-default-features --bench fill -- $(if $(QUICK),--quick)
 
 accuracy: $(RUST_SOURCES)  ## measure the normal and the truncated normal on all words
@@ -63,7 +64,7 @@ clean:  ## remove everything that can be made again
 
 lock: $(VENV)/.dev  ## renew the pinned Python dependencies from requirements-*.in
 	$(BIN)/pip install --quiet uv
-	for set in dev bench; do \
+	for set in dev frameworks bench; do \
 	    $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --prerelease disallow \
 	        --no-annotate --custom-compile-command "make lock" \
 	        requirements-$$set.in --output-file requirements-$$set.txt || exit 1; \
@@ -75,6 +76,10 @@ $(BIN)/python:
 
 $(VENV)/.dev: requirements-dev.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --requirement requirements-dev.txt
+	@touch $@
+
+$(VENV)/.frameworks: requirements-frameworks.txt $(VENV)/.dev
+	$(BIN)/pip install --quiet --requirement requirements-frameworks.txt
 	@touch $@
 
 $(VENV)/.peers: requirements-bench.txt $(VENV)/.dev

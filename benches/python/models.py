@@ -1,8 +1,9 @@
 """Time the construction of whole PyTorch models: plain, accelerated, and initialized from the meta device.
 
 Run it with ``make bench PEERS=1`` or by itself. Each model has a process of its own, in which the ways take
-turns after one build that is not counted, so that all find memory that the system has at hand; medians are
-reported. Peak memory is what a build adds to that of the process at its highest, divided by the model.
+turns after one build that is not counted; medians are reported. Before each sample as much memory as the
+model needs is touched and given back, since a virtual machine may have to ask its host, at 1 GB/s, for what
+was free for some seconds. Peak memory is what one build adds to a fresh process, divided by the model.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import argparse
 import functools
 import gc
+import importlib
+import json
 import statistics
 import subprocess
 import sys
@@ -60,101 +63,115 @@ def build(model: str) -> Any:
             num_attention_heads=32,
             num_key_value_heads=8,
         )
-        return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.get_default_dtype())
+        made: Any = transformers.AutoModelForCausalLM
+        return made.from_config(config, dtype=torch.get_default_dtype())
     import timm
 
     return timm.create_model("vit_large_patch16_224")
 
 
-def sample(model: str, way: str, size: int = 0) -> dict[str, Any]:
-    """One sample: seconds, peak memory, and a statistic of what was made."""
+def prepare(model: str) -> None:
+    """Import what a model needs, and set the default dtype to its own."""
     import torch
 
     import fastinit.torch
 
-    gc.collect()
-    torch.manual_seed(0)
-    if size:
-        # A virtual machine may have to ask its host for memory that was free for some seconds, at 1 GB/s.
-        numpy.ones(size, numpy.uint8)
-    # The highest size of the process starts anew.
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _memory("VmHWM")
-    start = time.perf_counter()
-    if way == "plain":
-        made = build(model)
-    elif way == "accelerate":
-        with fastinit.torch.accelerate():
-            made = build(model)
-    else:
-        with torch.device("meta"):
-            made = build(model)
-        rules: Any = made._init_weights if model.startswith("transformers") else None
-        if model.startswith("timm"):
-            rules = {
-                "cls_token": functools.partial(torch.nn.init.normal_, std=1e-6),
-                "pos_embed": functools.partial(torch.nn.init.trunc_normal_, std=0.02),
-            }
-        fastinit.torch.initialize(made, seed=0, rules=rules)
-    seconds = time.perf_counter() - start
-    peak = _memory("VmHWM") - before
-    tensors = list(made.parameters())
-    some = [tensor.detach().flatten()[:100000].float() for tensor in tensors if tensor.dim() > 1]
-    return {
-        "seconds": seconds,
-        "bytes": sum(tensor.nbytes for tensor in tensors),
-        "peak": peak,
-        "std": statistics.fmean(float(values.std()) for values in some),
-    }
+    if model.startswith(("transformers", "timm")):
+        importlib.import_module(model.split()[0])
+    torch.set_default_dtype(getattr(torch, model.split()[-1]))
+    fastinit.torch.initialize(torch.nn.Linear(8, 8))  # The first use of anything takes longer.
 
 
-def work(model: str, rounds: int) -> None:
-    """Measure one model, and print its part of the table."""
+def make(model: str, way: str) -> Any:
+    """The model, made in one of the ways."""
     import torch
 
-    if model.startswith(("transformers", "timm")):
-        __import__(model.split()[0])
-    torch.set_default_dtype(getattr(torch, model.split()[-1]))
-    size = sample(model, "accelerate")["bytes"]
-    samples: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+    import fastinit.torch
+
+    if way == "plain":
+        return build(model)
+    if way == "accelerate":
+        with fastinit.torch.accelerate():
+            return build(model)
+    with torch.device("meta"):
+        made = build(model)
+    rules: Any = None
+    if model.startswith("transformers"):
+        rules = made._init_weights
+    elif model.startswith("timm"):
+        rules = {
+            "cls_token": functools.partial(torch.nn.init.normal_, std=1e-6),
+            "pos_embed": functools.partial(torch.nn.init.trunc_normal_, std=0.02),
+        }
+    fastinit.torch.initialize(made, seed=0, rules=rules)
+    return made
+
+
+def seconds(model: str, rounds: int) -> dict[str, Any]:
+    """The size of a model in bytes, and the median seconds of each way, in turns."""
+    prepare(model)
+    size = sum(tensor.nbytes for tensor in make(model, "accelerate").parameters())
+    samples: dict[str, list[float]] = {way: [] for way in WAYS}
     for _ in range(rounds):
         for way in WAYS:
-            samples[way].append(sample(model, way, size))
-    plain = statistics.median(of_way["seconds"] for of_way in samples["plain"])
-    for way, of_way in samples.items():
-        seconds = statistics.median(one["seconds"] for one in of_way)
-        one = of_way[0]
-        print(
-            f"{model:28} {way:20} {seconds:8.2f} {one['bytes'] / seconds / 1e9:6.2f} {plain / seconds:6.1f} "
-            f"{max(one['peak'] for one in of_way) / one['bytes']:13.3f} {one['std']:9.5f}"
-        )
+            gc.collect()
+            numpy.ones(size, numpy.uint8)
+            start = time.perf_counter()
+            made = make(model, way)
+            samples[way].append(time.perf_counter() - start)
+            del made
+    return {"bytes": size, **{way: statistics.median(of_way) for way, of_way in samples.items()}}
 
 
-def _memory(what: str) -> int:
-    """A size of this process in bytes, as Linux calls it."""
+def peak(model: str, way: str) -> dict[str, Any]:
+    """The memory that making a model takes at most, and the mean of its standard deviations."""
+    prepare(model)
+    before = _highest()
+    made = make(model, way)
+    after = _highest()
+    some = [tensor.detach().flatten()[:100000].float() for tensor in made.parameters() if tensor.dim() > 1]
+    return {"peak": after - before, "std": statistics.fmean(float(values.std()) for values in some)}
+
+
+def _highest() -> int:
+    """The highest memory of this process so far, in bytes."""
     status = Path("/proc/self/status").read_text()
-    return int(status.split(f"{what}:")[1].split()[0]) * 1024
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def in_process(*arguments: str) -> dict[str, Any]:
+    """What this script says in a process of its own; nothing if it failed."""
+    command = [sys.executable, "-W", "ignore", __file__, "--one", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
 
 
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument(
-        "--models", default=",".join(MODELS), help=f"comma-separated, of: {', '.join(MODELS)}"
-    )
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    known = ", ".join(MODELS)
+    parser.add_argument("--models", default=",".join(MODELS), help=f"comma-separated, of: {known}")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--one", nargs="*", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        work(options.one, options.rounds)
+        what, model, argument = options.one
+        print(json.dumps(seconds(model, int(argument)) if what == "seconds" else peak(model, argument)))
         return
     print(
-        f"{'model':28} {'way':20} {'seconds':>8} {'GB/s':>6} {'times':>6} {'peak / model':>13} {'mean std':>9}",
+        f"{'model':28} {'way':18} {'seconds':>8} {'GB/s':>6} {'times':>6} {'peak / model':>13} {'std':>8}",
         flush=True,
     )
     for model in options.models.split(","):
-        command = [sys.executable, __file__, "--one", model, "--rounds", str(options.rounds)]
-        subprocess.run(command, check=False)
+        timed = in_process("seconds", model, str(options.rounds))
+        for way in WAYS if timed else []:
+            highest = in_process("peak", model, way)
+            rate, times = timed["bytes"] / timed[way] / 1e9, timed["plain"] / timed[way]
+            print(
+                f"{model:28} {way:18} {timed[way]:8.2f} {rate:6.2f} {times:6.1f} "
+                f"{highest['peak'] / timed['bytes']:13.3f} {highest['std']:8.5f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -61,9 +61,9 @@ class Stopwatch:
     def sample(self) -> float:
         """Return the seconds of one call, after enough of them to have the processor and the caches back.
 
-        The process slept while the others had their turns. Linux begins the threads of a process that has slept
-        on the processor that it runs on, until its averages of the load, which decay by half in 32 ms, say more. A
-        call that takes long by itself does not notice.
+        The process slept while the others had their turns. Linux begins the threads of a process that has
+        slept on the processor that it runs on, until its averages of the load, which decay by half in 32 ms,
+        say more. A call that takes long by itself does not notice.
         """
         turn = self.batch * self.seconds
         if turn < 10 * WARM_SECONDS:

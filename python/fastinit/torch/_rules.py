@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from ._names import Entry
 
-    Rules = Mapping[str | re.Pattern[str] | type[Module], Any] | Callable[[Module], object] | None
-    Blocks = Mapping[str | re.Pattern[str], int | Sequence[int]] | None
+    # Keys are names, compiled regular expressions and, of rules, types of modules.
+    Rules = Mapping[Any, Any] | Callable[[Module], object] | None
+    Blocks = Mapping[Any, int | Sequence[int]] | None
 
 
 @dataclass(frozen=True, eq=False)

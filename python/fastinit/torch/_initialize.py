@@ -108,9 +108,9 @@ def initialize(
         >>> with torch.device("meta"):
         ...     model = torch.nn.Sequential(torch.nn.Embedding(1000, 64), torch.nn.Linear(64, 256))
         >>> report = fastinit.torch.initialize(model, seed=1, rules={"*.bias": 0.0, "0.weight": "he_normal"})
-        >>> report["1.weight"].law
-        RandomUniform(minval=-0.125, maxval=0.125, seed=None)
-        >>> array = fastinit.random_uniform((256, 64), -0.125, 0.125, seed=1, stream="1.weight")
+        >>> round(report["1.weight"].law.maxval, 6)  # 1 / sqrt(64), PyTorch's default
+        0.125
+        >>> array = report["1.weight"].law((256, 64), seed=1, stream="1.weight")
         >>> bool((model[1].weight.detach().numpy() == array).all())
         True
     """

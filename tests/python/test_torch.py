@@ -726,19 +726,17 @@ def test_not_a_tensor(name, arguments, bad):
 
 @pytest.mark.parametrize("dtype", OTHER_DTYPES, ids=str)
 @any_random
-def test_other_dtypes_are_left_to_torch(name, arguments, dtype):
-    if not hasattr(reference, name):
-        return
-    tensors = [torch.zeros((4, 4)).to(dtype) for _ in range(2)]
-    ours, theirs = (
-        call(module, name, tensor, *arguments, generator=generator())[0]
-        for module, tensor in zip((init, reference), tensors, strict=True)
-    )
-    assert type(ours) is type(theirs)
-    if isinstance(ours, Exception):
-        assert str(ours) == str(theirs)
-    elif name != "sparse_":  # which ignores its generator
-        assert torch.equal(ours, theirs)
+def test_other_dtypes_are_refused(name, arguments, dtype):
+    tensor = torch.ones((4, 4)).to(dtype)
+    with pytest.raises(TypeError, match=f"float32, float64, float16 or bfloat16 is needed, got {dtype}"):
+        getattr(init, name)(tensor, *arguments)
+    assert torch.equal(tensor.to(torch.complex128), torch.ones((4, 4), dtype=torch.complex128))
+    if hasattr(reference, name):
+        ours, theirs = (
+            call(module, name, torch.empty(4, 4, dtype=dtype, device="meta"), *arguments)[0]
+            for module in (init, reference)
+        )
+        assert type(ours) is type(theirs)
 
 
 @pytest.mark.parametrize("name", ["kaiming_uniform_", "kaiming_normal_"])
@@ -995,10 +993,20 @@ def test_distributed_tensors_are_left_to_torch(python):
     python(program)
 
 
-def test_sparse_layouts():
-    tensor = torch.eye(3).to_sparse()
-    ours, theirs = (call(module, "normal_", tensor.clone())[0] for module in (init, reference))
-    assert type(ours) is type(theirs)
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor", "ignore:Sparse CSR")
+@any_random
+def test_other_layouts_are_refused(name, arguments):
+    quantized = torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.qint8)
+    for tensor, got in [
+        (torch.eye(3).to_sparse(), "torch.sparse_coo"),
+        (torch.eye(3).to_sparse_csr(), "torch.sparse_csr"),
+        (quantized, "torch.qint8"),
+    ]:
+        with pytest.raises(TypeError, match=f"is needed, got {got}"):
+            getattr(init, name)(tensor, *arguments)
+        assert torch.allclose(
+            tensor.dequantize() if tensor.is_quantized else tensor.to_dense(), torch.eye(3), atol=0.01
+        )
 
 
 def test_deep_copies_and_modules():

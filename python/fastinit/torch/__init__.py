@@ -1,4 +1,4 @@
-"""`torch.nn.init` at the speed of memory.
+"""`torch.nn.init` at the speed of memory, and the initialization of whole models.
 
 Every name of `torch.nn.init` is here, with the same signature, defaults, checks, warnings and result, so that
 a change of one import is all it takes:
@@ -10,7 +10,8 @@ a change of one import is all it takes:
 True
 
 Beside them are the initializers that timm adds (`trunc_normal_tf_`, `variance_scaling_`, `lecun_normal_`),
-and gains for more activations (`calculate_gain`).
+gains for more activations (`calculate_gain`), a context in which unmodified code samples by fastinit
+(`accelerate`), and the initialization of a model by the names of its parameters (`initialize`).
 
 **Laws, not values.** Samples follow the laws of `torch.nn.init`, and are other numbers. Element *i* of a
 tensor, in C order of its logical shape, does not depend on its memory layout, on the number of threads or on
@@ -18,7 +19,7 @@ the device, and the half dtypes hold the float32 values, rounded once.
 
 **Seeds.** Each fill draws one 64-bit seed from `generator`, which advances it; `None` is the global generator
 of the CPU, for tensors of any device. So `torch.manual_seed` reproduces a run, and
-`torch.Generator().manual_seed(s)` gives what `torch.manual_seed(s)` gives.
+`torch.Generator().manual_seed(s)` gives what `torch.manual_seed(s)` gives. (`initialize` draws nothing.)
 
 >>> _ = torch.manual_seed(0)
 >>> a = init.normal_(torch.empty(4, 3))
@@ -28,16 +29,17 @@ True
 
 **Tensors.** float32, float64, float16 and bfloat16 (this one needs the package ml_dtypes) on the CPU are
 filled in place, whatever their strides, without a copy. Those on other devices are filled piece by piece
-through a small buffer on the CPU, which each thread keeps. As in `torch.nn.init`, autograd records nothing
-but that the tensor has changed. At most as many threads work as both `torch.get_num_threads()` and
-`fastinit.get_num_threads()` allow.
+through a small buffer on the CPU, which each thread keeps. Of a `DTensor` each process fills what it has,
+from its place in the whole; if the generators of all processes are in the same state, as PyTorch wants them
+to be, they have parts of one tensor. As in `torch.nn.init`, autograd records nothing but that the tensor has
+changed. At most as many threads work as both `torch.get_num_threads()` and `fastinit.get_num_threads()`
+allow. Random functions refuse other dtypes and layouts by a `TypeError`.
 
 Left to PyTorch's own function, which does it or raises its error, are: tensors on the meta device, which stay
-as they are, and without elements; other dtypes; other layouts than strided ones; tensors that overlap
-themselves; subclasses of `Tensor` with a `__torch_function__` or `__torch_dispatch__` of their own, such as
-`DTensor` and `FakeTensor`; code that `torch.compile` or a transform of `torch.func` is tracing; and
-parameters that have no law in `fastinit`, such as a standard deviation of 0. So are `constant_`, `ones_`,
-`zeros_` and `eye_`, whose values leave nothing to choose.
+as they are, and without elements; tensors that overlap themselves; other subclasses of `Tensor` with a
+`__torch_function__` or `__torch_dispatch__` of their own, such as `FakeTensor`; code that `torch.compile` or
+a transform of `torch.func` is tracing; and parameters that have no law in `fastinit`, such as a standard
+deviation of 0. So are `constant_`, `ones_` and `zeros_`, whose values leave nothing to choose.
 
 This module imports PyTorch; `import fastinit` does not.
 """

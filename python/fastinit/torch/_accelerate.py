@@ -35,7 +35,7 @@ def accelerate() -> Iterator[None]:
     Code inside runs unmodified: constructors of `torch.nn`, `reset_parameters`, models of transformers and
     timm, code of your own. It does not matter where it has its functions from. Sampled here are:
 
-    * all random functions of `torch.nn.init`, under all names, and `dirac_`;
+    * all random functions of `torch.nn.init`, under all names; `dirac_`, and for shards `eye_`;
     * `Tensor.normal_` and `Tensor.uniform_`;
     * `torch.randn`, `torch.rand`, `torch.randn_like`, `torch.rand_like` and, with numbers and a size,
       `torch.normal`;
@@ -52,7 +52,7 @@ def accelerate() -> Iterator[None]:
         >>> _ = torch.manual_seed(0)
         >>> with fastinit.torch.accelerate():
         ...     model = torch.nn.TransformerEncoderLayer(64, 4)
-        >>> round(float(model.linear1.weight.abs().max()), 3)  # 1 / sqrt(64), as always
+        >>> round(model.linear1.weight.abs().max().item(), 3)  # 1 / sqrt(64), as always
         0.125
     """
     with detours(), Mode():
@@ -71,7 +71,7 @@ class Mode(TorchFunctionMode):
     ) -> Any:
         """Does what was called."""
         ours = None if _local.inside else _OFFERED.get(func)
-        if ours is not None:
+        if ours is not None and _concerns(args, kwargs or {}):
             return run(ours, args, kwargs or {})
         _local.asked += 1
         try:
@@ -99,6 +99,12 @@ def is_inside() -> bool:
 def is_offered(func: Callable[..., Any]) -> bool:
     """Whether this is a function of PyTorch that is led to fastinit."""
     return func in _OFFERED
+
+
+def _concerns(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call is about a tensor that fastinit has samples for, or about none yet."""
+    tensor = args[0] if args else kwargs.get("tensor")
+    return not isinstance(tensor, torch.Tensor) or _fill.is_of_kind(tensor)
 
 
 def run(ours: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -190,6 +196,7 @@ _DETOURED: dict[str, dict[str, Callable[..., Any]]] = {
         "_no_grad_trunc_normal_": _functions._no_grad_trunc_normal_,  # under `trunc_normal_`, too
         "_no_grad_uniform_": _functions._no_grad_uniform_,
         "dirac_": _functions.dirac_,
+        "eye_": _functions.eye_,
         "kaiming_normal_": _functions.kaiming_normal_,
         "kaiming_uniform_": _functions.kaiming_uniform_,
         "orthogonal_": _functions.orthogonal_,
@@ -273,7 +280,7 @@ def _ask(*args: Any, **kwargs: Any) -> Any:
 
 def _arrive(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     detour = _detours[name]
-    if _local.depth == 0 or _local.inside:
+    if _local.depth == 0 or _local.inside or not _concerns(args, kwargs):
         return detour.original(*args, **kwargs)
     if detour.function in _OFFERED and _local.asked < _local.depth:
         # It offers itself to the modes, among which may be others than ours.

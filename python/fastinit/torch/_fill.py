@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Generator, Tensor
 
-    from fastinit._typing import Array, DTypeLike, Index
+    from fastinit._typing import Array, DTypeLike
 
 # The dtypes that fastinit makes.
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -50,7 +50,7 @@ class Make(Protocol):
         stream: int | str,
         dtype: DTypeLike,
         out: Array,
-        index: Index,
+        index: tuple[slice, ...],
         threads: int,
     ) -> Array: ...
 
@@ -113,13 +113,25 @@ def is_known(tensor: object) -> bool:
     return is_ordinary(tensor) or _shards.is_sharded(tensor)
 
 
+def is_of_kind(tensor: Tensor) -> bool:
+    """Whether the dtype and the layout are such that fastinit has samples."""
+    return tensor.dtype in DTYPES and tensor.layout is torch.strided
+
+
+def check_kind(tensor: Tensor) -> None:
+    """Raises a `TypeError` if fastinit has no samples for such a tensor; not if that is its own business."""
+    if is_of_kind(tensor) or not is_known(tensor) or tensor.is_meta or torch.compiler.is_compiling():
+        return
+    got = tensor.dtype if tensor.dtype not in DTYPES else tensor.layout
+    raise TypeError(f"a strided tensor of float32, float64, float16 or bfloat16 is needed, got {got}")
+
+
 def can_fill(tensor: Tensor) -> bool:
     """Whether fastinit has samples for this tensor, and there are any to make."""
     return (
         not torch.compiler.is_compiling()
         and is_known(tensor)
-        and tensor.dtype in DTYPES
-        and tensor.layout is torch.strided
+        and is_of_kind(tensor)
         and (not tensor.is_meta or _shards.is_block(tensor))
         and tensor.numel() > 0
         and tensor.dim() <= _MOST_DIMENSIONS
@@ -149,7 +161,11 @@ def fill(
 
     Returns:
         The tensor.
+
+    Raises:
+        TypeError: As `check_kind` does.
     """
+    check_kind(tensor)
     with torch.no_grad():
         names = _local.names
         if names is not None and names.spares(tensor):

@@ -16,13 +16,15 @@ import torch
 
 import fastinit
 
-from . import _fill
+from . import _fill, _shards
 from ._gains import calculate_gain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Generator, Tensor
+
+    from fastinit._typing import Array
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -30,7 +32,6 @@ _R = TypeVar("_R")
 # PyTorch's own, taken at import, so that they stay so if the names there are ever replaced. The first ones
 # have values that leave nothing to choose, and PyTorch writes them at the rate of memory.
 constant_ = torch.nn.init.constant_
-eye_ = torch.nn.init.eye_
 ones_ = torch.nn.init.ones_
 zeros_ = torch.nn.init.zeros_
 _no_grad_fill_ = torch.nn.init._no_grad_fill_
@@ -38,6 +39,7 @@ _no_grad_zero_ = torch.nn.init._no_grad_zero_
 _calculate_correct_fan: Callable[..., int] = torch.nn.init._calculate_correct_fan
 _calculate_fan_in_and_fan_out = torch.nn.init._calculate_fan_in_and_fan_out
 _torch_dirac_ = torch.nn.init.dirac_
+_torch_eye_ = torch.nn.init.eye_
 _torch_kaiming_uniform_: Callable[..., Tensor] = torch.nn.init.kaiming_uniform_
 _torch_normal_ = torch.nn.init.normal_
 _torch_orthogonal_ = torch.nn.init.orthogonal_
@@ -78,6 +80,7 @@ def _no_grad_trunc_normal_(
     def law(tensor: Tensor) -> Tensor:
         return _torch_trunc_normal_(tensor, mean, std, a, b, generator)
 
+    _fill.check_kind(tensor)
     if not _fill.can_fill(tensor):
         return law(tensor)
     _warn_of_far_mean(mean, std, a, b, stacklevel=4)
@@ -603,6 +606,31 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
     )
 
 
+def eye_(tensor: Tensor) -> Tensor:
+    """Ones on the diagonal and zeros elsewhere, as `torch.nn.init.eye_`.
+
+    Args:
+        tensor: The tensor to fill; two dimensions.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: If there are not two dimensions.
+
+    Example:
+        >>> import torch, fastinit.torch as init
+        >>> init.eye_(torch.empty(2, 3))
+        tensor([[1., 0., 0.],
+                [0., 1., 0.]])
+    """
+    if not _shards.is_sharded(tensor) or tensor.ndimension() != 2:
+        return _torch_eye_(tensor)
+    return _fill.fill(
+        tensor, fastinit.identity, check=torch.Tensor.zero_, instead=torch.Tensor.zero_, generator=None
+    )
+
+
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """The weight of a convolution that passes its input through, as `torch.nn.init.dirac_`.
 
@@ -636,6 +664,16 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
         raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
     if tensor.shape[0] % groups != 0:
         raise ValueError("dim 0 must be divisible by groups")
+    if _shards.is_sharded(tensor) and groups >= 1:
+
+        def make(shape: Sequence[int], *, out: Array, index: tuple[slice, ...], **others: Any) -> Array:
+            # fastinit has the outputs last.
+            last = (*range(2, len(shape)), 1, 0)
+            there = [shape[axis] for axis in last]
+            part = tuple(index[axis] for axis in last)
+            return fastinit.dirac(there, groups, out=out.transpose(last), index=part, **others)
+
+        return _fill.fill(tensor, make, check=torch.Tensor.zero_, instead=torch.Tensor.zero_, generator=None)
     if not _fill.is_ordinary(tensor) or tensor.numel() == 0 or groups < 1:
         return _torch_dirac_(tensor, groups)
     with torch.no_grad():

@@ -79,7 +79,9 @@ def prepare(model: str) -> None:
     if model.startswith(("transformers", "timm")):
         importlib.import_module(model.split()[0])
     torch.set_default_dtype(getattr(torch, model.split()[-1]))
-    fastinit.torch.initialize(torch.nn.Linear(8, 8))  # The first use of anything takes longer.
+    with torch.device("meta"):
+        layer = torch.nn.Linear(8, 8)
+    fastinit.torch.initialize(layer)  # The first use of anything takes longer, and loads more of PyTorch.
 
 
 def make(model: str, way: str) -> Any:

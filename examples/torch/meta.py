@@ -51,7 +51,7 @@ def main() -> None:
     report = initialize(model, seed=7, rules=RULES, blocks=BLOCKS)
     print(report)
 
-    initialize(stage, seed=7, rules=RULES, blocks=BLOCKS, prefix="layers.3.")
+    initialize(stage, seed=7, rules=RULES, blocks=BLOCKS, prefix="layers.3")
     same = all(map(torch.equal, stage.parameters(), model["layers"][3].parameters()))
     print("layer 3 alone has the same bits:", same)
 

@@ -58,10 +58,6 @@ class Make(Protocol):
 class Names(Protocol):
     """What knows tensors by name, and so gives them keys instead of a generator."""
 
-    def spares(self, tensor: Tensor) -> bool:
-        """Whether this tensor is not to be filled now."""
-        ...
-
     def blocks(self, tensor: Tensor) -> Sequence[Tensor]:
         """What is to be filled in place of this tensor, one by one; often just itself."""
         ...
@@ -168,8 +164,6 @@ def fill(
     check_kind(tensor)
     with torch.no_grad():
         names = _local.names
-        if names is not None and names.spares(tensor):
-            return tensor
         regions = _regions(tensor) if can_fill(tensor) else None
         if regions is None:
             return instead(tensor)

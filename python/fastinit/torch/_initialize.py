@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import math
 import operator
 import sys
 import time
@@ -21,12 +22,12 @@ import torch
 import fastinit
 
 from . import _report, _shards
-from ._names import Names, clean, entries
+from ._names import Names, entries, modules, version_of
 from ._report import Report
 from ._rules import assign_blocks, assign_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor
     from torch.nn import Module
@@ -84,8 +85,8 @@ def initialize(
         blocks: Fused weights: names or regular expressions, as in `rules`, with the number of equal blocks
             along dimension 0, or a sequence of their sizes. Each block is filled as a tensor of its own, with
             fans of its own, and with the stream `fastinit.block_stream(name, k)`.
-        prefix: What the names of all parameters begin with: `"layers.3."`, where `model` is the part of a
-            larger model that has this name.
+        prefix: The name of this model in a larger one that it is a part of: `"layers.3"`. All names of
+            parameters begin with it, also for rules and blocks.
         device: Where parameters go that are on the meta device; those of a `DTensor` go to the device of its
             mesh.
         progress: Whether to show a bar on standard error; `None` for models of more than 1 GiB, on a
@@ -116,21 +117,25 @@ def initialize(
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix must be a str, got {type(prefix).__name__}")
     start = time.perf_counter()
     seed = operator.index(seed)
     fastinit.random_bits(0, seed=seed)  # raises what it raises
     tensors = entries(model, prefix)
     unused = assign_rules(rules, tensors) + assign_blocks(blocks, tensors)
-    work = _Work(model, seed, rules if callable(rules) else None, prefix, tensors)
-    advance = _progress(progress, sum(entry.nbytes for entry in tensors))
-    _materialize(tensors, torch.device(device))
-    work.run(advance)
-    _take_back(tensors)
+    bar = _Bar(progress, sum(entry.nbytes for entry in tensors))
+    try:
+        _materialize(tensors, torch.device(device))
+        _Work(model, seed, rules if callable(rules) else None, prefix, tensors, bar).run()
+    finally:
+        _take_back(tensors)
+        bar.close()
     return _make_report(tensors, unused, time.perf_counter() - start)
 
 
 class _Work:
-    """A model, and what is to be done with it."""
+    """What is to be done with a model."""
 
     def __init__(
         self,
@@ -139,85 +144,127 @@ class _Work:
         function: Callable[[Module], object] | None,
         prefix: str,
         tensors: Sequence[Entry],
+        bar: _Bar,
     ) -> None:
         self.model = model
         self.seed = seed
         self.function = function
         self.prefix = prefix
         self.tensors = tensors
-        self.own: dict[Module, list[Entry]] = {}
-        for entry in tensors:
-            self.own.setdefault(entry.places[0][0], []).append(entry)
+        self.bar = bar
+        self.names = Names(seed, tensors)
 
-    def run(self, advance: Callable[[int, str], None]) -> None:
-        """Initializes all modules, children before their parents."""
-        self.names = Names(self.seed, self.tensors)
+    def run(self) -> None:
+        """Initializes all modules, children before their parents, and then what rules speak of."""
+        names: dict[Module, str] = {}  # A module that has several goes by the first.
+        for name, module in modules(self.model, self.prefix):
+            names.setdefault(module, name)
         with torch.random.fork_rng(devices=[]), torch.no_grad(), self.names.in_force():
-            for name, module in reversed(list(self.model.named_modules())):
-                with self.names.aliases():
-                    self.initialize(name, module)
-                advance(sum(entry.nbytes for entry in self.own.get(module, ())), name)
-        self.names.title = ""
-        self.names.note_changes()
+            with _hidden(self.tensors):
+                for module in reversed(names):
+                    self.initialize(names[module], module)
+            self.initialize_tied(names)
+            for entry in self.tensors:
+                if entry.rule is not None:
+                    self.apply_rule(entry)
+            self.pad(names)
 
     def initialize(self, name: str, module: Module) -> None:
-        """Initializes a module."""
-        names, own = self.names, self.own.get(module, [])
-        stream = self.prefix + clean(name, self.model)
-        torch.default_generator.manual_seed(_seed_of(self.seed, stream))
-        names.scope = name
+        """Has a module initialize itself."""
+        own = [entry for entry in self.tensors if entry.module is module and entry.is_visible]
+        seed = fastinit.random_bits(1, seed=self.seed, stream=name, dtype="uint64")
+        torch.default_generator.manual_seed(int(seed[0]))
+        self.names.module = module
         if self.function is not None:
-            names.title = getattr(self.function, "__qualname__", repr(self.function))
+            self.names.title = getattr(self.function, "__qualname__", repr(self.function))
             self.function(module)
-            names.note_changes(own)
+            self.names.note_changes(own)
         if self.function is None or (own and not any(entry.written for entry in own)):
             reset = _reset_of(module)
             if reset is not None:
-                names.title = getattr(reset, "__qualname__", repr(reset))
+                self.names.title = getattr(reset, "__qualname__", repr(reset))
                 reset()
-                names.note_changes(own)
-        for entry in own:
-            self.apply_rule(entry)
-        if isinstance(module, (torch.nn.Embedding, torch.nn.EmbeddingBag)) and module.padding_idx is not None:
-            _zero_row(module.weight, module.padding_idx)
+                self.names.note_changes(own)
+        self.names.module = None
+        self.bar.add(sum(entry.nbytes for entry in own), name)
+
+    def initialize_tied(self, names: Mapping[Module, str]) -> None:
+        """Has other modules initialize what they share with one that has not done it.
+
+        They fill their other parameters with the same values again.
+        """
+        for entry in self.tensors:
+            while entry.is_visible and not entry.written and entry.owner + 1 < len(entry.places):
+                entry.owner += 1
+                with _hidden(self.tensors):
+                    self.initialize(names[entry.module], entry.module)
+            if not entry.written:
+                entry.owner = 0
 
     def apply_rule(self, entry: Entry) -> None:
-        """Does what a user says of a tensor, if he does."""
-        rule, names = entry.rule, self.names
-        if rule is None or rule.fill is None or entry.value.numel() == 0:
-            return
-        names.title, names.ruled = rule.title, entry
-        try:
-            for value in names.blocks(entry.value):
-                rule.fill(value)
-            names.touch(entry.value)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{entry.name}, rule {rule.title!r}: {error}") from error
-        finally:
-            names.ruled = None
+        """Does what a user says of a tensor."""
+        rule, value = entry.rule, entry.value
+        assert rule is not None
+        if rule.fill is not None and value.numel() > 0:
+            self.names.title = rule.title
+            try:
+                for block in self.names.blocks(value):
+                    rule.fill(block)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{entry.name}, rule {rule.title!r}: {error}") from error
+            self.names.note_changes([entry])
+        self.bar.add(entry.nbytes, entry.name)
+
+    def pad(self, modules: Iterable[Module]) -> None:
+        """Zeroes the rows of embeddings that stand for padding."""
+        for module in modules:
+            if not isinstance(module, _EMBEDDINGS) or module.padding_idx is None:
+                continue
+            for entry in self.tensors:
+                if entry.value is module.weight and entry.written:
+                    _zero_row(module.weight, module.padding_idx)
+                    entry.version = version_of(module.weight)
 
 
-def _seed_of(seed: int, stream: str) -> int:
-    """A seed for what has no name of its own."""
-    return int(fastinit.random_bits(1, seed=seed, stream=stream, dtype="uint64")[0])
+_EMBEDDINGS = (torch.nn.Embedding, torch.nn.EmbeddingBag)
 
 
 def _reset_of(module: Module) -> Callable[[], object] | None:
     """The function by which a module initializes itself."""
-    embeddings = (torch.nn.Embedding.reset_parameters, torch.nn.EmbeddingBag.reset_parameters)
     for name in ("reset_parameters", "_reset_parameters"):
         function = getattr(type(module), name, None)
         if function is None:
             continue
-        if function in embeddings and _shards.is_sharded(module.weight):
-            # PyTorch would gather the row of the padding, and then zero a copy. That row follows later.
-            fill = functools.partial(torch.nn.init.normal_, module.weight)
-            return functools.update_wrapper(fill, function)
-        method = getattr(module, name)
+        instead = _INSTEAD.get(function)
+        if instead is not None:
+            return functools.update_wrapper(functools.partial(instead, module), function)
+        method: Callable[[], object] = getattr(module, name)
         with contextlib.suppress(TypeError):
             inspect.signature(method).bind()
-            return functools.partial(method) if not hasattr(method, "__qualname__") else method
+            return method
     return None
+
+
+def _reset_embedding(module: Module) -> None:
+    # PyTorch zeroes the row of the padding here, too; of shards it would gather that row, and zero a copy.
+    torch.nn.init.normal_(module.weight)
+
+
+def _reset_convolution(module: Module) -> None:
+    # PyTorch fills a contiguous copy of a weight that is not contiguous, since its samples follow the memory.
+    torch.nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+    if module.bias is not None:
+        fan_in, _ = torch.nn.init._calculate_fan_in_and_fan_out(module.weight)
+        bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0
+        torch.nn.init.uniform_(module.bias, -bound, bound)
+
+
+# Where PyTorch's own function would do more than it says.
+_INSTEAD: dict[Callable[..., object], Callable[[Module], None]] = {
+    torch.nn.Embedding.reset_parameters: _reset_embedding,
+    torch.nn.EmbeddingBag.reset_parameters: _reset_embedding,
+    torch.nn.Conv1d.reset_parameters: _reset_convolution,  # of all convolutions
+}
 
 
 def _zero_row(weight: Tensor, row: int) -> None:
@@ -226,6 +273,35 @@ def _zero_row(weight: Tensor, row: int) -> None:
     for part, start in parts or ():
         if not part.is_meta and start[0] <= row < start[0] + part.shape[0]:
             part[row - start[0]].zero_()
+
+
+@contextlib.contextmanager
+def _hidden(tensors: Sequence[Entry]) -> Iterator[None]:
+    """A context in which modules do not see what is not theirs to initialize.
+
+    That is all that a rule speaks of, and what is tied to a parameter of another module. They see a tensor on
+    the meta device, to which anything may be written in any way.
+    """
+    hidden = []
+    for entry in tensors:
+        if not entry.is_parameter or (entry.is_visible and len(entry.places) == 1):
+            continue
+        value = entry.value
+        stand_in = torch.nn.Parameter(
+            torch.empty(value.shape, dtype=value.dtype, device="meta"), requires_grad=value.requires_grad
+        )
+        for number, (module, attribute) in enumerate(entry.places):
+            if number != entry.owner or not entry.is_visible:
+                hidden.append((entry, module, attribute, value, stand_in))
+                module._parameters[attribute] = stand_in
+    try:
+        yield
+    finally:
+        for entry, module, attribute, value, stand_in in hidden:
+            shown = entry.value if entry.is_visible else value
+            module._parameters[attribute] = shown
+            if not entry.is_visible and shown.is_leaf:
+                shown.requires_grad_(stand_in.requires_grad)
 
 
 # Memory
@@ -249,7 +325,11 @@ def _materialize(tensors: Sequence[Entry], device: torch.device) -> None:
 
 def _take_back(tensors: Sequence[Entry]) -> None:
     """Takes memory back from what nobody has initialized: its contents would be anything."""
-    left = [entry for entry in tensors if entry.was_meta and not entry.written and entry.value.numel() > 0]
+    left = [
+        entry
+        for entry in tensors
+        if entry.was_meta and not entry.written and entry.value.numel() > 0 and not entry.value.is_meta
+    ]
     values = {id(entry.value) for entry in left}
 
     def move(tensor: Tensor) -> Tensor:
@@ -260,14 +340,17 @@ def _take_back(tensors: Sequence[Entry]) -> None:
 
 def _replace(tensors: Sequence[Entry], move: Callable[[Tensor], Tensor]) -> None:
     """Replaces tensors, in PyTorch's way, which wrappers and recurrent layers rely on."""
-    before = [entry.value for entry in tensors]
+    before = [(entry.value, dict(vars(entry.value))) for entry in tensors]
     for module in dict.fromkeys(module for entry in tensors for module, _ in entry.places):
-        module._apply(move, recurse=False)
-    for entry, old in zip(tensors, before, strict=True):
+        if "recurse" in inspect.signature(module._apply).parameters:
+            module._apply(move, recurse=False)
+        else:
+            module._apply(move)
+    for entry, (old, attributes) in zip(tensors, before, strict=True):
         new = entry.value
-        if new is not old:
-            vars(new).update(vars(old))
-        for module, attribute in entry.places[1:]:  # Tied again.
+        # Where PyTorch swaps the contents of tensors, they are the same object.
+        vars(new).update(attributes if new is old else vars(old))
+        for module, attribute in entry.places:  # Tied again.
             if getattr(module, attribute) is not new:
                 setattr(module, attribute, new)
 
@@ -279,7 +362,9 @@ def _make_report(tensors: Sequence[Entry], unused: Sequence[str], seconds: float
     done = [
         entry
         for entry in tensors
-        if entry.written and entry.value.numel() > 0 and entry.value.is_floating_point()
+        if entry.written
+        and entry.value.numel() > 0
+        and (entry.is_parameter or entry.value.is_floating_point())
     ]
     left = tuple(
         entry.name
@@ -297,29 +382,36 @@ def _make_report(tensors: Sequence[Entry], unused: Sequence[str], seconds: float
         untouched=left,
         buffers=tuple(entry.name for entry in tensors if not entry.is_parameter and entry.value.is_meta),
         empty=tuple(entry.name for entry in tensors if entry.is_parameter and entry.value.numel() == 0),
-        twins=tuple(_report.twins({entry.name: entry.value for entry in done if entry.is_parameter})),
+        twins=tuple(_report.twins([entry for entry in done if entry.is_parameter])),
         unused=tuple(unused),
         seconds=seconds,
     )
 
 
-def _progress(progress: Progress, total: int) -> Callable[[int, str], None]:
-    """A function that is told how many bytes more are done, and where."""
-    done = 0
-    shown = ""
-    if progress is None:
-        progress = total > _LARGE and sys.stderr.isatty()
+class _Bar:
+    """Progress, as the user wants it."""
 
-    def advance(size: int, name: str) -> None:
-        nonlocal done, shown
-        done += size
-        if callable(progress):
-            progress(done, total, name)
-        elif progress:
-            part = done / total if total else 1.0
-            text = f"\r{'#' * int(30 * part):30} {part:4.0%}"
-            if text != shown:
-                print(text, end="\n" if not name else "", file=sys.stderr, flush=True)
-                shown = text
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress = total > _LARGE and sys.stderr.isatty() if progress is None else progress
+        self.total = total
+        self.done = 0
+        self.shown = ""
 
-    return advance
+    def add(self, size: int, name: str) -> None:
+        """Learns that so many bytes more are done."""
+        self.done += size
+        if callable(self.progress):
+            self.progress(self.done, self.total, name)
+        elif self.progress:
+            self.show(self.done / self.total if self.total else 1.0)
+
+    def show(self, part: float) -> None:
+        text = f"\r{'#' * int(30 * part):30} {part:4.0%}"
+        if text != self.shown:
+            print(text, end="", file=sys.stderr, flush=True)
+            self.shown = text
+
+    def close(self) -> None:
+        """Ends the line of a bar."""
+        if self.progress and not callable(self.progress):
+            print(file=sys.stderr, flush=True)

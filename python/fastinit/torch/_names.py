@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,8 +21,9 @@ if TYPE_CHECKING:
 
     from ._rules import Rule
 
-# What wrappers of PyTorch put into names.
-_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
+# What wrappers of PyTorch call the module in them.
+_WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
+_PARALLEL = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
 
 
 class Made(NamedTuple):
@@ -39,8 +39,7 @@ class Entry:
     """A parameter or a buffer of the model."""
 
     names: tuple[str, ...]  # with the prefix and without wrappers
-    path: str  # the first of its names, as the model has it
-    places: list[tuple[Module, str]]
+    places: list[tuple[Module, str]]  # a tied one has several
     is_parameter: bool
     was_meta: bool
     rule: Rule | None = None
@@ -48,6 +47,8 @@ class Entry:
     written: bool = False
     title: str = ""  # of the rule or the function that wrote to it last
     made: dict[int, Made] = field(default_factory=dict)  # by block
+    version: object = None  # when that was taken down
+    owner: int = 0  # the place whose module initializes it
 
     @property
     def name(self) -> str:
@@ -55,9 +56,24 @@ class Entry:
 
     @property
     def value(self) -> Tensor:
-        module, attribute = self.places[0]
+        module, attribute = self.places[self.owner]
         value: Tensor = getattr(module, attribute)
         return value
+
+    @property
+    def module(self) -> Module:
+        """The module that initializes it."""
+        return self.places[self.owner][0]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether nobody has written to it since `made` was taken down."""
+        return self.version == version_of(self.value)
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether it has memory that its module may see: it is not kept for a rule."""
+        return self.rule is None
 
     @property
     def nbytes(self) -> int:
@@ -68,16 +84,15 @@ class Entry:
 def entries(model: Module, prefix: str) -> list[Entry]:
     """All parameters and buffers, each once, in the order of their first names."""
     found: dict[int, Entry] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
+    for path, module in modules(model, prefix):
         for attribute, value in (*module._parameters.items(), *module._buffers.items()):
             if value is None or torch.nn.parameter.is_lazy(value):
                 continue
-            raw = f"{path}.{attribute}" if path else attribute
-            name = prefix + clean(raw, model)
+            name = f"{path}.{attribute}" if path else attribute
             entry = found.get(id(value))
             if entry is None:
                 is_parameter = attribute in module._parameters
-                found[id(value)] = Entry((name,), raw, [(module, attribute)], is_parameter, value.is_meta)
+                found[id(value)] = Entry((name,), [(module, attribute)], is_parameter, value.is_meta)
             else:
                 entry.names = tuple(dict.fromkeys((*entry.names, name)))
                 if (module, attribute) not in entry.places:
@@ -85,11 +100,19 @@ def entries(model: Module, prefix: str) -> list[Entry]:
     return list(found.values())
 
 
-def clean(name: str, model: Module) -> str:
-    """A name without what wrappers put in."""
-    if isinstance(model, torch.nn.parallel.DistributedDataParallel):
-        name = name.removeprefix("module.")
-    return _WRAPPERS.sub("", name)
+def modules(model: Module, prefix: str) -> Iterator[tuple[str, Module]]:
+    """All modules under all their names, with the prefix and without what wrappers put in."""
+    names: dict[str, tuple[str, Module]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        name = prefix.rstrip(".")
+        if path:
+            before, _, attribute = path.rpartition(".")
+            name, parent = names[before]
+            of_wrapper = attribute in _WRAPPERS or (attribute == "module" and isinstance(parent, _PARALLEL))
+            if not of_wrapper:
+                name = f"{name}.{attribute}" if name else attribute
+        names[path] = name, module
+        yield name, module
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,23 +133,23 @@ class Names:
     """What `_fill` and `_accelerate` ask while a model is initialized.
 
     Attributes:
-        scope: The module that initializes itself, by its name in the model; only what is below it is filled.
-        ruled: The tensor whose rule is being applied, if one is.
         title: What to call who is at work.
+        module: The module that initializes itself, if one does.
     """
 
     def __init__(self, seed: int, entries: Sequence[Entry]) -> None:
-        self.scope = ""
-        self.ruled: Entry | None = None
         self.title = ""
+        self.module: Module | None = None
         self._seed = seed
-        self._entries = entries
+        self._own: dict[Module | None, list[Entry]] = {}
+        for entry in entries:
+            self._own.setdefault(entry.module, []).append(entry)
         self._by_identity: dict[int, _Found] = {}
         self._by_place: dict[object, _Found] = {}
         self._by_storage: dict[int, list[tuple[int, int, Entry]]] = {}
         self._alive: list[Tensor] = []  # so that no identity is given twice
         self._blocks: dict[Entry, list[Tensor]] = {}
-        self._versions = {entry: _version(entry.value) for entry in entries}
+        self._versions = {entry: version_of(entry.value) for entry in entries}
         with torch.no_grad():
             for entry in entries:
                 self._recognize(entry)
@@ -169,24 +192,18 @@ class Names:
     def find(self, tensor: Tensor) -> _Found | None:
         """What this tensor is, if it is of the model, or has the memory of one that is."""
         found = self._by_identity.get(id(tensor))
-        if found is None and (place := _place(tensor)) is not None:
-            found = self._by_place.get(place)
-        return found
+        if found is not None or (place := _place(tensor)) is None:
+            return found
+        found = self._by_place.get(place)
+        # Memory that a parameter has left may be anybody's.
+        return found if found is not None and _place(found.entry.value) == place else None
 
-    @contextlib.contextmanager
-    def aliases(self) -> Iterator[None]:
-        """A context at whose end `alias` is undone."""
-        count = len(self._alive)
-        try:
-            yield
-        finally:
-            for value in self._alive[count:]:
-                del self._by_identity[id(value)]
-            del self._alive[count:]
-
-    def alias(self, value: Tensor, found: _Found) -> None:
-        """Takes a tensor for one of the model."""
-        self._remember(value, found)
+    def see_parameter(self, parameter: Tensor) -> None:
+        """Learns of a parameter by which a module may have replaced one of its own."""
+        if id(parameter) not in self._by_identity:
+            for entry in self._own.get(self.module, ()):
+                if entry.is_visible and entry.value is parameter:
+                    self._recognize(entry)
 
     # What `_fill` and `_accelerate` ask
 
@@ -196,15 +213,6 @@ class Names:
         if found is None or found.is_part:
             return (tensor,)
         return self._blocks.get(found.entry, (tensor,))
-
-    def spares(self, tensor: Tensor) -> bool:
-        """Whether this is a tensor that somebody else is to fill."""
-        found = self.find(tensor)
-        if found is None or found.entry is self.ruled:
-            return False
-        # A tied tensor is left to the module that has the first of its names.
-        in_scope = not self.scope or found.entry.path.startswith(f"{self.scope}.")
-        return found.entry.rule is not None or not in_scope
 
     def key(self, tensor: Tensor) -> _fill.Key | None:
         """The key of a tensor, if it has a name."""
@@ -232,6 +240,7 @@ class Names:
             made.clear()
         made[found.block] = Made(law, tuple(shape), seconds)
         self._touch(found.entry)
+        found.entry.version = version_of(found.entry.value)
 
     def touch(self, tensor: Tensor) -> None:
         """Takes down that somebody has written to this tensor, or to a part of it."""
@@ -243,13 +252,13 @@ class Names:
         if here.layout is torch.strided and here.numel() > 0 and not here.is_meta:
             address = here.data_ptr()
             for first, end, entry in self._by_storage.get(here.untyped_storage().data_ptr(), ()):
-                if first <= address < end:
+                if first <= address < end and _shards.local(entry.value).data_ptr() == first:
                     self._touch(entry)
 
-    def note_changes(self, entries: Sequence[Entry] | None = None) -> None:
-        """Takes down which of these, or of all, were written in ways that nobody has seen."""
-        for entry in self._entries if entries is None else entries:
-            if not entry.written and self._versions[entry] != _version(entry.value):
+    def note_changes(self, entries: Sequence[Entry]) -> None:
+        """Takes down which of these were written in ways that nobody has seen."""
+        for entry in entries:
+            if not entry.written and self._versions[entry] != version_of(entry.value):
                 self._touch(entry)
 
     def _touch(self, entry: Entry) -> None:
@@ -274,25 +283,24 @@ class _Mode(_accelerate.Mode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Does what was called, unless the tensor is to be spared."""
-        names, kwargs = self.names, kwargs or {}
+        """Does what was called."""
+        kwargs = kwargs or {}
         tensor = args[0] if args else kwargs.get("tensor")
         if not isinstance(tensor, torch.Tensor) or _accelerate.is_inside():
             return super().__torch_function__(func, types, args, kwargs)
-        if self._writes(func):
-            return tensor if names.spares(tensor) else self._write(tensor, func, types, args, kwargs)
-        result = super().__torch_function__(func, types, args, kwargs)
-        if func is torch.empty_like and result.shape == tensor.shape:
-            # Whoever makes a tensor like a parameter is going to copy it there.
-            found = names.find(tensor)
-            if found is not None:
-                names.alias(result, found)
-        return result
+        if not self._writes(func):
+            return super().__torch_function__(func, types, args, kwargs)
+        if func == torch.Tensor.data.__set__ and tensor.is_meta:
+            return None  # It is hidden, and PyTorch would refuse data of another device.
+        if isinstance(tensor, torch.nn.Parameter):
+            self.names.see_parameter(tensor)
+        return self._write(tensor, func, types, args, kwargs)
 
     def _writes(self, func: Callable[..., Any]) -> bool:
         name = getattr(func, "__name__", "")
         if name.endswith("__"):
-            return name in ("__setitem__", "__set__")
+            in_place = name.startswith("__i") and name not in ("__invert__", "__index__", "__int__")
+            return in_place or name == "__setitem__" or func == torch.Tensor.data.__set__
         return name.endswith("_") and name not in self._HARMLESS
 
     def _write(
@@ -317,12 +325,8 @@ class _Mode(_accelerate.Mode):
             result = super().__torch_function__(func, types, args, kwargs)
         else:
             raise TypeError(f"{func.__name__} cannot be used for a block of a tensor that is sharded")
-        if found is not None and found.made is made:
-            # Nobody has said what it was filled with. A copy of its alias has the law of that.
-            source = names.find(args[1]) if func is torch.Tensor.copy_ and len(args) > 1 else None
-            if source is None or source.entry is not found.entry:
-                law = None if value is None else fastinit.Constant(value)
-                names.wrote(found, law, tensor.shape)
+        if found is not None and found.made is made:  # Nobody has said what it was filled with.
+            names.wrote(found, None if value is None else fastinit.Constant(value), tensor.shape)
         names.touch(tensor)
         return result
 
@@ -348,7 +352,7 @@ def _place(tensor: Tensor) -> object:
     return here.data_ptr(), here.dtype, tuple(here.shape), here.stride(), tuple(tensor.shape)
 
 
-def _version(tensor: Tensor) -> object:
+def version_of(tensor: Tensor) -> object:
     """What changes when a tensor is written to, or replaced."""
     try:
         return id(tensor), tensor._version

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ._fill import Make
     from ._names import Entry, Made
 
-# Larger tensors are measured by as many elements, spread over them.
-_MEASURED = 2**16
+# Larger tensors are measured by as many elements, spread over them. PyTorch begins no threads for so few.
+_MEASURED = 2**15
 _RUNS = 64
 
 
@@ -42,7 +42,7 @@ class Row:
         target_mean: The mean of the law, over all blocks; `None` if there is no law.
         target_std: Its standard deviation.
         mean: The mean that was measured: on all elements that lie in this process or, where these are more
-            than 2**16, on so many in 64 runs spread evenly. NaN if there are none.
+            than 2**15, on so many in 64 runs spread evenly. NaN if there are none.
         std: The standard deviation that was measured.
         seconds: How long sampling took.
     """
@@ -133,7 +133,8 @@ class Report:
 def row(entry: Entry) -> Row:
     """The row of a tensor that has been initialized."""
     value = entry.value
-    made = [entry.made[block] for block in sorted(entry.made)]
+    # Whatever changed it later, in a way that nobody has seen, has changed the law.
+    made = [entry.made[block] for block in sorted(entry.made)] if entry.is_current else []
     target = _combined(made)
     mean, std = _measure(value)
     fan = None if value.dim() < 2 else torch.nn.init._calculate_fan_in_and_fan_out(value)
@@ -230,40 +231,48 @@ def _legendre() -> Any:
 def _measure(tensor: Tensor) -> tuple[float, float]:
     """The mean and the standard deviation of what lies here, or of a part that is spread over it."""
     with torch.no_grad():
-        here = _sample(_shards.local(tensor))
-        if here.numel() == 0:
+        here = _shards.local(tensor)
+        if here.numel() == 0 or not here.is_floating_point() or here.layout is not torch.strided:
             return math.nan, math.nan
-        std, mean = torch.std_mean(here.double(), correction=0)
+        std, mean = torch.std_mean(_sample(here, _MEASURED).double(), correction=0)
         return float(mean), float(std)
 
 
-def _sample(tensor: Tensor) -> Tensor:
-    """Elements of a tensor; at most `_MEASURED`, if it is contiguous."""
-    if tensor.numel() <= _MEASURED or not tensor.is_contiguous():
+def _sample(tensor: Tensor, size: int) -> Tensor:
+    """At most so many elements of a tensor, spread over it, the same ones for all of a shape."""
+    if tensor.numel() <= size:
         return tensor.reshape(-1)
-    run = _MEASURED // _RUNS
-    step = (tensor.numel() - run) // (_RUNS - 1)
-    return tensor.as_strided((_RUNS, run), (step, 1))
+    runs = min(_RUNS, size)
+    run = size // runs
+    step = (tensor.numel() - run) // (runs - 1)
+    if tensor.is_contiguous():
+        return tensor.as_strided((runs, run), (step, 1), tensor.storage_offset())
+    first = torch.arange(runs, device=tensor.device)[:, None] * step
+    places = torch.unravel_index(first + torch.arange(run, device=tensor.device), tensor.shape)
+    return tensor[places]
 
 
-def twins(tensors: dict[str, Tensor]) -> Iterator[tuple[str, ...]]:
-    """Groups of names whose tensors have equal contents, constant ones aside."""
-    alike: dict[object, list[str]] = {}
-    for name, tensor in tensors.items():
-        here = _shards.local(tensor).detach()
+def twins(entries: Sequence[Entry]) -> Iterator[tuple[str, ...]]:
+    """Groups of names of tensors that have equal contents, constant ones aside."""
+    alike: dict[object, list[tuple[str, Tensor]]] = {}
+    for entry in entries:
+        here = _shards.local(entry.value).detach()
         if here.is_meta or here.numel() < 2 or here.layout is not torch.strided:
             continue
-        flat = here.reshape(-1) if here.is_contiguous() else here.flatten()
-        some = flat[:: max(1, flat.numel() // 16)][:16].double().cpu()
-        if bool((some == some[0]).all()) and bool((flat == flat[0]).all()):
-            continue
-        alike.setdefault((here.shape, here.dtype, here.device, tuple(some.tolist())), []).append(name)
-    for names in alike.values():
-        while len(names) > 1:
-            first, *others = names
-            equal = [
-                n for n in others if torch.equal(_shards.local(tensors[first]), _shards.local(tensors[n]))
-            ]
+        some = _sample(here, 16)
+        if not bool((some == some.flatten()[0]).all()) or not _is_constant(here):
+            sample = tuple(some.flatten().tolist())
+            alike.setdefault((here.shape, here.dtype, here.device, sample), []).append((entry.name, here))
+    for group in alike.values():
+        while len(group) > 1:
+            (name, first), *others = group
+            equal = [other for other, value in others if torch.equal(first, value)]
             if equal:
-                yield first, *equal
-            names = [n for n in others if n not in equal]
+                yield name, *equal
+            group = [(other, value) for other, value in others if other not in equal]
+
+
+def _is_constant(tensor: Tensor) -> bool:
+    """Whether all elements are equal; without a temporary of its size."""
+    least, greatest = torch.aminmax(tensor) if tensor.is_floating_point() else (tensor.min(), tensor.max())
+    return bool(least == greatest)

@@ -88,6 +88,8 @@ def assign_blocks(blocks: Blocks, entries: Sequence[Entry]) -> list[str]:
         TypeError: If a key or a number of blocks is of the wrong kind.
         ValueError: If blocks do not fit their parameter.
     """
+    if not isinstance(blocks, Mapping | None):
+        raise TypeError(f"blocks must be a mapping, got {type(blocks).__name__}")
     unused = []
     for key, value in (blocks or {}).items():
         matching = _matching(key, [entry for entry in entries if entry.is_parameter])

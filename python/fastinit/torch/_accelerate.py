@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import sys
 import threading
 from types import FunctionType
@@ -70,21 +71,19 @@ class Mode(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Does what was called."""
-        ours = None if _local.inside else _OFFERED.get(func)
-        if ours is not None and _concerns(args, kwargs or {}):
-            return run(ours, args, kwargs or {})
-        _local.asked += 1
-        try:
-            return func(*args, **kwargs or {})
-        finally:
-            _local.asked -= 1
+        kwargs = kwargs or {}
+        if not _local.inside and not _fill.is_traced():
+            if func in _METHODS and _fill.is_of_kind(args[0]):
+                return run(_METHODS[func], args, kwargs)
+            if func in _FACTORIES:
+                return _call(_FACTORIES[func], args, kwargs)
+        return func(*args, **kwargs)
 
 
 class _Local(threading.local):
     """What a thread is in."""
 
     depth = 0  # of contexts
-    asked = 0  # of their modes, so many are being asked
     inside = False  # a function of fastinit, which may call PyTorch's own
 
 
@@ -97,27 +96,27 @@ def is_inside() -> bool:
 
 
 def is_offered(func: Callable[..., Any]) -> bool:
-    """Whether this is a function of PyTorch that is led to fastinit."""
-    return func in _OFFERED
+    """Whether this is a method of tensors that is led to fastinit."""
+    return func in _METHODS
 
 
-def _concerns(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a call is about a tensor that fastinit has samples for, or about none yet."""
-    tensor = args[0] if args else kwargs.get("tensor")
-    return not isinstance(tensor, torch.Tensor) or _fill.is_of_kind(tensor)
-
-
-def run(ours: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Calls a function of fastinit; all that it calls in turn is PyTorch's own."""
+def run(ours: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """Calls a function of fastinit that fills a tensor, its first argument."""
     names = _fill.names()
+    if names is None:
+        return _call(ours, args, kwargs)
+    tensor, *rest = args or (kwargs.pop("tensor"),)
+    for part in names.blocks(tensor):
+        _call(ours, (part, *rest), kwargs)
+    result: Tensor = tensor
+    return result
+
+
+def _call(ours: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """Calls a function of fastinit; all that it calls in turn is PyTorch's own."""
     _local.inside = True
     try:
-        if names is None or not isinstance(args[0] if args else kwargs.get("tensor"), torch.Tensor):
-            return ours(*args, **kwargs)
-        tensor, *rest = args or (kwargs.pop("tensor"),)
-        for part in names.blocks(tensor):
-            ours(part, *rest, **kwargs)
-        return tensor
+        return ours(*args, **kwargs)
     finally:
         _local.inside = False
 
@@ -146,12 +145,18 @@ def _factory(
     """A function that makes an empty tensor and fills it, in place of one that makes a full one."""
 
     def make(*args: Any, generator: Generator | None = None, **kwargs: Any) -> Tensor:
-        model = args[0] if args and isinstance(args[0], torch.Tensor) else None
+        model = kwargs.get("input", args[0] if args else None)
+        if not isinstance(model, torch.Tensor):
+            model = None
         dtype = kwargs.get("dtype") or (torch.get_default_dtype() if model is None else model.dtype)
-        if dtype not in _fill.DTYPES or kwargs.get("out") is not None:
+        layout = kwargs.get("layout") or (torch.strided if model is None else model.layout)
+        if dtype not in _fill.DTYPES or layout is not torch.strided or kwargs.get("out") is not None:
             return theirs(*args, **kwargs, **({} if generator is None else {"generator": generator}))
-        wants_grad = kwargs.pop("requires_grad", False)
-        return fill(empty(*args, **kwargs), generator=generator).requires_grad_(wants_grad)
+        if model is not None and model.is_nested:
+            return theirs(*args, **kwargs)
+        wants_grad = bool(kwargs.pop("requires_grad", False))
+        tensor = fill(empty(*args, **kwargs), generator=generator)
+        return tensor.requires_grad_() if wants_grad else tensor
 
     return make
 
@@ -168,17 +173,17 @@ def _normal(
         given = {} if size is None else {"size": size}
         result: Tensor = torch.normal(mean, std, generator=generator, **given, **kwargs)
         return result
-    return _factory(torch.normal, torch.empty, functools.partial(_normal_, mean=mean, std=std))(
-        size, generator=generator, **kwargs
-    )
+    kwargs["device"] = kwargs.get("device") or "cpu"  # It does not heed the default device.
+    theirs = functools.partial(torch.normal, mean, std)
+    fill = functools.partial(_normal_, mean=mean, std=std)
+    return _factory(theirs, torch.empty, fill)(size, generator=generator, **kwargs)
 
 
-_OFFERED: dict[Callable[..., Any], Callable[..., Any]] = {
+_METHODS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     torch.Tensor.normal_: _normal_,
     torch.Tensor.uniform_: _uniform_,
-    torch.nn.init.uniform_: _functions.uniform_,
-    torch.nn.init.normal_: _functions.normal_,
-    torch.nn.init.kaiming_uniform_: _functions.kaiming_uniform_,
+}
+_FACTORIES: dict[Callable[..., Any], Callable[..., Tensor]] = {
     torch.normal: _normal,
     torch.randn: _factory(torch.randn, torch.empty, _normal_),
     torch.rand: _factory(torch.rand, torch.empty, _uniform_),
@@ -211,10 +216,14 @@ _DETOURED: dict[str, dict[str, Callable[..., Any]]] = {
 }
 
 
-class _Detour:
-    """A function whose code asks `_arrive` first, until `end`."""
+# This one is among the functions that PyTorch offers to modes.
+_OFFERS_ITSELF = frozenset({"torch.nn.init.kaiming_uniform_"})
 
-    def __init__(self, name: str, function: FunctionType, ours: Callable[..., Any]) -> None:
+
+class _Detour:
+    """A function whose code asks `_arrive` first, from `begin` to `end`."""
+
+    def __init__(self, where: str, function: FunctionType, ours: Callable[..., Tensor]) -> None:
         self.function = function
         self.ours = ours
         self.original = FunctionType(
@@ -224,8 +233,23 @@ class _Detour:
             function.__defaults__,
             function.__closure__,
         )
-        constants = tuple(name if constant == "name" else constant for constant in _ask.__code__.co_consts)
-        function.__code__ = _ask.__code__.replace(co_consts=constants, co_name=function.__name__)
+        # With the parameters of the original, on which its defaults and its signature rely; and in its file,
+        # for whom it warns. Tracing goes to the original at once.
+        names = ", ".join(inspect.signature(function).parameters)
+        source = f"""
+def {function.__name__}({names}):
+    from fastinit.torch._accelerate import _arrive, _detours
+    from torch.compiler import is_compiling
+    if is_compiling():
+        return _detours[{where!r}].original({names})
+    return _arrive({where!r}, ({names},))
+"""
+        found: dict[str, FunctionType] = {}
+        exec(compile(source, function.__code__.co_filename, "exec"), found)
+        self.code = found[function.__name__].__code__
+
+    def begin(self) -> None:
+        self.function.__code__ = self.code
 
     def end(self) -> None:
         self.function.__code__ = self.original.__code__
@@ -249,6 +273,7 @@ def detours() -> Iterator[None]:
                 if where not in _open and _is_itself(function, where):
                     _detours[where] = _Detour(where, function, ours)
                     _open.add(where)
+                    _detours[where].begin()
         _contexts += 1
     _local.depth += 1
     try:
@@ -267,22 +292,23 @@ def _is_itself(function: object, where: str) -> TypeGuard[FunctionType]:
     return (
         isinstance(function, FunctionType)
         and f"{function.__module__}.{function.__qualname__}" == where
+        and function.__globals__ is vars(sys.modules[function.__module__])
         and not function.__code__.co_freevars
+        and all(p.kind is p.POSITIONAL_OR_KEYWORD for p in inspect.signature(function).parameters.values())
     )
 
 
-def _ask(*args: Any, **kwargs: Any) -> Any:
-    """The code of a detoured function, which has other globals than this module."""
-    from fastinit.torch._accelerate import _arrive
-
-    return _arrive("name", args, kwargs)
-
-
-def _arrive(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    detour = _detours[name]
-    if _local.depth == 0 or _local.inside or not _concerns(args, kwargs):
-        return detour.original(*args, **kwargs)
-    if detour.function in _OFFERED and _local.asked < _local.depth:
-        # It offers itself to the modes, among which may be others than ours.
-        return detour.original(*args, **kwargs)
-    return run(detour.ours, args, kwargs)
+def _arrive(where: str, args: tuple[Any, ...]) -> Any:
+    detour = _detours[where]
+    tensor = args[0]
+    if (
+        _local.depth == 0
+        or _local.inside
+        or not isinstance(tensor, torch.Tensor)
+        or not _fill.is_of_kind(tensor)
+        or _fill.is_traced()
+    ):
+        return detour.original(*args)
+    if where in _OFFERS_ITSELF and torch.overrides.has_torch_function_variadic(tensor):
+        return detour.original(*args)  # to all modes, of which some may be others than ours
+    return run(detour.ours, args, {})

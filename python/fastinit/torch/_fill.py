@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -111,12 +112,22 @@ def is_known(tensor: object) -> bool:
 
 def is_of_kind(tensor: Tensor) -> bool:
     """Whether the dtype and the layout are such that fastinit has samples."""
-    return tensor.dtype in DTYPES and tensor.layout is torch.strided
+    return tensor.dtype in DTYPES and tensor.layout is torch.strided and not tensor.is_nested
+
+
+def is_traced() -> bool:
+    """Whether PyTorch only takes down what is done, or does it to more than the tensors at hand."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return True
+    if torch._C._functorch.peek_interpreter_stack() is not None:  # grad, vmap, ... of torch.func
+        return True
+    tracer: Any = sys.modules.get("torch.fx.experimental.proxy_tensor")
+    return tracer is not None and tracer.get_proxy_mode() is not None
 
 
 def check_kind(tensor: Tensor) -> None:
     """Raises a `TypeError` if fastinit has no samples for such a tensor; not if that is its own business."""
-    if is_of_kind(tensor) or not is_known(tensor) or tensor.is_meta or torch.compiler.is_compiling():
+    if is_of_kind(tensor) or not is_known(tensor) or tensor.is_meta or tensor.is_nested or is_traced():
         return
     got = tensor.dtype if tensor.dtype not in DTYPES else tensor.layout
     raise TypeError(f"a strided tensor of float32, float64, float16 or bfloat16 is needed, got {got}")
@@ -125,13 +136,20 @@ def check_kind(tensor: Tensor) -> None:
 def can_fill(tensor: Tensor) -> bool:
     """Whether fastinit has samples for this tensor, and there are any to make."""
     return (
-        not torch.compiler.is_compiling()
+        not is_traced()
         and is_known(tensor)
         and is_of_kind(tensor)
         and (not tensor.is_meta or _shards.is_block(tensor))
         and tensor.numel() > 0
         and tensor.dim() <= _MOST_DIMENSIONS
+        and not _has_tangent(tensor)
     )
+
+
+def _has_tangent(tensor: Tensor) -> bool:
+    """Whether forward differentiation has something to do with it."""
+    forward: Any = torch.autograd.forward_ad
+    return forward._current_level >= 0 and forward.unpack_dual(tensor).tangent is not None
 
 
 def fill(

@@ -8,8 +8,10 @@ from __future__ import annotations
 import functools
 import math
 import operator
+import sys
 import warnings
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
@@ -21,6 +23,7 @@ from ._gains import calculate_gain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import FrameType
 
     from torch import Generator, Tensor
 
@@ -49,6 +52,19 @@ _torch_uniform_ = torch.nn.init.uniform_
 
 # The standard deviation of a standard normal distribution that is cut at two standard deviations.
 _STDDEV_OF_TRUNCATED = 0.87962566103423978
+
+
+# Files whose code is not what a warning is about.
+_INNER = (str(Path(__file__).parent), str(torch.nn.init.__file__))
+
+
+def _warn(message: str) -> None:
+    """Warns of the code that has called, however it came here."""
+    level = 1
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_INNER):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 def _has_torch_function(tensor: object) -> bool:
@@ -83,7 +99,7 @@ def _no_grad_trunc_normal_(
     _fill.check_kind(tensor)
     if not _fill.can_fill(tensor):
         return law(tensor)
-    _warn_of_far_mean(mean, std, a, b, stacklevel=4)
+    _warn_of_far_mean(mean, std, a, b)
     lower, upper = _in_deviations(float(mean), float(std), float(a), float(b))
     make = functools.partial(fastinit.truncated_normal, mean=mean, stddev=std, lower=lower, upper=upper)
     return _fill.fill(
@@ -91,12 +107,11 @@ def _no_grad_trunc_normal_(
     )
 
 
-def _warn_of_far_mean(mean: float, std: float, a: float, b: float, stacklevel: int) -> None:
+def _warn_of_far_mean(mean: float, std: float, a: float, b: float) -> None:
     if mean < a - 2 * std or mean > b + 2 * std:
-        warnings.warn(
+        _warn(
             "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
-            "The distribution of values may be incorrect.",
-            stacklevel=stacklevel,
+            "The distribution of values may be incorrect."
         )
 
 
@@ -257,7 +272,7 @@ def trunc_normal_tf_(
         return _torch_trunc_normal_(tensor, 0.0, 1.0, a, b, generator).mul_(std).add_(mean)
 
     if _fill.can_fill(tensor):  # Else PyTorch does it.
-        _warn_of_far_mean(0.0, 1.0, a, b, stacklevel=3)
+        _warn_of_far_mean(0.0, 1.0, a, b)
     make = functools.partial(fastinit.truncated_normal, mean=mean, stddev=std, lower=a, upper=b)
     return _fill.fill(
         tensor,
@@ -385,7 +400,7 @@ def kaiming_uniform_(
             generator=generator,
         )
     if 0 in tensor.shape:
-        warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=2)
+        _warn("Initializing zero-element tensors is a no-op")
         return tensor
     bound = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
     return _no_grad_uniform_(tensor, -bound, bound, generator)
@@ -431,7 +446,7 @@ def kaiming_normal_(
         classification", ICCV 2015, arXiv:1502.01852.
     """
     if 0 in tensor.shape:
-        warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=2)
+        _warn("Initializing zero-element tensors is a no-op")
         return tensor
     return _no_grad_normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
 

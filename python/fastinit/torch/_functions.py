@@ -55,7 +55,7 @@ _STDDEV_OF_TRUNCATED = 0.87962566103423978
 
 
 # Files whose code is not what a warning is about.
-_INNER = (str(Path(__file__).parent), str(torch.nn.init.__file__))
+_INNER = (str(Path(__file__).parent), str(torch.nn.init.__file__), str(torch.overrides.__file__))
 
 
 def _warn(message: str) -> None:

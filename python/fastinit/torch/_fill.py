@@ -160,6 +160,7 @@ def fill(
     instead: Callable[[Tensor], Tensor],
     generator: Generator | None,
     whole: bool = False,
+    is_random: bool = True,
 ) -> Tensor:
     """Fills a tensor with the samples that `make` makes. Autograd only learns that it has changed.
 
@@ -172,6 +173,7 @@ def fill(
             of its own, or where `make` refuses the parameters.
         generator: Where the seed comes from, unless the tensor has a name.
         whole: Whether parts of the tensor cost as much as the whole.
+        is_random: Whether it takes a key at all.
 
     Returns:
         The tensor.
@@ -184,12 +186,12 @@ def fill(
         names = _local.names
         regions = _regions(tensor) if can_fill(tensor) else None
         if regions is None:
-            return instead(tensor)
+            return _left(tensor, instead, generator)
         for region in regions:
             # This raises what PyTorch raises, also for inference tensors, and counts the change for autograd:
             # a view shares the version of its base.
             check(region.target.as_strided((0,), (1,)))
-        key = None if names is None else names.key(tensor)
+        key = Key(0) if not is_random else None if names is None else names.key(tensor)
         if key is None:
             # From the generator of each process that has a shard, so that they stay alike; also where there
             # is nothing to fill.
@@ -199,12 +201,28 @@ def fill(
             for region in regions:
                 _write(region, make, tuple(tensor.shape), key, whole=whole)
         except ValueError:  # Nothing has been written.
-            return instead(tensor)
+            return _left(tensor, instead, generator)
         if not is_ordinary(tensor):
             torch.autograd.graph.increment_version(_shards.whole(tensor))
         if names is not None:
             names.filled(tensor, make, time.perf_counter() - start)
     return tensor
+
+
+def _left(tensor: Tensor, instead: Callable[[Tensor], Tensor], generator: Generator | None) -> Tensor:
+    """Leaves a tensor to PyTorch."""
+    if _shards.is_block(tensor):
+        raise ValueError(f"a block of a sharded tensor cannot be filled by this: {instead.__qualname__}")
+    if not _shards.is_sharded(tensor) or tensor.is_meta:
+        return instead(tensor)
+    # PyTorch advances the generator by what lies here; it shall stay the same in all processes.
+    source = torch.default_generator if generator is None else generator
+    state = source.get_state()
+    try:
+        return instead(tensor)
+    finally:
+        source.set_state(state)
+        draw_seed(generator, tensor)
 
 
 class _Region(NamedTuple):
@@ -227,6 +245,10 @@ def _regions(tensor: Tensor) -> list[_Region] | None:
     for target, start in parts:
         if not is_ordinary(target):
             return None
+        if target.numel() == 0:
+            # The parameters are checked here as elsewhere.
+            regions.append(_Region(target, np.empty(tuple(target.shape), _numpy_dtype(target.dtype)), start))
+            continue
         in_reach = is_in_reach(target)
         out = memory(target) if in_reach else None
         if in_reach and out is None:
@@ -308,8 +330,6 @@ def draw_seed(generator: Generator | None, tensor: Tensor) -> int:
 def _write(region: _Region, make: Make, shape: tuple[int, ...], key: Key, *, whole: bool) -> None:
     """Fills a region of a tensor of this shape; piece by piece where the CPU cannot reach its memory."""
     target, out, start = region
-    if target.numel() == 0:
-        return
     # Whoever limits either library means the fill, too: torchrun gives each process one thread, for example.
     threads = min(torch.get_num_threads(), fastinit.get_num_threads())
     if out is not None:

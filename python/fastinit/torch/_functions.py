@@ -153,7 +153,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
         True
     """
     if _has_torch_function(tensor):
-        if not _fill.is_ordinary(tensor):
+        if not _fill.is_known(tensor):
             return _torch_uniform_(tensor, a, b, generator)
         return torch.overrides.handle_torch_function(
             uniform_, (tensor,), tensor=tensor, a=a, b=b, generator=generator
@@ -185,7 +185,7 @@ def normal_(
         True
     """
     if _has_torch_function(tensor):
-        if not _fill.is_ordinary(tensor):
+        if not _fill.is_known(tensor):
             return _torch_normal_(tensor, mean, std, generator)
         return torch.overrides.handle_torch_function(
             normal_, (tensor,), tensor=tensor, mean=mean, std=std, generator=generator
@@ -388,7 +388,7 @@ def kaiming_uniform_(
         classification", ICCV 2015, arXiv:1502.01852.
     """
     if _has_torch_function(tensor):
-        if not _fill.is_ordinary(tensor):
+        if not _fill.is_known(tensor):
             return _torch_kaiming_uniform_(tensor, a, mode, nonlinearity, generator)
         return torch.overrides.handle_torch_function(
             kaiming_uniform_,
@@ -641,9 +641,18 @@ def eye_(tensor: Tensor) -> Tensor:
     """
     if not _shards.is_sharded(tensor) or tensor.ndimension() != 2:
         return _torch_eye_(tensor)
-    return _fill.fill(
-        tensor, fastinit.identity, check=torch.Tensor.zero_, instead=torch.Tensor.zero_, generator=None
-    )
+    return _fill_shards(tensor, fastinit.identity)
+
+
+def _fill_shards(tensor: Tensor, make: _fill.Make) -> Tensor:
+    """Fills a sharded tensor with what is not random; PyTorch's own functions would not do it."""
+
+    def refuse(tensor: Any) -> Any:
+        if tensor.numel() == 0 or tensor.is_meta:
+            return tensor
+        raise RuntimeError(f"a tensor with the placements {tensor.placements} cannot be filled")
+
+    return _fill.fill(tensor, make, check=torch.Tensor.zero_, instead=refuse, generator=None, is_random=False)
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
@@ -688,7 +697,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
             part = tuple(index[axis] for axis in last)
             return fastinit.dirac(there, groups, out=out.transpose(last), index=part, **others)
 
-        return _fill.fill(tensor, make, check=torch.Tensor.zero_, instead=torch.Tensor.zero_, generator=None)
+        return _fill_shards(tensor, make)
     if not _fill.is_ordinary(tensor) or tensor.numel() == 0 or groups < 1:
         return _torch_dirac_(tensor, groups)
     with torch.no_grad():

@@ -65,6 +65,9 @@ def initialize(
     running statistics, too. All random numbers that it draws for something else than a parameter come from
     the seed and the name of the module.
 
+    A parameter that a rule speaks of, or that is tied to one of another module, is on the meta device for
+    modules that initialize themselves: they may write to it in any way, to no effect, but not read it.
+
     Parameters on the meta device get memory. Buffers there do so, if their module initializes them, and stay
     there otherwise; other buffers are not touched but by their module. Of a `DTensor` each process fills what
     it has, without communication, with what a single process would have there.
@@ -124,9 +127,12 @@ def initialize(
     fastinit.random_bits(0, seed=seed)  # raises what it raises
     tensors = entries(model, prefix)
     unused = assign_rules(rules, tensors) + assign_blocks(blocks, tensors)
+    device = torch.device(device)
+    if device.type == "meta":
+        raise ValueError("device must have memory, got meta")
     bar = _Bar(progress, sum(entry.nbytes for entry in tensors))
     try:
-        _materialize(tensors, torch.device(device))
+        _materialize(tensors, device)
         _Work(model, seed, rules if callable(rules) else None, prefix, tensors, bar).run()
     finally:
         _take_back(tensors)
@@ -153,6 +159,10 @@ class _Work:
         self.tensors = tensors
         self.bar = bar
         self.names = Names(seed, tensors)
+        self.own: dict[Module, list[Entry]] = {}
+        for entry in tensors:
+            if entry.is_visible:
+                self.own.setdefault(entry.module, []).append(entry)
 
     def run(self) -> None:
         """Initializes all modules, children before their parents, and then what rules speak of."""
@@ -163,15 +173,16 @@ class _Work:
             with _hidden(self.tensors):
                 for module in reversed(names):
                     self.initialize(names[module], module)
+                    self.bar.add(sum(entry.nbytes for entry in self.own.get(module, ())), names[module])
             self.initialize_tied(names)
             for entry in self.tensors:
                 if entry.rule is not None:
                     self.apply_rule(entry)
-            self.pad(names)
+        self.pad(names)
 
     def initialize(self, name: str, module: Module) -> None:
         """Has a module initialize itself."""
-        own = [entry for entry in self.tensors if entry.module is module and entry.is_visible]
+        own = self.own.get(module, [])
         seed = fastinit.random_bits(1, seed=self.seed, stream=name, dtype="uint64")
         torch.default_generator.manual_seed(int(seed[0]))
         self.names.module = module
@@ -186,7 +197,6 @@ class _Work:
                 reset()
                 self.names.note_changes(own)
         self.names.module = None
-        self.bar.add(sum(entry.nbytes for entry in own), name)
 
     def initialize_tied(self, names: Mapping[Module, str]) -> None:
         """Has other modules initialize what they share with one that has not done it.
@@ -196,6 +206,7 @@ class _Work:
         for entry in self.tensors:
             while entry.is_visible and not entry.written and entry.owner + 1 < len(entry.places):
                 entry.owner += 1
+                self.own.setdefault(entry.module, []).append(entry)
                 with _hidden(self.tensors):
                     self.initialize(names[entry.module], entry.module)
             if not entry.written:
@@ -217,13 +228,15 @@ class _Work:
 
     def pad(self, modules: Iterable[Module]) -> None:
         """Zeroes the rows of embeddings that stand for padding."""
+        by_identity = {id(entry.value): entry for entry in self.tensors if entry.written}
         for module in modules:
             if not isinstance(module, _EMBEDDINGS) or module.padding_idx is None:
                 continue
-            for entry in self.tensors:
-                if entry.value is module.weight and entry.written:
+            entry = by_identity.get(id(module.weight))
+            if entry is not None:
+                with torch.no_grad():
                     _zero_row(module.weight, module.padding_idx)
-                    entry.version = version_of(module.weight)
+                entry.version = version_of(module.weight)
 
 
 _EMBEDDINGS = (torch.nn.Embedding, torch.nn.EmbeddingBag)
@@ -284,6 +297,8 @@ def _hidden(tensors: Sequence[Entry]) -> Iterator[None]:
     """
     hidden = []
     for entry in tensors:
+        if isinstance(entry.module, torch.nn.utils.parametrize.ParametrizationList):
+            continue  # What is written to is computed from it.
         if not entry.is_parameter or (entry.is_visible and len(entry.places) == 1):
             continue
         value = entry.value

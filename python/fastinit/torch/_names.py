@@ -347,9 +347,8 @@ def _place(tensor: Tensor) -> object:
     if tensor.is_meta or tensor.layout is not torch.strided or not _fill.is_known(tensor):
         return None
     here = _shards.local(tensor)
-    if here.numel() == 0:
-        return None
-    return here.data_ptr(), here.dtype, tuple(here.shape), here.stride(), tuple(tensor.shape)
+    storage = here.untyped_storage()._cdata  # tells empty ones apart, too
+    return storage, here.storage_offset(), here.dtype, tuple(here.shape), here.stride(), tuple(tensor.shape)
 
 
 def version_of(tensor: Tensor) -> object:

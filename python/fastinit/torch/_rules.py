@@ -47,7 +47,7 @@ def assign_rules(rules: Rules, entries: Sequence[Entry]) -> list[str]:
         TypeError: If a rule, or the key of one, is of the wrong kind.
         ValueError: If the name of an initializer is unknown.
     """
-    if rules is None or callable(rules):
+    if rules is None or (callable(rules) and not isinstance(rules, fastinit.Initializer)):
         return []
     if not isinstance(rules, Mapping):
         raise TypeError(f"rules must be a mapping or a function of a module, got {type(rules).__name__}")

@@ -114,6 +114,7 @@ def _indices(
     dimension: int, size: int, mesh: Any, placements: Sequence[Any], coordinate: Sequence[int]
 ) -> range | Tensor | None:
     """The indices along a dimension that lie here, in their order; `None` where that is not known."""
+    shard: Any = sys.modules["torch.distributed.tensor"].Shard
     indices: range | Tensor = range(size)
     for mesh_dimension, placement in enumerate(placements):
         if placement.is_replicate():
@@ -122,21 +123,24 @@ def _indices(
             return None
         if placement.dim != dimension:
             continue
+        count, number = mesh.size(mesh_dimension), coordinate[mesh_dimension]
+        if type(placement) is shard:  # cuts as `torch.chunk` does
+            length = -(-len(indices) // count)
+            indices = indices[number * length : (number + 1) * length]
+            continue
         if isinstance(indices, range):
-            indices = torch.arange(size, device="cpu")
+            indices = torch.arange(indices.start, indices.stop, device="cpu")
         # The rule cuts along the dimension, so the indices have to lie along it.
         column = indices.view([1] * dimension + [-1])
-        pieces, _ = placement._split_tensor(
-            column, mesh.size(mesh_dimension), with_padding=False, contiguous=False
-        )
-        indices = pieces[coordinate[mesh_dimension]].reshape(-1)
+        pieces, _ = placement._split_tensor(column, count, with_padding=False, contiguous=False)
+        indices = pieces[number].reshape(-1)
     return indices
 
 
 def _runs(indices: range | Tensor) -> list[tuple[int, int]]:
     """Runs of successive indices: the first index of each, and its length."""
     if isinstance(indices, range):
-        return [(0, len(indices))]
+        return [(indices.start, len(indices))]
     if len(indices) == 0:
         return [(0, 0)]
     cuts = (torch.nonzero(indices.diff() != 1).flatten() + 1).tolist()

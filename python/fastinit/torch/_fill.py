@@ -186,7 +186,7 @@ def fill(
         names = _local.names
         regions = _regions(tensor) if can_fill(tensor) else None
         if regions is None:
-            return _left(tensor, instead, generator)
+            return _left(tensor, instead, generator, is_drawn=False)
         for region in regions:
             # This raises what PyTorch raises, also for inference tensors, and counts the change for autograd:
             # a view shares the version of its base.
@@ -201,7 +201,7 @@ def fill(
             for region in regions:
                 _write(region, make, tuple(tensor.shape), key, whole=whole)
         except ValueError:  # Nothing has been written.
-            return _left(tensor, instead, generator)
+            return _left(tensor, instead, generator, is_drawn=True)
         if not is_ordinary(tensor):
             torch.autograd.graph.increment_version(_shards.whole(tensor))
         if names is not None:
@@ -209,10 +209,12 @@ def fill(
     return tensor
 
 
-def _left(tensor: Tensor, instead: Callable[[Tensor], Tensor], generator: Generator | None) -> Tensor:
-    """Leaves a tensor to PyTorch."""
+def _left(
+    tensor: Tensor, instead: Callable[[Tensor], Tensor], generator: Generator | None, *, is_drawn: bool
+) -> Tensor:
+    """Leaves a tensor to PyTorch, before or after its seed was drawn."""
     if _shards.is_block(tensor):
-        raise ValueError(f"a block of a sharded tensor cannot be filled by this: {instead.__qualname__}")
+        raise ValueError("a block of a sharded tensor cannot be filled by a function of PyTorch")
     if not _shards.is_sharded(tensor) or tensor.is_meta:
         return instead(tensor)
     # PyTorch advances the generator by what lies here; it shall stay the same in all processes.
@@ -222,7 +224,8 @@ def _left(tensor: Tensor, instead: Callable[[Tensor], Tensor], generator: Genera
         return instead(tensor)
     finally:
         source.set_state(state)
-        draw_seed(generator, tensor)
+        if not is_drawn:
+            draw_seed(generator, tensor)
 
 
 class _Region(NamedTuple):

@@ -2105,3 +2105,13 @@ def test_memory(python, model, arguments):
     grown, size = map(int, python(PROGRAM.format(model=model, arguments=arguments)).split())
     assert size >= 190 * MIB
     assert grown <= size + 32 * MIB
+
+
+def test_a_rule_that_draws_by_itself_depends_on_the_name_alone():
+    def rule(tensor):
+        tensor.copy_(torch.randn(tensor.shape))
+
+    one, two = nn.Linear(3, 4), nn.ModuleDict({"a": nn.Linear(5, 5), "b": nn.Linear(3, 4)})
+    initialize(one, SEED, {"*weight": rule}, prefix="b")
+    initialize(two, SEED, {"*weight": rule})
+    assert torch.equal(one.weight, two["b"].weight)

@@ -178,13 +178,14 @@ class _Work:
             for entry in self.tensors:
                 if entry.rule is not None:
                     self.apply_rule(entry)
+            self.names.title = ""
+            self.names.note_changes(self.tensors)
         self.pad(names)
 
     def initialize(self, name: str, module: Module) -> None:
         """Has a module initialize itself."""
         own = self.own.get(module, [])
-        seed = fastinit.random_bits(1, seed=self.seed, stream=name, dtype="uint64")
-        torch.default_generator.manual_seed(int(seed[0]))
+        self.seed_generator(name)
         self.names.module = module
         if self.function is not None:
             self.names.title = getattr(self.function, "__qualname__", repr(self.function))
@@ -197,6 +198,11 @@ class _Work:
                 reset()
                 self.names.note_changes(own)
         self.names.module = None
+
+    def seed_generator(self, name: str) -> None:
+        """Makes the generator of PyTorch a function of a name, for all that has no name of its own."""
+        seed = fastinit.random_bits(1, seed=self.seed, stream=name, dtype="uint64")
+        torch.default_generator.manual_seed(int(seed[0]))
 
     def initialize_tied(self, names: Mapping[Module, str]) -> None:
         """Has other modules initialize what they share with one that has not done it.
@@ -218,11 +224,13 @@ class _Work:
         assert rule is not None
         if rule.fill is not None and value.numel() > 0:
             self.names.title = rule.title
+            self.seed_generator(entry.name)
             try:
                 for block in self.names.blocks(value):
                     rule.fill(block)
             except (TypeError, ValueError) as error:
-                raise type(error)(f"{entry.name}, rule {rule.title!r}: {error}") from error
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"{entry.name}, rule {rule.title!r}: {error}") from error
             self.names.note_changes([entry])
         self.bar.add(entry.nbytes, entry.name)
 

@@ -121,7 +121,7 @@ def _state(seed: int | Any) -> Any:
 
 
 def _drawn(seed: int | Any) -> Any:
-    return (seed, 0) if isinstance(seed, int) else keras.ops.convert_to_numpy(seed.next())
+    return (seed, 0) if isinstance(seed, int) else _tensors.words(seed.next())
 
 
 # Laws

@@ -50,6 +50,12 @@ def canonical(dtype: str) -> str:
     return dtype
 
 
+def words(state: Any) -> list[int]:
+    """The numbers in the state of a seed generator."""
+    numbers: list[int] = (state.numpy() if BACKEND == "tensorflow" else state).tolist()
+    return numbers
+
+
 def sharding(layout: Any) -> Any:
     """How JAX distributes a tensor of this layout, on devices that are there."""
     layout = getattr(layout, "backend_layout", layout)  # of a `keras.distribution.TensorLayout`

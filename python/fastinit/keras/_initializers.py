@@ -66,6 +66,15 @@ class _InBlocks(_Sampled):
         return config
 
 
+def _given(
+    input_axes: Sequence[int] | None, output_axes: Sequence[int] | None
+) -> dict[str, Sequence[int] | None]:
+    """The axes, if there are any: Keras before 3.15 knows none."""
+    if input_axes is None and output_axes is None:
+        return {}
+    return {"input_axes": input_axes, "output_axes": output_axes}
+
+
 class _Preset(_InBlocks):
     """A variance scaling of which only the axes are left open."""
 
@@ -78,7 +87,7 @@ class _Preset(_InBlocks):
         blocks: int = 1,
         block_axis: int = -1,
     ) -> None:
-        super().__init__(seed=seed, input_axes=input_axes, output_axes=output_axes)  # type: ignore[call-arg]
+        super().__init__(seed=seed, **_given(input_axes, output_axes))  # type: ignore[call-arg]
         self._set_blocks(blocks, block_axis)
 
 
@@ -402,8 +411,7 @@ class VarianceScaling(_InBlocks, initializers.VarianceScaling):
             mode=mode,
             distribution=distribution,
             seed=seed,
-            input_axes=input_axes,
-            output_axes=output_axes,
+            **_given(input_axes, output_axes),
         )
         self._set_blocks(blocks, block_axis)
 

@@ -227,7 +227,8 @@ def _variance_scaling(
 ) -> fastinit.Initializer:
     # Keras knows what its fans are; a matrix with the same ones has the same law. It has them for tensors of
     # fewer than two dimensions, too, and for axes that overlap or leave others out.
-    fans = compute_fans(shape, input_axes=initializer.input_axes, output_axes=initializer.output_axes)
+    axes = {name: getattr(initializer, name, None) for name in ("input_axes", "output_axes")}
+    fans = compute_fans(shape, **{name: given for name, given in axes.items() if given is not None})
     return fastinit.VarianceScaling(scale, mode, distribution).for_shape(fans)
 
 

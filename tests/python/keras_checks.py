@@ -5,6 +5,7 @@ test fails where one is below 1e-10, so over random seeds right laws would fail 
 million.
 """
 
+import doctest
 import hashlib
 import inspect
 import json
@@ -152,6 +153,15 @@ def test_names_give_our_classes():
     assert outcome(lambda: fk.get("no_such")) == outcome(lambda: reference.get("no_such"))
     assert outcome(lambda: fk.get(3)) == outcome(lambda: reference.get(3))
     assert array(fk.get(np.eye(3))((3, 3)))[1, 1] == 1
+
+
+def test_examples_run():
+    assert doctest.testmod(fk).failed == 0
+    for module in (fk._accelerate, fk._get):
+        assert doctest.testmod(module).failed == 0
+    for name in fk.__all__:
+        if getattr(fk, name).__module__.startswith("fastinit"):
+            assert ">>> import" in getattr(fk, name).__doc__, name
 
 
 # Values

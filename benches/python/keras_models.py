@@ -2,6 +2,8 @@
 
 Run it by itself: ``python benches/python/keras_models.py``, ``--quick`` for smaller sizes, ``--backends jax
 torch`` for some. Each backend has a process of its own, in which the ways take turns; medians are reported.
+Before each sample as much memory as it needs is touched and given back, since a virtual machine may have to
+ask its host for what was free for some seconds.
 
 * `HeNormal` and `GlorotUniform`, one tensor of float32, with a seed. What comes out is complete.
 * A model of dense layers with the default initializers, built plain, inside `accelerate`, and with zeros that
@@ -23,15 +25,18 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 BACKENDS = ["numpy", "jax", "torch", "tensorflow"]
 
 
-def seconds(call: Callable[[], Any]) -> float:
-    """How long a call takes until its result is there."""
+def seconds(call: Callable[[], Any], need: int) -> float:
+    """How long a call takes until its result is there, if so many bytes of memory are at hand."""
     gc.collect()
+    numpy.ones(need, numpy.uint8)
     start = time.perf_counter()
     result = call()
     if hasattr(result, "block_until_ready"):
@@ -39,12 +44,12 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def medians(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+def medians(ways: dict[str, Callable[[], Any]], rounds: int, need: int) -> dict[str, float]:
     """Lets the ways take turns, after one that is not counted."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, way in ways.items():
-            taken = seconds(way)
+            taken = seconds(way, need)
             if turn:
                 times[name].append(taken)
     return {name: statistics.median(found) for name, found in times.items()}
@@ -53,7 +58,6 @@ def medians(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]
 def work(*, size: int, layers: int, rounds: int) -> dict[str, dict[str, float]]:
     """All measurements on the backend of this process."""
     import keras
-    import numpy as np
 
     import fastinit
     import fastinit.keras
@@ -73,6 +77,7 @@ def work(*, size: int, layers: int, rounds: int) -> dict[str, dict[str, float]]:
                 "copy": lambda: keras.ops.convert_to_tensor(memory),  # noqa: B023
             },
             rounds,
+            2 * memory.nbytes,
         )
 
     def build(initializer: Any) -> Any:
@@ -89,7 +94,7 @@ def work(*, size: int, layers: int, rounds: int) -> dict[str, dict[str, float]]:
         with fastinit.keras.accelerate():
             return build("glorot_uniform")
 
-    empty = np.zeros(shape, np.float32)
+    empty = numpy.zeros(shape, numpy.float32)
     tensor = keras.ops.convert_to_tensor(empty)
 
     def ready(*_: Any, **__: Any) -> Any:
@@ -102,6 +107,7 @@ def work(*, size: int, layers: int, rounds: int) -> dict[str, dict[str, float]]:
             "bookkeeping": lambda: build(ready),
         },
         max(1, rounds // 3),
+        (layers + 1) * empty.nbytes,
     )
     return found
 

@@ -50,6 +50,7 @@ format: $(VENV)/.dev
 bench: build $(if $(PEERS),$(VENV)/.peers)  ## compare with NumPy and, with PEERS=1, torch, JAX, Keras, ... (QUICK=1: two minutes)
 	$(BIN)/python benches/python/bench.py $(if $(QUICK),--quick) $(ARGS)
 	$(if $(PEERS),$(BIN)/python benches/python/models.py $(if $(QUICK),--rounds 1))
+	$(if $(PEERS),$(BIN)/python benches/python/keras_models.py $(if $(QUICK),--rounds 1))
 	cargo bench --no-default-features --bench fill -- $(if $(QUICK),--quick)
 
 accuracy: $(RUST_SOURCES)  ## measure the normal and the truncated normal on all words

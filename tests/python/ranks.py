@@ -784,6 +784,21 @@ def the_row_of_the_padding(text):
     yield {"rule": (sharded.weight, plain.weight)}
 
 
+@check()
+def the_row_of_the_padding_of_a_subclass():
+    class Own(nn.Embedding):
+        def reset_parameters(self):
+            super().reset_parameters()
+
+    plain, sharded = Own(29, 7, padding_idx=9), place_all(Own(29, 7, padding_idx=9), "S0")
+    init.initialize(plain, SEED)
+    init.initialize(sharded, SEED)
+    yield pairs_of(sharded, plain)
+    with no_communication():
+        init.initialize(sharded, SEED)
+    yield {}
+
+
 # Blocks
 
 BLOCK_RULES = {

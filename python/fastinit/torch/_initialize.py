@@ -195,7 +195,8 @@ class _Work:
             reset = _reset_of(module)
             if reset is not None:
                 self.names.title = getattr(reset, "__qualname__", repr(reset))
-                reset()
+                with _unpadded(module):
+                    reset()
                 self.names.note_changes(own)
         self.names.module = None
 
@@ -250,6 +251,23 @@ class _Work:
 _EMBEDDINGS = (torch.nn.Embedding, torch.nn.EmbeddingBag)
 
 
+@contextlib.contextmanager
+def _unpadded(module: Module) -> Iterator[None]:
+    """A context in which an embedding does not zero the row of its padding, as `_Work.pad` does.
+
+    Of a sharded weight, PyTorch would gather that row, and zero a copy.
+    """
+    name = "_fill_padding_idx_with_zero"
+    shadows = isinstance(module, _EMBEDDINGS) and name not in vars(module)
+    if shadows:
+        vars(module)[name] = lambda: None
+    try:
+        yield
+    finally:
+        if shadows:
+            del vars(module)[name]
+
+
 def _reset_of(module: Module) -> Callable[[], object] | None:
     """The function by which a module initializes itself."""
     for name in ("reset_parameters", "_reset_parameters"):
@@ -266,11 +284,6 @@ def _reset_of(module: Module) -> Callable[[], object] | None:
     return None
 
 
-def _reset_embedding(module: Module) -> None:
-    # PyTorch zeroes the row of the padding here, too; of shards it would gather that row, and zero a copy.
-    torch.nn.init.normal_(module.weight)
-
-
 def _reset_convolution(module: Module) -> None:
     # PyTorch fills a contiguous copy of a weight that is not contiguous, since its samples follow the memory.
     torch.nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5))
@@ -282,8 +295,6 @@ def _reset_convolution(module: Module) -> None:
 
 # Where PyTorch's own function would do more than it says.
 _INSTEAD: dict[Callable[..., object], Callable[[Module], None]] = {
-    torch.nn.Embedding.reset_parameters: _reset_embedding,
-    torch.nn.EmbeddingBag.reset_parameters: _reset_embedding,
     torch.nn.Conv1d.reset_parameters: _reset_convolution,  # of all convolutions
 }
 

@@ -71,6 +71,10 @@ def bits(array: np.ndarray) -> np.ndarray:
 
 def interrupt_within_a_second(program: str, **env: str) -> None:
     """Press Ctrl-C in a program that prints "ready", and a line "interrupted" when it has noticed."""
+    # A shell has programs in its background ignore Ctrl-C, and those that they start.
+    program = (
+        f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{textwrap.dedent(program)}"
+    )
     child = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ, **env}
     )

@@ -80,8 +80,8 @@ def prepare(model: str) -> None:
         importlib.import_module(model.split()[0])
     torch.set_default_dtype(getattr(torch, model.split()[-1]))
     with torch.device("meta"):
-        layer = torch.nn.Linear(8, 8)
-    fastinit.torch.initialize(layer)  # The first use of anything takes longer, and loads more of PyTorch.
+        layers = torch.nn.ModuleList([torch.nn.Linear(8, 8), torch.nn.Embedding(8, 8)])
+    fastinit.torch.initialize(layers)  # The first use of anything takes longer, and loads more of PyTorch.
 
 
 def make(model: str, way: str) -> Any:

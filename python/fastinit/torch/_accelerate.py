@@ -72,11 +72,12 @@ class Mode(TorchFunctionMode):
     ) -> Any:
         """Does what was called."""
         kwargs = kwargs or {}
-        if not _local.inside and not _fill.is_traced():
-            if func in _METHODS and _fill.is_of_kind(args[0]):
-                return run(_METHODS[func], args, kwargs)
+        offered = func in _METHODS or func in _FACTORIES
+        if offered and not _local.inside and not _fill.is_traced():
             if func in _FACTORIES:
                 return _call(_FACTORIES[func], args, kwargs)
+            if _fill.is_of_kind(args[0]):
+                return run(_METHODS[func], args, kwargs)
         return func(*args, **kwargs)
 
 

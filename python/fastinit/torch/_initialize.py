@@ -159,10 +159,6 @@ class _Work:
         self.tensors = tensors
         self.bar = bar
         self.names = Names(seed, tensors)
-        self.own: dict[Module, list[Entry]] = {}
-        for entry in tensors:
-            if entry.is_visible:
-                self.own.setdefault(entry.module, []).append(entry)
 
     def run(self) -> None:
         """Initializes all modules, children before their parents, and then what rules speak of."""
@@ -173,7 +169,7 @@ class _Work:
             with _hidden(self.tensors):
                 for module in reversed(names):
                     self.initialize(names[module], module)
-                    self.bar.add(sum(entry.nbytes for entry in self.own.get(module, ())), names[module])
+                    self.bar.add(sum(entry.nbytes for entry in self.names.own.get(module, ())), names[module])
             self.initialize_tied(names)
             for entry in self.tensors:
                 if entry.rule is not None:
@@ -184,7 +180,7 @@ class _Work:
 
     def initialize(self, name: str, module: Module) -> None:
         """Has a module initialize itself."""
-        own = self.own.get(module, [])
+        own = self.names.own.get(module, [])
         self.seed_generator(name)
         self.names.module = module
         if self.function is not None:
@@ -213,7 +209,7 @@ class _Work:
         for entry in self.tensors:
             while entry.is_visible and not entry.written and entry.owner + 1 < len(entry.places):
                 entry.owner += 1
-                self.own.setdefault(entry.module, []).append(entry)
+                self.names.own.setdefault(entry.module, []).append(entry)
                 with _hidden(self.tensors):
                     self.initialize(names[entry.module], entry.module)
             if not entry.written:

@@ -135,15 +135,17 @@ class Names:
     Attributes:
         title: What to call who is at work.
         module: The module that initializes itself, if one does.
+        own: What each module is to initialize.
     """
 
     def __init__(self, seed: int, entries: Sequence[Entry]) -> None:
         self.title = ""
         self.module: Module | None = None
         self._seed = seed
-        self._own: dict[Module | None, list[Entry]] = {}
+        self.own: dict[Module | None, list[Entry]] = {}
         for entry in entries:
-            self._own.setdefault(entry.module, []).append(entry)
+            if entry.is_visible:
+                self.own.setdefault(entry.module, []).append(entry)
         self._by_identity: dict[int, _Found] = {}
         self._by_place: dict[object, _Found] = {}
         self._by_storage: dict[int, list[tuple[int, int, Entry]]] = {}
@@ -201,8 +203,8 @@ class Names:
     def see_parameter(self, parameter: Tensor) -> None:
         """Learns of a parameter by which a module may have replaced one of its own."""
         if id(parameter) not in self._by_identity:
-            for entry in self._own.get(self.module, ()):
-                if entry.is_visible and entry.value is parameter:
+            for entry in self.own.get(self.module, ()):
+                if entry.value is parameter:
                     self._recognize(entry)
 
     # What `_fill` and `_accelerate` ask
@@ -286,9 +288,7 @@ class _Mode(_accelerate.Mode):
         """Does what was called."""
         kwargs = kwargs or {}
         tensor = args[0] if args else kwargs.get("tensor")
-        if not isinstance(tensor, torch.Tensor) or _accelerate.is_inside():
-            return super().__torch_function__(func, types, args, kwargs)
-        if not self._writes(func):
+        if not isinstance(tensor, torch.Tensor) or _accelerate.is_inside() or not self._writes(func):
             return super().__torch_function__(func, types, args, kwargs)
         if func == torch.Tensor.data.__set__ and tensor.is_meta:
             return None  # It is hidden, and PyTorch would refuse data of another device.

@@ -1,7 +1,7 @@
 """`torch.nn.init` by another import: the initialization of a small GPT, written out.
 
-Run it with ``python examples/torch/drop_in.py``. Nothing but the import of `init` tells it from a script that
-uses PyTorch alone.
+Run it with ``python examples/pytorch/drop_in.py``. Nothing but the import of `init` tells it from a script
+that uses PyTorch alone.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Unmodified code, faster: the same constructor with and without `fastinit.torch.accelerate`.
 
-Run it with ``python examples/torch/accelerate.py``; ``--layers 48 --width 1600`` is a model of the size of
+Run it with ``python examples/pytorch/accelerate.py``; ``--layers 48 --width 1600`` is a model of the size of
 GPT-2 XL.
 """
 

@@ -1,7 +1,7 @@
 """FSDP2: each process fills its own shards, and together they are the model of a single process.
 
-Run it with ``python examples/torch/fsdp2.py --processes 2``. It starts the processes itself, with gloo on the
-CPU; on a cluster, `main` is what ``torchrun`` would run in each.
+Run it with ``python examples/pytorch/fsdp2.py --processes 2``. It starts the processes itself, with gloo on
+the CPU; on a cluster, `main` is what ``torchrun`` would run in each.
 """
 
 import argparse

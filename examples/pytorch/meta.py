@@ -1,6 +1,6 @@
 """From the meta device to weights that depend on their names alone.
 
-Run it with ``python examples/torch/meta.py``. The model is built without memory, then initialized by
+Run it with ``python examples/pytorch/meta.py``. The model is built without memory, then initialized by
 `fastinit.torch.initialize`: PyTorch's defaults, but for what the rules say. One layer, made as if it were a
 stage of a pipeline on another machine, has the same bits.
 """

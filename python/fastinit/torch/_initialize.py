@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import fastinit
+from fastinit._text import Bar
 
 from . import _report, _shards
 from ._names import Names, entries, modules, version_of
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+    from fastinit._text import Progress
+
     from ._names import Entry
     from ._rules import Blocks, Rules
-
-    Progress = bool | Callable[[int, int, str], object] | None
 
 # From this size on a model gets a bar on a terminal, in bytes.
 _LARGE = 2**30
@@ -130,7 +131,8 @@ def initialize(
     device = torch.device(device)
     if device.type == "meta":
         raise ValueError("device must have memory, got meta")
-    bar = _Bar(progress, sum(entry.nbytes for entry in tensors))
+    total = sum(entry.nbytes for entry in tensors)
+    bar = Bar(total > _LARGE and sys.stderr.isatty() if progress is None else progress, total)
     try:
         _materialize(tensors, device)
         _Work(model, seed, rules if callable(rules) else None, prefix, tensors, bar).run()
@@ -150,7 +152,7 @@ class _Work:
         function: Callable[[Module], object] | None,
         prefix: str,
         tensors: Sequence[Entry],
-        bar: _Bar,
+        bar: Bar,
     ) -> None:
         self.model = model
         self.seed = seed
@@ -416,32 +418,3 @@ def _make_report(tensors: Sequence[Entry], unused: Sequence[str], seconds: float
         unused=tuple(unused),
         seconds=seconds,
     )
-
-
-class _Bar:
-    """Progress, as the user wants it."""
-
-    def __init__(self, progress: Progress, total: int) -> None:
-        self.progress = total > _LARGE and sys.stderr.isatty() if progress is None else progress
-        self.total = total
-        self.done = 0
-        self.shown = ""
-
-    def add(self, size: int, name: str) -> None:
-        """Learns that so many bytes more are done."""
-        self.done += size
-        if callable(self.progress):
-            self.progress(self.done, self.total, name)
-        elif self.progress:
-            self.show(self.done / self.total if self.total else 1.0)
-
-    def show(self, part: float) -> None:
-        text = f"\r{'#' * int(30 * part):30} {part:4.0%}"
-        if text != self.shown:
-            print(text, end="", file=sys.stderr, flush=True)
-            self.shown = text
-
-    def close(self) -> None:
-        """Ends the line of a bar."""
-        if self.progress and not callable(self.progress):
-            print(file=sys.stderr, flush=True)

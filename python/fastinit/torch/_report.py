@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import fastinit
+from fastinit._text import table
 
 from . import _shards
 
@@ -93,7 +94,8 @@ class Report:
 
     def __str__(self) -> str:
         """The table, and below it what deserves a look."""
-        cells = [("tensor", "shape", "dtype", "rule", "law", "fan in, out", "mean", "std", "target", "ms")]
+        header = ("tensor", "shape", "dtype", "rule", "law", "fan in, out", "mean", "std", "target", "ms")
+        cells = []
         for row in self.rows:
             cells.append(
                 (
@@ -109,14 +111,7 @@ class Report:
                     f"{row.seconds * 1e3:.1f}",
                 )
             )
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if i < 6 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in cells
-        ]
+        lines = [table(header, cells, "<<<<<<>>>>")]
         count = sum(math.prod(row.shape) for row in self.rows)
         lines.append(f"{len(self.rows)} tensors, {count:,} elements, {self.seconds:.2f} s")
         notes = [

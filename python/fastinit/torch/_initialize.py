@@ -268,18 +268,29 @@ def _unpadded(module: Module) -> Iterator[None]:
 
 def _reset_of(module: Module) -> Callable[[], object] | None:
     """The function by which a module initializes itself."""
+    kind: Any = type(module)
     for name in ("reset_parameters", "_reset_parameters"):
-        function = getattr(type(module), name, None)
+        function = getattr(kind, name, None)
         if function is None:
             continue
         instead = _INSTEAD.get(function)
         if instead is not None:
             return functools.update_wrapper(functools.partial(instead, module), function)
-        method: Callable[[], object] = getattr(module, name)
-        with contextlib.suppress(TypeError):
-            inspect.signature(method).bind()
+        if _takes_nothing(kind, name):
+            method: Callable[[], object] = getattr(module, name)
             return method
     return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _takes_nothing(kind: Any, name: str) -> bool:
+    """Whether a method of a class can be called without arguments."""
+    is_bound = isinstance(inspect.getattr_static(kind, name), (classmethod, staticmethod))
+    try:
+        inspect.signature(getattr(kind, name)).bind(*(() if is_bound else (None,)))
+    except TypeError:
+        return False
+    return True
 
 
 def _reset_convolution(module: Module) -> None:
@@ -374,7 +385,7 @@ def _replace(tensors: Sequence[Entry], move: Callable[[Tensor], Tensor]) -> None
     """Replaces tensors, in PyTorch's way, which wrappers and recurrent layers rely on."""
     before = [(entry.value, dict(vars(entry.value))) for entry in tensors]
     for module in dict.fromkeys(module for entry in tensors for module, _ in entry.places):
-        if "recurse" in inspect.signature(module._apply).parameters:
+        if _can_stay(type(module)._apply):
             module._apply(move, recurse=False)
         else:
             module._apply(move)
@@ -385,6 +396,12 @@ def _replace(tensors: Sequence[Entry], move: Callable[[Tensor], Tensor]) -> None
         for module, attribute in entry.places:  # Tied again.
             if getattr(module, attribute) is not new:
                 setattr(module, attribute, new)
+
+
+@functools.lru_cache(maxsize=1024)
+def _can_stay(apply: Callable[..., object]) -> bool:
+    """Whether an `_apply` can leave the children of its module alone."""
+    return "recurse" in inspect.signature(apply).parameters
 
 
 # What is said about it

@@ -1,0 +1,429 @@
+"""`diagnose`: what is wrong with the initial weights of a model."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import itertools
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import fastinit
+from fastinit._text import table
+
+from . import _schemes, _statistics, _units
+from ._judge import SEVERITIES, Finding, Judge, Statistics
+from ._statistics import Measured, measure
+from ._tensors import LAYOUTS, Tensor, sources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+# Elements that are measured as one piece of work; larger tensors are several.
+_PART = 2**24
+
+# Below so many elements, threads cost more than they give.
+_FEW = 2**20
+
+# A recurrent matrix up to this size is looked at as a whole; of others some rows, or columns, are.
+_WHOLE = 2**22
+
+
+@dataclass(frozen=True)
+class TensorSummary:
+    """One tensor, as measured.
+
+    Attributes:
+        name: Its name, the first of `names`.
+        names: All names that it has, where it is tied.
+        shape: Its shape.
+        dtype: The name of its dtype.
+        role: What it is for: `"kernel"`, `"recurrent"`, `"embedding"`, `"bias"`, `"scale"`, `"running_mean"`,
+            `"running_var"`, `"position"`, `"buffer"` or `"parameter"`.
+        fan_in, fan_out: The fans, as the layout says; `None` if it is no kernel.
+        mean, std, min, max: Of the finite elements; `None` if there are none.
+        scheme: The scheme that it follows, or the nearest known one; `None` if there is nothing to compare.
+        scale_error: The standard deviation relative to that of the scheme, less 1; `None` without one.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    role: str
+    fan_in: float | None
+    fan_out: float | None
+    mean: float | None
+    std: float | None
+    min: float | None
+    max: float | None
+    scheme: str | None
+    scale_error: float | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `diagnose` found. `print` shows it as text.
+
+    Attributes:
+        tensors: A summary of each tensor, in the order of the model or file.
+        findings: What deserves a look, the most severe first.
+        skipped: Why some tensors were not read, by name. Integers and booleans are not mentioned.
+    """
+
+    tensors: tuple[TensorSummary, ...]
+    findings: tuple[Finding, ...]
+    skipped: dict[str, str]
+
+    @property
+    def worst(self) -> str | None:
+        """The severity of the worst finding; `None` if there are none."""
+        return max((finding.severity for finding in self.findings), key=SEVERITIES.index, default=None)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is nothing worse than information."""
+        return self.worst in (None, "info")
+
+    def __getitem__(self, name: str) -> TensorSummary:
+        """The summary of a tensor, by any of its names."""
+        for tensor in self.tensors:
+            if name in tensor.names:
+                return tensor
+        raise KeyError(name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain Python values, which `json` takes.
+
+        Example:
+            >>> import fastinit, numpy as np
+            >>> found = fastinit.diagnose({"dense/kernel": np.zeros((64, 32), np.float32)})
+            >>> found.to_dict()["findings"][0]["code"]
+            'all_zero'
+        """
+        return {
+            "ok": self.ok,
+            "worst": self.worst,
+            "findings": [asdict(finding) for finding in self.findings],
+            "tensors": [
+                {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(row).items()}
+                for row in self.tensors
+            ],
+            "skipped": dict(self.skipped),
+        }
+
+    def __str__(self) -> str:
+        """The findings, the most severe first, and a table of the tensors."""
+        lines = []
+        grave = [finding for finding in self.findings if finding.severity != "info"]
+        if grave:
+            rows = [(f.severity, f.code, f.tensor, f.message) for f in grave]
+            lines += [table(("severity", "finding", "tensor", "what, and what to do"), rows, wrap=70), ""]
+        notes = [finding for finding in self.findings if finding.severity == "info"]
+        for code, same in itertools.groupby(sorted(notes, key=lambda f: f.code), lambda f: f.code):
+            first, *others = same
+            more = f" (and {len(others)} more)" if others else ""
+            lines.append(f"info, {code}: {f'{first.tensor}: ' if first.tensor else ''}{first.message}{more}")
+        lines += [f"skipped {name}: {why}" for name, why in self.skipped.items()]
+        if notes or self.skipped:
+            lines.append("")
+        header = ("tensor", "shape", "dtype", "role", "mean", "std", "min", "max", "scheme", "error")
+        lines += [table(header, [_cells(row) for row in self.tensors], "<<<<>>>><>"), ""]
+        count = sum(math.prod(row.shape) for row in self.tensors)
+        found = [f"{sum(f.severity == s for f in self.findings)} {s}" for s in reversed(SEVERITIES)]
+        lines.append(f"{len(self.tensors)} tensors, {count:,} elements: {', '.join(found)}")
+        return "\n".join(lines)
+
+
+def _cells(row: TensorSummary) -> tuple[str, ...]:
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:.3g}"
+
+    return (
+        row.name if len(row.names) == 1 else f"{row.name} (+{len(row.names) - 1})",
+        " x ".join(map(str, row.shape)) or "()",
+        row.dtype,
+        row.role,
+        number(row.mean),
+        number(row.std),
+        number(row.min),
+        number(row.max),
+        row.scheme or "",
+        "" if row.scale_error is None else f"{row.scale_error:+.1%}",
+    )
+
+
+def diagnose(
+    x: Any,
+    *,
+    layout: str | None = None,
+    expect: fastinit.Initializer | str | Mapping[str, fastinit.Initializer | str] | None = None,
+) -> Diagnosis:
+    """Finds what is wrong with initial weights.
+
+    It is about weights as they are before training. Those of a trained model are recognized as such, and only what
+    is broken is reported of them.
+
+    A kernel, a matrix or the weights of a convolution, is compared with the schemes of the literature and the
+    defaults of frameworks, by its fans, its standard deviation and the shape of its distribution. What such a
+    scheme explains is no fault, and neither is what so few elements cannot tell, nor, where the order of the axes
+    is only assumed, what the other order would explain.
+
+    The codes of findings:
+
+    | code | what is wrong |
+    |---|---|
+    | `nan`, `infinite` | elements that are no finite numbers |
+    | `all_zero`, `constant` | all elements are equal |
+    | `identical_units`, `zero_units` | some or all units are equal to each other, or zero |
+    | `too_small`, `too_large` | a signal dies, explodes or saturates |
+    | `wrong_mode` | the scale follows fan_out, and that of the other kernels fan_in, or the other way round |
+    | `uncorrected_truncation` | a truncated normal law that has not the variance it should have |
+    | `mean_not_zero` | kernels that are not centered |
+    | `clipped`, `spike`, `few_values` | values piled up at a bound or elsewhere, or too few of them |
+    | `not_orthogonal` | it should be orthogonal, or nearly is |
+    | `twins` | two tensors are equal, or have the same draws at different scales |
+    | `bias_not_zero`, `scale_not_one` | what begins at 0 or 1 does not |
+    | `negative_variance`, `running_statistics` | statistics of a normalization are not as they begin |
+    | `not_as_expected` | a tensor does not follow `expect` |
+    | `looks_trained` | the weights are not initial ones |
+
+    Args:
+        x: What to diagnose:
+
+            * an array of any shape, also of JAX, or a tensor of PyTorch;
+            * a mapping of names to arrays, also a nested one, or a state dict;
+            * the path of a `.safetensors`, `.npz` or `.npy` file, of a `.safetensors.index.json`, or of a
+              directory of `.safetensors` files; files of any size are read in pieces, in little memory (an `.npy`
+              in Fortran order as a whole);
+            * a module of PyTorch;
+            * a model or layer of Keras that has been built.
+        layout: The order of axes of kernels: `"out_in"` for (out, in, *spatial), as in PyTorch, `"in_out"` for
+            (*spatial, in, out), as in Keras and JAX. With `None` the type of a layer tells; where there is none,
+            that of PyTorch is assumed for tensors and `.safetensors`, that of Keras for other arrays, and nothing
+            is reported that the other order would explain.
+        expect: The initializer that the tensors are meant to follow, as an object or a name: one for all kernels,
+            or a mapping of patterns (`"*.weight"`, see `fnmatch`) to such; the first pattern that fits a name
+            counts. The fans of an initializer with the usual axes are those of the tensor's layout.
+
+    Returns:
+        The findings, and a summary of each tensor.
+
+    Raises:
+        ValueError: If a file is damaged or of an unknown kind, there are no tensors, `layout` is unknown, or a
+            pattern of `expect` fits no tensor.
+        FileNotFoundError: If there is no such file.
+        TypeError: If `x`, or a value in it, is none of these.
+
+    Example:
+        >>> import fastinit
+        >>> kernel = fastinit.he_normal((256, 128), seed=0, stream="hidden/kernel")
+        >>> fastinit.diagnose({"hidden/kernel": kernel}).ok
+        True
+        >>> small = fastinit.random_normal((256, 128), stddev=1e-5, seed=0)
+        >>> [finding.code for finding in fastinit.diagnose({"hidden/kernel": small}).findings]
+        ['too_small']
+        >>> found = fastinit.diagnose({"hidden/kernel": kernel}, expect="glorot_uniform")
+        >>> found.worst, found.findings[0].tensor
+        ('warning', 'hidden/kernel')
+
+    References:
+        Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS
+        2010. He, Zhang, Ren and Sun, "Delving deep into rectifiers: surpassing human-level performance on ImageNet
+        classification", ICCV 2015, arXiv:1502.01852. Saxe, McClelland and Ganguli, "Exact solutions to the
+        nonlinear dynamics of learning in deep linear neural networks", ICLR 2014, arXiv:1312.6120. Pébay,
+        "Formulas for robust, one-pass parallel computation of covariances and arbitrary-order statistical
+        moments", Sandia report SAND2008-6212.
+    """
+    if layout is not None and layout not in LAYOUTS:
+        raise ValueError(f"layout must be {' or '.join(map(repr, LAYOUTS))} or None, got {layout!r}")
+    tensors, skipped = sources(x, layout)
+    expected = _expectations(expect, tensors)
+    statistics = list(_measured(tensors))
+    findings = Judge(statistics, expected).run()
+    return Diagnosis(tuple(map(_summary, statistics)), tuple(findings), skipped)
+
+
+def _expectations(expect: Any, tensors: list[Tensor]) -> dict[str, fastinit.Initializer]:
+    """The initializer that each tensor is meant to follow, by name."""
+    if expect is None:
+        return {}
+    if not hasattr(expect, "items"):
+        one = _initializer(expect)
+        return {t.name: one for t in tensors if t.role in ("kernel", "recurrent") and len(t.shape) > 1}
+    rules = {str(pattern): _initializer(value) for pattern, value in expect.items()}
+    names = [name for tensor in tensors for name in tensor.names]
+    found: dict[str, fastinit.Initializer] = {}
+    for pattern, rule in rules.items():
+        fits = [t for t in tensors if any(fnmatch.fnmatchcase(name, pattern) for name in t.names)]
+        if not fits:
+            near = difflib.get_close_matches(pattern, names, 3, 0.3)
+            hint = f"; names like it are {', '.join(near)}" if near else ""
+            raise ValueError(f"the pattern {pattern!r} of expect fits no tensor{hint}")
+        for tensor in fits:
+            found.setdefault(tensor.name, rule)
+    for tensor in tensors:
+        if tensor.name in found:
+            try:
+                _schemes.law_of(found[tensor.name], tensor)
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{found[tensor.name]!r} does not fit {tensor.name!r}: {error}") from None
+    return found
+
+
+def _initializer(value: Any) -> fastinit.Initializer:
+    try:
+        found = fastinit.get(value)
+    except ValueError as error:
+        known = [name for name in fastinit.__all__ if name.islower()]
+        near = difflib.get_close_matches(str(value), known, 3)
+        hint = f" (did you mean {', '.join(near)}?)" if near else ""
+        raise ValueError(f"expect: {error}{hint}") from None
+    if not isinstance(found, fastinit.Initializer):
+        raise TypeError(f"expect must be an initializer of fastinit, its name, or a mapping, got {value!r}")
+    return found
+
+
+# Measuring
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some rows of a tensor that is seen as a matrix."""
+
+    tensor: Tensor
+    at: int
+    rows: int
+    columns: int
+    start: int
+    stop: int
+    units: bool
+    gram: bool
+
+    def measure(self) -> Measured:
+        step = max(1, _statistics.CHUNK // self.columns) * self.columns
+        chunks = self.tensor.read(self.start * self.columns, self.stop * self.columns, step)
+        return measure(chunks, self.start, self.rows, self.columns, units=self.units, gram=self.gram)
+
+
+def _parts(tensor: Tensor) -> list[_Part]:
+    """The pieces of work that a tensor is."""
+    preferred = None
+    if len(tensor.shape) > 1:
+        preferred = 1 if tensor.layout == "out_in" else len(tensor.shape) - 1
+    at, units = _statistics.split(tensor.shape, preferred)
+    rows, columns = math.prod(tensor.shape[:at]), math.prod(tensor.shape[at:])
+    weights = bool(units) and tensor.role in ("kernel", "recurrent", "embedding") and tensor.size > 0
+    gram = weights and tensor.role != "embedding" and min(rows, columns) >= 6
+    step = max(1, _PART // max(1, columns)) if tensor.parallel else max(1, rows)
+    starts = range(0, rows, step) if tensor.size else range(1)
+    return [
+        _Part(tensor, at, rows, max(1, columns), start, min(start + step, rows) if tensor.size else start, weights, gram)
+        for start in starts
+    ]
+
+
+def _measured(tensors: list[Tensor]) -> Iterator[Statistics]:
+    """Measures tensors, parts of them at the same time."""
+    parts = [part for tensor in tensors for part in _parts(tensor)]
+    threads = fastinit.get_num_threads() if sum(tensor.size for tensor in tensors) >= _FEW else 1
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        results = zip(parts, pool.map(_Part.measure, parts), strict=True)
+        try:
+            for _, same in itertools.groupby(results, lambda pair: id(pair[0].tensor)):
+                (part, whole), *others = same
+                for _, more in others:
+                    whole.add(more)
+                yield _reduced(part, whole)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _reduced(part: _Part, found: Measured) -> Statistics:
+    """What judging needs of what was measured."""
+    tensor = part.tensor
+    sample = found.sample
+    statistics = Statistics(
+        tensor,
+        found.size,
+        found.nan,
+        found.infinite,
+        found.moments,
+        found.low,
+        found.high,
+        found.at_low,
+        found.at_high,
+        found.zeros,
+        sample[: 2 * _statistics.SAMPLE],
+    )
+    if part.units and found.low < found.high and not (found.nan or found.infinite):
+        for axis in (tensor.in_axis, tensor.out_axis):
+            statistics.equal[axis], statistics.empty[axis] = _units.alike(tensor, found, part.at, axis)
+        statistics.key = _key(sample)
+        if found.zeros > 0.01 * found.size:
+            statistics.even_zeros = _units.even_zeros(tensor, part.at)
+    if part.gram:
+        statistics.orthogonality = _orthogonality(part, found)
+    return statistics
+
+
+def _key(sample: np.ndarray) -> object:
+    """What the first elements have in common with the same draws at another scale; `None` if they are too plain."""
+    first = sample[:8].astype(np.float64)
+    scale = float(np.abs(first).max(initial=0.0))
+    if scale == 0.0 or len(np.unique(np.abs(first))) < 6:
+        return None
+    return tuple(float(f"{x:.2g}") for x in (first / scale))
+
+
+def _orthogonality(part: _Part, found: Measured) -> tuple[float, float, int] | None:
+    """The norm of some units, the root mean square of their cosines, and their length."""
+    rows, columns = part.rows, part.columns
+    if rows <= columns:
+        if found.first_rows is None:
+            return None
+        first = found.first_rows.astype(np.float64)
+        gram, length = np.einsum("ic,jc->ij", first, first), columns
+    else:
+        if found.columns_gram is None:
+            return None
+        gram, length = found.columns_gram, rows
+    norms = np.sqrt(np.diag(gram))
+    if len(gram) < 6 or not np.isfinite(gram).all() or not norms.min() > 0.0:
+        return None
+    cosines = (gram / norms[:, None] / norms)[np.triu_indices(len(gram), 1)]
+    rms = float(np.sqrt((cosines**2).mean()))
+    # Of the squares of so many cosines of independent units, the mean is a 25th of what it should be in one case of
+    # ten million.
+    even = norms.max() - norms.min() < 0.01 * norms.mean()
+    return (float(norms.mean()), rms, length) if even and rms < 0.2 / math.sqrt(length) else None
+
+
+def _summary(s: Statistics) -> TensorSummary:
+    tensor, moments = s.tensor, s.moments
+    fans = _schemes.fans(tensor)[:1] if s.weights else []
+    some = moments.count > 0
+
+    def plain(value: float) -> float | None:
+        return float(value) if some and math.isfinite(value) else None
+
+    return TensorSummary(
+        name=tensor.name,
+        names=tensor.names,
+        shape=tensor.shape,
+        dtype=tensor.dtype,
+        role=tensor.role,
+        fan_in=fans[0][0] if fans else None,
+        fan_out=fans[0][1] if fans else None,
+        mean=plain(moments.mean),
+        std=plain(moments.std),
+        min=plain(s.low),
+        max=plain(s.high),
+        scheme=s.scheme,
+        scale_error=s.scale_error,
+    )

@@ -259,7 +259,8 @@ def compare(
         raise ValueError(f"learning_rate must be positive and finite; got {learning_rate!r}")
     data = _data(seed)
     batch_size = _whole("batch_size", batch_size, 1, len(data.y))
-    networks, trained_by = _networks(backend)
+    framework, engine = _chosen(backend)
+    networks = _networks(framework)
     function = _activation(activation, networks.ACTIVATIONS)
     sizes = [data.x.shape[1], *[width] * depth, 10]
     # All of them before the first run, so that an initializer that makes no matrices is found at once.
@@ -287,7 +288,7 @@ def compare(
         batch_size=batch_size,
         learning_rate=float(learning_rate),
         seed=seed,
-        backend=trained_by,
+        backend=framework if framework == engine else f"{framework} on {engine}",
     )
 
 
@@ -453,8 +454,19 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _networks(backend: str | None) -> tuple[Any, str]:
-    """The module of a framework, and what it is called."""
+def _networks(framework: str) -> Any:
+    """The module of a framework."""
+    if framework == "torch":
+        from . import _torch_network
+
+        return _torch_network
+    from . import _keras_network
+
+    return _keras_network
+
+
+def _chosen(backend: str | None) -> tuple[str, str]:
+    """The framework, and what it computes with, that can be loaded here."""
     if backend is None:
         # PyTorch, if it is there and can be loaded beside what is loaded.
         there = [name for name in BACKENDS if importlib.util.find_spec(name) is not None]
@@ -477,13 +489,7 @@ def _networks(backend: str | None) -> tuple[Any, str]:
     for name in dict.fromkeys((backend, engine)):
         if importlib.util.find_spec(name) is None:
             raise ImportError(f"backend={backend!r} needs {name}: pip install {name}")
-    if backend == "torch":
-        from . import _torch_network
-
-        return _torch_network, "torch"
-    from . import _keras_network
-
-    return _keras_network, f"keras on {engine}"
+    return backend, engine
 
 
 def _engine_of(backend: str) -> str:

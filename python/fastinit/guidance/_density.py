@@ -33,7 +33,7 @@ class Law:
         mean: Its mean.
         std: Its standard deviation.
         low: The lower end of where its density is positive; may be `-inf`.
-        high: The upper end; may be `inf`. Equal to `low` where all is in `atoms`.
+        high: The upper end; may be `inf`. Equal to `low` where there is no density.
         atoms: Values that have a probability of their own, and this probability, by value.
         density: The density of the rest at an array of float64. Its integral and the probabilities of `atoms`
             add up to 1.
@@ -175,11 +175,11 @@ def singular_law(initializer: fastinit.Initializer, shape: Shape) -> Law:
     few = min(rows, columns)
     match initializer:
         case fastinit.Orthogonal():
-            return _constant(abs(initializer.gain))
+            return _mixed("orthogonal", 1.0, _constant(abs(initializer.gain)))
         case fastinit.DeltaOrthogonal():
             return _mixed("orthogonal", sizes[-2] / few, _constant(abs(initializer.gain)))
         case fastinit.Identity():
-            return _constant(abs(initializer.gain))
+            return _mixed("identity", 1.0, _constant(abs(initializer.gain)))
         case fastinit.Dirac():
             passed = min(sizes[-2], columns // initializer.groups)
             return _mixed("identity", passed / few, _constant(math.sqrt(initializer.groups)))
@@ -242,6 +242,7 @@ def matrices(initializer: fastinit.Initializer | None, tensor: Array) -> Array:
 
 def sizes_of(shape: Shape) -> tuple[int, ...]:
     """The sizes of all dimensions."""
+    fastinit.Zeros().for_shape(shape)  # refuses what is no shape
     try:
         return (operator.index(shape),)  # type: ignore[arg-type]
     except TypeError:
@@ -274,6 +275,8 @@ def _constant(value: float) -> Law:
 
 def _mixed(name: str, share: float, law: Law) -> Law:
     """Zero, but for a share of elements that have a law."""
+    if share == 0.0:
+        return replace(_constant(0.0), name=name)
     mean = share * law.mean
     std = math.sqrt(max(0.0, share * (law.std**2 + law.mean**2) - mean**2))
     mass = {0.0: 1 - share}
@@ -344,7 +347,7 @@ def _sphere(dimension: int, gain: float) -> Law:
     if radius == 0.0:
         return _constant(0.0)
     if dimension == 1:
-        return Law("orthogonal", 0.0, radius, -radius, radius, _nothing, ((-radius, 0.5), (radius, 0.5)))
+        return Law("orthogonal", 0.0, radius, 0.0, 0.0, _nothing, ((-radius, 0.5), (radius, 0.5)))
     half = dimension / 2
     scale = math.exp(math.lgamma(half) - math.lgamma(half - 0.5)) / (math.sqrt(math.pi) * radius)
 

@@ -64,7 +64,7 @@ class Network:
             layer.set_weights([weight, np.zeros(weight.shape[1], np.float32)])
         self._outputs = keras.Model(inputs, outputs[1:])
         self._model = keras.Model(inputs, outputs[-1])
-        self._optimizer = _SGD(learning_rate)
+        self._optimizer = _SGD(learning_rate, name="sgd")
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self._model.compile(self._optimizer, loss)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
@@ -43,6 +43,15 @@ LINES: tuple[Any, ...] = (
     (0, (10, 3)),
     (0, (3, 1, 1, 1, 1, 1)),
 )
+# Beyond these the squares of numbers leave float32, and a chart that showed all would show nothing else.
+_WINDOW = (1e-19, 1e19)
+_MARKS = {
+    "v": "vanishes: 0, or below the chart",
+    "^": "explodes: not finite, or above the chart",
+    "X": "diverged, and stopped",
+}
+# The height of axes in which shares are drawn.
+_TOP = 1.08
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
@@ -108,8 +117,9 @@ def distributions(panels: Sequence[Panel], title: str, label: str) -> Figure:
         shown = list(grid.flat[: len(panels)])
         is_smooth = any(panel.law.high > panel.law.low for panel in panels)
         heights = [_panel(axes, panel) for axes, panel in zip(shown, panels, strict=True)]
-        shown[0].set_ylim(0.0, 1.25 * max(heights) if is_smooth else 1.08)
-        for i, axes in enumerate(shown):
+        shown[0].set_ylim(0.0, 1.25 * max(heights) if is_smooth else _TOP)
+        for i, (axes, panel) in enumerate(zip(shown, panels, strict=True)):
+            _atoms(axes, panel)
             axes.set_xlabel(label)
             axes.tick_params(labelbottom=True)
             if i % columns == 0:
@@ -120,77 +130,92 @@ def distributions(panels: Sequence[Panel], title: str, label: str) -> Figure:
         if any(panel.law.atoms for panel in panels):
             handles.append(Line2D([], [], color=LAW, linewidth=2.5, label="probability of a single value"))
             handles.append(_mark("o", "its share in the sample"))
-        _legend(figure, handles)
-        figure.suptitle(title)
+        _finish(figure, handles, title)
     return figure
 
 
 def _panel(axes: Axes, panel: Panel) -> float:
-    """Draws a histogram and a law, and returns how high they are."""
-    law, values = panel.law, panel.values
+    """Draws what is not in atoms, and returns how high it is."""
+    notes = "\n".join(panel.notes)
+    axes.set_title(panel.name, pad=5 + 11 * len(panel.notes))
+    axes.annotate(notes, (0.5, 1.0), (0, 3), "axes fraction", "offset points", ha="center", fontsize=8)
+    law, rest = panel.law, panel.values
+    for value, _ in law.atoms:
+        # They have a part in the limits of the axes.
+        axes.plot([value], [0.0])
+        rest = rest[~panel.is_at(value, rest)]
+    if law.high == law.low:
+        return 0.0
+    low, high = max(law.low, law.mean - 5 * law.std), min(law.high, law.mean + 5 * law.std)
     height = 0.0
-    is_atom = np.zeros(values.shape, bool)
-    for value, probability in law.atoms:
-        is_here = abs(values - value) <= 1e-6 * abs(value) + panel.slack
-        is_atom |= is_here
-        share = float(is_here.mean())
-        # As if the axes were as high as 1.
-        scale = axes.get_xaxis_transform()
-        axes.plot([value, value], [0.0, probability / 1.08], color=LAW, linewidth=2.5, transform=scale)
-        axes.plot([value], [share / 1.08], "o", color=COLORS[0], markersize=5, transform=scale)
+    if rest.size:
+        low, high = min(low, float(rest.min())), max(high, float(rest.max()))
+        # So many bins for the bulk, and as narrow ones for values far from it.
+        bins = min(80, max(12, 2 * rest.size ** (1 / 3))) * max(1.0, (high - low) / (10 * law.std))
+        edges = np.linspace(low, high, 1 + round(min(400, bins)))
+        counts, _ = np.histogram(rest, edges)
+        bars = counts / (panel.values.size * np.diff(edges))
+        axes.stairs(bars, edges, fill=True, color=SAMPLE)
+        height = float(bars.max())
+    # Not the ends themselves, where some densities are infinite, but what is beyond them, so that edges show.
+    beyond = [
+        end
+        for end in (np.nextafter(law.low, -np.inf), np.nextafter(law.high, np.inf))
+        if low - law.std < end < high + law.std
+    ]
+    x = np.unique([*np.linspace(low, high, 802)[1:-1], *beyond])
+    y = law.density(x)
+    axes.plot(x, y, color=LAW)
+    top = float(y.max())
+    return max(height, min(top, 2 * height) if height else top)
+
+
+def _atoms(axes: Axes, panel: Panel) -> None:
+    """Draws stems where single values have a probability; `_TOP` is the height of the axes for them."""
+    scale = axes.get_xaxis_transform()
+    left, right = axes.get_xlim()
+    for value, probability in panel.law.atoms:
+        share = float(panel.is_at(value, panel.values).mean())
+        axes.plot([value, value], [0.0, probability / _TOP], color=LAW, linewidth=2.5, transform=scale)
+        axes.plot([value], [share / _TOP], "o", color=COLORS[0], markersize=5, transform=scale, clip_on=False)
+        side = 1 if value < (left + right) / 2 else -1
         axes.annotate(
-            f"{_percent(probability)} at {value:.3g}",
-            (value, max(probability, share) / 1.08),
-            xycoords=scale,
-            xytext=(6, -3),
-            textcoords="offset points",
-            va="top",
+            f"{100 * probability:.3g} % at {value:.3g}",
+            (value, max(probability, share) / _TOP),
+            (7 * side, 4 if probability < 0.5 else -4),
+            scale,
+            "offset points",
+            ha="left" if side > 0 else "right",
+            va="bottom" if probability < 0.5 else "top",
             fontsize=8,
         )
-    rest = values[~is_atom]
-    if law.high > law.low:
-        low, high = max(law.low, law.mean - 5 * law.std), min(law.high, law.mean + 5 * law.std)
-        if rest.size:
-            low, high = min(low, float(rest.min())), max(high, float(rest.max()))
-            edges = np.linspace(low, high, 1 + min(80, max(12, round(2 * rest.size ** (1 / 3)))))
-            counts, _ = np.histogram(rest, edges)
-            bars = counts / (values.size * np.diff(edges))
-            axes.stairs(bars, edges, fill=True, color=SAMPLE)
-            height = float(bars.max())
-        # The ends are not in it, where some densities are infinite.
-        x = low + (high - low) * np.linspace(0.0, 1.0, 802)[1:-1]
-        x = np.unique(np.concatenate([x, [np.nextafter(law.low, -np.inf), np.nextafter(law.high, np.inf)]]))
-        x = x[np.isfinite(x)]
-        y = law.density(x)
-        axes.plot(x, y, color=LAW)
-        height = max(height, float(min(y.max(), 2 * height if height else y.max())))
-    notes = "\n".join(panel.notes)
-    axes.set_title(panel.name, pad=4 + 11 * len(panel.notes))
-    axes.annotate(
-        notes,
-        (0.5, 1.0),
-        xycoords="axes fraction",
-        xytext=(0, 3),
-        textcoords="offset points",
-        ha="center",
-        va="bottom",
-        fontsize=8,
-    )
-    return height
+
+
+@dataclass(frozen=True)
+class _Chart:
+    """Curves on the same axes; `window` has the limits beyond which a logarithmic scale is not drawn."""
+
+    label: str
+    curves: list[Array]
+    window: tuple[float, float] | None = None
 
 
 def signal(signal: Any) -> Figure:
     """The signal and the gradient through the layers of a deep network, for several initializers."""
     runs = signal.runs
     layers = np.arange(1, len(runs[0].activation_std) + 1)
-    charts: list[tuple[str, bool, list[Array]]] = [
-        ("standard deviation of the activations\n(log scale)", True, [run.activation_std for run in runs]),
-        ("standard deviation of the gradients\n(log scale)", True, [run.gradient_std for run in runs]),
+
+    def curves(name: str) -> list[Array]:
+        return [np.asarray(getattr(run, name), np.float64) for run in runs]
+
+    charts = [
+        _Chart("standard deviation of the activations\n(log scale)", curves("activation_std"), _WINDOW),
+        _Chart("standard deviation of the gradients\n(log scale)", curves("gradient_std"), _WINDOW),
     ]
-    for label, name in (("dead units", "dead"), ("saturated units", "saturated")):
-        shares = [np.asarray(getattr(run, name)) for run in runs]
-        if any(share.any() for share in shares):
-            charts.append((f"share of {label}", False, shares))
+    dead, saturated = curves("dead"), curves("saturated")
+    if any(share.any() for share in (*dead, *saturated)):
+        charts.append(_Chart("share of dead units", dead))
+        charts.append(_Chart("share of saturated units", saturated))
     title = f"Signal through {len(layers)} layers of {_widths(signal.widths)} units, {signal.activation}"
     return _curves(title, "layer", layers, [run.name for run in runs], charts)
 
@@ -198,23 +223,21 @@ def signal(signal: Any) -> Figure:
 def comparison(comparison: Comparison) -> Figure:
     """What training did with a network, for several initializers."""
     runs = comparison.runs
-    epochs = np.arange(comparison.epochs + 1)
-    charts: list[tuple[str, bool, list[Array]]] = [
-        ("training loss (log scale)", True, [np.array(run.train_loss) for run in runs]),
-        ("validation accuracy", False, [np.array(run.validation_accuracy) for run in runs]),
-        (
+    charts = [
+        _Chart("training loss (log scale)", [np.array(run.train_loss) for run in runs], (1e-9, 1e2)),
+        _Chart("validation accuracy", [np.array(run.validation_accuracy) for run in runs]),
+        _Chart(
             "norm of the gradient, first layer\n(log scale)",
-            True,
             [np.array(run.first_gradient_norm) for run in runs],
+            _WINDOW,
         ),
-        ("share of dead units", False, [np.array(run.dead) for run in runs]),
+        _Chart("share of dead units", [np.array(run.dead) for run in runs]),
     ]
     title = (
         f"Training {comparison.depth} hidden layers of {comparison.width} units, {comparison.activation}, "
         "on handwritten digits"
     )
-    stops = [run.diverged is not None for run in runs]
-    return _curves(title, "epoch", epochs, [run.name for run in runs], charts, stops)
+    return _curves(title, "epoch", np.arange(comparison.epochs + 1), [run.name for run in runs], charts)
 
 
 def _widths(widths: Sequence[int]) -> str:
@@ -222,84 +245,79 @@ def _widths(widths: Sequence[int]) -> str:
     return str(hidden[0]) if len(hidden) == 1 else f"{hidden[0]} to {hidden[-1]}"
 
 
-def _curves(
-    title: str,
-    label: str,
-    x: Array,
-    names: Sequence[str],
-    charts: Sequence[tuple[str, bool, list[Array]]],
-    stops: Sequence[bool] = (),
-) -> Figure:
-    """Curves of several runs in several charts, each with its label, and whether it is logarithmic."""
-    rows = 1 if len(charts) < 4 else 2
-    columns = -(-len(charts) // rows)
+def _curves(title: str, label: str, x: Array, names: Sequence[str], charts: Sequence[_Chart]) -> Figure:
+    """Curves of several runs in several charts; those that end before `x` does are marked."""
+    rows = -(-len(charts) // 2)
+    lines = -(-len(names) // 3)
     with _style():
-        figure = Picture(
-            figsize=(4.5 * columns, 0.9 + 3.0 * rows + 0.2 * -(-len(names) // 3)), layout="constrained"
-        )
-        handles = [
-            Line2D([], [], color=color, linestyle=line, label=name)
-            for name, (color, line) in zip(names, _looks(), strict=False)
-        ]
-        marks: dict[str, Any] = {}
-        for axes, (of_y, is_log, curves) in zip(
-            figure.subplots(rows, columns, squeeze=False).flat, charts, strict=True
-        ):
+        figure = Picture(figsize=(9.0, 0.8 + 3.0 * rows + 0.2 * lines), layout="constrained")
+        marks: set[str] = set()
+        for axes, chart in zip(figure.subplots(rows, 2, squeeze=False).flat, charts, strict=True):
             axes.set_xlabel(label)
-            axes.set_ylabel(of_y)
+            axes.set_ylabel(chart.label)
             axes.grid(axis="y")
-            axes.set_xlim(x[0], x[-1] + 0.02 * (x[-1] - x[0]))
+            # The first and the last mark lie in the axes.
+            space = 0.03 * max(1, x[-1] - x[0])
+            axes.set_xlim(x[0] - space, x[-1] + space)
             axes.xaxis.get_major_locator().set_params(integer=True)
-            if is_log:
-                axes.set_yscale("log")
-            else:
-                axes.set_ylim(-0.03, 1.03)
-            for curve, (color, line) in zip(curves, _looks(), strict=False):
-                y = np.asarray(curve, np.float64)
-                y = np.where(np.isfinite(y) & (y > 0.0), y, np.nan) if is_log else y
-                axes.plot(x[: len(y)], y, color=color, linestyle=line)
-            if is_log:
-                marks |= _leaving(axes, x, curves)
-            for curve, (color, _), stopped in zip(curves, _looks(), stops, strict=False):
-                if stopped and len(curve) and math.isfinite(curve[-1]):
-                    axes.plot(x[len(curve) - 1], curve[-1], "X", color=color, markersize=8, clip_on=False)
-                    marks["X"] = _mark("X", "diverged after this")
-        _legend(figure, [*handles, *marks.values()])
-        figure.suptitle(title)
+            marks |= _log_chart(axes, x, chart) if chart.window else _share_chart(axes, x, chart)
+        looks = zip(names, _looks(), strict=False)
+        handles = [Line2D([], [], color=color, linestyle=line, label=name) for name, (color, line) in looks]
+        _finish(
+            figure, [*handles, *(_mark(mark, text) for mark, text in _MARKS.items() if mark in marks)], title
+        )
     return figure
 
 
-def _leaving(axes: Axes, x: Array, curves: Sequence[Array]) -> dict[str, Any]:
-    """Marks where curves leave a logarithmic scale: by vanishing, or by being no finite number any more."""
-    marks = {}
-    low, high = axes.get_ylim()
-    if not any((np.isfinite(curve) & (curve > 0.0)).any() for curve in curves):
-        low, high = 0.1, 10.0
-    # Room for the marks, above and below all curves.
-    room = max(1.0, 0.12 * math.log10(high / low))
-    ends = {"v": False, "^": False}
-    for i, (curve, (color, _)) in enumerate(zip(curves, _looks(), strict=False)):
-        for mark, gone, at in (("v", curve == 0.0, 0.04), ("^", ~np.isfinite(curve), 0.96)):
-            if gone.any():
-                first = int(np.argmax(gone))
-                ends[mark] = True
-                # Side by side, where several leave at once.
-                place = x[first] + 0.03 * i * (x[-1] - x[0])
-                axes.plot(
-                    place,
-                    at,
-                    mark,
-                    color=color,
-                    markersize=7,
-                    clip_on=False,
-                    transform=axes.get_xaxis_transform(),
-                )
-                marks[mark] = _mark(
-                    mark,
-                    "exactly 0 from here on" if mark == "v" else "beyond all finite numbers from here on",
-                )
-    axes.set_ylim(low / 10 ** (room * ends["v"]), high * 10 ** (room * ends["^"]))
+def _share_chart(axes: Axes, x: Array, chart: _Chart) -> set[str]:
+    """Draws shares; returns the marks that were used."""
+    axes.set_ylim(-0.04, 1.04)
+    marks = set()
+    for y, (color, line) in zip(chart.curves, _looks(), strict=False):
+        axes.plot(x[: len(y)], y, color=color, linestyle=line)
+        if len(y) < len(x):
+            axes.plot(x[len(y) - 1], y[-1], "X", color=color, markersize=8)
+            marks.add("X")
     return marks
+
+
+def _log_chart(axes: Axes, x: Array, chart: _Chart) -> set[str]:
+    """Draws what may be 0 or infinite on a logarithmic scale; returns the marks that were used."""
+    assert chart.window is not None
+    least, most = chart.window
+    axes.set_yscale("log")
+    everything = np.concatenate(chart.curves)
+    seen = everything[(everything >= least) & (everything <= most)]
+    low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.1, 10.0)
+    if high < 100 * low:  # not so near that noise looks like a trend
+        low, high = low / 10, high * 10
+    marks: list[tuple[str, float]] = []
+    room = (high / low) ** 0.12
+    axes.set_ylim(
+        low / (room if (everything < least).any() else room**0.4),
+        high * (room if not (everything <= most).all() else room**0.4),
+    )
+    scale = axes.get_xaxis_transform()
+    for y, (color, line) in zip(chart.curves, _looks(), strict=False):
+        # A line on its way out is drawn as far as the axes go.
+        axes.plot(
+            x[: len(y)], np.where(y > 0.0, np.clip(y, 1e-300, 1e300), np.nan), color=color, linestyle=line
+        )
+        for mark, gone in (("v", y < least), ("^", ~(y <= most))):
+            if gone.any():
+                # Where it goes; on its way back through the layers that is the last of those it is gone in.
+                backward = gone[0] and not gone.all()
+                place = float(x[int(np.argmin(gone)) - 1 if backward else int(np.argmax(gone))])
+                beside = sum(other == mark and abs(place - at) < 0.05 * (x[-1] - x[0]) for other, at in marks)
+                at = 0.04 + 0.06 * beside
+                axes.plot(
+                    place, at if mark == "v" else 1 - at, mark, color=color, markersize=7, transform=scale
+                )
+                marks.append((mark, place))
+        if len(y) < len(x) and least <= y[-1] <= most:
+            axes.plot(x[len(y) - 1], y[-1], "X", color=color, markersize=8)
+            marks.append(("X", 0.0))
+    return {mark for mark, _ in marks}
 
 
 def _looks() -> Iterator[tuple[str, Any]]:
@@ -313,11 +331,8 @@ def _mark(mark: str, label: str) -> Line2D:
     return Line2D([], [], color=TEXT, linestyle="", marker=mark, label=label)
 
 
-def _legend(figure: Figure, handles: Sequence[Any]) -> None:
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(3, len(handles)), fontsize=8, handlelength=3.5
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
+def _finish(figure: Figure, handles: Sequence[Any], title: str) -> None:
+    """Adds the legend, below all axes, and the title."""
+    columns = min(3, len(handles))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8, handlelength=3.5)
+    figure.suptitle(title)

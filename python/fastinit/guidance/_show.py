@@ -55,6 +55,11 @@ class Panel:
     line: str
     slack: float = 0.0
 
+    def is_at(self, atom: float, values: Array) -> Array:
+        """Which values are this one, but for rounding to float32 and the slack."""
+        found: Array = abs(values - atom) <= 1e-6 * abs(atom) + self.slack
+        return found
+
 
 def show(
     x: Any,
@@ -263,7 +268,8 @@ def _std(thing: Any, sizes: tuple[int, ...]) -> float:
 
 def _range(law: Law) -> str:
     ends = [value for value, _ in law.atoms] + ([law.low, law.high] if law.high > law.low else [])
-    return f"{min(ends):.3g} to {max(ends):.3g}"
+    low, high = f"{min(ends):.3g}", f"{max(ends):.3g}"
+    return f"all {low}" if low == high else f"{low} to {high}"
 
 
 def _sample(

@@ -239,6 +239,7 @@ def test_picture(usual, tmp_path):
         ({"batch_size": 1439}, ValueError, "batch_size must be from 1 to 1438; got 1439"),
         ({"learning_rate": 0.0}, ValueError, "learning_rate must be positive and finite; got 0.0"),
         ({"learning_rate": math.nan}, ValueError, "learning_rate"),
+        ({"learning_rate": "fast"}, TypeError, "learning_rate must be a number; got 'fast'"),
         ({"seed": -1}, ValueError, "seed must be from 0"),
     ],
 )

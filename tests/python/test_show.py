@@ -168,7 +168,7 @@ def test_singular_values():
     heights, edges = bars(normal)
     np.testing.assert_allclose(heights, np.histogram(made, edges, density=True)[0], rtol=1e-6)
     x, y = curve(normal)
-    np.testing.assert_allclose(y, marchenko_pastur(300, 100, 300**-0.5).density(x))
+    np.testing.assert_allclose(y, marchenko_pastur(300, 100, 300**-0.5).density(x), atol=1e-6)
     assert f"of the sample {made.min():.3g} to {made.max():.3g}" in texts(normal)[0]
     assert "100 % at 1" in texts(orthogonal)
     assert normal.get_xlabel() == "singular value"
@@ -319,7 +319,7 @@ def test_without_matplotlib(python):
         (lambda: show("he_norml"), ValueError, "unknown initializer 'he_norml'"),
         (lambda: show("he_normal", 3), ValueError, "out of range|axis"),
         (lambda: show("he_normal", (3, 0)), ValueError, "no elements"),
-        (lambda: show("he_normal", "wide"), TypeError, "shape must be an int or a sequence of ints"),
+        (lambda: show("he_normal", "wide"), TypeError, r"shape\[0\] must be an int"),
         (lambda: show("random_normal", 3, kind="singular_values"), ValueError, "two dimensions or more"),
         (lambda: show(np.ones(3), kind="singular_values"), ValueError, r"array has the shape \(3,\)"),
         (lambda: show(np.full((2, 2), np.inf), kind="singular_values"), ValueError, "no finite elements"),

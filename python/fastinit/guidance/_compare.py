@@ -14,6 +14,7 @@ import importlib.util
 import itertools
 import json
 import math
+import numbers
 import operator
 import os
 import sys
@@ -195,7 +196,7 @@ def compare(
     width: int = 64,
     epochs: int = 20,
     batch_size: int = 32,
-    learning_rate: float = 0.05,
+    learning_rate: float = 0.02,
     backend: str | None = None,
     seed: int = 0,
     progress: Progress = None,
@@ -255,6 +256,8 @@ def compare(
     given = dict(_DEFAULT) if initializers is None else named(initializers)
     seed = _whole("seed", seed, 0, 2**64 - 1)
     depth, width, epochs = _whole("depth", depth, 1), _whole("width", width, 1), _whole("epochs", epochs, 1)
+    if not isinstance(learning_rate, numbers.Real):
+        raise TypeError(f"learning_rate must be a number; got {learning_rate!r}")
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate must be positive and finite; got {learning_rate!r}")
     data = _data(seed)

@@ -82,7 +82,7 @@ def density(initializer: fastinit.Initializer, x: npt.ArrayLike, shape: Shape | 
         if not isinstance(initializer, plain):
             raise TypeError(f"the density of {type(initializer).__name__} depends on the shape: give one")
         shape = 1
-    return element_law(initializer, shape).density(np.asarray(x, np.float64))
+    return np.asarray(element_law(initializer, shape).density(np.asarray(x, np.float64)))
 
 
 def element_law(initializer: fastinit.Initializer, shape: Shape) -> Law:

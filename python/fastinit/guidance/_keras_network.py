@@ -55,7 +55,7 @@ class Network:
     def __init__(
         self, weights: Sequence[Array], activation: Callable[[Any], Any], learning_rate: float
     ) -> None:
-        inputs = keras.Input((len(weights[0]),))
+        inputs = keras.Input((len(weights[0]),), dtype="float32")
         outputs = [inputs]
         for i, weight in enumerate(weights):
             last = i == len(weights) - 1
@@ -65,8 +65,8 @@ class Network:
         self._outputs = keras.Model(inputs, outputs[1:])
         self._model = keras.Model(inputs, outputs[-1])
         self._optimizer = _SGD(learning_rate, name="sgd")
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        self._model.compile(self._optimizer, loss)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype="float32")
+        self._model.compile(self._optimizer, loss, auto_scale_loss=False)
 
     def step(self, x: Array, y: Array) -> tuple[float, float]:
         """Makes a step of SGD; returns the norms of the first weights' gradient, and of all gradients."""

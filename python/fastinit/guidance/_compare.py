@@ -321,7 +321,7 @@ class _Data:
 
 def _data(seed: int) -> _Data:
     try:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped, unused-ignore]
+        from sklearn.datasets import load_digits  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError:
         raise ImportError(
             'compare trains on images that come with scikit-learn: pip install "fastinit[compare]"'

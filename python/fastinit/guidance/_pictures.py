@@ -116,7 +116,11 @@ def distributions(panels: Sequence[Panel], title: str, label: str) -> Figure:
             axes.remove()
         shown = list(grid.flat[: len(panels)])
         is_smooth = any(panel.law.high > panel.law.low for panel in panels)
-        heights = [_panel(axes, panel) for axes, panel in zip(shown, panels, strict=True)]
+        lines = list(dict.fromkeys(panel.line for panel in panels if panel.law.high > panel.law.low))
+        styles = dict(zip(lines, LINES, strict=False))
+        heights = [
+            _panel(axes, panel, styles.get(panel.line)) for axes, panel in zip(shown, panels, strict=True)
+        ]
         shown[0].set_ylim(0.0, 1.25 * max(heights) if is_smooth else _TOP)
         for i, (axes, panel) in enumerate(zip(shown, panels, strict=True)):
             _atoms(axes, panel)
@@ -125,8 +129,8 @@ def distributions(panels: Sequence[Panel], title: str, label: str) -> Figure:
             if i % columns == 0:
                 axes.set_ylabel("density" if is_smooth else f"share of the {label}s")
         handles: list[Any] = [Patch(color=SAMPLE, label="sample")] if is_smooth else []
-        for line in dict.fromkeys(panel.line for panel in panels if panel.law.high > panel.law.low):
-            handles.append(Line2D([], [], color=LAW, label=line))
+        for line, style in styles.items():
+            handles.append(Line2D([], [], color=LAW, linestyle=style, label=line))
         if any(panel.law.atoms for panel in panels):
             handles.append(Line2D([], [], color=LAW, linewidth=2.5, label="probability of a single value"))
             handles.append(_mark("o", "its share in the sample"))
@@ -134,7 +138,7 @@ def distributions(panels: Sequence[Panel], title: str, label: str) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, panel: Panel) -> float:
+def _panel(axes: Axes, panel: Panel, style: Any) -> float:
     """Draws what is not in atoms, and returns how high it is."""
     notes = "\n".join(panel.notes)
     axes.set_title(panel.name, pad=5 + 11 * len(panel.notes))
@@ -165,7 +169,7 @@ def _panel(axes: Axes, panel: Panel) -> float:
     ]
     x = np.unique([*np.linspace(low, high, 802)[1:-1], *beyond])
     y = law.density(x)
-    axes.plot(x, y, color=LAW)
+    axes.plot(x, y, color=LAW, linestyle=style)
     top = float(y.max())
     return max(height, min(top, 2 * height) if height else top)
 

@@ -220,6 +220,8 @@ def test_picture(usual, tmp_path):
     assert names[:5] == [run.name for run in usual.runs]
     assert "diverged, and stopped" in names
     assert b"validation accuracy" in (tmp_path / "compare.svg").read_bytes()
+    with pytest.raises(ValueError, match="a Comparison is drawn as curves"):
+        show(usual, kind="histogram")
 
 
 @pytest.mark.parametrize(

@@ -316,6 +316,7 @@ def test_without_matplotlib(python):
     [
         (lambda: show("he_normal", kind="histgram"), ValueError, "did you mean 'histogram'"),
         (lambda: show("he_normal", kind="singular"), ValueError, "did you mean 'singular_values'"),
+        (lambda: show("he_normal", kind=["histogram"]), ValueError, "kind must be one of"),
         (lambda: show("he_norml"), ValueError, "unknown initializer 'he_norml'"),
         (lambda: show("he_normal", 3), ValueError, "out of range|axis"),
         (lambda: show("he_normal", (3, 0)), ValueError, "no elements"),
@@ -325,6 +326,7 @@ def test_without_matplotlib(python):
         (lambda: show(np.full((2, 2), np.inf), kind="singular_values"), ValueError, "no finite elements"),
         (lambda: show(np.array([[1, np.inf]]), kind="singular_values"), ValueError, "not finite"),
         (lambda: show(np.array(["a"])), TypeError, "real numbers; its dtype is <U1"),
+        (lambda: show(np.array([1j])), TypeError, "real numbers; its dtype is complex128"),
         (lambda: show(np.ones((0, 3))), ValueError, r"shape \(0, 3\) has no finite elements"),
         (lambda: show(3.5), TypeError, "got float: 3.5"),
         (lambda: show([]), ValueError, "got 0"),

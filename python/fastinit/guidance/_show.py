@@ -120,12 +120,12 @@ def show(
         the USSR-Sbornik 1, 1967. Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of
         learning in deep linear neural networks", ICLR 2014, arXiv:1312.6120.
     """
-    if kind is not None and kind not in _KINDS:
+    if kind is not None and kind not in tuple(_KINDS):
         near = difflib.get_close_matches(str(kind), _KINDS, 1, 0.0)
         raise ValueError(f"kind must be one of {', '.join(_KINDS)}; got {kind!r}: did you mean {near[0]!r}?")
     file = None if path is None else _checked(path)
     is_signal = all(hasattr(x, name) for name in ("activation", "widths", "runs"))
-    if kind is not None and is_signal:
+    if kind is not None and (is_signal or isinstance(x, Comparison)):
         raise ValueError(f"kind is for initializers and arrays; a {type(x).__name__} is drawn as curves")
     try:
         from . import _pictures
@@ -193,7 +193,8 @@ def _thing(given: Any) -> Any:
         return initializer(given)
     torch, keras = sys.modules.get("torch"), sys.modules.get("keras")
     if torch is not None and isinstance(given, torch.Tensor):
-        given = given.detach().cpu().to(torch.float64)
+        given = given.detach().cpu()
+        given = given.double() if given.is_floating_point() else given  # NumPy has no bfloat16
     elif keras is not None and isinstance(given, keras.Variable):
         given = keras.ops.convert_to_numpy(given.value)
     if not hasattr(given, "__array__"):
@@ -203,6 +204,8 @@ def _thing(given: Any) -> Any:
         )
     array = np.asarray(given)
     try:
+        if np.iscomplexobj(array):
+            raise TypeError
         array = array.astype(np.float64)
     except (TypeError, ValueError):
         raise TypeError(f"an array must be of real numbers; its dtype is {array.dtype}") from None

@@ -11,6 +11,7 @@ import torch
 
 import fastinit
 from fastinit._text import table
+from fastinit.guidance._density import element_law
 
 from . import _shards
 
@@ -178,49 +179,11 @@ def law_of(make: Make, shape: Sequence[int]) -> fastinit.Initializer | None:
 
 def _moments(law: fastinit.Initializer, shape: Sequence[int]) -> tuple[float, float] | None:
     """The mean and the standard deviation of the elements of a tensor."""
-    match law:
-        case fastinit.Constant():
-            return law.value, 0.0
-        case fastinit.RandomUniform():
-            return (law.minval + law.maxval) / 2, (law.maxval - law.minval) / math.sqrt(12)
-        case fastinit.RandomNormal():
-            return law.mean, law.stddev
-        case fastinit.TruncatedNormal():
-            mean, stddev = _truncated(law.lower, law.upper)
-            return law.mean + law.stddev * mean, law.stddev * stddev
-        case fastinit.Orthogonal():
-            column = shape[law.column_axis] // (
-                law.blocks if law.block_axis in (None, law.column_axis) else 1
-            )
-            sizes = math.prod(shape) // shape[law.column_axis], column
-            return 0.0, abs(law.gain) / math.sqrt(max(*sizes, 1))
-        case fastinit.Sparse():
-            zeros = math.ceil(law.sparsity * shape[0]) / max(1, shape[0])
-            return 0.0, law.stddev * math.sqrt(max(0.0, 1 - zeros))
-    return None
-
-
-def _truncated(lower: float, upper: float) -> tuple[float, float]:
-    """The mean and the standard deviation of a standard normal on [lower, upper]; by Gauss and Legendre."""
-    if lower + upper < 0:
-        mean, stddev = _truncated(-upper, -lower)
-        return -mean, stddev
-    # The bulk of what lies between the bounds: beyond it the density has fallen by exp(-40).
-    start = max(lower, -9.0)
-    stop = min(upper, start + 80 / max(start, 1.0), 9.0 + max(start, 0.0))
-    nodes, weights = (torch.from_numpy(x) for x in _legendre())
-    x = (start + stop) / 2 + (stop - start) / 2 * nodes
-    density = weights * torch.exp(-(x - max(start, 0.0)) * (x + max(start, 0.0)) / 2)
-    density /= density.sum()
-    mean = float((density * x).sum())
-    return mean, math.sqrt(float((density * (x - mean) ** 2).sum()))
-
-
-@functools.cache
-def _legendre() -> Any:
-    import numpy as np
-
-    return np.polynomial.legendre.leggauss(200)
+    try:
+        found = element_law(law, shape)
+    except TypeError:  # a class of the user's own
+        return None
+    return found.mean, found.std
 
 
 def _measure(tensor: Tensor) -> tuple[float, float]:

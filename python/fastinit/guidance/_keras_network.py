@@ -1,0 +1,79 @@
+"""A plain network in Keras, and its training on any backend, for `_compare`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import activations, layers, ops
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fastinit._typing import Array
+
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "elu": activations.elu,
+    "gelu": activations.gelu,
+    "leaky_relu": lambda z: activations.leaky_relu(z, negative_slope=0.01),  # the slope of PyTorch
+    "linear": activations.linear,
+    "mish": activations.mish,
+    "relu": activations.relu,
+    "selu": activations.selu,
+    "sigmoid": activations.sigmoid,
+    "silu": activations.silu,
+    "softplus": activations.softplus,
+    "softsign": activations.softsign,
+    "tanh": activations.tanh,
+}
+
+
+class _SGD(keras.optimizers.SGD):  # type: ignore[misc]
+    """SGD that keeps the norms of the last gradients: of the first variable's, and of all."""
+
+    def build(self, variables: Sequence[Any]) -> None:
+        super().build(variables)
+        self.norms = self.add_variable((2,), dtype="float32", name="norms")
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
+        super().apply(grads, trainable_variables)
+        norms = ops.stack([_norm(grad) for grad in grads if grad is not None])
+        self.assign(self.norms, ops.stack([norms[0], _norm(norms)]))
+
+
+def _norm(x: Any) -> Any:
+    """The Euclidean norm, where squares would be too small or too large for float32, too."""
+    greatest = ops.max(ops.abs(x))
+    scale = ops.where(greatest > 0, greatest, 1.0)
+    return scale * ops.sqrt(ops.sum(ops.square(x / scale)))
+
+
+class Network:
+    """A network of dense layers with zero biases, in float32."""
+
+    def __init__(
+        self, weights: Sequence[Array], activation: Callable[[Any], Any], learning_rate: float
+    ) -> None:
+        inputs = keras.Input((len(weights[0]),), dtype="float32")
+        outputs = [inputs]
+        for i, weight in enumerate(weights):
+            last = i == len(weights) - 1
+            layer = layers.Dense(weight.shape[1], None if last else activation, dtype="float32")
+            outputs.append(layer(outputs[-1]))
+            layer.set_weights([weight, np.zeros(weight.shape[1], np.float32)])
+        self._outputs = keras.Model(inputs, outputs[1:])
+        self._model = keras.Model(inputs, outputs[-1])
+        self._optimizer = _SGD(learning_rate, name="sgd")
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype="float32")
+        self._model.compile(self._optimizer, loss, auto_scale_loss=False)
+
+    def step(self, x: Array, y: Array) -> tuple[float, float]:
+        """Makes a step of SGD; returns the norms of the first weights' gradient, and of all gradients."""
+        self._model.train_on_batch(x, y)
+        first, total = ops.convert_to_numpy(self._optimizer.norms)
+        return float(first), float(total)
+
+    def outputs(self, x: Array) -> list[Array]:
+        """What each hidden layer puts out, and the logits."""
+        return [np.asarray(output) for output in self._outputs.predict_on_batch(x)]

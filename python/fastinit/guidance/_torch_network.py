@@ -1,0 +1,70 @@
+"""A plain network in PyTorch, and its training, for `_compare`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from fastinit._typing import Array
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "elu": functional.elu,
+    "gelu": functional.gelu,
+    "leaky_relu": functional.leaky_relu,
+    "linear": lambda z: z,
+    "mish": functional.mish,
+    "relu": torch.relu,
+    "selu": torch.selu,
+    "sigmoid": torch.sigmoid,
+    "silu": functional.silu,
+    "softplus": functional.softplus,
+    "softsign": functional.softsign,
+    "tanh": torch.tanh,
+}
+
+
+class Network:
+    """A network of dense layers with zero biases, on the CPU, in float32."""
+
+    def __init__(
+        self, weights: Sequence[Array], activation: Callable[[Any], Any], learning_rate: float
+    ) -> None:
+        self._activation = activation
+        self._learning_rate = learning_rate
+        self._weights = [torch.from_numpy(weight.copy()).requires_grad_() for weight in weights]
+        self._biases = [
+            torch.zeros(weight.shape[1], device="cpu", dtype=torch.float32).requires_grad_()
+            for weight in weights
+        ]
+
+    def step(self, x: Array, y: Array) -> tuple[float, float]:
+        """Makes a step of SGD; returns the norms of the first weights' gradient, and of all gradients."""
+        parameters = [*self._weights, *self._biases]
+        with torch.enable_grad():
+            loss = functional.cross_entropy(self._forward(x)[-1], torch.from_numpy(y))
+            # An activation may be flat by construction.
+            grads = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        with torch.no_grad():
+            norms = torch.stack([torch.linalg.vector_norm(grad, dtype=torch.float64) for grad in grads])
+            for parameter, grad in zip(parameters, grads, strict=True):
+                parameter.sub_(grad, alpha=self._learning_rate)
+        return float(norms[0]), float(torch.linalg.vector_norm(norms))
+
+    def outputs(self, x: Array) -> list[Array]:
+        """What each hidden layer puts out, and the logits."""
+        with torch.no_grad():
+            return [output.numpy() for output in self._forward(x)]
+
+    def _forward(self, x: Array) -> list[Tensor]:
+        outputs = [torch.from_numpy(x)]
+        for weight, bias in zip(self._weights, self._biases, strict=True):
+            z = torch.addmm(bias, outputs[-1], weight)
+            outputs.append(self._activation(z) if len(outputs) < len(self._weights) else z)
+        return outputs[1:]

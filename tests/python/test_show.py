@@ -1,0 +1,365 @@
+"""The pictures: what is in them, what they are saved as, and what cannot be drawn."""
+
+import io
+import itertools
+import math
+import types
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+
+import fastinit
+from fastinit.guidance._density import element_law, marchenko_pastur
+from fastinit.guidance._show import show
+
+matplotlib = pytest.importorskip("matplotlib")
+pytest.importorskip("matplotlib.image")
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def bars(axes):
+    """The heights and edges of a histogram."""
+    (patch,) = axes.patches
+    return patch.get_data().values, patch.get_data().edges
+
+
+def curve(axes):
+    """The law: the longest line."""
+    return max((line.get_xydata() for line in axes.lines), key=len).T
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+@pytest.mark.parametrize("name", ["he_normal", "random_normal", "glorot_uniform", "orthogonal"])
+def test_a_histogram_of_the_sample_over_its_density(name):
+    figure = show(name, (128, 200), seed=3)
+    (axes,) = figure.axes
+    made = fastinit.get(name)((128, 200), seed=3)
+    heights, edges = bars(axes)
+    np.testing.assert_allclose((heights * np.diff(edges)).sum(), 1.0)
+    np.testing.assert_allclose(heights, np.histogram(made, edges, density=True)[0], rtol=1e-3, atol=1e-3)
+    x, y = curve(axes)
+    law = element_law(fastinit.get(name), (128, 200))
+    np.testing.assert_allclose(y, law.density(x))
+    assert x[0] <= made.min()
+    assert x[-1] >= made.max()
+    # The bars are near the curve, by the noise of as many elements as there are in a bar.
+    middle = law.density((edges[1:] + edges[:-1]) / 2)
+    noise = np.sqrt(middle / (made.size * np.diff(edges)))
+    assert (abs(heights - middle) < 6 * noise + 0.06 * middle.max())[2:-2].all()
+    assert axes.get_title() == name
+    assert axes.get_xlabel() == "weight value"
+    assert axes.get_ylabel() == "density"
+    assert "fan in 128, fan out 200" in texts(axes)[0]
+    assert f"std {law.std:.4g}, of the sample {made.std(dtype=float):.4g}" in texts(axes)[0]
+    assert figure.get_suptitle() == "Weights of shape 128 x 200"
+    assert legend(figure) == ["sample", "exact density"]
+
+
+def test_several_share_their_axes():
+    initializers = {"small": fastinit.RandomNormal(stddev=0.1), "large": fastinit.RandomNormal(stddev=0.4)}
+    figure = show(initializers, (50, 60))
+    small, large = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["small", "large"]
+    assert small.get_xlim() == large.get_xlim()
+    assert small.get_ylim() == large.get_ylim()
+    assert small.get_ylim()[1] > bars(small)[0].max() > bars(large)[0].max()
+
+
+def test_names_of_objects_say_what_differs():
+    figure = show([fastinit.RandomNormal(stddev=0.5), fastinit.HeNormal(), "HeNormal"][:2])
+    assert [axes.get_title() for axes in figure.axes] == ["RandomNormal(stddev=0.5)", "HeNormal"]
+    assert (
+        show({"class_name": "Constant", "config": {"value": 2.0}}).axes[0].get_title()
+        == "Constant(value=2.0)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("initializer", "fans"),
+    [
+        (fastinit.HeNormal(), "fan in 27, fan out 45"),
+        (fastinit.HeNormal(in_axis=1, out_axis=0), "fan in 45, fan out 45"),
+        (fastinit.HeNormal(batch_axis=(0, 1)), "fan in 3, fan out 5"),
+        (fastinit.HeNormal(groups=5), "fan in 27, fan out 9"),
+        (fastinit.RandomNormal(), "fan in 27, fan out 45"),
+    ],
+    ids=repr,
+)
+def test_fans(initializer, fans):
+    assert fans in texts(show(initializer, (3, 3, 3, 5)).axes[0])[0]
+    if not isinstance(initializer, fastinit.RandomNormal) and "fan in 45" not in fans:
+        fan_in = int(fans.split()[2].strip(","))
+        assert f"std {math.sqrt(2 / fan_in):.4g}" in texts(show(initializer, (3, 3, 3, 5)).axes[0])[0]
+
+
+def test_seeds_of_initializers_come_first():
+    own, other = fastinit.RandomNormal(seed=5), fastinit.RandomNormal()
+    one, two = (bars(show(initializer, (50, 60), seed=5).axes[0])[0] for initializer in (own, other))
+    np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(one, bars(show(own, (50, 60), seed=6).axes[0])[0])
+    assert not np.array_equal(one, bars(show(other, (50, 60), seed=6).axes[0])[0])
+
+
+def test_values_that_have_a_probability():
+    figure = show(["zeros", fastinit.Sparse(0.75, 0.2), fastinit.Identity(0.5)], (40, 50))
+    zeros, sparse, identity = figure.axes
+    assert "100 % at 0" in texts(zeros)
+    assert not zeros.patches
+    assert "75 % at 0" in texts(sparse)
+    heights, edges = bars(sparse)
+    assert (heights * np.diff(edges)).sum() == pytest.approx(0.25)
+    assert texts(identity)[1:] == ["98 % at 0", "2 % at 0.5"]
+    stems = [line.get_ydata()[1] for line in identity.lines if len(line.get_xdata()) == 2]
+    assert stems[0] / stems[1] == pytest.approx(49.0)
+    assert legend(figure)[2:] == ["probability of a single value", "its share in the sample"]
+    only = show(["zeros", "ones"], 5)
+    assert only.axes[0].get_ylabel() == "share of the weight values"
+
+
+def test_a_large_tensor_is_not_made_as_a_whole():
+    figure = show(fastinit.HeNormal(), (2**24, 2**10))  # 64 GiB
+    heights, edges = bars(figure.axes[0])
+    assert (heights * np.diff(edges)).sum() == pytest.approx(1.0)
+    assert f"std {math.sqrt(2) / 2**12:.4g}" in texts(figure.axes[0])[0]
+
+
+def test_arrays():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(1.0, 2.0, (30, 40)), rng.normal(size=100).astype(np.float16)
+    first[3, 5] = np.nan
+    figure = show([first, second])
+    assert [axes.get_title() for axes in figure.axes] == ["array 1", "array 2"]
+    rest = first[np.isfinite(first)]
+    assert texts(figure.axes[0])[0].split("\n") == [
+        "30 x 40",
+        f"mean {rest.mean():.3g}, std {rest.std():.4g}",
+        "1 of 1,200 not finite",
+    ]
+    x, y = curve(figure.axes[0])
+    np.testing.assert_allclose(x[y.argmax()], rest.mean(), atol=0.05)
+    np.testing.assert_allclose(y.max(), 1 / (rest.std() * math.sqrt(2 * math.pi)), rtol=1e-3)
+    assert figure.get_suptitle() == "Weights"
+    assert "100 % at 2" in texts(show(np.full((3, 4), 2.0)).axes[0])
+
+
+def test_tensors_of_pytorch():
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.Linear(30, 20, dtype=torch.bfloat16)
+    figure = show(layer.state_dict())
+    assert [axes.get_title() for axes in figure.axes] == ["weight", "bias"]
+    heights, edges = bars(show(layer.weight).axes[0])
+    weight = layer.weight.detach().double().numpy()
+    np.testing.assert_allclose(heights, np.histogram(weight, edges, density=True)[0])
+
+
+def test_singular_values():
+    shape = (300, 100)
+    figure = show(["lecun_normal", "orthogonal"], shape, kind="singular_values", seed=1)
+    normal, orthogonal = figure.axes
+    made = np.linalg.svd(fastinit.lecun_normal(shape, seed=1).astype(float), compute_uv=False)
+    heights, edges = bars(normal)
+    np.testing.assert_allclose(heights, np.histogram(made, edges, density=True)[0], rtol=1e-6)
+    x, y = curve(normal)
+    np.testing.assert_allclose(y, marchenko_pastur(300, 100, 300**-0.5).density(x), atol=1e-6)
+    assert f"of the sample {made.min():.3g} to {made.max():.3g}" in texts(normal)[0]
+    assert "100 % at 1" in texts(orthogonal)
+    assert normal.get_xlabel() == "singular value"
+    assert figure.get_suptitle() == "Singular values of weights of shape 300 x 100"
+    array = show(fastinit.lecun_normal(shape, seed=1), kind="singular_values")
+    np.testing.assert_allclose(bars(array.axes[0])[0].sum(), heights.sum(), rtol=0.2)
+    assert legend(array)[1] == "law of independent elements of the same mean and std"
+
+
+def test_singular_values_of_blocks():
+    (axes,) = show(fastinit.Orthogonal(blocks=4), (32, 128), kind="singular_values").axes
+    assert "of each of 4 blocks" in texts(axes)[0]
+    assert "100 % at 1" in texts(axes)
+    dots = [line.get_ydata()[0] for line in axes.lines if line.get_marker() == "o"]
+    assert dots == pytest.approx([1 / 1.08])
+
+
+class Run:
+    def __init__(self, name, forward, backward=None, dead=0.0, saturated=0.0):
+        self.name = name
+        self.activation_std = np.asarray(forward, float)
+        self.preactivation_std = self.activation_std
+        self.gradient_std = self.activation_std[::-1] if backward is None else np.asarray(backward, float)
+        self.dead = np.full(len(self.activation_std), dead)
+        self.saturated = np.full(len(self.activation_std), saturated)
+
+
+def signal(*runs):
+    return types.SimpleNamespace(activation="relu", widths=(64,) * 11, runs=runs)
+
+
+def test_a_signal():
+    depths = np.arange(10.0)
+    figure = show(signal(Run("good", 1.0 + 0.01 * depths), Run("small", 0.5**depths)))
+    forward, backward = figure.axes
+    assert figure.get_suptitle() == "Signal through 10 layers of 64 units, relu"
+    assert forward.get_yscale() == backward.get_yscale() == "log"
+    assert forward.get_xlabel() == "layer"
+    assert forward.get_ylabel() == "standard deviation of the activations\n(log scale)"
+    assert backward.get_ylabel() == "standard deviation of the gradients\n(log scale)"
+    for axes, flip in ((forward, 1), (backward, -1)):
+        for line, values in zip(axes.lines, (1.0 + 0.01 * depths, 0.5**depths), strict=True):
+            np.testing.assert_array_equal(line.get_xdata(), 1 + depths)
+            np.testing.assert_array_equal(line.get_ydata(), values[::flip])
+            assert axes.get_ylim()[0] < values.min() < values.max() < axes.get_ylim()[1]
+    assert legend(figure) == ["good", "small"]
+    styles = {(line.get_color(), line.get_linestyle()) for line in forward.lines}
+    assert len(styles) == 2
+
+
+def test_a_signal_that_vanishes_or_explodes(tmp_path):
+    depths = np.arange(10.0)
+    runs = [
+        Run("flat", np.ones(10)),
+        Run("zeros", np.zeros(10), dead=1.0),
+        Run("explodes", [*(1e100 ** depths[:3]), *[np.inf] * 7], saturated=0.5),
+        Run("vanishes", 1e-4**depths),
+        Run("nan", [np.nan] * 10),
+    ]
+    figure = show(signal(*runs), path=tmp_path / "signal.png")
+    forward, backward, dead, saturated = figure.axes
+    assert legend(figure)[5:] == [
+        "vanishes: 0, or below the chart",
+        "explodes: not finite, or above the chart",
+    ]
+
+    def marks(axes):
+        return sorted(
+            (line.get_marker(), *line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 1
+        )
+
+    assert marks(forward) == [("^", 1.0), ("^", 2.0), ("v", 1.0), ("v", 6.0)]
+    # Backwards the signal goes the other way.
+    assert marks(backward) == [("^", 1.0), ("^", 9.0), ("v", 1.0), ("v", 5.0)]
+    assert dead.lines[1].get_ydata().tolist() == [1.0] * 10
+    assert saturated.lines[2].get_ydata().tolist() == [0.5] * 10
+    assert forward.get_ylim()[0] < 1e-16 < 1e-10 < 1.0 < forward.get_ylim()[1] < 1e20
+    gone = show(signal(Run("zeros", np.zeros(3))))
+    assert gone.axes[0].get_ylim()[0] < 1.0 < gone.axes[0].get_ylim()[1]
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "PNG"])
+def test_files(tmp_path, suffix):
+    first, second = tmp_path / f"first.{suffix}", tmp_path / f"second.{suffix}"
+    before = {key: value for key, value in matplotlib.rcParams.copy().items() if key != "backend"}
+    show(["he_normal", fastinit.Sparse(0.5)], (64, 32), path=first)
+    with matplotlib.rc_context(
+        {"font.size": 30, "axes.facecolor": "red", "svg.hashsalt": "x", "savefig.dpi": 30}
+    ):
+        show(["he_normal", fastinit.Sparse(0.5)], (64, 32), path=str(second))
+    assert first.read_bytes() == second.read_bytes()
+    assert before == {key: matplotlib.rcParams[key] for key in before}
+    if suffix == "svg":
+        root = ElementTree.fromstring(first.read_text(encoding="utf-8"))
+        words = {"".join(text.itertext()) for text in root.iter(f"{SVG}text")}
+        assert {"weight value", "density", "he_normal", "exact density", "Weights of shape 64 x 32"} <= words
+        assert b"date" not in first.read_bytes()
+    else:
+        assert first.read_bytes().startswith(b"\x89PNG")
+        image = matplotlib.image.imread(first, format="png")
+        assert image[0, 0, 3] == 0.0  # the ground is transparent
+
+
+def test_a_notebook_displays_it():
+    figure = show("zeros", 3)
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert figure._repr_png_() == figure._repr_png_()
+
+
+def test_a_figure_is_saved_by_its_user_too():
+    buffer = io.BytesIO()
+    show("he_normal", (30, 40)).savefig(buffer, format="svg")
+    assert b"weight value" in buffer.getvalue() or b"<path" in buffer.getvalue()
+
+
+def test_it_loads_little(python):
+    program = """
+    import sys
+    import fastinit.guidance._show, fastinit.guidance._compare
+    heavy = {"matplotlib", "torch", "keras", "sklearn", "scipy", "tensorflow", "jax"}
+    assert not heavy & set(sys.modules)
+    fastinit.guidance._show.show("he_normal", (3, 4))
+    assert "matplotlib" in sys.modules
+    assert not (heavy - {"matplotlib"}) & set(sys.modules)
+    assert "matplotlib.pyplot" not in sys.modules
+    """
+    python(program)
+
+
+def test_without_matplotlib(python):
+    program = """
+    import sys
+    sys.modules["matplotlib"] = None
+    from fastinit.guidance._show import show
+    try:
+        show("he_normal", (3, 4))
+    except ImportError as error:
+        print(error)
+    """
+    assert python(program) == 'pictures need matplotlib: pip install "fastinit[plot]"\n'
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: show("he_normal", kind="histgram"), ValueError, "did you mean 'histogram'"),
+        (lambda: show("he_normal", kind="singular"), ValueError, "did you mean 'singular_values'"),
+        (lambda: show("he_normal", kind=["histogram"]), ValueError, "kind must be one of"),
+        (lambda: show("he_norml"), ValueError, "unknown initializer 'he_norml'"),
+        (lambda: show("he_normal", 3), ValueError, "out of range|axis"),
+        (lambda: show("he_normal", (3, 0)), ValueError, "no elements"),
+        (lambda: show("he_normal", "wide"), TypeError, r"shape\[0\] must be an int"),
+        (lambda: show("random_normal", 3, kind="singular_values"), ValueError, "two dimensions or more"),
+        (lambda: show(np.ones(3), kind="singular_values"), ValueError, r"array has the shape \(3,\)"),
+        (lambda: show(np.full((2, 2), np.inf), kind="singular_values"), ValueError, "no finite elements"),
+        (lambda: show(np.array([[1, np.inf]]), kind="singular_values"), ValueError, "not finite"),
+        (lambda: show(np.array(["a"])), TypeError, "real numbers; its dtype is <U1"),
+        (lambda: show(np.array([1j])), TypeError, "real numbers; its dtype is complex128"),
+        (lambda: show(np.ones((0, 3))), ValueError, r"shape \(0, 3\) has no finite elements"),
+        (lambda: show(3.5), TypeError, "got float: 3.5"),
+        (lambda: show([]), ValueError, "got 0"),
+        (lambda: show([np.ones(3)] * 25), ValueError, "1 to 24 things"),
+        (lambda: show(["zeros", "zeros"]), ValueError, "there twice"),
+        (lambda: show(signal(Run("a", [1.0])), kind="histogram"), ValueError, "drawn as curves"),
+        (
+            lambda: show("zeros", path="picture.jpeg"),
+            ValueError,
+            ".png or .svg, by its suffix; got 'picture.jpeg'",
+        ),
+        (lambda: show("zeros", path="picture"), ValueError, ".png or .svg"),
+        (lambda: show("zeros", path="no/such/folder/a.png"), FileNotFoundError, "no folder 'no/such/folder'"),
+    ],
+)
+def test_what_cannot_be_drawn(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_colours_are_seen_on_light_and_on_dark():
+    from matplotlib.colors import to_rgb
+
+    from fastinit.guidance import _pictures
+
+    def luminance(color):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
+        return np.dot([0.2126, 0.7152, 0.0722], linear)
+
+    for color, ground in itertools.product(
+        {*_pictures.COLORS, _pictures.TEXT, _pictures.LAW}, ["#ffffff", "#111111"]
+    ):
+        light, dark = sorted([luminance(color), luminance(ground)], reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 3.0, (color, ground)
+    looks = list(itertools.islice(_pictures._looks(), 24))
+    assert len({str(look) for look in looks}) == 24

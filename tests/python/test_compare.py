@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import fastinit
-from fastinit.guidance import _compare
-from fastinit.guidance._compare import compare
-from fastinit.guidance._show import show
+from fastinit.guidance._compare import _compare
+from fastinit import compare
+from fastinit import show
 
 pytest.importorskip("sklearn")
 torch = pytest.importorskip("torch")
@@ -252,7 +252,7 @@ def test_wrong_arguments(arguments, error, message):
 
 PROGRAM = """
 import json
-from fastinit.guidance._compare import compare
+from fastinit import compare
 settings = dict(depth=3, width=32, epochs=2, learning_rate=0.02, backend="keras", progress=False)
 found = compare(["he_normal", "zeros"], **settings)
 assert found == compare(["he_normal", "zeros"], **settings)
@@ -286,7 +286,8 @@ def test_activations_of_keras_are_those_of_pytorch(python):
         pytest.skip("needs keras")
     program = """
     import numpy as np, torch
-    from fastinit.guidance import _keras_network, _torch_network
+    from fastinit.guidance._compare import _keras_network
+from fastinit.guidance._compare import _torch_network
     assert _keras_network.ACTIVATIONS.keys() == _torch_network.ACTIVATIONS.keys()
     z = torch.linspace(-5.0, 5.0, 1001)
     for name, function in _torch_network.ACTIVATIONS.items():

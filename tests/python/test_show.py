@@ -11,7 +11,7 @@ import pytest
 
 import fastinit
 from fastinit.guidance._density import element_law, marchenko_pastur
-from fastinit.guidance._show import show
+from fastinit import show
 
 matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("matplotlib.image")
@@ -287,10 +287,10 @@ def test_a_figure_is_saved_by_its_user_too():
 def test_it_loads_little(python):
     program = """
     import sys
-    import fastinit.guidance._show, fastinit.guidance._compare
+    import fastinit.guidance
     heavy = {"matplotlib", "torch", "keras", "sklearn", "scipy", "tensorflow", "jax"}
     assert not heavy & set(sys.modules)
-    fastinit.guidance._show.show("he_normal", (3, 4))
+    fastinit.show("he_normal", (3, 4))
     assert "matplotlib" in sys.modules
     assert not (heavy - {"matplotlib"}) & set(sys.modules)
     assert "matplotlib.pyplot" not in sys.modules
@@ -302,7 +302,7 @@ def test_without_matplotlib(python):
     program = """
     import sys
     sys.modules["matplotlib"] = None
-    from fastinit.guidance._show import show
+    from fastinit import show
     try:
         show("he_normal", (3, 4))
     except ImportError as error:
@@ -350,7 +350,7 @@ def test_what_cannot_be_drawn(call, error, message):
 def test_colours_are_seen_on_light_and_on_dark():
     from matplotlib.colors import to_rgb
 
-    from fastinit.guidance import _pictures
+    from fastinit.guidance._show import _pictures
 
     def luminance(color):
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]

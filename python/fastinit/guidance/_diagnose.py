@@ -15,7 +15,9 @@ import numpy as np
 import fastinit
 from fastinit._text import table
 
-from . import _schemes, _statistics, _units
+from . import _schemes
+from . import _statistics
+from . import _units
 from ._judge import SEVERITIES, Finding, Judge, Statistics
 from ._statistics import Measured, measure
 from ._tensors import LAYOUTS, Tensor, sources

@@ -17,9 +17,9 @@ import numpy as np
 
 import fastinit
 
-from ._compare import Comparison
-from ._density import Law, element_law, marchenko_pastur, matrices, normal_law, singular_law, sizes_of
-from ._named import initializer, label
+from .._compare._compare import Comparison
+from .._density import Law, element_law, marchenko_pastur, matrices, normal_law, singular_law, sizes_of
+from .._named import initializer, label
 
 if TYPE_CHECKING:
     import os

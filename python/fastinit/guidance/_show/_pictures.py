@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from fastinit._typing import Array
 
-    from ._compare import Comparison
+    from .._compare._compare import Comparison
     from ._show import Panel
 
 TEXT = "#7a7a7a"

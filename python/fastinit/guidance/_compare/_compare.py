@@ -28,7 +28,7 @@ import numpy as np
 import fastinit
 from fastinit._text import Bar, table
 
-from ._named import named
+from .._named import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,0 +1,1 @@
+"""Training from several initializers, side by side."""

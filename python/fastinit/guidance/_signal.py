@@ -30,7 +30,7 @@ _HUGE = 1e150
 # Slopes below this part of the steepest carry no gradient.
 _DEAD = 1e-6
 # How far a standard deviation may be off to be called flat, and gone.
-_FLAT = 2.0
+_FLAT = 3.0
 _GONE = 10.0
 
 
@@ -343,11 +343,11 @@ class _Network:
 
     def _kernel(self, layer: int) -> Array:
         shape = self.widths[layer - 1], self.inputs * self.widths[layer]
-        return self.initializer(shape, seed=self.seed, stream=f"layers.{layer}.kernel", dtype="float64")
+        return self.initializer(shape, seed=self.seed, stream=f"{layer}.kernel", dtype="float64")
 
     def _biases(self, layer: int) -> Array:
         size = self.inputs * self.widths[layer]
-        return self.bias(size, seed=self.seed, stream=f"layers.{layer}.bias", dtype="float64")
+        return self.bias(size, seed=self.seed, stream=f"{layer}.bias", dtype="float64")
 
     def _normal(self, size: int, stream: str) -> Array:
         return random_normal(

@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 
 # Rounding may leave the slope of ReLU and its like, 1 exactly, on either side.
 _ROUNDING = 1e-6
-# Slopes to stay below: where a scale is looked for, so that the noise of a layer dies out, and where a random bias
-# is. Nearer to 1 the bias is smaller and the gradient larger, but the noise of layers adds up.
-_SAFE_SLOPE = 0.8
-_SAFE_SLOPE_WITH_BIAS = 0.97
 
 
 @dataclass(frozen=True)
@@ -71,9 +67,10 @@ def without_bias(activation: Activation) -> Flow:
     at_one = Flow(1.0 / square, 0.0, 1.0, slope, mean_square_slope(activation) / square)
     if at_one.is_stable:
         return at_one
-    for variance in (0.8, 0.6, 0.5, 0.4, 0.3):
+    for variance in (0.8, 0.6, 0.5, 0.4, 0.35, 0.3):
         square, change, steep = moments(activation, variance)
-        if 0.0 < square < math.inf and variance * change / square <= _SAFE_SLOPE:
+        # Nearer to 1 the noise of a layer would carry the variance to where it is unstable.
+        if 0.0 < square < math.inf and variance * change / square <= 0.71:
             scale = variance / square
             return Flow(scale, 0.0, variance, scale * change, scale * steep)
     return at_one
@@ -90,14 +87,27 @@ def with_bias(activation: Activation) -> Flow | None:
         square, change, steep = moments(activation, variance)
         if not (0.0 < steep < math.inf and 0.0 < square < math.inf):
             continue
-        scale = 1.0 / steep
-        if change > 0.0:
-            scale = min(scale, _SAFE_SLOPE_WITH_BIAS / change)
-        rest = variance - scale * square
-        flow = Flow(scale, math.sqrt(max(rest, 0.0)), variance, scale * change, scale * steep)
-        if rest > 0.0 and (best is None or flow.gradient > best.gradient + 1e-3):
-            best = flow
+        # The nearer to 1 the slope is, the larger is the gradient, and the longer lasts the noise of a layer.
+        for slope in (0.97, 0.9, 0.8, 0.7, 0.6, 0.5):
+            scale = min(1.0 / steep, slope / change) if change > 0.0 else 1.0 / steep
+            rest = variance - scale * square
+            if rest <= 0.0:
+                break
+            flow = Flow(scale, math.sqrt(rest), variance, scale * change, scale * steep)
+            if _falls_back(activation, flow):
+                if best is None or flow.gradient > best.gradient + 1e-3:
+                    best = flow
+                break
     return best
+
+
+def _falls_back(activation: Activation, flow: Flow) -> bool:
+    """Whether what is too large becomes smaller: the slope at the right place is not all."""
+    for factor in (1.25, 1.5, 2.0, 3.0, 4.0):
+        variance = factor * flow.variance
+        if flow.scale * moments(activation, variance)[0] + flow.bias_std**2 > variance:
+            return False
+    return True
 
 
 def after(activation: Activation, scale: float, bias_std: float, depth: int) -> tuple[float, float]:

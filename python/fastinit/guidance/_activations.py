@@ -276,9 +276,7 @@ _FORMULAS: dict[str, _Formula] = {
         lambda z, a: np.where(z > 0, z, a * z), lambda z, a: np.where(z > 0, 1.0, a), "negative_slope", 0.25
     ),
     "relu": _Formula(lambda z, _: np.maximum(z, 0.0), lambda z, _: np.where(z > 0, 1.0, 0.0)),
-    "relu6": _Formula(
-        lambda z, _: np.clip(z, 0.0, 6.0), lambda z, _: np.where((z > 0) & (z <= 6), 1.0, 0.0)
-    ),
+    "relu6": _Formula(lambda z, _: np.clip(z, 0.0, 6.0), lambda z, _: np.where((z > 0) & (z <= 6), 1.0, 0.0)),
     "selu": _Formula(
         lambda z, _: SELU_SCALE * _elu(z, SELU_ALPHA), lambda z, _: SELU_SCALE * _elu_slope(z, SELU_ALPHA)
     ),
@@ -301,9 +299,7 @@ _FORMULAS: dict[str, _Formula] = {
     ),
     "softplus": _Formula(lambda z, _: _softplus(z), lambda z, _: _sigmoid(z)),
     "softsign": _Formula(lambda z, _: z / (1.0 + np.abs(z)), lambda z, _: 1.0 / np.square(1.0 + np.abs(z))),
-    "sparse_plus": _Formula(
-        lambda z, _: _sparse_plus(z), lambda z, _: 0.5 * (np.clip(z, -1.0, 1.0) + 1.0)
-    ),
+    "sparse_plus": _Formula(lambda z, _: _sparse_plus(z), lambda z, _: 0.5 * (np.clip(z, -1.0, 1.0) + 1.0)),
     "sparse_sigmoid": _Formula(
         lambda z, _: np.clip(0.5 * z + 0.5, 0.0, 1.0), lambda z, _: np.where(np.abs(z) < 1, 0.5, 0.0)
     ),
@@ -312,7 +308,9 @@ _FORMULAS: dict[str, _Formula] = {
     ),
     "squareplus": _Formula(
         # The second form of each loses nothing where z is very negative.
-        lambda z, b: 0.5 * np.where(z > 0, z + np.hypot(z, math.sqrt(b)), b / (np.hypot(z, math.sqrt(b)) - z)),
+        lambda z, b: (
+            0.5 * np.where(z > 0, z + np.hypot(z, math.sqrt(b)), b / (np.hypot(z, math.sqrt(b)) - z))
+        ),
         lambda z, b: 0.5 * (1.0 + z / np.hypot(z, math.sqrt(b))),
         "b",
         4.0,
@@ -478,9 +476,14 @@ def _of_framework(thing: Any) -> Activation | None:
         slope, limit = float(thing.negative_slope), thing.max_value
         if float(thing.threshold) != 0.0 or limit not in (None, 6.0) or (limit and slope):
             return None
-        return _named("relu6", None) if limit else _named("leaky_relu", slope) if slope else _named(name, None)
+        return (
+            _named("relu6", None) if limit else _named("leaky_relu", slope) if slope else _named(name, None)
+        )
     for attribute, usual in _USUAL.items():
-        if attribute not in _PARAMETERS.get(name, ()) and getattr(thing, attribute, usual) not in (usual, None):
+        if attribute not in _PARAMETERS.get(name, ()) and getattr(thing, attribute, usual) not in (
+            usual,
+            None,
+        ):
             return None
     for attribute in _PARAMETERS.get(name, ()):
         return _named(name, float(getattr(thing, attribute)))
@@ -549,13 +552,13 @@ def _caller(function: Callable[[Any], Any], name: str) -> Callable[[Array], Arra
 
         try:
             result = call(sample)
-        except Exception as error:  # noqa: BLE001  # The function is the user's: anything may come.
+        except Exception as error:  # The function is the user's: anything may come.
             problem = error
             continue
         if result.shape != sample.shape or result.dtype.kind not in "fiub":
             raise ValueError(
-                f"the activation {name} must return a real array of the shape that it is given, {sample.shape}; "
-                f"got {result.dtype} of shape {result.shape}"
+                f"the activation {name} must return a real array of the shape that it is given, "
+                f"{sample.shape}; got {result.dtype} of shape {result.shape}"
             )
         return call
     raise ValueError(f"the activation {name} does not work on an array: {problem}") from problem

@@ -1,7 +1,7 @@
 """Gains: by how much an activation shrinks what passes through it, and weights must make up for.
 
-All of them are computed: in closed form where there is one, else by a quadrature that finds kinks and steps by
-itself.
+All of them are computed: in closed form where there is one, else by a quadrature that finds kinks and steps
+by itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def gain(
     direction: str = "forward",
     convention: str | None = None,
 ) -> float:
-    """By what weights of variance 1 / fan must be multiplied so that an activation keeps the size of a signal.
+    """What weights of variance 1 / fan must be multiplied by, so that an activation keeps a signal's size.
 
     The forward gain is 1 / sqrt(E f(z)**2) for a standard normal z: with weights of variance gain**2 / fan_in
     the mean square of the inputs of a layer is that of the layer before. The backward gain is 1 /

@@ -16,7 +16,7 @@ from fastinit._text import table
 from fastinit.initializers import Initializer, Zeros, random_normal
 
 from ._activations import Activation, resolve, saturation
-from ._recommend import Recommendation
+from ._recommendation import Recommendation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,7 +77,9 @@ class SignalRun:
         std = self.preactivation_std
         last = float(std[-1])
         if last < 1 / _GONE:
-            return f"vanishes: below {1 / _GONE:g} from layer {_since(std < 1 / _GONE)}, {last:.1e} at the end"
+            return (
+                f"vanishes: below {1 / _GONE:g} from layer {_since(std < 1 / _GONE)}, {last:.1e} at the end"
+            )
         if last > _GONE:
             return f"explodes: above {_GONE:g} from layer {_since(std > _GONE)}, {last:.1e} at the end"
         if 1 / _FLAT <= last <= _FLAT:
@@ -236,12 +238,13 @@ def signal(
 
     Example:
         >>> import fastinit
-        >>> found = fastinit.signal(["he_normal", "glorot_uniform", "zeros"], depth=30, width=256)
-        >>> for run in found.runs:
-        ...     print(f"{run.name}: {run.verdict}")
-        he_normal: flat; gradient flat
-        glorot_uniform: vanishes: below 0.1 from layer 8, 3.9e-05 at the end; gradient vanishes, 5.1e-05 at the first layer
-        zeros: collapses: all units are alike from layer 1 on; vanishes: below 0.1 from layer 1, 0.0e+00 at the end
+        >>> found = fastinit.signal(["he_normal", "random_normal", "zeros"], depth=30, width=256)
+        >>> found["he_normal"].verdict
+        'flat; gradient flat'
+        >>> found["zeros"].verdict
+        'collapses: all units are alike from layer 1 on; vanishes: below 0.1 from layer 1, 0.0e+00 at the end'
+        >>> float(found["random_normal"].preactivation_std[-1]) < 1e-3
+        True
 
     References:
         Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
@@ -277,7 +280,9 @@ def _sizes(depth: int, width: int, widths: Sequence[int] | None) -> tuple[int, .
     if isinstance(widths, str) or not isinstance(widths, Sequence):
         raise TypeError(f"widths must be a sequence of ints; got {widths!r}")
     if len(widths) < 2:
-        raise ValueError(f"widths must be the size of the input and that of one layer or more; got {widths!r}")
+        raise ValueError(
+            f"widths must be the size of the input and that of one layer or more; got {widths!r}"
+        )
     return tuple(_at_least_one("widths", size) for size in widths)
 
 
@@ -293,7 +298,9 @@ def _initializer(thing: object) -> Initializer:
     found = _initializers.get(thing)
     if isinstance(found, Initializer):
         return found
-    raise TypeError(f"an initializer must be one of fastinit, its name or its configuration; got {thing!r:.200}")
+    raise TypeError(
+        f"an initializer must be one of fastinit, its name or its configuration; got {thing!r:.200}"
+    )
 
 
 def _entries(given: object) -> Iterable[tuple[str, Initializer, Initializer | None]]:
@@ -312,8 +319,8 @@ def _entries(given: object) -> Iterable[tuple[str, Initializer, Initializer | No
         if isinstance(thing, Recommendation):
             if "kernel" not in thing.weights or thing.layout != "keras":
                 raise ValueError(
-                    f"the recommendation must be of a layer with one kernel, in the layout 'keras'; got one for "
-                    f"{thing.layer!r}, {thing.layout!r}"
+                    "a recommendation must be of a layer with a weight 'kernel', in the layout 'keras'; got "
+                    f"one for {thing.layer!r} in {thing.layout!r}"
                 )
             kernel, bias = thing.weights["kernel"], thing.weights["bias"]
         found = _initializer(kernel)
@@ -350,9 +357,7 @@ class _Network:
         return self.bias(size, seed=self.seed, stream=f"{layer}.bias", dtype="float64")
 
     def _normal(self, size: int, stream: str) -> Array:
-        return random_normal(
-            (self.samples, size), 0.0, 1.0, seed=self.seed, stream=stream, dtype="float64"
-        )
+        return random_normal((self.samples, size), 0.0, 1.0, seed=self.seed, stream=stream, dtype="float64")
 
     def run(self, name: str) -> SignalRun:
         """Sends the signal through, and the gradient back."""
@@ -385,7 +390,8 @@ class _Network:
 
 def _held(x: Array) -> Array:
     """The numbers, with those that are huge brought back to where they can be multiplied."""
-    return np.nan_to_num(np.clip(x, -_HUGE, _HUGE), copy=False, nan=0.0)
+    held: Array = np.nan_to_num(np.clip(x, -_HUGE, _HUGE), copy=False, nan=0.0)
+    return held
 
 
 def _std(x: Array) -> float:

@@ -73,12 +73,20 @@ def keras_spelling(weight: str, initializer: Initializer, layer: Layer) -> str:
         return "unit_forget_bias=True"
     argument = _ARGUMENTS.get(weight, f"{weight}_initializer")
     if layer.family == "attention" and weight != "bias":
-        # The layer has one initializer for four kernels, whose axes differ.
-        return f"{weight.removesuffix('_kernel')}_dense.kernel.assign({short(initializer)}(shape))"
+        # One initializer for four kernels: the layer itself knows which axes of each are which.
+        argument, initializer = "kernel_initializer", _without_axes(initializer)
     name = _KERAS_NAMES.get(type(initializer))
     if name is not None and initializer == type(initializer)():
         return f'{argument}="{name}"'
-    return f"{argument}=fastinit.{short(initializer)}"
+    package = "fastinit.keras" if layer.family == "attention" else "fastinit"
+    return f"{argument}={package}.{short(initializer)}"
+
+
+def _without_axes(initializer: Initializer) -> Initializer:
+    config = initializer.get_config()
+    return type(initializer).from_config(
+        {name: value for name, value in config.items() if name not in ("in_axis", "out_axis", "batch_axis")}
+    )
 
 
 # In transposed convolutions PyTorch's functions take each fan for the other.
@@ -86,7 +94,7 @@ _OTHER_FAN = {"fan_in": "fan_out", "fan_out": "fan_in"}
 
 
 def torch_spelling(weight: str, initializer: Initializer, layer: Layer) -> str:
-    """The call of a function of `fastinit.torch`, with the weight as PyTorch names it; empty if there is none."""
+    """The call of a function of `fastinit.torch`, with PyTorch's name of the weight, if there is one."""
     name = _torch_name(weight, layer.family)
     gates = {"lstm": 4, "gru": 3}.get(layer.family, 1)
     match initializer:
@@ -111,9 +119,14 @@ def torch_spelling(weight: str, initializer: Initializer, layer: Layer) -> str:
             return f"trunc_normal_tf_({name}, std={initializer.stddev:.4g})"
         case DeltaOrthogonal():
             return ""
-    scale, mode, distribution = _scaling(initializer)
+    scale, mode, distribution = scaling(initializer)
     if layer.family == "conv_transpose":
         mode = _OTHER_FAN.get(mode, mode)
+    if weight == "depthwise_kernel":
+        # With one output for each input both fans are the same, but PyTorch's functions count all outputs.
+        mode = "fan_in"
+    if layer.groups > 1 and mode != "fan_in":
+        return ""
     return _torch_scaling(name, scale, mode, distribution)
 
 
@@ -140,12 +153,15 @@ def _torch_name(weight: str, family: str) -> str:
             "forget_bias": "bias_ih_l0.chunk(4)[1]",
         }
     if family == "attention":
-        third = {f"{part}_kernel": f"in_proj_weight.chunk(3)[{i}]" for i, part in enumerate(("query", "key", "value"))}
+        third = {
+            f"{part}_kernel": f"in_proj_weight.chunk(3)[{i}]"
+            for i, part in enumerate(("query", "key", "value"))
+        }
         names |= {**third, "output_kernel": "out_proj.weight", "bias": "in_proj_bias"}
     return names.get(weight, weight)
 
 
-def _scaling(initializer: Initializer) -> tuple[float, str, str]:
+def scaling(initializer: Initializer) -> tuple[float, str, str]:
     """A variance scaling by its parameters."""
     match initializer:
         case VarianceScaling():

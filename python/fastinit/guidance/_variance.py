@@ -1,7 +1,7 @@
-"""What becomes of the variance of signals and gradients, layer after layer: mean-field theory of plain networks.
+"""What becomes of the variance of signals and gradients, layer after layer: the mean-field theory.
 
-In a wide layer with weights of variance `scale / fan_in` and biases of variance `bias_std**2` the inputs of the
-units are normal, of variance q, and those of the next layer have variance
+In a wide layer with weights of variance `scale / fan_in` and biases of variance `bias_std**2` the inputs of
+the units are normal, of variance q, and those of the next layer have variance
 
     V(q) = scale * E f(sqrt(q) z)**2 + bias_std**2.
 
@@ -78,7 +78,7 @@ def without_bias(activation: Activation) -> Flow:
 
 @functools.lru_cache(maxsize=256)
 def with_bias(activation: Activation) -> Flow | None:
-    """The flow with random biases that keeps signals, and of gradients as much as can be; `None` if there is none.
+    """The flow with random biases that keeps signals, and of gradients as much as can be, if there is one.
 
     It is at the edge of chaos, where gradients keep their variance, if that is a place where signals do.
     """

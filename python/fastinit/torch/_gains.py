@@ -91,6 +91,6 @@ def _forward_gain(activation: Callable[[Tensor], Any]) -> float:
 
     def values(z: Array) -> Any:
         with torch.no_grad(), torch.device("cpu"):
-            return activation(z if isinstance(activation, np.ufunc) else torch.from_numpy(z))  # type: ignore[arg-type]
+            return activation(z if isinstance(activation, np.ufunc) else torch.from_numpy(z))
 
     return root_gain(normal_mean_square(values))

@@ -307,9 +307,9 @@ _FORMULAS: dict[str, _Formula] = {
         lambda z, _: _sparsemax(z), lambda z, _: _sparsemax_slope(z), kind="joint", pull=_sparsemax_pull
     ),
     "squareplus": _Formula(
-        # The second form of each loses nothing where z is very negative.
+        # The second form loses nothing where z is very negative.
         lambda z, b: (
-            0.5 * np.where(z > 0, z + np.hypot(z, math.sqrt(b)), b / (np.hypot(z, math.sqrt(b)) - z))
+            0.5 * np.where(z > 0, z + np.hypot(z, math.sqrt(b)), b / (np.hypot(z, math.sqrt(b)) + np.abs(z)))
         ),
         lambda z, b: 0.5 * (1.0 + z / np.hypot(z, math.sqrt(b))),
         "b",

@@ -49,8 +49,8 @@ def recommend(
     hold it. Random biases can; with `depth` given, and if the drift over that depth would be more than a
     factor of 4, they are recommended, together with the scale that goes with them. Then the variance after 50
     layers is within a factor of 4 of that of the input for all activations. `exponential` has a scale that
-    lasts, but it is not the square of its gain. For `softmax`, `log_softmax` and `sparsemax`, which couple units, the
-    question has no meaning; they are taken as what follows an output layer.
+    lasts, but it is not the square of its gain. For `softmax`, `log_softmax` and `sparsemax`, which couple
+    units, the question has no meaning; they are taken as what follows an output layer.
 
     Gradients are another matter. They vanish in deep plain networks, at any scale that keeps signals, for
     `sigmoid`, `hard_sigmoid`, `sparse_sigmoid`, `log_sigmoid`, `softplus`, `squareplus`, `sparse_plus`,

@@ -56,10 +56,10 @@ class Judgement:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
-            "initializer": _plain_initializer(self.initializer),
+            "initializer": plain_initializer(self.initializer),
             "verdict": self.verdict,
-            "signal": _finite(self.signal),
-            "gradient": _finite(self.gradient),
+            "signal": plain_number(self.signal),
+            "gradient": plain_number(self.gradient),
             "text": self.text,
         }
 
@@ -150,14 +150,15 @@ def _wrapped(text: str) -> str:
     return textwrap.fill(text, 110, subsequent_indent="  ")
 
 
-def _plain_initializer(initializer: Initializer) -> dict[str, Any]:
+def plain_initializer(initializer: Initializer) -> dict[str, Any]:
+    """What `fastinit.get` takes."""
     return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
 
 
 def _plain_weights(weights: Mapping[str, Initializer]) -> dict[str, Any]:
-    return {name: _plain_initializer(made) for name, made in weights.items()}
+    return {name: plain_initializer(made) for name, made in weights.items()}
 
 
-def _finite(x: float) -> float | str:
+def plain_number(x: float) -> float | str:
     """A number that JSON has, or its name."""
     return x if math.isfinite(x) else str(x)

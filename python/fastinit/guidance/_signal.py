@@ -16,7 +16,7 @@ from fastinit._text import table
 from fastinit.initializers import Initializer, Zeros, random_normal
 
 from ._activations import Activation, resolve, saturation
-from ._recommendation import Recommendation
+from ._recommendation import Recommendation, plain_initializer, plain_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -98,10 +98,10 @@ class SignalRun:
         """Plain values, for JSON; infinity as `"inf"`."""
         return {
             "name": self.name,
-            "initializer": _plain(self.initializer),
-            "bias": _plain(self.bias),
+            "initializer": plain_initializer(self.initializer),
+            "bias": plain_initializer(self.bias),
             "verdict": self.verdict,
-            **{name: [_number(x) for x in getattr(self, name).tolist()] for name in _SERIES},
+            **{name: [plain_number(x) for x in getattr(self, name).tolist()] for name in _SERIES},
         }
 
 
@@ -120,14 +120,6 @@ def _since(where: npt.NDArray[np.bool_]) -> int:
     """The layer from which on it is so up to the end."""
     others = np.flatnonzero(~where)
     return int(others[-1]) + 2 if len(others) else 1
-
-
-def _plain(initializer: Initializer) -> dict[str, Any]:
-    return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
-
-
-def _number(x: float) -> float | str:
-    return x if math.isfinite(x) else str(x)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""`recommend`: complete for all activations and layers, right by the variance that it claims, and well argued."""
+"""`recommend`: complete for all activations and layers, and right by the variance that it claims."""
 
 import json
 import math
@@ -30,7 +30,7 @@ SHAPES = {
         "value_kernel": (128, 4, 16),
         "output_kernel": (4, 16, 128),
     },
-    "normalization": {name: (64,) for name in ("gamma", "beta", "moving_mean", "moving_variance")},
+    "normalization": dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance"), (64,)),
     "output": {"kernel": (300, 10)},
     "residual": {"kernel": (300, 200), "output_kernel": (200, 300)},
 }
@@ -44,7 +44,7 @@ TORCH_SHAPES = {
     "simple_rnn": {"kernel": (80, 100), "recurrent_kernel": (80, 80)},
     "lstm": {"kernel": (320, 100), "recurrent_kernel": (320, 80), "forget_bias": (80,)},
     "gru": {"kernel": (240, 100), "recurrent_kernel": (240, 80)},
-    "attention": {name: (64, 128) for name in ("query_kernel", "key_kernel", "value_kernel")}
+    "attention": dict.fromkeys(("query_kernel", "key_kernel", "value_kernel"), (64, 128))
     | {"output_kernel": (128, 64)},
     "normalization": SHAPES["normalization"],
     "output": {"kernel": (10, 300)},
@@ -96,7 +96,7 @@ def test_is_complete(activation, layer):
         json.dumps(found.to_dict(), allow_nan=False)
         text = str(found)
         assert found.reason.split()[0] in text
-        assert max(map(len, text.splitlines())) < 300
+        assert max(map(len, text.splitlines())) <= 120
         for line in found.to_dict()["weights"].values():
             assert fastinit.get(line) in found.weights.values()
 
@@ -167,7 +167,7 @@ def test_biases():
 @pytest.mark.parametrize("layer", ["dense", "conv", "depthwise_conv", "conv_transpose", "separable_conv"])
 @pytest.mark.parametrize("layout", ["keras", "torch"])
 def test_fans_are_the_true_ones(layer, layout):
-    # With weights of variance 2 / fan_in the inputs of each unit have variance 2, if those of the layer have 1.
+    # Weights of variance 2 / fan_in make of inputs of variance 1 sums of variance 2.
     products = {"dense": 300, "conv": 180, "depthwise_conv": 25, "conv_transpose": 540, "separable_conv": 64}
     name = {"depthwise_conv": "depthwise_kernel", "separable_conv": "pointwise_kernel"}.get(layer, "kernel")
     shape = {"keras": SHAPES, "torch": TORCH_SHAPES}[layout][layer][name]
@@ -357,13 +357,15 @@ for cls, arguments, activation, shape in cases:
     options = eval("dict(" + ", ".join(found.keras.values()) + ")", {"fastinit": fastinit})
     layer = built(cls(*arguments, **options), shape)
     for name, made in found.weights.items():
-        if name in ("bias", "forget_bias", "beta") or name not in options and f"{name}_initializer" not in options:
+        if name in ("bias", "forget_bias", "beta"):
             continue
-        weight = layer.kernel if name == "kernel" and hasattr(layer, "kernel") else getattr(layer, name, None)
-        weight = getattr(getattr(layer, "cell", layer), name) if weight is None else weight
+        weight = getattr(layer, name, None)
+        if weight is None:
+            weight = getattr(layer.cell, name) if hasattr(layer, "cell") else layer.kernel
         value = keras.ops.convert_to_numpy(weight)
         law = made(value.shape, seed=0)
         assert abs(value.std() - law.std()) <= 0.1 * law.std(), (cls, name, value.std(), law.std())
+        assert abs(value.mean() - law.mean()) <= 0.15 * law.std(), (cls, name, value.mean(), law.mean())
 print("done")
 """
 
@@ -389,8 +391,8 @@ def test_functions_of_pytorch_make_the_same(activation, layer):
         exec(call, {**vars(fastinit.torch), "tensor": tensor})
         law = found.weights[name](shape, seed=0, dtype="float64")
         ours = tensor.double().numpy()
-        assert ours.mean() == pytest.approx(law.mean(), abs=0.05 * law.std() + 1e-9), call
-        assert ours.std() == pytest.approx(law.std(), rel=0.05), call
+        assert ours.mean() == pytest.approx(law.mean(), abs=0.15 * law.std() + 1e-9), call
+        assert ours.std() == pytest.approx(law.std(), rel=0.1), call
 
 
 @pytest.mark.parametrize(
@@ -412,7 +414,11 @@ def test_functions_of_pytorch_make_the_same(activation, layer):
         (lambda: recommend("relu", proposal=abs), TypeError, "proposal must be an initializer of fastinit"),
         (lambda: recommend("relu", "embedding", proposal="zeros"), ValueError, "'embedding' has none"),
         (lambda: recommend(np.zeros_like), ValueError, "zeros_like must be positive and finite"),
-        (lambda: recommend(lambda z: np.exp(z**2)), ValueError, "must be positive and finite, got inf"),
+        (
+            lambda: recommend(lambda z: np.full_like(z, np.inf)),
+            ValueError,
+            "must be positive and finite, got inf",
+        ),
     ],
 )
 def test_errors(call, error, message):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastinit.initializers import (
@@ -17,7 +17,7 @@ from fastinit.initializers import (
 )
 
 from . import _papers as papers
-from ._kernels import bias, cautions, kernel, linear_kernel, others, reason, scaled
+from ._kernels import bias, cautions, kernel, linear_kernel, others, reason, same_variance, scaled
 from ._layers import AXES
 from ._recommendation import Alternative
 
@@ -153,9 +153,7 @@ def _recurrent(question: Question) -> Answer:
             "forget_bias is for the second quarter of the bias, [units:2 * units]. PyTorch has two biases "
             "that add up: set it in one of them"
         )
-    normal = make(replace(question, distribution="truncated_normal"))
-    if normal != weights["kernel"]:
-        alternatives.append(Alternative({"kernel": normal}, "the same variance, normal"))
+    alternatives.append(same_variance(question, "kernel", make=make))
     return Answer(weights, why, tuple(alternatives), tuple(warnings), sources, is_activated=False)
 
 

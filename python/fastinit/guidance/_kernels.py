@@ -167,11 +167,7 @@ def cautions(question: Question) -> tuple[str, ...]:
 def others(question: Question, weight: str, axes: str = "plain") -> tuple[Alternative, ...]:
     """Other choices for the kernel before the activation."""
     flow, layer = question.flow, question.layer
-    chosen = kernel(question, axes)
-    is_uniform = chosen == kernel(replace(question, distribution="uniform"), axes)
-    flipped, word = ("truncated_normal", "normal") if is_uniform else ("uniform", "uniform")
-    same = kernel(replace(question, distribution=flipped), axes)
-    found = [Alternative({weight: same}, f"the same variance, {word}")]
+    found = [same_variance(question, weight, axes)]
     if question.is_glorot and flow.scale > 1.0 + 1e-6:
         found.append(
             Alternative({weight: linear_kernel(question, axes)}, "a few layers only: without the gain")
@@ -199,6 +195,20 @@ def others(question: Question, weight: str, axes: str = "plain") -> tuple[Altern
             f"the same, right for a fan of {3 * flow.scale / 0.05**2:.0f} only",
         ),
     )
+
+
+def same_variance(
+    question: Question,
+    weight: str,
+    axes: str = "plain",
+    make: Callable[[Question, str], Initializer] = kernel,
+) -> Alternative:
+    """The kernel with another distribution."""
+    uniform = make(replace(question, distribution="uniform"), axes)
+    if make(question, axes) != uniform:
+        return Alternative({weight: uniform}, "the same variance, uniform")
+    normal = make(replace(question, distribution="truncated_normal"), axes)
+    return Alternative({weight: normal}, "the same variance, normal")
 
 
 def _critical(question: Question, weight: str, axes: str) -> list[Alternative]:

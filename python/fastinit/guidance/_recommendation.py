@@ -106,12 +106,18 @@ class Recommendation:
     def __str__(self) -> str:
         """The table, and below it the reason and the rest."""
         rows = [
-            (name, short(made), self.keras.get(name, ""), self.torch.get(name, ""))
+            row
             for name, made in self.weights.items()
+            for row in (
+                (name, "fastinit", short(made)),
+                ("", "Keras", self.keras[name]),
+                ("", "PyTorch", self.torch[name]),
+            )
+            if row[-1]
         ]
         lines = [
             f"{self.layer}, {self.activation}",
-            table(("weight", "fastinit", "Keras", "PyTorch"), rows),
+            table(("weight", "in", "initializer"), rows, wrap=90),
             "",
         ]
         if self.judgement is not None:

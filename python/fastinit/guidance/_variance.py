@@ -115,12 +115,13 @@ def after(activation: Activation, scale: float, bias_std: float, depth: int) -> 
 
     Returns:
         The variance of the inputs of units in the last layer, and the factor by which the variance of
-        gradients has changed from there to the first. Zero and infinity where they are out of sight.
+        gradients has changed from its outputs to those of the first. Where the first is out of sight, it is
+        zero or infinite, and the second what it was until there.
     """
     variance, gradient = scale + bias_std**2, 1.0
     for _ in range(depth - 1):
-        square, _change, steep = moments(activation, variance)
-        variance, gradient = scale * square + bias_std**2, gradient * scale * steep
+        variance = scale * moments(activation, variance)[0] + bias_std**2
         if not 1e-100 < variance < 1e100:
             return (0.0, 0.0) if variance < 1.0 else (math.inf, gradient)
+        gradient *= scale * moments(activation, variance)[2]
     return variance, gradient

@@ -365,7 +365,7 @@ for cls, arguments, activation, shape in cases:
         value = keras.ops.convert_to_numpy(weight)
         law = made(value.shape, seed=0)
         assert abs(value.std() - law.std()) <= 0.1 * law.std(), (cls, name, value.std(), law.std())
-        assert abs(value.mean() - law.mean()) <= 0.15 * law.std(), (cls, name, value.mean(), law.mean())
+        assert abs(value.mean() - law.mean()) <= 0.3 * law.std(), (cls, name, value.mean(), law.mean())
 print("done")
 """
 

@@ -65,7 +65,7 @@ def gain(
     Example:
         >>> import fastinit
         >>> round(fastinit.gain("tanh"), 6), round(fastinit.gain("tanh", direction="backward"), 6)
-        (1.592537, 1.467399)
+        (1.592537, 1.467414)
         >>> fastinit.gain("tanh", convention="pytorch")
         1.6666666666666667
         >>> round(fastinit.gain("leaky_relu", 0.2) ** 2, 6)  # 2 / (1 + 0.2**2)

@@ -1,7 +1,8 @@
 """Activations against Keras and PyTorch, and gains against mpmath."""
 
-import functools
+import importlib.util
 import math
+import os
 import subprocess
 import sys
 
@@ -182,48 +183,79 @@ def test_huge_inputs_give_no_nan(name):
         assert not np.isnan(activation.derivative(z)).any()
 
 
-def keras_functions(activations):
-    """Those that are not called as ours are."""
-    return {
-        "gelu_tanh": functools.partial(activations.gelu, approximate=True),
-        "leaky_relu": functools.partial(activations.leaky_relu, negative_slope=0.01),
-        "prelu": functools.partial(activations.leaky_relu, negative_slope=0.25),
-        "threshold": functools.partial(activations.threshold, threshold=0.0, default_value=0.0),
-    }
+# Keras with its backend of PyTorch, in a process of its own, since other tests load other backends.
+KERAS = """
+import functools, sys
+import keras, numpy as np, torch
+from fastinit.guidance._activations import names, resolve
+
+activations = keras.activations
+theirs = {
+    "gelu_tanh": functools.partial(activations.gelu, approximate=True),
+    "leaky_relu": functools.partial(activations.leaky_relu, negative_slope=0.01),
+    "prelu": functools.partial(activations.leaky_relu, negative_slope=0.25),
+    "threshold": functools.partial(activations.threshold, threshold=0.0, default_value=0.0),
+}
+rng = np.random.default_rng(0)
+found = {}
+for name in names():
+    z = rng.normal(size=(16, 30)) * 4
+    tensor = torch.tensor(z, requires_grad=True)
+    y = (theirs.get(name) or getattr(activations, name))(tensor)
+    gradient = rng.normal(size=y.shape)
+    (y * torch.tensor(gradient)).sum().backward()
+    arrays = z, y.detach().numpy(), gradient, tensor.grad.numpy()
+    found |= {f"{name}.{i}": array for i, array in enumerate(arrays)}
+np.savez(sys.argv[1], **found)
+
+for name in set(dir(activations)) - {"serialize", "deserialize", "get"}:
+    if not name.startswith("_"):
+        assert resolve(name).known, name
+        if name != "threshold":  # It takes its threshold with each call.
+            assert resolve(getattr(activations, name)).name == resolve(name).name, name
+for layer, expected in [
+    (keras.layers.ReLU(), "relu"),
+    (keras.layers.ReLU(6.0), "relu6"),
+    (keras.layers.ReLU(negative_slope=0.1), "leaky_relu(0.1)"),
+    (keras.layers.LeakyReLU(0.2), "leaky_relu(0.2)"),
+    (keras.layers.LeakyReLU, "leaky_relu(0.3)"),
+    (keras.layers.ELU(0.5), "elu(0.5)"),
+    (keras.layers.PReLU(), "prelu(0)"),
+    (keras.layers.Softmax(), "softmax"),
+    (keras.layers.Activation("gelu"), "gelu"),
+]:
+    assert str(resolve(layer)) == expected, layer
+assert not resolve(keras.layers.ReLU(3.0)).known
+assert resolve(keras.layers.ReLU(3.0))(np.array([-1.0, 2.0, 5.0])).tolist() == [0.0, 2.0, 3.0]
+"""
 
 
 @pytest.fixture(scope="module")
-def keras():
-    """Keras on the backend that knows derivatives."""
-    pytest.importorskip("torch")
-    module = pytest.importorskip("keras")
-    if module.backend.backend() != "torch":
-        pytest.skip("Keras runs on another backend here")
-    return module
+def keras(tmp_path_factory):
+    """Inputs, outputs, and gradients of the activations of Keras."""
+    for module in ("keras", "torch"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not there")
+    file = tmp_path_factory.mktemp("keras") / "activations.npz"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KERAS, file],
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return np.load(file)
 
 
 @pytest.mark.parametrize("name", [name for name in names() if name != "sparsemax"])
 def test_values_and_gradients_are_those_of_keras(keras, name):
-    torch = pytest.importorskip("torch")
-    reference = keras_functions(keras.activations).get(name) or getattr(keras.activations, name)
-    rng = np.random.default_rng(0)
-    z = rng.normal(size=(16, 30)) * 4
-    tensor = torch.tensor(z, requires_grad=True)
-    theirs = reference(tensor)
-    gradient = rng.normal(size=theirs.shape)
-    (theirs * torch.tensor(gradient)).sum().backward()
+    z, theirs, gradient, pulled = (keras[f"{name}.{i}"] for i in range(4))
     ours = resolve(name)
-    np.testing.assert_allclose(ours(z), theirs.detach().numpy(), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(ours(z), theirs, rtol=1e-12, atol=1e-13)
     # Keras has 1 / 6 in float32.
-    np.testing.assert_allclose(ours.backward(z, gradient), tensor.grad.numpy(), rtol=1e-6, atol=1e-12)
-
-
-def test_every_activation_of_keras_is_known(keras):
-    theirs = [name for name in dir(keras.activations) if not name.startswith("_")]
-    for name in set(theirs) - {"serialize", "deserialize", "get"}:
-        assert resolve(name).known
-        if name != "threshold":  # It takes its threshold with each call.
-            assert resolve(getattr(keras.activations, name)).name == resolve(name).name
+    np.testing.assert_allclose(ours.backward(z, gradient), pulled, rtol=1e-6, atol=1e-12)
 
 
 def test_sparsemax_is_the_nearest_point_of_the_simplex():
@@ -270,6 +302,9 @@ def test_modules_of_pytorch_are_known():
     }
     assert {str(resolve(module)): module for module in cases.values()} == cases
     assert all(resolve(module).known for module in cases.values())
+    assert str(resolve(nn.LeakyReLU)) == "leaky_relu(0.01)"
+    with pytest.raises(ValueError, match="the activation Threshold does not work on an array"):
+        resolve(nn.Threshold)
 
 
 def test_modules_with_other_parameters_are_functions():
@@ -292,7 +327,8 @@ def test_functions_of_tensors():
 
 
 def test_functions_of_jax():
-    pytest.importorskip("jax")
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("jax is not there")
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", JAX], capture_output=True, text=True, timeout=100, check=False
     )

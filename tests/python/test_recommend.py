@@ -1,5 +1,6 @@
 """`recommend`: complete for all activations and layers, and right by the variance that it claims."""
 
+import importlib.util
 import json
 import math
 
@@ -221,6 +222,13 @@ def test_random_biases_only_where_they_are_needed():
     assert recommend("gelu").weights["bias"] == fastinit.Zeros()
 
 
+def test_what_nothing_helps():
+    found = recommend(lambda z: np.maximum(z, 0) ** 2, depth=50)  # V(q) is proportional to q**2
+    assert found.slope == pytest.approx(2.0)
+    assert found.weights["bias"] == fastinit.Zeros()
+    assert "random biases do not help" in found.warnings[0]
+
+
 def test_vanishing_gradients_are_those_that_are_named():
     kinds = {name: recommend(name).gradient for name in names() if resolve(name).kind != "joint"}
     assert {name for name, gradient in kinds.items() if gradient < 0.9} == VANISHING
@@ -323,9 +331,10 @@ def test_layers_of_pytorch():
 
 
 def test_every_layer_of_keras_with_these_weights(python):
-    pytest.importorskip("keras")
-    backend = "torch" if pytest.importorskip("torch") else "numpy"
-    assert "done" in python(KERAS, KERAS_BACKEND=backend)
+    for module in ("keras", "torch"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not there")
+    assert "done" in python(KERAS, KERAS_BACKEND="torch")
 
 
 # Layers of Keras take the initializers as they are, and what is spelled is what they are.

@@ -454,6 +454,8 @@ _USUAL = {
 
 def _of_framework(thing: Any) -> Activation | None:
     """The activation that a function or a layer of a framework is, if it is one that has a name here."""
+    if isinstance(thing, type):
+        return _of_class(thing)
     kind = type(thing)
     layer = hasattr(thing, "training") or hasattr(thing, "trainable_weights")
     source = str(getattr(kind if layer else thing, "__module__", None) or "").split(".")[0]
@@ -488,6 +490,16 @@ def _of_framework(thing: Any) -> Activation | None:
     for attribute in _PARAMETERS.get(name, ()):
         return _named(name, float(getattr(thing, attribute)))
     return _named(name, _parameter(name, None))
+
+
+def _of_class(cls: Any) -> Activation | None:
+    """The activation that the layers of a class are, as they are by default."""
+    if cls.__module__.split(".")[0] not in ("torch", "keras") or _plain(cls.__name__) not in _BY_PLAIN_NAME:
+        return None
+    try:
+        return _of_framework(cls())
+    except TypeError:  # It needs arguments.
+        return None
 
 
 def _gelu(function: Any) -> Activation | None:

@@ -173,7 +173,7 @@ def mean_square_slope(activation: Activation) -> float:
     return moments(activation, 1.0)[2]
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1024)
 def moments(activation: Activation, variance: float) -> tuple[float, float, float]:
     """What becomes of a normal of this variance, and how that changes.
 

@@ -92,7 +92,8 @@ def bias(question: Question) -> Initializer:
 def reason(question: Question) -> tuple[str, tuple[str, ...]]:
     """Why the kernel is as it is, and the papers."""
     activation, flow = question.activation, question.flow
-    scale, square = f"{flow.scale:.4g}", f"E f(z)**2 = {1.0 / flow.scale:.4g} for a standard normal z"
+    scale = f"{flow.scale:.4g}"
+    square = f"{activation} has E f(z)**2 = {1.0 / flow.scale:.4g} for a standard normal z"
     if activation.kind == "joint":
         return (
             f"{activation} couples the outputs: what comes before it is linear, with gain 1, and the mean of "
@@ -109,8 +110,8 @@ def reason(question: Question) -> tuple[str, tuple[str, ...]]:
         )
     if question.mode == "fan_out" and flow.gradient > 0.0:
         return (
-            f"E f'(z)**2 = {flow.gradient / flow.scale:.4g} for a standard normal z: weights of variance "
-            f"{flow.scale / flow.gradient:.4g} / fan_out keep the variance of gradients",
+            f"{activation} has E f'(z)**2 = {flow.gradient / flow.scale:.4g} for a standard normal z: weights "
+            f"of variance {flow.scale / flow.gradient:.4g} / fan_out keep the variance of gradients",
             (papers.HE,),
         )
     if question.is_("selu"):
@@ -123,8 +124,8 @@ def reason(question: Question) -> tuple[str, tuple[str, ...]]:
         return "gain 1, and the mean of both fans serves signals and gradients", (papers.GLOROT,)
     if question.is_glorot:
         return (
-            f"Glorot's, with the gain of {activation}, {math.sqrt(flow.scale):.4f}: {square}. Without the "
-            "gain signals shrink from layer to layer, or to their mean",
+            f"Glorot's, with the gain {math.sqrt(flow.scale):.4f}: {square}. Without the gain "
+            "signals shrink from layer to layer, or to their mean",
             (papers.GLOROT, papers.CHAOS[0]),
         )
     if flow.variance != 1.0:
@@ -150,10 +151,12 @@ def cautions(question: Question) -> tuple[str, ...]:
     flow, depth = question.flow, question.depth or DEPTH
     found = []
     if not flow.is_stable:
+        advice = "; random biases do not help" if with_bias(question.activation) is None else ""
+        advice = advice or (", or say depth= for random biases" if question.depth is None else "")
         found.append(
             f"with biases of zero no scale keeps the variance of {question.activation} in a deep plain "
             f"network: a deviation grows by {flow.slope:.3f} in each layer. Use normalization or residual "
-            "connections, or say depth= for random biases"
+            f"connections{advice}"
         )
     if not question.is_kept(flow.gradient):
         change = "shrinks" if flow.gradient < 1.0 else "grows"
@@ -173,7 +176,7 @@ def others(question: Question, weight: str, axes: str = "plain") -> tuple[Altern
             Alternative({weight: linear_kernel(question, axes)}, "a few layers only: without the gain")
         )
     gain = math.sqrt(flow.scale)
-    if layer.family == "dense" and not flow.bias_std:
+    if layer.family == "dense" and question.activation.kind == "elementwise" and not flow.bias_std:
         column = {} if layer.layout == "keras" else {"column_axis": 0}
         orthogonal = Orthogonal(gain, **column)
         found.append(Alternative({weight: orthogonal}, "very deep networks: less noise from layer to layer"))

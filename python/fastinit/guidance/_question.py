@@ -122,7 +122,7 @@ def ask(
             raise ValueError(f"depth must be at least 1; got {depth}")
     # What couples units is a matter of the loss: the layer before is linear.
     flow = without_bias(resolve("linear") if found.kind == "joint" else found)
-    is_plain = of_layer.family in ("dense", "conv", "depthwise_conv", "conv_transpose")
+    is_plain = of_layer.family in ("dense", "conv", "depthwise_conv", "separable_conv", "conv_transpose")
     drifts = depth is not None and not flow.is_stable and depth * math.log(flow.slope) > math.log(FACTOR)
     if is_plain and drifts and bias == 0.0 and mode in (None, "fan_in"):
         flow = with_bias(found) or flow

@@ -80,7 +80,7 @@ class Recommendation:
         alternatives: What else is good, and when.
         warnings: What to look out for.
         sources: The papers.
-        gain: The gain of the activation, the square root of `scale`; `None` if no activation plays a part.
+        gain: The root of the variance of the kernel times its fan; `None` if no activation plays a part.
         slope: The slope of the map of variances at the variance that layers pass on: above 1 a plain stack of
             such layers does not keep it. `None` as for `gain`.
         gradient: What each layer of a plain stack multiplies the variance of gradients by. `None` as for
@@ -120,6 +120,10 @@ class Recommendation:
             table(("weight", "in", "initializer"), rows, wrap=90),
             "",
         ]
+        if self.slope is not None:
+            lines.append(
+                f"in plain layers: slope of the variance {self.slope:.4g}, gradients times {self.gradient:.4g}"
+            )
         if self.judgement is not None:
             lines.append(_wrapped(f"proposal: {self.judgement.verdict}. {self.judgement.text}"))
         notes = [("why", self.reason), *(("note", text) for text in self.warnings)]

@@ -110,8 +110,8 @@ def reason(question: Question) -> tuple[str, tuple[str, ...]]:
         )
     if question.mode == "fan_out" and flow.gradient > 0.0:
         return (
-            f"{activation} has E f'(z)**2 = {flow.gradient / flow.scale:.4g} for a standard normal z: weights "
-            f"of variance {flow.scale / flow.gradient:.4g} / fan_out keep the variance of gradients",
+            f"{activation} has E f'(z)**2 = {flow.gradient / flow.scale:.4g} for a standard normal z: "
+            f"weights of variance {flow.scale / flow.gradient:.4g} / fan_out keep the variance of gradients",
             (papers.HE,),
         )
     if question.is_("selu"):

@@ -121,9 +121,8 @@ class Recommendation:
             "",
         ]
         if self.slope is not None:
-            lines.append(
-                f"in plain layers: slope of the variance {self.slope:.4g}, gradients times {self.gradient:.4g}"
-            )
+            effect = f"slope of the variance {self.slope:.4g}, gradients times {self.gradient:.4g}"
+            lines.append(f"in plain layers: {effect}")
         if self.judgement is not None:
             lines.append(_wrapped(f"proposal: {self.judgement.verdict}. {self.judgement.text}"))
         notes = [("why", self.reason), *(("note", text) for text in self.warnings)]

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from scipy import special
 
-from fastinit.guidance._activations import names, normal_cdf, resolve, saturation
+from fastinit.guidance._activations import names, normal_cdf, saturation
 from fastinit.guidance._gains import gain, moments, normal_mean_square
+from fastinit.guidance._resolve import resolve
 from fastinit.guidance._variance import after, with_bias, without_bias
 
 mpmath = pytest.importorskip("mpmath")
@@ -187,7 +188,8 @@ def test_huge_inputs_give_no_nan(name):
 KERAS = """
 import functools, sys
 import keras, numpy as np, torch
-from fastinit.guidance._activations import names, resolve
+from fastinit.guidance._activations import names
+from fastinit.guidance._resolve import resolve
 
 activations = keras.activations
 theirs = {
@@ -337,7 +339,7 @@ def test_functions_of_jax():
 
 JAX = """
 import jax, jax.numpy as jnp
-from fastinit.guidance._activations import resolve
+from fastinit.guidance._resolve import resolve
 from fastinit.guidance._gains import gain
 assert resolve(jax.nn.relu).name == "relu"
 assert resolve(jax.nn.gelu).name == "gelu_tanh"

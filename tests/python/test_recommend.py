@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import fastinit
-from fastinit.guidance._activations import names, resolve
+from fastinit.guidance._activations import names
 from fastinit.guidance._gains import gain
 from fastinit.guidance._layers import families
 from fastinit.guidance._recommend import recommend
+from fastinit.guidance._resolve import resolve
 
 FAMILIES = families()
 # Of each family: a shape for each weight, in the layout of Keras, and the true fans.

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import fastinit
-from fastinit.guidance._activations import names, resolve
+from fastinit.guidance._activations import names
 from fastinit.guidance._recommend import recommend
+from fastinit.guidance._resolve import resolve
 from fastinit.guidance._signal import signal
 from fastinit.guidance._variance import after
 
@@ -23,7 +24,8 @@ ARRAYS += ["unit_distance", "sample_distance"]
 FIFTY = """
 import json, sys
 import numpy as np
-from fastinit.guidance._activations import names, resolve
+from fastinit.guidance._activations import names
+from fastinit.guidance._resolve import resolve
 from fastinit.guidance._recommend import recommend
 from fastinit.guidance._signal import signal
 found = {}

@@ -12,12 +12,14 @@ import numpy as np
 
 from fastinit.initializers import Constant, Initializer, Zeros
 
-from ._activations import Activation, resolve
 from ._layers import Layer, resolve_layer
+from ._resolve import resolve
 from ._variance import Flow, with_bias, without_bias
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    from ._activations import Activation
 
 # By how much a variance may have changed at the end to be called kept, and how deep a plain network is
 # thought to be where nobody says.

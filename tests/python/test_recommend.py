@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 import fastinit
-from fastinit.guidance._activations import names
-from fastinit.guidance._gains import gain
-from fastinit.guidance._layers import families
-from fastinit.guidance._recommend import recommend
-from fastinit.guidance._resolve import resolve
+from fastinit import gain, recommend
+from fastinit.guidance._activations._formulas import names
+from fastinit.guidance._activations._resolve import resolve
+from fastinit.guidance._recommend._layers import families
 
 FAMILIES = families()
 # Of each family: a shape for each weight, in the layout of Keras, and the true fans.
@@ -283,7 +282,7 @@ def test_constants_are_refused(proposal):
 
 
 def test_proposals_are_what_signal_shows():
-    from fastinit.guidance._signal import signal
+    from fastinit import signal
 
     found = recommend("tanh", proposal="glorot_uniform", depth=20).judgement
     run = signal("glorot_uniform", activation="tanh", depth=20, width=512, samples=16).runs[0]
@@ -342,7 +341,7 @@ def test_every_layer_of_keras_with_these_weights(python):
 KERAS = """
 import keras, numpy as np, fastinit
 from keras import layers
-from fastinit.guidance._recommend import recommend
+from fastinit import recommend
 
 def built(layer, shape):
     layer.build(shape)

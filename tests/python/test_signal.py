@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 import fastinit
-from fastinit.guidance._activations import names
-from fastinit.guidance._recommend import recommend
-from fastinit.guidance._resolve import resolve
-from fastinit.guidance._signal import signal
-from fastinit.guidance._variance import after
+from fastinit import recommend, signal
+from fastinit.guidance._activations._formulas import names
+from fastinit.guidance._activations._resolve import resolve
+from fastinit.guidance._activations._variance import after
 
 SMALL = {"width": 256, "samples": 16}
 ARRAYS = ["preactivation_std", "activation_std", "gradient_std", "dead", "saturated"]
@@ -24,10 +23,10 @@ ARRAYS += ["unit_distance", "sample_distance"]
 FIFTY = """
 import json, sys
 import numpy as np
-from fastinit.guidance._activations import names
-from fastinit.guidance._resolve import resolve
-from fastinit.guidance._recommend import recommend
-from fastinit.guidance._signal import signal
+from fastinit.guidance._activations._formulas import names
+from fastinit.guidance._activations._resolve import resolve
+from fastinit import recommend
+from fastinit import signal
 found = {}
 for name in names():
     if resolve(name).kind != "joint":

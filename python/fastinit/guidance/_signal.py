@@ -15,9 +15,9 @@ from fastinit import initializers as _initializers
 from fastinit._text import table
 from fastinit.initializers import Initializer, Zeros, random_normal
 
-from ._activations import Activation, saturation
-from ._recommendation import Recommendation, plain_initializer, plain_number
-from ._resolve import resolve
+from ._activations._formulas import Activation, saturation
+from ._activations._resolve import resolve
+from ._recommend._recommendation import Recommendation, plain_initializer, plain_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

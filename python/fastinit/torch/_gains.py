@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fastinit.guidance._gains import normal_mean_square, root_gain
+from fastinit.guidance._activations._gains import normal_mean_square, root_gain
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,11 +20,11 @@ from fastinit.initializers import (
     VarianceScaling,
 )
 
+from .._activations._variance import with_bias, without_bias
 from . import _papers as papers
 from ._layers import AXES
 from ._question import DEPTH
 from ._recommendation import Alternative
-from ._variance import with_bias, without_bias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,11 +9,11 @@ import numpy as np
 from fastinit import initializers
 from fastinit.initializers import Initializer, RandomNormal, RandomUniform, TruncatedNormal
 
+from .._activations._resolve import resolve
+from .._activations._variance import after, without_bias
 from ._question import DEPTH, FACTOR
 from ._recommendation import Judgement
-from ._resolve import resolve
 from ._spelling import scaling, short
-from ._variance import after, without_bias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

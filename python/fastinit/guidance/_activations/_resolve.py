@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._activations import FORMULAS, Activation, named
+from ._formulas import FORMULAS, Activation, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable

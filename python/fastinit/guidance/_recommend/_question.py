@@ -12,14 +12,14 @@ import numpy as np
 
 from fastinit.initializers import Constant, Initializer, Zeros
 
+from .._activations._resolve import resolve
+from .._activations._variance import Flow, with_bias, without_bias
 from ._layers import Layer, resolve_layer
-from ._resolve import resolve
-from ._variance import Flow, with_bias, without_bias
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from ._activations import Activation
+    from .._activations._formulas import Activation
 
 # By how much a variance may have changed at the end to be called kept, and how deep a plain network is
 # thought to be where nobody says.

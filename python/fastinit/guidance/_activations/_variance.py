@@ -24,7 +24,7 @@ import numpy as np
 from ._gains import mean_square, mean_square_slope, moments, root_gain
 
 if TYPE_CHECKING:
-    from ._activations import Activation
+    from ._formulas import Activation
 
 # Rounding may leave the slope of ReLU and its like, 1 exactly, on either side.
 _ROUNDING = 1e-6

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._activations import SELU_ALPHA, SELU_SCALE, Activation
+from ._formulas import SELU_ALPHA, SELU_SCALE, Activation
 from ._resolve import resolve
 
 if TYPE_CHECKING:

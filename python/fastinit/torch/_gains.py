@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+
+from fastinit.guidance._activations._gains import normal_mean_square, root_gain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,47 +88,9 @@ def _named_gain(name: str, alpha: float = 1.0) -> float:
 
 def _forward_gain(activation: Callable[[Tensor], Any]) -> float:
     """1 / sqrt(E f(z)**2)."""
-    square = _mean_square(activation)
-    if not 0.0 < square < math.inf:
-        raise ValueError(f"the mean square of an activation must be positive and finite, got {square}")
-    return 1.0 / math.sqrt(square)
 
-
-def _mean_square(activation: Callable[[Any], Any]) -> float:
-    """E f(z)**2 for a standard normal z, by an adaptive rule of Gauss and Legendre.
-
-    The rule of Gauss and Hermite, which suits smooth functions, would converge slowly at the kink of ReLU and
-    its like. Here intervals are halved until both halves agree with the whole; steps and kinks may be
-    anywhere.
-    """
-    nodes, weights = np.polynomial.legendre.leggauss(12)
-
-    def integrals(left: Array, right: Array) -> Array:
-        half = (right - left) / 2
-        z = ((left + half)[:, None] + half[:, None] * nodes).ravel()
+    def values(z: Array) -> Any:
         with torch.no_grad(), torch.device("cpu"):
-            f = activation(z if isinstance(activation, np.ufunc) else torch.from_numpy(z))
-        # The density goes in by its root, so that a large f(z) does not overflow before it is made small.
-        y = (np.asarray(f, dtype=np.float64) * np.exp(-(z**2) / 4)).reshape(-1, len(nodes))
-        total: Array = half * ((y**2) @ weights)
-        return total
+            return activation(z if isinstance(activation, np.ufunc) else torch.from_numpy(z))
 
-    # Beyond 16 the density is less than 1e-55.
-    edges = np.linspace(-16.0, 16.0, 65)
-    left, right = edges[:-1], edges[1:]
-    found = 0.0
-    with np.errstate(over="ignore", invalid="ignore"):  # The caller looks at what comes out.
-        # At the last of these an interval is of the size of a rounding error.
-        for _ in range(48):
-            middle = (left + right) / 2
-            coarse = integrals(left, right)
-            fine = integrals(left, middle) + integrals(middle, right)
-            rough = np.abs(fine - coarse) > 1e-12 * np.abs(fine) + 1e-16 * (found + fine.sum())
-            if rough.sum() > 2**14:  # It is rough everywhere: there is no more to gain.
-                rough[:] = False
-            found += float(fine[~rough].sum())
-            if not rough.any():
-                break
-            left, middle, right = left[rough], middle[rough], right[rough]
-            left, right = np.concatenate([left, middle]), np.concatenate([middle, right])
-    return found / math.sqrt(2 * math.pi)
+    return root_gain(normal_mean_square(values))

@@ -1,0 +1,1 @@
+"""Activations: what they are, and what they do to the variance of signals and gradients."""

@@ -1,0 +1,1 @@
+"""Which initializer each weight of a layer should have, and why."""

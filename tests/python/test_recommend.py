@@ -1,0 +1,435 @@
+"""`recommend`: complete for all activations and layers, and right by the variance that it claims."""
+
+import importlib.util
+import json
+import math
+
+import numpy as np
+import pytest
+
+import fastinit
+from fastinit import gain, recommend
+from fastinit.guidance._activations._formulas import names
+from fastinit.guidance._activations._resolve import resolve
+from fastinit.guidance._recommend._layers import families
+
+FAMILIES = families()
+# Of each family: a shape for each weight, in the layout of Keras, and the true fans.
+SHAPES = {
+    "dense": {"kernel": (300, 200)},
+    "conv": {"kernel": (3, 3, 20, 30)},
+    "depthwise_conv": {"depthwise_kernel": (5, 5, 64, 1)},
+    "separable_conv": {"depthwise_kernel": (5, 5, 64, 1), "pointwise_kernel": (1, 1, 64, 90)},
+    "conv_transpose": {"kernel": (3, 3, 20, 60)},
+    "embedding": {"embeddings": (500, 64)},
+    "simple_rnn": {"kernel": (100, 80), "recurrent_kernel": (80, 80)},
+    "lstm": {"kernel": (100, 320), "recurrent_kernel": (80, 320), "forget_bias": (80,)},
+    "gru": {"kernel": (100, 240), "recurrent_kernel": (80, 240)},
+    "attention": {
+        "query_kernel": (128, 4, 16),
+        "key_kernel": (128, 4, 16),
+        "value_kernel": (128, 4, 16),
+        "output_kernel": (4, 16, 128),
+    },
+    "normalization": dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance"), (64,)),
+    "output": {"kernel": (300, 10)},
+    "residual": {"kernel": (300, 200), "output_kernel": (200, 300)},
+}
+TORCH_SHAPES = {
+    "dense": {"kernel": (200, 300)},
+    "conv": {"kernel": (30, 20, 3, 3)},
+    "depthwise_conv": {"depthwise_kernel": (64, 1, 5, 5)},
+    "separable_conv": {"depthwise_kernel": (64, 1, 5, 5), "pointwise_kernel": (90, 64, 1, 1)},
+    "conv_transpose": {"kernel": (60, 20, 3, 3)},
+    "embedding": {"embeddings": (500, 64)},
+    "simple_rnn": {"kernel": (80, 100), "recurrent_kernel": (80, 80)},
+    "lstm": {"kernel": (320, 100), "recurrent_kernel": (320, 80), "forget_bias": (80,)},
+    "gru": {"kernel": (240, 100), "recurrent_kernel": (240, 80)},
+    "attention": dict.fromkeys(("query_kernel", "key_kernel", "value_kernel"), (64, 128))
+    | {"output_kernel": (128, 64)},
+    "normalization": SHAPES["normalization"],
+    "output": {"kernel": (10, 300)},
+    "residual": {"kernel": (200, 300), "output_kernel": (300, 200)},
+}
+UNSTABLE = {
+    "gelu",
+    "gelu_tanh",
+    "glu",
+    "hard_shrink",
+    "hard_silu",
+    "mish",
+    "silu",
+    "soft_shrink",
+    "tanh_shrink",
+}
+VANISHING = {
+    "exponential",
+    "hard_shrink",
+    "hard_sigmoid",
+    "log_sigmoid",
+    "sigmoid",
+    "softplus",
+    "sparse_plus",
+    "sparse_sigmoid",
+    "squareplus",
+}
+
+
+@pytest.mark.parametrize("layer", FAMILIES)
+@pytest.mark.parametrize("activation", names())
+def test_is_complete(activation, layer):
+    for layout, shapes in (("keras", SHAPES), ("torch", TORCH_SHAPES)):
+        found = recommend(activation, layer, layout=layout)
+        assert (found.layer, found.layout) == (layer, layout)
+        assert found.activation.startswith(activation)
+        expected = set(shapes[layer]) | ({"bias"} if layer not in ("embedding", "normalization") else set())
+        assert set(found.weights) - {"alpha"} == expected
+        for name, made in found.weights.items():
+            shape = shapes[layer].get(name, (64,))
+            assert isinstance(made, fastinit.Initializer)
+            assert np.isfinite(made(shape, seed=0)).all()
+        assert set(found.keras) == set(found.torch) == set(found.weights)
+        assert all(found.keras.values())
+        assert all(found.torch.values())
+        assert found.reason
+        assert found.alternatives
+        assert found.sources
+        json.dumps(found.to_dict(), allow_nan=False)
+        text = str(found)
+        assert found.reason.split()[0] in text
+        assert max(map(len, text.splitlines())) <= 120
+        for line in found.to_dict()["weights"].values():
+            assert fastinit.get(line) in found.weights.values()
+
+
+@pytest.mark.parametrize(
+    ("activation", "layer", "options", "expected"),
+    [
+        ("relu", "dense", {}, fastinit.HeNormal()),
+        ("relu", "dense", {"distribution": "uniform"}, fastinit.HeUniform()),
+        ("relu", "Conv2D", {}, fastinit.HeNormal()),
+        ("relu6", "conv", {}, fastinit.HeNormal()),
+        ("relu", "dense", {"layout": "torch"}, fastinit.HeNormal(in_axis=1, out_axis=0)),
+        ("relu", "conv", {"groups": 4}, fastinit.HeNormal(groups=4)),
+        ("relu", "dense", {"mode": "fan_out"}, fastinit.VarianceScaling(2.0, "fan_out")),
+        ("leaky_relu", "dense", {"param": 0.5}, fastinit.VarianceScaling(1.6)),
+        ("selu", "dense", {}, fastinit.LecunNormal()),
+        ("selu", "dense", {"depth": 50}, fastinit.LecunNormal()),
+        ("linear", "dense", {}, fastinit.GlorotUniform()),
+        ("linear", "dense", {"distribution": "normal"}, fastinit.GlorotNormal()),
+        ("softmax", "dense", {}, fastinit.GlorotUniform()),
+        ("softmax", "output", {}, fastinit.GlorotUniform()),
+        ("sigmoid", "output", {}, fastinit.GlorotUniform()),
+        ("tanh", "lstm", {}, fastinit.GlorotUniform()),
+        ("relu", "simple_rnn", {}, fastinit.HeNormal()),
+        ("tanh", "dense", {}, fastinit.VarianceScaling(gain("tanh") ** 2, "fan_avg", "uniform")),
+        ("softsign", "conv", {}, fastinit.VarianceScaling(gain("softsign") ** 2, "fan_avg", "uniform")),
+        ("elu", "dense", {}, fastinit.VarianceScaling(gain("elu") ** 2)),
+        ("gelu", "dense", {}, fastinit.VarianceScaling(gain("gelu") ** 2)),
+        (np.abs, "dense", {}, fastinit.LecunNormal()),
+        ("relu", "residual", {"depth": 8}, fastinit.HeNormal()),
+    ],
+)
+def test_kernels(activation, layer, options, expected):
+    found = recommend(activation, layer, **options).weights["kernel"]
+    if isinstance(expected, fastinit.VarianceScaling):
+        assert found.scale == pytest.approx(expected.scale, rel=1e-9)
+        assert (found.mode, found.distribution) == (expected.mode, expected.distribution)
+    else:
+        assert found == expected
+
+
+def test_backward_mode_has_the_backward_gain():
+    found = recommend("tanh", mode="fan_out").weights["kernel"]
+    assert found.mode == "fan_out"
+    assert found.scale == pytest.approx(gain("tanh", direction="backward") ** 2, rel=1e-9)
+
+
+def test_recurrent_layers():
+    lstm = recommend(None, "LSTM").weights
+    assert lstm["recurrent_kernel"] == fastinit.Orthogonal(blocks=4)
+    assert (lstm["bias"], lstm["forget_bias"]) == (fastinit.Zeros(), fastinit.Ones())
+    assert recommend(None, "gru").weights["recurrent_kernel"] == fastinit.Orthogonal(blocks=3)
+    assert recommend("relu", "SimpleRNN").weights["recurrent_kernel"] == fastinit.Identity()
+    assert recommend("tanh", "SimpleRNN").weights["recurrent_kernel"] == fastinit.Orthogonal()
+    # Each gate is orthogonal, in both layouts.
+    keras, torch = (recommend(None, "lstm", layout=x).weights["recurrent_kernel"] for x in ("keras", "torch"))
+    for gate in np.split(keras((16, 64), seed=0), 4, axis=1) + np.split(torch((64, 16), seed=0), 4):
+        np.testing.assert_allclose(gate.T @ gate, np.eye(16), atol=1e-5)
+
+
+def test_biases():
+    assert recommend("relu", bias=0.1).weights["bias"] == fastinit.Constant(0.1)
+    assert recommend("relu").weights["bias"] == fastinit.Zeros()
+    # A bias that was asked for stays.
+    assert recommend("gelu", depth=50, bias=0.1).weights["bias"] == fastinit.Constant(0.1)
+
+
+@pytest.mark.parametrize("layer", ["dense", "conv", "depthwise_conv", "conv_transpose", "separable_conv"])
+@pytest.mark.parametrize("layout", ["keras", "torch"])
+def test_fans_are_the_true_ones(layer, layout):
+    # Weights of variance 2 / fan_in make of inputs of variance 1 sums of variance 2.
+    products = {"dense": 300, "conv": 180, "depthwise_conv": 25, "conv_transpose": 540, "separable_conv": 64}
+    name = {"depthwise_conv": "depthwise_kernel", "separable_conv": "pointwise_kernel"}.get(layer, "kernel")
+    shape = {"keras": SHAPES, "torch": TORCH_SHAPES}[layout][layer][name]
+    kernel = recommend("relu", layer, layout=layout).weights[name](shape, seed=0)
+    # Some thousand weights: the variance is known within a few percent.
+    assert kernel.var() * products[layer] == pytest.approx(2.0, rel=0.1)
+
+
+def test_attention_kernels_keep_the_variance():
+    weights = recommend(None, "MultiHeadAttention").weights
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 128))
+    query = np.einsum("nd,dhk->nhk", x, weights["query_kernel"]((128, 8, 16), seed=0))
+    assert query.var() == pytest.approx(1.0, rel=0.1)
+    output = np.einsum("nhk,hkd->nd", query, weights["output_kernel"]((8, 16, 128), seed=1))
+    assert output.var() == pytest.approx(1.0, rel=0.1)
+
+
+def test_residual_branches_add_up_to_the_signal():
+    depth, width = 16, 256
+    weights = recommend("relu", "residual", depth=depth).weights
+    x = np.random.default_rng(0).normal(size=(200, width))
+    for layer in range(depth):
+        inner = weights["kernel"]((width, width), seed=layer, stream="a")
+        last = weights["output_kernel"]((width, width), seed=layer, stream="b")
+        normalized = x / x.std()
+        x = x + np.maximum(normalized @ inner, 0) @ last
+    assert x.var() == pytest.approx(2.0, rel=0.15)  # the input, and the sum of the branches
+    assert recommend("relu", "residual").weights["output_kernel"] == fastinit.Zeros()
+
+
+# What is possible
+
+
+def test_unstable_activations_are_those_that_are_named():
+    kinds = {name: recommend(name) for name in names() if resolve(name).kind != "joint"}
+    assert {name for name, found in kinds.items() if found.slope > 1 + 1e-6} == UNSTABLE
+    for name, found in kinds.items():
+        assert any("a deviation grows by" in text for text in found.warnings) == (name in UNSTABLE)
+    assert recommend("threshold", param=0.5).slope > 1
+    for name in UNSTABLE - {"gelu_tanh"}:
+        assert f"`{name}`" in recommend.__doc__
+
+
+def test_random_biases_only_where_they_are_needed():
+    for name in names():
+        found = recommend(name, depth=50)
+        assert isinstance(found.weights["bias"], fastinit.RandomNormal) == (name in UNSTABLE)
+        assert found.slope <= 1 + 1e-6
+    assert recommend("gelu", depth=5).weights["bias"] == fastinit.Zeros()  # 1.144**5 is below 4
+    assert recommend("gelu").weights["bias"] == fastinit.Zeros()
+
+
+def test_what_nothing_helps():
+    found = recommend(lambda z: np.maximum(z, 0) ** 2, depth=50)  # V(q) is proportional to q**2
+    assert found.slope == pytest.approx(2.0)
+    assert found.weights["bias"] == fastinit.Zeros()
+    assert "random biases do not help" in found.warnings[0]
+
+
+def test_vanishing_gradients_are_those_that_are_named():
+    kinds = {name: recommend(name).gradient for name in names() if resolve(name).kind != "joint"}
+    assert {name for name, gradient in kinds.items() if gradient < 0.9} == VANISHING
+    for name in VANISHING | {"tanh_shrink"}:
+        assert f"`{name}`" in recommend.__doc__.split("Gradients are another matter")[1]
+    assert recommend("tanh_shrink", depth=50).gradient < 0.9
+
+
+def test_edge_of_chaos_is_an_alternative_where_gradients_would_drift():
+    for name in ("tanh", "softsign", "selu", "hard_tanh", "elu"):
+        found = recommend(name)
+        pairs = [other for other in found.alternatives if "bias" in other.weights]
+        assert len(pairs) == 1, name
+        kernel, bias = pairs[0].weights["kernel"], pairs[0].weights["bias"]
+        assert kernel.scale * gain(name, direction="backward") ** -2 == pytest.approx(1.0, rel=1e-9)
+        assert kernel.scale * gain(name) ** -2 + bias.stddev**2 == pytest.approx(1.0, rel=1e-9)
+    assert not any("bias" in other.weights for other in recommend("relu").alternatives)
+
+
+# Proposals
+
+
+def test_proposals():
+    glorot = recommend("relu", proposal="glorot_uniform").judgement
+    assert glorot.verdict == "poor"
+    assert glorot.signal == pytest.approx(2.0**-49)
+    assert glorot.gradient == pytest.approx(2.0**-49)
+    assert recommend("relu", proposal="glorot_uniform", depth=2).judgement.verdict == "good"
+    he = recommend("relu", proposal="he_uniform").judgement
+    assert (he.verdict, he.signal, he.gradient) == ("good", pytest.approx(2.0), pytest.approx(1.0))
+    assert "it is what is recommended" in recommend("relu", proposal="he_normal").judgement.text
+    assert recommend("linear", proposal=fastinit.Orthogonal()).judgement.signal == pytest.approx(1.0)
+    assert recommend("tanh", proposal="he_normal").judgement.verdict == "good"
+    small = recommend("relu", proposal=fastinit.RandomNormal(stddev=0.01)).judgement
+    assert small.verdict == "poor"
+    right = float(small.text.rsplit(" ", 1)[1])
+    assert right == pytest.approx(2 / 0.01**2, rel=0.02)
+    assert "proposal: poor" in str(recommend("relu", proposal="glorot_uniform"))
+    assert recommend("softmax", proposal="glorot_uniform").judgement.verdict == "good"
+    assert (
+        recommend("relu", "conv", proposal=fastinit.DeltaOrthogonal(math.sqrt(2))).judgement.verdict == "good"
+    )
+
+
+@pytest.mark.parametrize("proposal", ["zeros", "ones", fastinit.Constant(0.3)])
+def test_constants_are_refused(proposal):
+    found = recommend("relu", proposal=proposal).judgement
+    assert found.verdict == "refused"
+    assert "the same weights" in found.text
+    json.dumps(recommend("relu", proposal=proposal).to_dict(), allow_nan=False)
+
+
+def test_proposals_are_what_signal_shows():
+    from fastinit import signal
+
+    found = recommend("tanh", proposal="glorot_uniform", depth=20).judgement
+    run = signal("glorot_uniform", activation="tanh", depth=20, width=512, samples=16).runs[0]
+    assert run.preactivation_std[-1] ** 2 == pytest.approx(found.signal, rel=0.2)
+    assert run.gradient_std[0] ** 2 == pytest.approx(found.gradient, rel=0.4)
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("layer", "family"),
+    [
+        ("Dense", "dense"),
+        ("Linear", "dense"),
+        ("Conv2D", "conv"),
+        ("conv3d", "conv"),
+        ("DepthwiseConv2D", "depthwise_conv"),
+        ("SeparableConv1D", "separable_conv"),
+        ("Conv2DTranspose", "conv_transpose"),
+        ("ConvTranspose3d", "conv_transpose"),
+        ("Embedding", "embedding"),
+        ("SimpleRNN", "simple_rnn"),
+        ("RNNCell", "simple_rnn"),
+        ("LSTMCell", "lstm"),
+        ("GRU", "gru"),
+        ("MultiheadAttention", "attention"),
+        ("GroupQueryAttention", "attention"),
+        ("BatchNorm2d", "normalization"),
+        ("LayerNormalization", "normalization"),
+        ("RMSNorm", "normalization"),
+    ],
+)
+def test_names_of_layers(layer, family):
+    assert recommend(None, layer).layer == family
+
+
+def test_layers_of_pytorch():
+    nn = pytest.importorskip("torch").nn
+    found = recommend(nn.ReLU(), nn.Conv2d(8, 16, 3, groups=2))
+    assert (found.layer, found.layout) == ("conv", "torch")
+    assert found.weights["kernel"] == fastinit.HeNormal(in_axis=1, out_axis=0, groups=2)
+    assert recommend("relu", nn.Conv2d(8, 8, 3, groups=8)).layer == "depthwise_conv"
+    assert recommend(None, nn.LSTM).layout == "torch"
+    assert recommend(None, "LSTM").layout == "keras"
+
+
+def test_every_layer_of_keras_with_these_weights(python):
+    for module in ("keras", "torch"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not there")
+    assert "done" in python(KERAS, KERAS_BACKEND="torch")
+
+
+# Layers of Keras take the initializers as they are, and what is spelled is what they are.
+KERAS = """
+import keras, numpy as np, fastinit
+from keras import layers
+from fastinit import recommend
+
+def built(layer, shape):
+    layer.build(shape)
+    return layer
+
+cases = [
+    (layers.Dense, (40,), "relu", (None, 30)),
+    (layers.Dense, (40,), "gelu", (None, 30)),
+    (layers.Conv2D, (40, 3), "tanh", (None, 8, 8, 30)),
+    (layers.DepthwiseConv2D, (3,), "relu", (None, 8, 8, 30)),
+    (layers.SeparableConv2D, (40, 3), "relu", (None, 8, 8, 30)),
+    (layers.Conv2DTranspose, (40, 3), "relu", (None, 8, 8, 30)),
+    (layers.Embedding, (50, 20), None, (None, 3)),
+    (layers.SimpleRNN, (40,), "relu", (None, 5, 30)),
+    (layers.LSTM, (40,), None, (None, 5, 30)),
+    (layers.GRU, (40,), None, (None, 5, 30)),
+    (layers.BatchNormalization, (), None, (None, 30)),
+]
+for cls, arguments, activation, shape in cases:
+    found = recommend(activation, cls)
+    assert found.layout == "keras"
+    options = eval("dict(" + ", ".join(found.keras.values()) + ")", {"fastinit": fastinit})
+    layer = built(cls(*arguments, **options), shape)
+    for name, made in found.weights.items():
+        if name in ("bias", "forget_bias", "beta"):
+            continue
+        weight = getattr(layer, name, None)
+        if weight is None:
+            weight = getattr(layer.cell, name) if hasattr(layer, "cell") else layer.kernel
+        value = keras.ops.convert_to_numpy(weight)
+        law = made(value.shape, seed=0)
+        assert abs(value.std() - law.std()) <= 0.1 * law.std(), (cls, name, value.std(), law.std())
+        assert abs(value.mean() - law.mean()) <= 0.3 * law.std(), (cls, name, value.mean(), law.mean())
+print("done")
+"""
+
+
+@pytest.mark.parametrize("layer", FAMILIES)
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "linear", "selu"])
+def test_functions_of_pytorch_make_the_same(activation, layer):
+    torch = pytest.importorskip("torch")
+    import fastinit.torch
+
+    found = recommend(activation, layer, layout="torch")
+    torch.manual_seed(0)
+    for name, call in found.torch.items():
+        shape = TORCH_SHAPES[layer].get(name, (64,))
+        tensor = torch.full(shape, 7.0)
+        target = call[call.index("(") + 1 :].split(",")[0].rstrip(")")
+        if call.startswith("for"):
+            call = call.replace(call.split(" in ")[1].split(".chunk")[0], "tensor")
+        elif ".chunk" in call:
+            call = call[: call.index("(") + 1] + "tensor" + call[call.index("]") + 1 :]
+        else:
+            call = call.replace(target, "tensor", 1)
+        exec(call, {**vars(fastinit.torch), "tensor": tensor})
+        law = found.weights[name](shape, seed=0, dtype="float64")
+        ours = tensor.double().numpy()
+        assert ours.mean() == pytest.approx(law.mean(), abs=0.15 * law.std() + 1e-9), call
+        assert ours.std() == pytest.approx(law.std(), rel=0.1), call
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: recommend("relu", "dens"), ValueError, "unknown layer 'dens'; did you mean 'dense'"),
+        (lambda: recommend("relu", "zzzzz"), ValueError, "it must be one of dense, conv"),
+        (lambda: recommend("rleu"), ValueError, "did you mean 'relu'"),
+        (lambda: recommend("relu", mode="fan_inn"), ValueError, "got 'fan_inn'; did you mean 'fan_in'"),
+        (lambda: recommend("relu", distribution="gauss"), ValueError, "uniform, normal.*got 'gauss'"),
+        (lambda: recommend("relu", bias="x"), TypeError, "bias must be a number; got 'x'"),
+        (lambda: recommend("relu", bias=math.nan), ValueError, "bias must be finite; got nan"),
+        (lambda: recommend("relu", depth=0), ValueError, "depth must be at least 1; got 0"),
+        (lambda: recommend("relu", depth=1.5), TypeError, "depth must be an int; got 1.5"),
+        (lambda: recommend("relu", layout="tf"), ValueError, "layout must be one of keras, torch; got 'tf'"),
+        (lambda: recommend("relu", "conv", groups=0), ValueError, "groups must be at least 1; got 0"),
+        (lambda: recommend("relu", "dense", groups=2), ValueError, "groups goes with the layer 'conv'"),
+        (lambda: recommend("relu", proposal="glorot"), ValueError, "unknown initializer 'glorot'"),
+        (lambda: recommend("relu", proposal=abs), TypeError, "proposal must be an initializer of fastinit"),
+        (lambda: recommend("relu", "embedding", proposal="zeros"), ValueError, "'embedding' has none"),
+        (lambda: recommend(np.zeros_like), ValueError, "zeros_like must be positive and finite"),
+        (
+            lambda: recommend(lambda z: np.full_like(z, np.inf)),
+            ValueError,
+            "must be positive and finite, got inf",
+        ),
+    ],
+)
+def test_errors(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

@@ -24,7 +24,8 @@ demo: build $(if $(PEERS),$(VENV)/.peers)  ## make the weights of a 1.2-billion-
 test: build $(VENV)/.frameworks  ## run the tests and doctests of both languages (ARGS goes to pytest)
 	cargo test --no-default-features
 	$(BIN)/pytest tests/python $(ARGS)
-	$(BIN)/pytest --doctest-modules --doctest-ignore-import-errors python/fastinit --ignore=python/fastinit/keras
+	$(BIN)/pytest --doctest-modules --doctest-ignore-import-errors python/fastinit \
+	    --ignore=python/fastinit/keras --ignore=python/fastinit/guidance/_compare/_keras_network.py
 
 test-slow: build  ## run the tests that need 9 GB of memory and a few minutes
 	$(BIN)/pytest tests/python -m slow $(ARGS)

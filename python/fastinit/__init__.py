@@ -27,6 +27,9 @@ The arguments that all initializers share (`seed`, `stream`, `dtype`, `out`, `in
 at `Initializer.__call__`.
 """
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
 # The compiled module works on NumPy's arrays; nothing else is loaded here, and no framework.
 import numpy as _numpy  # noqa: F401
 
@@ -73,6 +76,9 @@ from .initializers import (
     zeros,
 )
 
+if _TYPE_CHECKING:
+    from .guidance import compare, diagnose, gain, recommend, show, signal
+
 __all__ = [
     "STREAM_VERSION",
     "Constant",
@@ -97,9 +103,12 @@ __all__ = [
     "__version__",
     "block_stream",
     "build_info",
+    "compare",
     "constant",
     "delta_orthogonal",
+    "diagnose",
     "dirac",
+    "gain",
     "get",
     "get_num_threads",
     "glorot_normal",
@@ -114,9 +123,25 @@ __all__ = [
     "random_bits",
     "random_normal",
     "random_uniform",
+    "recommend",
     "set_num_threads",
+    "show",
+    "signal",
     "sparse",
     "truncated_normal",
     "variance_scaling",
     "zeros",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    """Guidance is loaded when it is asked for: the import stays light."""
+    if name in ("compare", "diagnose", "gain", "recommend", "show", "signal"):
+        from . import guidance
+
+        return getattr(guidance, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 import fastinit
+from fastinit import compare, show
 from fastinit.guidance._compare import _compare
-from fastinit import compare
-from fastinit import show
 
 pytest.importorskip("sklearn")
 torch = pytest.importorskip("torch")
@@ -27,7 +26,7 @@ def usual():
 def test_the_default_tells_good_from_bad(usual):
     he, glorot, small, large, _ = usual.runs
     assert [run.name for run in usual.runs] == [
-        "he_normal",
+        "recommended: HeNormal",
         "glorot_uniform",
         "too small: normal, std 0.01",
         "too large: normal, std 1",
@@ -65,7 +64,7 @@ def test_it_is_repeatable(usual):
     assert other != compare("he_normal", **SMALL)
     # Fewer epochs are the first of more, and runs do not depend on their neighbours.
     alone = compare("he_normal", progress=False, epochs=3)["he_normal"]
-    assert alone.train_loss == usual["he_normal"].train_loss[:4]
+    assert alone.train_loss == usual.runs[0].train_loss[:4]
 
 
 def test_threads_are_as_before():
@@ -286,8 +285,7 @@ def test_activations_of_keras_are_those_of_pytorch(python):
         pytest.skip("needs keras")
     program = """
     import numpy as np, torch
-    from fastinit.guidance._compare import _keras_network
-from fastinit.guidance._compare import _torch_network
+    from fastinit.guidance._compare import _keras_network, _torch_network
     assert _keras_network.ACTIVATIONS.keys() == _torch_network.ACTIVATIONS.keys()
     z = torch.linspace(-5.0, 5.0, 1001)
     for name, function in _torch_network.ACTIVATIONS.items():

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import fastinit
-from fastinit.guidance._density import element_law, marchenko_pastur
 from fastinit import show
+from fastinit.guidance._density import element_law, marchenko_pastur
 
 matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("matplotlib.image")
@@ -74,11 +74,10 @@ def test_several_share_their_axes():
 
 
 def test_names_of_objects_say_what_differs():
-    figure = show([fastinit.RandomNormal(stddev=0.5), fastinit.HeNormal(), "HeNormal"][:2])
+    figure = show([fastinit.RandomNormal(stddev=0.5), fastinit.HeNormal()])
     assert [axes.get_title() for axes in figure.axes] == ["RandomNormal(stddev=0.5)", "HeNormal"]
     assert (
-        show({"class_name": "Constant", "config": {"value": 2.0}}).axes[0].get_title()
-        == "Constant(value=2.0)"
+        show({"class_name": "Constant", "config": {"value": 2.0}}).axes[0].get_title() == "Constant(value=2)"
     )
 
 

@@ -212,15 +212,23 @@ def test_recommendations_bring_their_biases():
 
 
 def test_names_and_repetition():
-    found = signal(["he_normal", fastinit.HeNormal(), fastinit.HeNormal()], depth=3, **SMALL)
-    assert len({run.name for run in found.runs}) == 3
-    assert found.runs[0].name == "he_normal"
+    found = signal(["he_normal", fastinit.HeNormal()], depth=3, **SMALL)
+    assert [run.name for run in found.runs] == ["he_normal", "HeNormal"]
+    with pytest.raises(ValueError, match="HeNormal is there twice"):
+        signal([fastinit.HeNormal(), fastinit.HeNormal(seed=None)], depth=3, **SMALL)
     np.testing.assert_array_equal(found.runs[0].activation_std, found.runs[1].activation_std)
     other = signal("he_normal", depth=3, seed=1, **SMALL)
     assert (found.runs[0].activation_std != other.runs[0].activation_std).any()
     assert found["he_normal"] is found.runs[0]
     with pytest.raises(KeyError):
         found["nobody"]
+
+
+def test_the_choice_that_tells_most():
+    found = signal(activation="tanh", depth=10, **SMALL)
+    assert found.runs[0].name.startswith("recommended: VarianceScaling")
+    assert found.runs[0].verdict.startswith("flat")
+    assert [run.name for run in found.runs][1:3] == ["glorot_uniform", "too small: normal, std 0.01"]
 
 
 def test_widths():
@@ -237,10 +245,10 @@ def test_widths():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: signal([]), ValueError, "at least one initializer"),
+        (lambda: signal([]), ValueError, "there is no initializer"),
         (lambda: signal("henormal"), ValueError, "unknown initializer 'henormal'"),
-        (lambda: signal(abs), TypeError, "an initializer must be one of fastinit"),
-        (lambda: signal(None), TypeError, "got None"),
+        (lambda: signal(abs), TypeError, "an initializer must be a name"),
+        (lambda: signal([None]), TypeError, "got None"),
         (lambda: signal("zeros", activation="rleu"), ValueError, "did you mean 'relu'"),
         (lambda: signal("zeros", depth=0), ValueError, "depth must be at least 1; got 0"),
         (lambda: signal("zeros", width=1.5), TypeError, "width must be an int; got 1.5"),

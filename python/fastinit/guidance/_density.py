@@ -70,8 +70,8 @@ def density(initializer: fastinit.Initializer, x: npt.ArrayLike, shape: Shape | 
         >>> from fastinit.guidance._density import density
         >>> density(fastinit.RandomUniform(-0.5, 1.5), [-1.0, 0.0, 1.0])
         array([0. , 0.5, 0.5])
-        >>> density(fastinit.HeUniform(), 0.0, shape=(6, 100)).round(3)  # on [-1, 1)
-        array(0.5)
+        >>> density(fastinit.HeUniform(), [0.0], shape=(6, 100))  # on [-1, 1)
+        array([0.5])
 
     References:
         For `Orthogonal`, the marginals of the uniform distribution on a sphere: Fang, Kotz and Ng, "Symmetric

@@ -113,7 +113,10 @@ class Diagnosis:
             "worst": self.worst,
             "findings": [asdict(finding) for finding in self.findings],
             "tensors": [
-                {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(row).items()}
+                {
+                    name: list(value) if isinstance(value, tuple) else value
+                    for name, value in asdict(row).items()
+                }
                 for row in self.tensors
             ],
             "skipped": dict(self.skipped),
@@ -325,7 +328,16 @@ def _parts(tensor: Tensor) -> list[_Part]:
     step = max(1, _PART // max(1, columns)) if tensor.parallel else max(1, rows)
     starts = range(0, rows, step) if tensor.size else range(1)
     return [
-        _Part(tensor, at, rows, max(1, columns), start, min(start + step, rows) if tensor.size else start, weights, gram)
+        _Part(
+            tensor,
+            at,
+            rows,
+            max(1, columns),
+            start,
+            min(start + step, rows) if tensor.size else start,
+            weights,
+            gram,
+        )
         for start in starts
     ]
 

@@ -364,13 +364,13 @@ class Judge:
         # Those of float32 that were rounded to a half type before have zeros in their last bits.
         half = bits is not None and not bool((bits & 0x1FFF).any())
         if not half and distinct < sample.size / 2 and sample.size >= 1024:
-            text = (
-                f"only {distinct:,} values among {sample.size:,} elements: the sampler repeats itself, or has few bits"
-            )
+            text = f"only {distinct:,} values among {sample.size:,} elements: the sampler repeats itself, or has few bits"
             self._add(s, "few_values", "warning", text + ". Draw the tensor again, as by fastinit")
             return True
         if half and sample.size >= 8192 and distinct <= 256:
-            text = f"only {distinct} values among {sample.size:,} elements, far fewer than {s.tensor.dtype} has"
+            text = (
+                f"only {distinct} values among {sample.size:,} elements, far fewer than {s.tensor.dtype} has"
+            )
             self._add(s, "few_values", "info", text + ". fastinit draws in float32 and rounds once")
         return False
 
@@ -420,7 +420,9 @@ class Judge:
             found = max(s.matches, key=lambda scheme: (scheme.corrected, self.votes[scheme.title]))
         else:
             own = s.families or _schemes.FAMILIES
-            known = [scheme for scheme in _schemes.schemes(s.tensor) if scheme.family in own and scheme.corrected]
+            known = [
+                scheme for scheme in _schemes.schemes(s.tensor) if scheme.family in own and scheme.corrected
+            ]
             found = min(known, key=lambda scheme: abs(math.log(s.moments.std / scheme.std)))
         s.scheme, s.scale_error = found.title, s.moments.std / found.std - 1.0
 
@@ -482,10 +484,14 @@ class Judge:
         if s.moments.count < 32:
             return
         if s.rms > EMBEDDING_LARGE:
-            text = f"the elements of the embedding have a root mean square of {s.rms:.4g}; usual are 0.02 to 1"
+            text = (
+                f"the elements of the embedding have a root mean square of {s.rms:.4g}; usual are 0.02 to 1"
+            )
             self._add(s, "too_large", "warning", text + ". Use fastinit.random_normal with stddev=0.02")
         elif s.rms < EMBEDDING_SMALL:
-            text = f"the elements of the embedding have a root mean square of {s.rms:.4g}; usual are 0.02 to 1"
+            text = (
+                f"the elements of the embedding have a root mean square of {s.rms:.4g}; usual are 0.02 to 1"
+            )
             self._add(s, "too_small", "warning", text + ". Use fastinit.random_normal with stddev=0.02")
 
     def _orthogonal(self, s: Statistics) -> bool:
@@ -560,7 +566,9 @@ class Judge:
                 text = "a running variance is 0: what is divided by its root explodes. It begins at 1"
                 self._add(s, "running_statistics", "warning", text)
             elif not s.low == s.high == 1.0 and not self.trained:
-                text = f"the running variance is {s.low:.4g} to {s.high:.4g}; it begins at 1. The model has run"
+                text = (
+                    f"the running variance is {s.low:.4g} to {s.high:.4g}; it begins at 1. The model has run"
+                )
                 self._add(s, "running_statistics", "info", text)
         elif not s.low == s.high == 0.0 and not self.trained:
             text = f"the running mean is {s.low:.4g} to {s.high:.4g}; it begins at 0. The model has run"
@@ -579,12 +587,16 @@ class Judge:
         elif promised.std == 0.0:
             off = max(abs(s.low - promised.mean), abs(s.high - promised.mean))
             if off > s.eps * abs(promised.mean):
-                wrong = [f"the elements go from {s.low:.4g} to {s.high:.4g}, and all should be {promised.mean:.4g}"]
+                wrong = [
+                    f"the elements go from {s.low:.4g} to {s.high:.4g}, and all should be {promised.mean:.4g}"
+                ]
         else:
             s.scale_error = moments.std / promised.std - 1.0
             error = _schemes.ERRORS * promised.std / math.sqrt(moments.count)
             if abs(moments.mean - promised.mean) > max(error, s.eps * promised.std):
-                wrong.append(f"the mean is {moments.mean:.4g}, and should be {promised.mean:.4g} ± {error:.2g}")
+                wrong.append(
+                    f"the mean is {moments.mean:.4g}, and should be {promised.mean:.4g} ± {error:.2g}"
+                )
             slack = _schemes.tolerance(moments)
             if not moments.std > 0.0 or abs(math.log(moments.std / promised.std)) > slack:
                 wrong.append(f"the std is {moments.std:.4g}, and should be {promised.std:.4g} ± {slack:.1%}")
@@ -594,7 +606,9 @@ class Judge:
                 wrong.append(f"the elements go from {s.low:.4g} to {s.high:.4g}, beyond {bounds}")
             known = [family for family in _schemes.FAMILIES if family.kurtosis == promised.kurtosis]
             if not wrong and known and known[0] not in _schemes.families(moments, s.low, s.high, s.eps):
-                wrong.append(f"the elements are not {known[0].name}: their kurtosis is {moments.kurtosis:.3g}")
+                wrong.append(
+                    f"the elements are not {known[0].name}: their kurtosis is {moments.kurtosis:.3g}"
+                )
         if wrong:
             text = "; ".join(wrong) + f". {initializer!r} was expected: draw the tensor by it"
             self._add(s, "not_as_expected", "warning", text)
@@ -633,7 +647,10 @@ class Judge:
         out = [s for s in self.kernels if rival.get(id(s)) == "fan_out" and s.tensor.name not in blamed]
         into = [s for s in self.kernels if rival.get(id(s)) == "fan_in" and s.tensor.name not in blamed]
         choice: list[Statistics] = []
-        for group, others, mode, other in ((out, into, "fan_out", "fan_in"), (into, out, "fan_in", "fan_out")):
+        for group, others, mode, other in (
+            (out, into, "fan_out", "fan_in"),
+            (into, out, "fan_in", "fan_out"),
+        ):
             for s in group:
                 bases = {match.name for match in s.matches}
                 alike = sum(any(m.name in bases for m in t.matches) for t in group)
@@ -687,7 +704,9 @@ class Judge:
                 self._add(s, "twins", severity, text + ". Give each tensor a stream, or a seed, of its own")
 
 
-_COPY = re.compile(r"target|teacher|ema|momentum|(encoder|backbone|head|proj\w*)_k\b|key_encoder|frozen|_old\b")
+_COPY = re.compile(
+    r"target|teacher|ema|momentum|(encoder|backbone|head|proj\w*)_k\b|key_encoder|frozen|_old\b"
+)
 
 # An orthonormal system has exactly its gain, but for rounding; of a half type, that of its elements averages out.
 CLOSE_GAIN = 2e-3

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import fastinit
 
+from ._recommend._recommend import recommend
+from ._recommend._recommendation import Recommendation
+from ._recommend._spelling import short
 
-def named(initializers: Any) -> dict[str, fastinit.Initializer]:
-    """Initializers by label.
+
+class Choice(NamedTuple):
+    """What to begin a plain network with."""
+
+    kernel: fastinit.Initializer
+    bias: fastinit.Initializer | None = None  # where it is part of the choice
+
+
+def named(given: Any) -> dict[str, Choice]:
+    """Choices by label.
 
     Args:
-        initializers: A name, a configuration or an `Initializer`; a sequence of these; or a mapping of labels
-            to them.
+        given: A name, a configuration, an `Initializer` or an answer of `recommend`; a sequence of these; or
+            a mapping of labels to them.
 
     Raises:
         ValueError: If there is none, one occurs twice, or a name is unknown.
@@ -23,22 +33,47 @@ def named(initializers: Any) -> dict[str, fastinit.Initializer]:
     Example:
         >>> import fastinit
         >>> from fastinit.guidance._named import named
-        >>> named(["zeros", fastinit.RandomNormal(stddev=1.0)])
-        {'zeros': Zeros(), 'RandomNormal(stddev=1.0)': RandomNormal(mean=0.0, stddev=1.0, seed=None)}
+        >>> list(named(["zeros", fastinit.RandomNormal(stddev=1.0), fastinit.recommend("selu")]))
+        ['zeros', 'RandomNormal(stddev=1)', 'LecunNormal']
     """
-    if isinstance(initializers, Mapping) and "class_name" not in initializers:
-        found = {str(name): initializer(given) for name, given in initializers.items()}
+    if isinstance(given, Mapping) and "class_name" not in given:
+        found = {str(name): _choice(one) for name, one in given.items()}
     else:
-        several = isinstance(initializers, Sequence) and not isinstance(initializers, str)
         found = {}
-        for given in initializers if several else [initializers]:
-            name = given if isinstance(given, str) else label(initializer(given))
+        for one in given if isinstance(given, Sequence) and not isinstance(given, str) else [given]:
+            choice = _choice(one)
+            name = one if isinstance(one, str) else label(choice.kernel)
             if name in found:
-                raise ValueError(f"the initializer {name} is there twice")
-            found[name] = initializer(given)
+                raise ValueError(f"the initializer {name} is there twice: give labels, in a mapping")
+            found[name] = choice
     if not found:
         raise ValueError("there is no initializer: give one or more")
     return found
+
+
+def telling(activation: object, param: float | None = None) -> dict[str, Choice]:
+    """What shows most: what is right for an activation, the usual default, and what cannot do."""
+    right = _choice(recommend(activation, param=param))
+    return {
+        f"recommended: {label(right.kernel)}": right,
+        "glorot_uniform": Choice(fastinit.GlorotUniform()),
+        "too small: normal, std 0.01": Choice(fastinit.RandomNormal(stddev=0.01)),
+        "too large: normal, std 1": Choice(fastinit.RandomNormal(stddev=1.0)),
+        "zeros": Choice(fastinit.Zeros()),
+    }
+
+
+def _choice(given: Any) -> Choice:
+    if isinstance(given, Choice):
+        return given
+    if not isinstance(given, Recommendation):
+        return Choice(initializer(given))
+    if "kernel" not in given.weights or given.layout != "keras":
+        raise ValueError(
+            "a recommendation must be of a layer with a weight 'kernel', in the layout 'keras'; got one for "
+            f"{given.layer!r} in {given.layout!r}"
+        )
+    return Choice(given.weights["kernel"], given.weights["bias"])
 
 
 def initializer(given: Any) -> fastinit.Initializer:
@@ -47,14 +82,11 @@ def initializer(given: Any) -> fastinit.Initializer:
     if not isinstance(found, fastinit.Initializer):
         raise TypeError(
             "an initializer must be a name, a configuration or an object of fastinit, as "
-            f"fastinit.HeNormal(); got {given!r}"
+            f"fastinit.HeNormal(); got {given!r:.200}"
         )
     return found
 
 
 def label(initializer: fastinit.Initializer) -> str:
     """The class, and the parameters that are not the default."""
-    parameters = inspect.signature(type(initializer)).parameters
-    config = initializer.get_config().items()
-    changed = [f"{name}={value!r}" for name, value in config if value != parameters[name].default]
-    return type(initializer).__name__ + (f"({', '.join(changed)})" if changed else "")
+    return short(initializer).removesuffix("()")

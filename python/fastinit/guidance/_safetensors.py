@@ -78,7 +78,9 @@ def entries(path: Path) -> list[Entry]:
     for (start, stop), name in spans:
         if start != end:
             kind = "overlaps what lies before it" if start < end else "leaves a gap before it"
-            raise _broken(path, f"{name!r} begins at byte {start} of the data and {kind}, which ends at {end}")
+            raise _broken(
+                path, f"{name!r} begins at byte {start} of the data and {kind}, which ends at {end}"
+            )
         end = stop
     if 8 + length + end != size:
         raise _broken(path, f"its tensors end at byte {8 + length + end}, and the file has {size}")

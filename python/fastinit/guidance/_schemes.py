@@ -208,7 +208,9 @@ def schemes(tensor: Tensor) -> Iterator[Scheme]:
             std = math.sqrt(2 / (fan_in + fan_out))
             yield Scheme(_NAMES[family].format("glorot"), family, std)
             if family is TRUNCATED:
-                yield Scheme("glorot_normal without correction", family, TRUNCATION * std, None, corrected=False)
+                yield Scheme(
+                    "glorot_normal without correction", family, TRUNCATION * std, None, corrected=False
+                )
     yield from _FIXED
     if tensor.role == "embedding":
         yield Scheme("N(0, 1)", NORMAL, 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,10 @@ from fastinit.initializers import Initializer, Zeros, random_normal
 
 from ._activations._formulas import Activation, saturation
 from ._activations._resolve import resolve
-from ._recommend._recommendation import Recommendation, plain_initializer, plain_number
+from ._named import initializer, named, telling
+from ._recommend._recommendation import plain_initializer, plain_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from fastinit._typing import Array
 
 Floats = npt.NDArray[np.float64]
@@ -192,7 +191,7 @@ class Signal:
 
 
 def signal(
-    initializers: object,
+    initializers: object = None,
     *,
     activation: object = "relu",
     param: float | None = None,
@@ -212,6 +211,7 @@ def signal(
     Args:
         initializers: One initializer or several: names (`"he_normal"`), configurations, initializers of
             fastinit, or answers of `recommend`, with their biases; in a list, or by labels in a mapping.
+            `None` for what is recommended, Glorot's, one that is too small, one that is too large, and zeros.
         activation: The activation after each layer; as in `gain`. GLU halves what goes in, so that its
             kernels have twice as many outputs; softmax and its kin act on each layer as a whole.
         param: The parameter of the activation, as in `gain`.
@@ -252,7 +252,8 @@ def signal(
     seed = operator.index(seed)
     default = _bias(bias)
     runs = []
-    for name, kernel, own in _entries(initializers):
+    choices = telling(activation, param) if initializers is None else named(initializers)
+    for name, (kernel, own) in choices.items():
         network = _Network(found, kernel, default if own is None else own, sizes, samples, seed)
         runs.append(network.run(name))
     return Signal(str(found), sizes, samples, seed, tuple(runs))
@@ -284,44 +285,7 @@ def _bias(bias: object) -> Initializer:
         if not math.isfinite(bias):
             raise ValueError(f"bias must be finite; got {bias!r}")
         return _initializers.Constant(float(bias)) if bias else Zeros()
-    return _initializer(bias)
-
-
-def _initializer(thing: object) -> Initializer:
-    found = _initializers.get(thing)
-    if isinstance(found, Initializer):
-        return found
-    raise TypeError(
-        f"an initializer must be one of fastinit, its name or its configuration; got {thing!r:.200}"
-    )
-
-
-def _entries(given: object) -> Iterable[tuple[str, Initializer, Initializer | None]]:
-    """The name, the kernel and, where there is one, the bias of each."""
-    if isinstance(given, Mapping) and "class_name" not in given:
-        pairs: list[tuple[str | None, object]] = [(str(name), thing) for name, thing in given.items()]
-    elif isinstance(given, (list, tuple)):
-        pairs = [(None, thing) for thing in given]
-    else:
-        pairs = [(None, given)]
-    if not pairs:
-        raise ValueError("there must be at least one initializer; got none")
-    names: set[str] = set()
-    for label, thing in pairs:
-        kernel, bias = thing, None
-        if isinstance(thing, Recommendation):
-            if "kernel" not in thing.weights or thing.layout != "keras":
-                raise ValueError(
-                    "a recommendation must be of a layer with a weight 'kernel', in the layout 'keras'; got "
-                    f"one for {thing.layer!r} in {thing.layout!r}"
-                )
-            kernel, bias = thing.weights["kernel"], thing.weights["bias"]
-        found = _initializer(kernel)
-        name = label or (thing if isinstance(thing, str) else type(found).__name__)
-        tries = [name, repr(found), *(f"{name} {i}" for i in range(2, len(pairs) + 2))]
-        name = next(name for name in tries if name not in names)
-        names.add(name)
-        yield name, found, bias
+    return initializer(bias)
 
 
 class _Network:

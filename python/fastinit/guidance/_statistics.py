@@ -176,7 +176,12 @@ def measure(
 
 
 def _measure(
-    chunks: Iterator[Array], start: int, rows: int, columns: int, units: bool, gram: bool  # noqa: FBT001
+    chunks: Iterator[Array],
+    start: int,
+    rows: int,
+    columns: int,
+    units: bool,
+    gram: bool,  # noqa: FBT001
 ) -> Measured:
     found = Measured()
     every = max(1.0, rows * columns / SAMPLE)

@@ -152,7 +152,9 @@ _EMBEDDING = re.compile(r"embed|(^|[._/])(wte|shared|codebook|lookup_table)([._/
 _SCALE = re.compile(r"(^|_)(gamma\w*|scale|layer_?scale\w*|ls\d?)$|^g$")
 _NORM = re.compile(r"norm|(^|[._/])(bn|ln|gn)_?\w?\d*[._/]")
 _BIAS = re.compile(r"bias|^beta$|^b\d*$|offset$")
-_OUTPUT = re.compile(r"(^|[._/])(\w*head\w*|\w*classif\w*|logits|\w*out(put)?|final\w*|pred\w*|to_logits)([._/]|$)")
+_OUTPUT = re.compile(
+    r"(^|[._/])(\w*head\w*|\w*classif\w*|logits|\w*out(put)?|final\w*|pred\w*|to_logits)([._/]|$)"
+)
 
 
 def leaf_of(name: str) -> str:
@@ -205,9 +207,7 @@ def _hidden(leaf: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(shape[0] // gates for gates in (1, 3, 4) if shape[0] % gates == 0)
 
 
-def _plain(
-    name: str, shape: tuple[int, ...], dtype: str, read: Read, layout: str, **more: Any
-) -> Tensor:
+def _plain(name: str, shape: tuple[int, ...], dtype: str, read: Read, layout: str, **more: Any) -> Tensor:
     """A tensor of which only the name is known."""
     found: dict[str, Any] = {
         "role": role_of(name, shape),
@@ -307,6 +307,7 @@ def _file_reader(open_at: Callable[[int], IO[bytes]], raw: np.dtype[Any], dtype:
 
 # Arrays
 
+
 def _of_mapping(x: Mapping[Any, Any], skipped: dict[str, str], prefix: str = "") -> Iterator[Tensor]:
     torch = sys.modules.get("torch")
     for key, value in x.items():
@@ -328,7 +329,11 @@ def _of_array(name: str, value: Any, skipped: dict[str, str], layout: str, **mor
         raise TypeError(f"{name!r} must be an array, got {type(value).__name__}")
     array = np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
     dtype = array.dtype.name
-    if dtype not in _FLOATS and dtype != "bfloat16" and not dtype.startswith(("float8_e4m3fn", "float8_e5m2")):
+    if (
+        dtype not in _FLOATS
+        and dtype != "bfloat16"
+        and not dtype.startswith(("float8_e4m3fn", "float8_e5m2"))
+    ):
         _skip(skipped, name, dtype, array.dtype.kind in "biu")
         return None
     if not array.dtype.isnative:
@@ -347,12 +352,15 @@ def _skip(skipped: dict[str, str], name: str, dtype: str, integer: bool) -> None
 
 # Files
 
+
 def _of_path(path: Path, skipped: dict[str, str]) -> Iterator[Tensor]:
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     if path.is_dir():
         indices = sorted(path.glob("*.safetensors.index.json"))
-        files = list(_safetensors.files(indices[0])) if len(indices) == 1 else sorted(path.glob("*.safetensors"))
+        files = (
+            list(_safetensors.files(indices[0])) if len(indices) == 1 else sorted(path.glob("*.safetensors"))
+        )
         if not files:
             raise ValueError(f"the directory {path} has no .safetensors files")
     elif path.name.endswith(".index.json"):
@@ -488,7 +496,9 @@ def _npy_header(file: IO[bytes], path: Path, name: str) -> tuple[tuple[int, ...]
     """Shape, order and dtype of an array in NumPy's format."""
     try:
         version = np.lib.format.read_magic(file)
-        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        reader = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
         shape, fortran, dtype = reader(file)
     except (ValueError, SyntaxError, TypeError, EOFError) as error:
         raise ValueError(f"{path} is not in NumPy's format, or is damaged, at {name!r}: {error}") from None
@@ -519,18 +529,23 @@ def _of_numpy_file(
 
 # PyTorch
 
+
 def _of_torch(name: str, value: Any, skipped: dict[str, str], layout: str, **more: Any) -> Tensor | None:
     """A tensor of PyTorch, whose memory is read as it lies."""
     torch: Any = sys.modules["torch"]
     dtype = str(value.dtype).removeprefix("torch.")
     if not (dtype in _FLOATS or dtype in ("bfloat16", "float8_e4m3fn", "float8_e5m2")):
-        _skip(skipped, name, dtype, not (value.is_complex() or value.is_floating_point() or value.is_quantized))
+        _skip(
+            skipped, name, dtype, not (value.is_complex() or value.is_floating_point() or value.is_quantized)
+        )
         return None
     with torch.no_grad():
         if value.is_meta:
             skipped[name] = "it is on the meta device, and has no values"
             return None
-        if type(value) not in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer) and hasattr(value, "to_local"):
+        if type(value) not in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer) and hasattr(
+            value, "to_local"
+        ):
             skipped[name] = "it is distributed: diagnose its full_tensor()"
             return None
         if value.layout is not torch.strided:
@@ -589,7 +604,9 @@ def _torch_role(module: Any, path: str, leaf: str, value: Any) -> dict[str, Any]
             "groups": module.groups,
             "transposed": module.transposed,
         }
-    if kind == "Conv1D" and hasattr(module, "nf"):  # That of transformers is a dense layer, the other way round.
+    if kind == "Conv1D" and hasattr(
+        module, "nf"
+    ):  # That of transformers is a dense layer, the other way round.
         return {"role": "kernel", "certain": True, "layout": "in_out"}
     if isinstance(module, nn.Linear) and leaf == "weight":
         return {"role": "kernel", "certain": True}
@@ -599,6 +616,7 @@ def _torch_role(module: Any, path: str, leaf: str, value: Any) -> dict[str, Any]
 
 
 # Keras
+
 
 def _of_keras(model: Any, skipped: dict[str, str]) -> Iterator[Tensor]:
     owners: dict[int, Any] = {}

@@ -28,7 +28,7 @@ import numpy as np
 import fastinit
 from fastinit._text import Bar, table
 
-from .._named import named
+from .._named import named, telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,15 +48,6 @@ if TYPE_CHECKING:
 
 
 BACKENDS = ("torch", "keras")
-
-# What is right for some activation, what is too small and too large for all, and what cannot learn.
-_DEFAULT = {
-    "he_normal": fastinit.HeNormal(),
-    "glorot_uniform": fastinit.GlorotUniform(),
-    "too small: normal, std 0.01": fastinit.RandomNormal(stddev=0.01),
-    "too large: normal, std 1": fastinit.RandomNormal(stddev=1.0),
-    "zeros": fastinit.Zeros(),
-}
 
 # A unit whose outputs differ by less than this part of the greatest of them says nothing about its input.
 _DEAD = 1e-6
@@ -210,9 +201,10 @@ def compare(
     where both train, they differ by rounding. On one machine the same arguments give the same numbers.
 
     Args:
-        initializers: Names, configurations or objects of initializers, one or several, or a mapping of labels
-            to them; each is used for all weight matrices, of shape (inputs, outputs), of its run. `None` for
-            He's, Glorot's, one that is too small, one that is too large, and zeros.
+        initializers: Names, configurations or objects of initializers, or answers of `recommend`, of which
+            the kernel counts; one or several, or a mapping of labels to them. Each is used for all weight
+            matrices, of shape (inputs, outputs), of its run. `None` for what is recommended, Glorot's, one
+            that is too small, one that is too large, and zeros.
         activation: The activation of the hidden layers: `"elu"`, `"gelu"`, `"leaky_relu"` (with the slope
             0.01), `"linear"`, `"mish"`, `"relu"`, `"selu"`, `"sigmoid"`, `"silu"`, `"softplus"`, `"softsign"`
             or `"tanh"`; or a function of tensors of the framework, element by element.
@@ -253,7 +245,8 @@ def compare(
         performance on ImageNet classification", ICCV 2015, arXiv:1502.01852. The images: Alpaydin and Kaynak,
         "Optical recognition of handwritten digits", UCI Machine Learning Repository, 1998.
     """
-    given = dict(_DEFAULT) if initializers is None else named(initializers)
+    choices = telling(activation) if initializers is None else named(initializers)
+    given = {name: choice.kernel for name, choice in choices.items()}
     seed = _whole("seed", seed, 0, 2**64 - 1)
     depth, width, epochs = _whole("depth", depth, 1), _whole("width", width, 1), _whole("epochs", epochs, 1)
     if not isinstance(learning_rate, numbers.Real):

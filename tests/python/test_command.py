@@ -1,0 +1,236 @@
+"""The command `fastinit`: what it prints, what it writes, and its exit status."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastinit
+
+pytest.importorskip("typer")
+
+
+def run(*arguments, status=0, **environment):
+    """What the command prints to standard output, and to standard error."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fastinit", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout, done.stderr
+
+
+def test_help_names_every_command():
+    out, _ = run("--help")
+    commands = [
+        "list",
+        "recommend",
+        "gain",
+        "diagnose",
+        "show",
+        "signal",
+        "compare",
+        "sample",
+        "bench",
+        "info",
+    ]
+    assert all(command in out for command in commands)
+    for command in commands:
+        assert "--help" in run(command, "--help")[0]
+
+
+def test_list_has_every_initializer():
+    found = json.loads(run("list", "--json")[0])
+    assert {one["name"] for one in found} == {
+        name
+        for name in fastinit.__all__
+        if name.islower() and "".join(map(str.capitalize, name.split("_"))) in fastinit.__all__
+    }
+    by_name = {one["name"]: one for one in found}
+    assert by_name["random_normal"]["parameters"] == {"mean": 0.0, "stddev": 0.05}
+    assert by_name["random_normal"]["is_random"]
+    assert not by_name["zeros"]["is_random"]
+    out, _ = run("list")
+    assert all(name in out for name in by_name)
+    assert "\x1b" not in out  # no colours in a pipe
+
+
+@pytest.mark.parametrize(("suffix", "dtype"), [(".npy", "float32"), (".npy", "float16"), (".npy", "float64")])
+def test_sample_writes_what_the_function_makes(tmp_path, suffix, dtype):
+    file = tmp_path / f"w{suffix}"
+    _, err = run("sample", "he_normal", "300x40", "-o", file, "--seed", 3, "--stream", "a", "--dtype", dtype)
+    assert "GB/s" in err
+    found = np.load(file)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(
+        found, fastinit.he_normal((300, 40), seed=3, stream="a", dtype=dtype), strict=True
+    )
+    assert [one.name for one in tmp_path.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_sample_writes_safetensors(tmp_path, dtype):
+    file = tmp_path / "w.safetensors"
+    run(
+        "sample",
+        "random_normal:stddev=0.5",
+        "7x9",
+        "-o",
+        file,
+        "--seed",
+        1,
+        "--stream",
+        "k",
+        "--dtype",
+        dtype,
+    )
+    raw = file.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size])
+    expected = fastinit.random_normal((7, 9), stddev=0.5, seed=1, stream="k", dtype=dtype)
+    assert header["k"]["shape"] == [7, 9]
+    assert header["k"]["dtype"] == {"float32": "F32", "bfloat16": "BF16"}[dtype]
+    assert raw[8 + size :] == expected.tobytes()
+    assert (8 + size) % 64 == 0
+    safetensors = pytest.importorskip("safetensors")
+    with safetensors.safe_open(file, "numpy") as opened:
+        assert list(opened.keys()) == ["k"]
+
+
+@pytest.mark.parametrize("shape", ["0x3", "5x0"])
+@pytest.mark.parametrize("suffix", [".npy", ".safetensors"])
+def test_sample_of_nothing(tmp_path, shape, suffix):
+    run("sample", "zeros", shape, "-o", tmp_path / f"w{suffix}")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("he_normall", "2x2", "-o", "w.npy"), "he_normall"),
+        (("random_normal:stddev=-1", "2x2", "-o", "w.npy"), "-1"),
+        (("random_normal:stdev=1", "2x2", "-o", "w.npy"), "stdev"),
+        (("random_normal:0.1", "2x2", "-o", "w.npy"), "key=value"),
+        (("he_normal", "2by2", "-o", "w.npy"), "2by2"),
+        (("he_normal", "2x2", "-o", "w.txt"), "w.txt"),
+        (("he_normal", "2x2", "-o", "w.npy", "--dtype", "bfloat16"), "bfloat16"),
+        (("he_normal", "2x2", "-o", "w.npy", "--dtype", "int8"), "int8"),
+        (("he_normal", "2x2", "-o", "w.npy", "--seed", "-1"), "-1"),
+        (("he_normal", "2x2", "-o", "nowhere/w.npy"), "nowhere"),
+        (("he_normal", "99999999x99999999x99999999", "-o", "w.npy"), "99999999"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_leaves_no_file(tmp_path, arguments, words):
+    done = subprocess.run(
+        [sys.executable, "-m", "fastinit", "sample", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_there_stays_if_it_cannot_be_replaced(tmp_path):
+    file = tmp_path / "w.npy"
+    file.write_bytes(b"precious")
+    run("sample", "he_normal", "2x2", "-o", file, "--dtype", "int8", status=2)
+    assert file.read_bytes() == b"precious"
+
+
+def test_recommend_and_gain():
+    out, _ = run("recommend", "relu", "--layer", "lstm")
+    assert "recurrent_kernel" in out
+    answer = json.loads(run("recommend", "gelu", "--layer", "conv", "--json")[0])
+    assert answer == json.loads(json.dumps(fastinit.recommend("gelu", "conv").to_dict()))
+    gains = json.loads(run("gain", "leaky_relu", "--param", 0.2, "--json")[0])
+    assert gains["forward"] == pytest.approx(np.sqrt(2 / 1.04), rel=1e-12)
+    assert "forward" in run("gain", "gelu")[0]
+    _, err = run("recommend", "rellu", status=2)
+    assert "relu" in err
+    _, err = run("recommend", "relu", "--layer", "lsmt", status=2)
+    assert "lstm" in err
+
+
+def test_diagnose(tmp_path):
+    good, bad = tmp_path / "good.npz", tmp_path / "bad.npz"
+    kernel = fastinit.he_normal((128, 64), seed=0)
+    np.savez(good, kernel=kernel)
+    np.savez(bad, kernel=kernel, other=np.zeros((128, 64), np.float32))
+    run("diagnose", good)
+    out, _ = run("diagnose", bad, status=1)
+    assert "other" in out
+    assert "severe" in out
+    found = json.loads(run("diagnose", bad, "--json", status=1)[0])
+    assert any(finding["severity"] == "severe" for finding in found["findings"])
+    expected = ("--expect", "kernel=he_normal", "--expect", "oth*=zeros")
+    run("diagnose", bad, *expected)
+    _, err = run("diagnose", tmp_path / "missing.npz", status=2)
+    assert "missing.npz" in err
+    (tmp_path / "foreign.safetensors").write_bytes(b"something else")
+    _, err = run("diagnose", tmp_path / "foreign.safetensors", status=2)
+    assert "foreign.safetensors" in err
+
+
+def test_signal(tmp_path):
+    found = json.loads(
+        run("signal", "he_normal", "zeros", "--depth", 5, "--width", 32, "--json")[0],
+        parse_constant=lambda name: pytest.fail(f"{name} is not JSON"),
+    )
+    assert [one["name"] for one in found["runs"]] == ["he_normal", "zeros"]
+    out, _ = run("signal", "--activation", "tanh", "--depth", 6, "--width", 16)
+    assert "zeros" in out
+    pytest.importorskip("matplotlib")
+    run("signal", "he_normal", "--depth", 3, "--width", 16, "-o", tmp_path / "s.svg")
+    assert (tmp_path / "s.svg").read_text().count("<svg") == 1
+
+
+def test_show(tmp_path):
+    pytest.importorskip("matplotlib")
+    np.save(tmp_path / "w.npy", fastinit.he_normal((64, 64), seed=0))
+    file = tmp_path / "he.png"
+    run("show", "he_normal", "orthogonal", tmp_path / "w.npy", "-o", file, "--shape", "64x64")
+    assert file.read_bytes().startswith(b"\x89PNG")
+    run("show", "he_normal", "-o", tmp_path / "s.svg", "--kind", "singular_values")
+    _, err = run("show", "he_normal", "-o", tmp_path / "he.gif", status=2)
+    assert ".gif" in err
+    _, err = run("show", tmp_path / "none.npy", "-o", file, status=2)
+    assert "none.npy" in err
+
+
+def test_compare(tmp_path):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("torch")
+    few = ("--depth", 2, "--width", 16, "--epochs", 1, "--backend", "torch")
+    found = json.loads(run("compare", "he_normal", "zeros", *few, "--json")[0])
+    assert [one["name"] for one in found["runs"]] == ["he_normal", "zeros"]
+    pytest.importorskip("matplotlib")
+    run("compare", "he_normal", *few, "-o", tmp_path / "c.png")
+    assert (tmp_path / "c.png").exists()
+
+
+def test_bench_and_info():
+    found = json.loads(run("bench", "--size", 1, "--rounds", 1, "--json")[0])
+    assert all(rate > 0 for rate in found["bytes_per_second"].values())
+    assert "uniform" in run("bench", "--size", 1, "--rounds", 1)[0]
+    found = json.loads(run("info", "--json")[0])
+    assert found["version"] == fastinit.__version__
+    assert found["numpy"] == np.__version__
+    assert fastinit.__version__ in run("info")[0]
+
+
+def test_without_typer_it_says_what_to_install(tmp_path):
+    (tmp_path / "typer.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'typer'\", name='typer')\n"
+    )
+    _, err = run("info", status=1, PYTHONPATH=f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    assert 'pip install "fastinit[cli]"' in err

@@ -1,0 +1,84 @@
+"""Make the tables and pictures of `docs/guide.md` again: ``make guide``.
+
+In that page, a comment above a block of text or a picture says what makes it, in Python:
+
+    <!-- print(fastinit.recommend("relu")) -->
+
+What the code prints becomes the block. A picture is saved by the code, and keeps its link.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import re
+from pathlib import Path
+
+import fastinit
+from fastinit._text import table
+from fastinit.guidance._activations._resolve import resolve
+from fastinit.guidance._activations._variance import without_bias
+
+PAGE = Path(__file__).parent.parent / "docs" / "guide.md"
+BLOCK = re.compile(
+    r"""<!--[ ](?P<code>[^\n]*)[ ]-->\n
+        (?: ```text\n (?P<text>.*?) ``` | (?P<picture>!\[[^\n]*) )""",
+    re.DOTALL | re.VERBOSE,
+)
+
+# In the order of the table.
+ACTIVATIONS = (
+    "linear relu leaky_relu prelu relu6 elu selu celu gelu silu hard_silu mish softplus softsign exponential "
+    "sigmoid hard_sigmoid tanh"
+)
+
+
+def gains() -> str:
+    """The gains of activations, and what becomes of a signal that they are used for."""
+    rows = []
+    for name in ACTIVATIONS.split():
+        try:
+            pytorch = f"{fastinit.gain(name, convention='pytorch'):.4f}"
+        except ValueError:
+            pytorch = "-"
+        forward, backward = (fastinit.gain(name, direction=way) for way in ("forward", "backward"))
+        rows.append(
+            (name, f"{forward:.6f}", f"{backward:.6f}", pytorch, f"{without_bias(resolve(name)).slope:.3f}")
+        )
+    return table(("activation", "forward", "backward", "PyTorch's", "slope"), rows, "<>>>>")
+
+
+def blocks(text: str) -> list[tuple[str, str | None]]:
+    """The code of each block of a page, and the text that it has; `None` if it is a picture."""
+    return [(block["code"], block["text"]) for block in BLOCK.finditer(text)]
+
+
+def run(code: str) -> str:
+    """What the code of a block prints."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(code, {"fastinit": fastinit, "gains": gains})
+    return out.getvalue().rstrip()
+
+
+def main() -> None:
+    """Run all blocks, and write the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.parse_args()
+    os.chdir(PAGE.parent)  # where links begin
+    text = PAGE.read_text(encoding="utf-8")
+
+    def made(block: re.Match[str]) -> str:
+        print(block["code"])
+        found = run(block["code"])
+        if block["picture"]:
+            return block[0]
+        return f"<!-- {block['code']} -->\n```text\n{found}\n```"
+
+    PAGE.write_text(BLOCK.sub(made, text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

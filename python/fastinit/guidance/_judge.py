@@ -1,8 +1,9 @@
 """What is wrong with weights: from what was measured to findings.
 
-The rule is to say nothing of what a published scheme, a framework's default or the other order of axes explains, and
-nothing that the number of elements cannot tell. What deviates is compared with the signal: a kernel of standard deviation
-s and fan_in n multiplies the root mean square of a signal by s * sqrt(n), its *gain*.
+The rule is to say nothing of what a published scheme, a framework's default or the other order of axes
+explains, and nothing that the number of elements cannot tell. What deviates is compared with the signal: a
+kernel of standard deviation s and fan_in n multiplies the root mean square of a signal by s * sqrt(n), its
+*gain*.
 """
 
 from __future__ import annotations
@@ -29,17 +30,18 @@ if TYPE_CHECKING:
 
 SEVERITIES = ("info", "warning", "severe")
 
-# Gains beyond which a signal is in danger, if no known scheme explains them. He's scheme has sqrt(2), PyTorch's default
-# 0.58; of the known schemes, N(0, 0.02) goes from 0.16 (64 inputs) to 2.6 (16384 inputs). One layer beyond the second
-# number alone loses, or multiplies, a thousandth or thirty.
+# Gains beyond which a signal is in danger, if no known scheme explains them. He's scheme has sqrt(2),
+# PyTorch's default 0.58; of the known schemes, N(0, 0.02) goes from 0.16 (64 inputs) to 2.6 (16384 inputs).
+# One layer beyond the second number alone loses, or multiplies, a thousandth or thirty.
 SMALL, TINY = 0.02, 1e-3
 LARGE, HUGE = 4.0, 30.0
 
-# How far a kernel may be from what most kernels of the same model follow. Scaling by depth, as in BEiT, divides by at
-# most sqrt(2 * layers): a factor of 3.6 from the median for 24 layers.
+# How far a kernel may be from what most kernels of the same model follow. Scaling by depth, as in BEiT,
+# divides by at most sqrt(2 * layers): a factor of 3.6 from the median for 24 layers.
 UNLIKE = 4.0
 
-# A mean of a fifth of the standard deviation adds to the outputs of 100 inputs of mean 1 twice what the deviations do.
+# A mean of a fifth of the standard deviation adds to the outputs of 100 inputs of mean 1 twice what the
+# deviations do.
 OFFSET = 0.2
 
 # A bias of the size of a normalized signal moves units to where they saturate, or are dead. PyTorch's own are
@@ -52,8 +54,8 @@ SCALE_LOW, SCALE_HIGH = 0.1, 10.0
 # Embeddings are N(0, 1) at most, and 1e-6 at least where they begin as nothing.
 EMBEDDING_SMALL, EMBEDDING_LARGE = 1e-4, 4.0
 
-# A value with a thousandth of all elements, eight times more than values next to it; clipping a normal tensor at
-# three standard deviations leaves 0.00135 at each bound.
+# A value with a thousandth of all elements, eight times more than values next to it; clipping a normal
+# tensor at three standard deviations leaves 0.00135 at each bound.
 PILED, PILED_TIMES = 1e-3, 8
 
 # Relative rounding of the dtypes.
@@ -95,7 +97,8 @@ class Statistics:
     # Axis -> groups of equal units; and which units are zero.
     equal: dict[int, list[list[int]]] = field(default_factory=dict)
     empty: dict[int, list[int]] = field(default_factory=dict)
-    # The norm of rows (or columns, whichever are shorter in number) and the root mean square of their cosines.
+    # The norm of rows (or columns, whichever are shorter in number) and the root mean square of their
+    # cosines.
     orthogonality: tuple[float, float, int] | None = None
     # Whether all units have the same number of zeros.
     even_zeros: bool = False
@@ -116,6 +119,12 @@ class Statistics:
     def constant(self) -> bool:
         """Whether all elements are equal, and finite."""
         return self.low == self.high and self.moments.count == self.size
+
+    @property
+    def in_empty_units(self) -> int:
+        """How many zeros there are in units of zeros."""
+        shape = self.tensor.shape
+        return max((len(units) * self.size // shape[axis] for axis, units in self.empty.items()), default=0)
 
     @property
     def eps(self) -> float:
@@ -163,7 +172,8 @@ class Judge:
                 None,
                 "looks_trained",
                 "info",
-                "the weights follow no law that they could have been drawn from: they look trained. What is said of "
+                "the weights follow no law that they could have been drawn from: they look trained. What is "
+                "said of "
                 "scales is about initialization, and left out; only what is broken is reported",
             )
         for s in self.tensors:
@@ -235,7 +245,8 @@ class Judge:
         elif role in ("running_mean", "running_var"):
             self._running(s)
         elif s.weights and len(s.tensor.shape) > 1:
-            _ = self._structure(s) or self._drawn(s)
+            if not self._structure(s):
+                self._drawn(s)
         elif s.constant:
             s.scheme = _constant_name(s.low)
 
@@ -248,7 +259,8 @@ class Judge:
         if s.constant and s.size > 1:
             s.scheme = _constant_name(s.low)
             text = (
-                f"all {s.size:,} elements are {s.low:.4g}: all units compute the same and get the same gradient, "
+                f"all {s.size:,} elements are {s.low:.4g}: all units compute the same and get the same "
+                "gradient, "
                 "so they stay equal. Draw the elements at random, as by fastinit.lecun_normal"
             )
             self._add(s, "constant", "severe", text)
@@ -275,8 +287,8 @@ class Judge:
         if any("lora_b" in name.lower() for name in s.tensor.names):
             self._add(s, "all_zero", "info", f"{text}, as is usual for the second matrix of LoRA")
         elif is_output(s.tensor) and len(zero) < len(self.kernels):
-            text += ": the output begins at its bias, as some models want. Nothing reaches the layers below in the "
-            self._add(s, "all_zero", "info", text + "first step")
+            text += ": the output begins at its bias, as some models want; in the first step nothing "
+            self._add(s, "all_zero", "info", text + "reaches the layers below")
         elif whole_group and len(zero) <= len(self.kernels) / 2:
             text += f", as are those of all {len(alike)} layers of its kind: branches that begin as nothing"
             self._add(s, "all_zero", "info", text)
@@ -293,8 +305,10 @@ class Judge:
             total = tensor.shape[axis]
             if empty := s.empty.get(axis):
                 text = f"{len(empty):,} of {total:,} {kind}s (axis {axis}) are zero: {_some(empty)}"
-                # The row of a padding token; a vocabulary that was made longer.
-                severity = "info" if embedding and what == "output" else "warning"
+                # The row of a padding token; a vocabulary that was made longer. What nobody calls an
+                # embedding may be one.
+                padding = embedding or (not tensor.certain and len(empty) == 1 and len(tensor.shape) == 2)
+                severity = "info" if padding and axis == 0 else "warning"
                 if severity == "warning":
                     text += ". They pass nothing on; draw them like the others"
                 self._add(s, "zero_units", severity, text)
@@ -331,7 +345,9 @@ class Judge:
                 if part < PILED or counts[at] < max(10, PILED_TIMES * near):
                     continue
                 value = float(values[at])
-                if value == 0.0 and s.zeros and self._is_sparse(s):
+                if value == 0.0 and s.zeros - s.in_empty_units < PILED * s.size:
+                    continue
+                if value == 0.0 and self._is_sparse(s):
                     return True
                 bound = value in (s.low, s.high)
                 self._add(
@@ -344,8 +360,8 @@ class Judge:
                         "values beyond were moved there. Draw from a truncated law instead, as "
                         "fastinit.truncated_normal"
                         if bound
-                        else "a sampler without enough bits, or a mask. Draw the tensor again, as by fastinit, in "
-                        "float32, and round it once"
+                        else "a sampler without enough bits, or a mask. Draw the tensor again in float32, "
+                        "as by fastinit, and round it once"
                     ),
                 )
                 return True
@@ -364,13 +380,15 @@ class Judge:
         # Those of float32 that were rounded to a half type before have zeros in their last bits.
         half = bits is not None and not bool((bits & 0x1FFF).any())
         if not half and distinct < sample.size / 2 and sample.size >= 1024:
-            text = (
-                f"only {distinct:,} values among {sample.size:,} elements: the sampler repeats itself, or has few bits"
+            text = f"only {distinct:,} values among {sample.size:,} elements: the sampler repeats itself, or "
+            self._add(
+                s, "few_values", "warning", text + "has few bits. Draw the tensor again, as by fastinit"
             )
-            self._add(s, "few_values", "warning", text + ". Draw the tensor again, as by fastinit")
             return True
         if half and sample.size >= 8192 and distinct <= 256:
-            text = f"only {distinct} values among {sample.size:,} elements, far fewer than {s.tensor.dtype} has"
+            text = (
+                f"only {distinct} values among {sample.size:,} elements, far fewer than {s.tensor.dtype} has"
+            )
             self._add(s, "few_values", "info", text + ". fastinit draws in float32 and rounds once")
         return False
 
@@ -393,8 +411,10 @@ class Judge:
             OFFSET * moments.std, _schemes.ERRORS * moments.std / math.sqrt(moments.count)
         ):
             text = (
-                f"the mean is {moments.mean:.4g}, {abs(moments.mean) / moments.std:.2g} standard deviations from 0: all "
-                "units get the same offset, which grows from layer to layer. Draw about 0, as U(-a, a) and not U(0, a)"
+                f"the mean is {moments.mean:.4g}, {abs(moments.mean) / moments.std:.2g} standard deviations "
+                "from 0: all "
+                "units get the same offset, which grows from layer to layer. Draw about 0, as U(-a, a) and "
+                "not U(0, a)"
             )
             self._add(s, "mean_not_zero", "warning", text)
             return
@@ -404,8 +424,10 @@ class Judge:
                 s,
                 "uncorrected_truncation",
                 "warning",
-                f"std {moments.std:.4g} is {_schemes.TRUNCATION:.4f} times that of {_plain_name(scheme)}: a normal law "
-                "was truncated at two standard deviations, which takes 23 % of its variance, without making up for "
+                f"std {moments.std:.4g} is {_schemes.TRUNCATION:.4f} times that of {_plain_name(scheme)}: a "
+                "normal law "
+                "was truncated at two standard deviations, which takes 23 % of its variance, without making "
+                "up for "
                 f"it. Divide by {_schemes.TRUNCATION:.5f}, as fastinit does",
             )
         elif not s.matches:
@@ -417,10 +439,15 @@ class Judge:
             return
         found: Scheme
         if s.matches:
-            found = max(s.matches, key=lambda scheme: (scheme.corrected, self.votes[scheme.title]))
+            found = max(
+                s.matches,
+                key=lambda x: (x.corrected, self.votes[x.title], x.mode not in ("fan_out", "swapped")),
+            )
         else:
             own = s.families or _schemes.FAMILIES
-            known = [scheme for scheme in _schemes.schemes(s.tensor) if scheme.family in own and scheme.corrected]
+            known = [
+                scheme for scheme in _schemes.schemes(s.tensor) if scheme.family in own and scheme.corrected
+            ]
             found = min(known, key=lambda scheme: abs(math.log(s.moments.std / scheme.std)))
         s.scheme, s.scale_error = found.title, s.moments.std / found.std - 1.0
 
@@ -430,31 +457,41 @@ class Judge:
         fans = _schemes.fans(tensor)
         inputs = [into for into, _ in (fans[:2] if tensor.certain else fans)]
         small, large = s.rms * math.sqrt(max(inputs)), s.rms * math.sqrt(min(inputs))
-        advice = f". fastinit.lecun_normal has {1 / math.sqrt(max(inputs)):.4g}; use it or its like, or say expect="
+        usual_std = 1 / math.sqrt(max(inputs))
+        advice = f". fastinit.lecun_normal has {usual_std:.4g}; use it or its like, or say expect="
         if moments.count >= 32 and small < SMALL:
-            severity = "severe" if small < TINY and not is_output(tensor) else "warning"
-            text = (
-                f"std {moments.std:.4g} with {max(inputs):.0f} inputs makes a signal {1 / max(small, 1e-300):.3g} times "
-                "smaller: it dies within a few layers"
-            )
-            self._add(s, "too_small", severity, text + advice)
+            times = 1 / max(small, 1e-300)
+            text = f"std {moments.std:.4g} with {max(inputs):.0f} inputs makes a signal {times:.3g} times "
+            if is_output(tensor):
+                self._add(s, "too_small", "info", text + "smaller: the output begins near its bias")
+            else:
+                text += "smaller: it dies within a few layers"
+                self._add(s, "too_small", "severe" if small < TINY else "warning", text + advice)
         elif moments.count >= 32 and large > LARGE:
             severity = "severe" if large > HUGE else "warning"
             text = (
-                f"std {moments.std:.4g} with {min(inputs):.0f} inputs makes a signal {large:.3g} times larger: it "
+                f"std {moments.std:.4g} with {min(inputs):.0f} inputs makes a signal {large:.3g} times "
+                "larger: it "
                 "explodes within a few layers, or saturates"
             )
             self._add(s, "too_large", severity, text + advice)
-        elif self.consensus is not None and not self._is_scaled_by_depth(s):
+        elif self.consensus is not None and not self._is_scaled_by_depth(s) and not self._is_shared(s):
             usual = [x.std for x in _schemes.schemes(tensor) if x.title == self.consensus]
             ratio = min((moments.std / std for std in usual), key=lambda r: abs(math.log(r)), default=1.0)
             if abs(math.log(ratio)) > math.log(UNLIKE) + _schemes.tolerance(moments):
                 code = "too_large" if ratio > 1 else "too_small"
                 text = (
-                    f"std {moments.std:.4g} is {ratio:.3g} times that of {self.consensus}, which {self._votes()} of "
+                    f"std {moments.std:.4g} is {ratio:.3g} times that of {self.consensus}, which "
+                    f"{self._votes()} of "
                     f"{len(self.kernels)} kernels of this model follow. Draw it like these, or say expect="
                 )
                 self._add(s, code, "warning", text)
+
+    def _is_shared(self, s: Statistics) -> bool:
+        """Whether the same tensors of other layers have the same scale, so that it is meant."""
+        others = [t for t in self.groups[_pattern(s.tensor.name)] if t is not s and t.rms > 0.0]
+        slack = 2 * _schemes.tolerance(s.moments)
+        return len(others) > 0 and all(abs(math.log(s.rms / t.rms)) <= slack for t in others)
 
     def _votes(self) -> int:
         return self.votes[self.consensus] if self.consensus else 0
@@ -482,10 +519,14 @@ class Judge:
         if s.moments.count < 32:
             return
         if s.rms > EMBEDDING_LARGE:
-            text = f"the elements of the embedding have a root mean square of {s.rms:.4g}; usual are 0.02 to 1"
+            text = (
+                f"the elements of the embedding have a root mean square of {s.rms:.4g}; usual are 0.02 to 1"
+            )
             self._add(s, "too_large", "warning", text + ". Use fastinit.random_normal with stddev=0.02")
         elif s.rms < EMBEDDING_SMALL:
-            text = f"the elements of the embedding have a root mean square of {s.rms:.4g}; usual are 0.02 to 1"
+            text = (
+                f"the elements of the embedding have a root mean square of {s.rms:.4g}; usual are 0.02 to 1"
+            )
             self._add(s, "too_small", "warning", text + ". Use fastinit.random_normal with stddev=0.02")
 
     def _orthogonal(self, s: Statistics) -> bool:
@@ -496,12 +537,14 @@ class Judge:
         if cosine <= rounding:
             s.scheme, s.scale_error = f"orthogonal(gain={gain:.4g})", 0.0
             if gain > LARGE:
-                text = f"an orthogonal matrix with a gain of {gain:.4g} makes a signal as much larger: it explodes"
+                text = f"orthogonal, with a gain of {gain:.4g}: a signal becomes as much larger, and explodes"
                 self._add(s, "too_large", "severe" if gain > HUGE else "warning", text)
             return True
         text = (
-            f"nearly orthonormal: the cosines between units are {cosine:.2g}, those of independent ones would be "
-            f"{1 / math.sqrt(length):.2g}, and rounding explains {rounding:.2g}. Draw it by fastinit.orthogonal"
+            f"nearly orthonormal: the cosines between units are {cosine:.2g}, those of independent ones "
+            "would be "
+            f"{1 / math.sqrt(length):.2g}, and rounding explains {rounding:.2g}. Draw it by "
+            "fastinit.orthogonal"
         )
         s.scheme = "orthogonal"
         self._add(s, "not_orthogonal", "info" if self.trained else "warning", text)
@@ -524,7 +567,9 @@ class Judge:
         else:
             text = f"the scale varies from {low:.4g} to {high:.4g}, about {s.moments.mean:.4g}"
             off = low <= 0.0 or abs(s.moments.mean - 1) > 0.5 or high > SCALE_HIGH
-            severity = "warning" if off and s.tensor.dtype != "bool" else "info"
+            scales = [t for t in self.tensors if t.tensor.role == "scale"]
+            meant = 2 * sum(t.low < t.high for t in scales) > len(scales) > 2
+            severity = "warning" if off and not meant else "info"
         if severity == "warning":
             advice = ". The scale of a normalization begins at 1: use fastinit.ones"
         self._add(s, "scale_not_one", "info" if self.trained else severity, text + advice)
@@ -545,7 +590,7 @@ class Judge:
             if largest <= (1 + s.eps) / math.sqrt(fan) and not s.constant:
                 s.scheme = "U(±1/sqrt(fan))"
                 return
-        off = largest >= BIAS_CONSTANT or (s.rms >= BIAS and not s.constant)
+        off = (largest >= BIAS_CONSTANT or (s.rms >= BIAS and not s.constant)) and not self._is_shared(s)
         text = f"the bias is not 0: from {s.low:.4g} to {s.high:.4g}, root mean square {s.rms:.4g}"
         if off:
             text += ". Units saturate, or are dead, before they learn anything; use fastinit.zeros"
@@ -560,7 +605,9 @@ class Judge:
                 text = "a running variance is 0: what is divided by its root explodes. It begins at 1"
                 self._add(s, "running_statistics", "warning", text)
             elif not s.low == s.high == 1.0 and not self.trained:
-                text = f"the running variance is {s.low:.4g} to {s.high:.4g}; it begins at 1. The model has run"
+                text = (
+                    f"the running variance is {s.low:.4g} to {s.high:.4g}; it begins at 1. The model has run"
+                )
                 self._add(s, "running_statistics", "info", text)
         elif not s.low == s.high == 0.0 and not self.trained:
             text = f"the running mean is {s.low:.4g} to {s.high:.4g}; it begins at 0. The model has run"
@@ -579,12 +626,16 @@ class Judge:
         elif promised.std == 0.0:
             off = max(abs(s.low - promised.mean), abs(s.high - promised.mean))
             if off > s.eps * abs(promised.mean):
-                wrong = [f"the elements go from {s.low:.4g} to {s.high:.4g}, and all should be {promised.mean:.4g}"]
+                wrong = [
+                    f"the elements go from {s.low:.4g} to {s.high:.4g}, and all should be {promised.mean:.4g}"
+                ]
         else:
             s.scale_error = moments.std / promised.std - 1.0
             error = _schemes.ERRORS * promised.std / math.sqrt(moments.count)
             if abs(moments.mean - promised.mean) > max(error, s.eps * promised.std):
-                wrong.append(f"the mean is {moments.mean:.4g}, and should be {promised.mean:.4g} ± {error:.2g}")
+                wrong.append(
+                    f"the mean is {moments.mean:.4g}, and should be {promised.mean:.4g} ± {error:.2g}"
+                )
             slack = _schemes.tolerance(moments)
             if not moments.std > 0.0 or abs(math.log(moments.std / promised.std)) > slack:
                 wrong.append(f"the std is {moments.std:.4g}, and should be {promised.std:.4g} ± {slack:.1%}")
@@ -594,7 +645,9 @@ class Judge:
                 wrong.append(f"the elements go from {s.low:.4g} to {s.high:.4g}, beyond {bounds}")
             known = [family for family in _schemes.FAMILIES if family.kurtosis == promised.kurtosis]
             if not wrong and known and known[0] not in _schemes.families(moments, s.low, s.high, s.eps):
-                wrong.append(f"the elements are not {known[0].name}: their kurtosis is {moments.kurtosis:.3g}")
+                wrong.append(
+                    f"the elements are not {known[0].name}: their kurtosis is {moments.kurtosis:.3g}"
+                )
         if wrong:
             text = "; ".join(wrong) + f". {initializer!r} was expected: draw the tensor by it"
             self._add(s, "not_as_expected", "warning", text)
@@ -633,7 +686,10 @@ class Judge:
         out = [s for s in self.kernels if rival.get(id(s)) == "fan_out" and s.tensor.name not in blamed]
         into = [s for s in self.kernels if rival.get(id(s)) == "fan_in" and s.tensor.name not in blamed]
         choice: list[Statistics] = []
-        for group, others, mode, other in ((out, into, "fan_out", "fan_in"), (into, out, "fan_in", "fan_out")):
+        for group, others, mode, other in (
+            (out, into, "fan_out", "fan_in"),
+            (into, out, "fan_in", "fan_out"),
+        ):
             for s in group:
                 bases = {match.name for match in s.matches}
                 alike = sum(any(m.name in bases for m in t.matches) for t in group)
@@ -641,15 +697,18 @@ class Judge:
                 consensus = self.consensus is not None and "fan_out" not in self.consensus
                 if mode == "fan_out":
                     deviates = unlike >= alike > 0 and unlike > 0
-                    deviates = deviates or (consensus and len(out) <= max(1, 0.1 * len(self.kernels)))
+                    few = len(out) <= max(1, 0.1 * len(self.kernels))
+                    deviates = deviates or (consensus and few and self.consensus not in bases)
                 else:
                     deviates = unlike > alike
                 if deviates and s.tensor.certain:
                     fan_in, fan_out = _schemes.fans(s.tensor)[0]
                     text = (
-                        f"std {s.moments.std:.4g} follows {mode} ({fan_in if mode == 'fan_in' else fan_out:.0f}), and the "
+                        f"std {s.moments.std:.4g} follows {mode} "
+                        f"({fan_in if mode == 'fan_in' else fan_out:.0f}), and the "
                         f"other kernels follow {other if unlike else self.consensus} (here {other} is "
-                        f"{fan_out if mode == 'fan_in' else fan_in:.0f}). Use mode={other!r}, or set layout= if the axes "
+                        f"{fan_out if mode == 'fan_in' else fan_in:.0f}). Use mode={other!r}, or set "
+                        "layout= if the axes "
                         "are in the other order"
                     )
                     self._add(s, "wrong_mode", "warning", text)
@@ -658,7 +717,8 @@ class Judge:
         if choice:
             names = ", ".join(s.tensor.name for s in choice[:3]) + (" ..." if len(choice) > 3 else "")
             text = (
-                f"{len(choice)} kernels follow fan_out ({names}): gradients keep their size, signals may not. A choice "
+                f"{len(choice)} kernels follow fan_out ({names}): gradients keep their size, signals may "
+                "not. A choice "
                 "if meant; otherwise use mode='fan_in', or set layout= if the axes are in the other order"
             )
             only = choice[0] if len(choice) == 1 else None
@@ -687,9 +747,12 @@ class Judge:
                 self._add(s, "twins", severity, text + ". Give each tensor a stream, or a seed, of its own")
 
 
-_COPY = re.compile(r"target|teacher|ema|momentum|(encoder|backbone|head|proj\w*)_k\b|key_encoder|frozen|_old\b")
+_COPY = re.compile(
+    r"target|teacher|ema|momentum|(encoder|backbone|head|proj\w*)_k\b|key_encoder|frozen|_old\b"
+)
 
-# An orthonormal system has exactly its gain, but for rounding; of a half type, that of its elements averages out.
+# An orthonormal system has exactly its gain, but for rounding; of a half type, that of its elements averages
+# out.
 CLOSE_GAIN = 2e-3
 
 

@@ -1,8 +1,8 @@
 """Reading `.safetensors` files piece by piece, in little memory.
 
-A file is eight bytes that say how long its header is, little-endian; the header, JSON; and the data. Nothing in
-the header is believed: lengths, offsets and shapes are checked against each other and against the size of the file,
-and a file that breaks a rule is refused with a `ValueError` that names the file and the rule.
+A file is eight bytes that say how long its header is, little-endian; the header, JSON; and the data. Nothing
+in the header is believed: lengths, offsets and shapes are checked against each other and against the size of
+the file, and a file that breaks a rule is refused with a `ValueError` that names the file and the rule.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def entries(path: Path) -> list[Entry]:
     for (start, stop), name in spans:
         if start != end:
             kind = "overlaps what lies before it" if start < end else "leaves a gap before it"
-            raise _broken(path, f"{name!r} begins at byte {start} of the data and {kind}, which ends at {end}")
+            raise _broken(
+                path, f"{name!r} begins at byte {start} of the data and {kind}, which ends at {end}"
+            )
         end = stop
     if 8 + length + end != size:
         raise _broken(path, f"its tensors end at byte {8 + length + end}, and the file has {size}")

@@ -247,9 +247,8 @@ def _from_half(raw: Array) -> Array:
     """float16 as float32: the same bits at other places, and the bias of the exponent made up for."""
     size = raw & np.uint16(0x7FFF)
     if size.size and int(size.max()) >= 0x7C00:  # Infinities and NaN.
-        exact: Array = raw.view(np.float16).astype(np.float32)
-        return exact
-    wide = np.left_shift(size, 13, dtype=np.uint32).view(np.float32)
+        return raw.view(np.float16).astype(np.float32)
+    wide: Array = np.left_shift(size, 13, dtype=np.uint32).view(np.float32)
     np.multiply(wide, np.float32(2.0**112), out=wide)
     sign = np.left_shift(raw & np.uint16(0x8000), 16, dtype=np.uint32)
     bits = wide.view(np.uint32)

@@ -275,7 +275,8 @@ def _expectations(expect: Any, tensors: list[Tensor]) -> dict[str, fastinit.Init
     for tensor in tensors:
         if tensor.name in found:
             try:
-                _schemes.law_of(found[tensor.name], tensor)
+                law, _ = _schemes.law_of(found[tensor.name], tensor)
+                law(tensor.shape, seed=0, index=(slice(0, 0),) * len(tensor.shape))  # Checks the shape.
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{found[tensor.name]!r} does not fit {tensor.name!r}: {error}") from None
     return found

@@ -36,6 +36,12 @@ SEVERITIES = ("info", "warning", "severe")
 SMALL, TINY = 0.02, 1e-3
 LARGE, HUGE = 4.0, 30.0
 
+# The least gain of an orthogonal matrix that is meant; heads of policies have 0.01.
+LEAST_GAIN = 0.005
+
+# Fewer elements tell nothing about their mean, or their scale.
+FEW = 32
+
 # How far a kernel may be from what most kernels of the same model follow. Scaling by depth, as in BEiT,
 # divides by at most sqrt(2 * layers): a factor of 3.6 from the median for 24 layers.
 UNLIKE = 4.0
@@ -265,7 +271,7 @@ class Judge:
             )
             self._add(s, "constant", "severe", text)
             return True
-        if self._is_identity(s):
+        if self._is_identity(s) or self._is_sparse(s):
             return True
         return self._units(s) or self._piled(s)
 
@@ -347,8 +353,6 @@ class Judge:
                 value = float(values[at])
                 if value == 0.0 and s.zeros - s.in_empty_units < PILED * s.size:
                     continue
-                if value == 0.0 and self._is_sparse(s):
-                    return True
                 bound = value in (s.low, s.high)
                 self._add(
                     s,
@@ -369,7 +373,7 @@ class Judge:
 
     def _is_sparse(self, s: Statistics) -> bool:
         """Whether each unit has as many zeros as the others, as of an initializer for sparse weights."""
-        if not s.even_zeros:
+        if not s.even_zeros or s.zeros <= s.in_empty_units:
             return False
         s.scheme = f"sparse({s.zeros / s.size:.3g})"
         return True
@@ -407,7 +411,7 @@ class Judge:
             if not self.trained:
                 self._embedding(s)
             return
-        if abs(moments.mean) > max(
+        if moments.count >= FEW and abs(moments.mean) > max(
             OFFSET * moments.std, _schemes.ERRORS * moments.std / math.sqrt(moments.count)
         ):
             text = (
@@ -459,7 +463,7 @@ class Judge:
         small, large = s.rms * math.sqrt(max(inputs)), s.rms * math.sqrt(min(inputs))
         usual_std = 1 / math.sqrt(max(inputs))
         advice = f". fastinit.lecun_normal has {usual_std:.4g}; use it or its like, or say expect="
-        if moments.count >= 32 and small < SMALL:
+        if moments.count >= FEW and small < SMALL:
             times = 1 / max(small, 1e-300)
             text = f"std {moments.std:.4g} with {max(inputs):.0f} inputs makes a signal {times:.3g} times "
             if is_output(tensor):
@@ -467,7 +471,7 @@ class Judge:
             else:
                 text += "smaller: it dies within a few layers"
                 self._add(s, "too_small", "severe" if small < TINY else "warning", text + advice)
-        elif moments.count >= 32 and large > LARGE:
+        elif moments.count >= FEW and large > LARGE:
             severity = "severe" if large > HUGE else "warning"
             text = (
                 f"std {moments.std:.4g} with {min(inputs):.0f} inputs makes a signal {large:.3g} times "
@@ -516,7 +520,7 @@ class Judge:
         return {len(self.groups[_pattern(name)]), len(self.groups[_pattern(name)]) + 1} - {1}
 
     def _embedding(self, s: Statistics) -> None:
-        if s.moments.count < 32:
+        if s.moments.count < FEW:
             return
         if s.rms > EMBEDDING_LARGE:
             text = (
@@ -539,6 +543,9 @@ class Judge:
             if gain > LARGE:
                 text = f"orthogonal, with a gain of {gain:.4g}: a signal becomes as much larger, and explodes"
                 self._add(s, "too_large", "severe" if gain > HUGE else "warning", text)
+            elif gain < LEAST_GAIN:
+                text = f"orthogonal, with a gain of {gain:.4g}: a signal becomes as much smaller, and dies"
+                self._add(s, "too_small", "severe" if gain < TINY else "warning", text)
             return True
         text = (
             f"nearly orthonormal: the cosines between units are {cosine:.2g}, those of independent ones "
@@ -651,8 +658,8 @@ class Judge:
         if wrong:
             text = "; ".join(wrong) + f". {initializer!r} was expected: draw the tensor by it"
             self._add(s, "not_as_expected", "warning", text)
-        elif promised is None or promised.std > 0.0:
-            _ = len(s.tensor.shape) > 1 and not self._is_identity(s) and (self._units(s) or self._piled(s))
+        elif s.weights and len(s.tensor.shape) > 1 and not (self._is_identity(s) or self._is_sparse(s)):
+            _ = s.constant or self._units(s) or self._piled(s)
 
     def _other_law(self, s: Statistics, law: fastinit.Initializer) -> list[str]:
         """What is wrong with a tensor whose elements are not independent."""

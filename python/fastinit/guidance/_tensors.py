@@ -52,7 +52,6 @@ class Tensor:
         norm: Whether a scale is that of a normalization, and not of a branch.
         hidden: The sizes of the hidden state that a recurrent kernel or bias may have.
         orthogonal: Whether its layer says that it is orthogonal.
-        last: Whether it is the last kernel of a model, as far as the order of its tensors tells.
         source: What tells apart the tensors that share memory.
     """
 
@@ -70,7 +69,6 @@ class Tensor:
     norm: bool = False
     hidden: tuple[int, ...] = ()
     orthogonal: bool = False
-    last: bool = False
     source: object = field(default=None, compare=False)
 
     @property
@@ -135,9 +133,6 @@ def sources(x: Any, layout: str | None) -> tuple[list[Tensor], dict[str, str]]:
     tensors = list(merged.values())
     if not tensors and not skipped:
         raise ValueError("there are no tensors to diagnose (a model of Keras has none until it is built)")
-    kernels = [i for i, tensor in enumerate(tensors) if tensor.role == "kernel"]
-    if len(kernels) > 1:
-        tensors[kernels[-1]] = replace(tensors[kernels[-1]], last=True)
     return tensors, skipped
 
 

@@ -47,6 +47,8 @@ def alike(tensor: Tensor, found: Measured, at: int, axis: int) -> tuple[list[lis
     if count < 2 or found.columns is None or bits < 2 * math.log2(count) + _SPARE_BITS:
         return [], []
     projections = _projections(tensor, found, at, axis)
+    if not np.isfinite(projections).all():
+        return [], []
     zero = np.flatnonzero((projections == 0).all(axis=0)).tolist()
     candidates = list(_candidates(projections, set(zero)))
     if not candidates:

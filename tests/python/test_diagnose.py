@@ -1,4 +1,4 @@
-"""`diagnose`: correct weights are called clean, each planted fault is found, and damaged files are refused."""
+"""`diagnose`: correct weights are called clean, planted faults are found, damaged files are refused."""
 
 import itertools
 import json
@@ -611,7 +611,9 @@ def test_damaged_files(checkpoint, tmp_path):
         os.urandom(999),
     ):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"model\.safetensors is not a file of safetensors, or is damaged"):
+        with pytest.raises(
+            ValueError, match=r"model\.safetensors is not a file of safetensors, or is damaged"
+        ):
             diagnose(path)
     path.write_bytes(data.replace(b'"h.1.ln_1.weight"', b'"h.0.ln_1.weight"'))
     with pytest.raises(ValueError, match="occurs twice"):
@@ -634,7 +636,7 @@ def test_damaged_files(checkpoint, tmp_path):
 
 
 def test_memory_is_bounded(tmp_path):
-    """A file of 512 MiB, as one tensor, in a process that may use 150 MiB more than it has after the import."""
+    """A file of 512 MiB, as one tensor, takes at most 150 MiB more than the import."""
     path = tmp_path / "large.safetensors"
     shape = (2**14, 2**13)
     text = json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, 2**29]}}).encode()

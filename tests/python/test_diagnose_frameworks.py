@@ -143,7 +143,9 @@ def test_published_models_are_clean(family, seed):
     zoo = pytest.importorskip(family)
     torch.manual_seed(seed)
     if family == "timm":
-        made = zoo.create_model(["resnet18", "vit_tiny_patch16_224", "efficientnet_b0", "convnext_atto", "mixer_s32_224"][seed])
+        made = zoo.create_model(
+            ["resnet18", "vit_tiny_patch16_224", "efficientnet_b0", "convnext_atto", "mixer_s32_224"][seed]
+        )
     else:
         names = ["resnet18", "mobilenet_v3_small", "squeezenet1_0", "shufflenet_v2_x0_5", "swin_t"]
         made = getattr(zoo.models, names[seed])()

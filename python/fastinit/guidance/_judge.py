@@ -218,14 +218,13 @@ class Judge:
     def _is_trained(self) -> bool:
         """Whether the weights have been changed since they were drawn."""
         large = [s for s in self.kernels if s.size >= 4096 and s.low < s.high and not s.orthogonality]
-        heavy = [
-            s
-            for s in large
-            if not s.families and s.moments.kurtosis > NORMAL.kurtosis and s.zeros < 0.01 * s.size
-        ]
+        odd = [s for s in large if not s.families and s.zeros < 0.01 * s.size]
+        heavy = [s for s in odd if s.moments.kurtosis > NORMAL.kurtosis]
         means = [s for s in self.tensors if s.tensor.role == "running_mean" and s.size]
         moved = [s for s in means if s.low != 0.0 or s.high != 0.0]
-        return (len(large) >= 3 and len(heavy) > len(large) / 2) or len(moved) > max(1, len(means) / 2)
+        if 2 * len(moved) > len(means) and (odd or len(moved) > 1):
+            return True
+        return len(heavy) > 1 and 2 * len(heavy) > len(large)
 
     # One tensor
 
@@ -688,35 +687,42 @@ class Judge:
         """Finds kernels whose scale follows the other fan than that of their siblings."""
         if self.trained:
             return
-        rival = {id(s): _mode(s) for s in self.kernels if s.tensor.name not in self.expected}
         blamed = {finding.tensor for finding in self.findings if finding.severity != "info"}
-        out = [s for s in self.kernels if rival.get(id(s)) == "fan_out" and s.tensor.name not in blamed]
-        into = [s for s in self.kernels if rival.get(id(s)) == "fan_in" and s.tensor.name not in blamed]
+        kernels = [s for s in self.kernels if s.tensor.name not in blamed | self.expected.keys()]
+        near = {s.tensor.name: _near(s) for s in kernels}
+        bases = Counter(base for found in near.values() for base in {match.name for match in found})
+        # A tensor is blamed if nothing else explains it; as a sibling it stands for what most others are,
+        # too.
+        sure = {s.tensor.name: _mode(s.matches) for s in kernels}
+        likely = {}
+        for name, found in near.items():
+            most = max((bases[match.name] for match in found), default=0)
+            likely[name] = _mode([match for match in found if bases[match.name] == most])
+        out = [s for s in kernels if likely[s.tensor.name] == "fan_out"]
+        into = [s for s in kernels if likely[s.tensor.name] == "fan_in"]
         choice: list[Statistics] = []
         for group, others, mode, other in (
             (out, into, "fan_out", "fan_in"),
             (into, out, "fan_in", "fan_out"),
         ):
             for s in group:
-                bases = {match.name for match in s.matches}
-                alike = sum(any(m.name in bases for m in t.matches) for t in group)
-                unlike = sum(any(m.name in bases for m in t.matches) for t in others)
+                own = {match.name for match in s.matches}
+                alike = sum(any(m.name in own for m in t.matches) for t in group)
+                unlike = sum(any(m.name in own for m in t.matches) for t in others)
                 consensus = self.consensus is not None and "fan_out" not in self.consensus
                 if mode == "fan_out":
                     deviates = unlike >= alike > 0 and unlike > 0
                     few = len(out) <= max(1, 0.1 * len(self.kernels))
-                    deviates = deviates or (consensus and few and self.consensus not in bases)
+                    deviates = deviates or (consensus and few and self.consensus not in own)
                 else:
                     deviates = unlike > alike
-                if deviates and s.tensor.certain:
+                if deviates and s.tensor.certain and sure[s.tensor.name] == mode:
                     fan_in, fan_out = _schemes.fans(s.tensor)[0]
+                    fan, usual = (fan_in, fan_out) if mode == "fan_in" else (fan_out, fan_in)
                     text = (
-                        f"std {s.moments.std:.4g} follows {mode} "
-                        f"({fan_in if mode == 'fan_in' else fan_out:.0f}), and the "
-                        f"other kernels follow {other if unlike else self.consensus} (here {other} is "
-                        f"{fan_out if mode == 'fan_in' else fan_in:.0f}). Use mode={other!r}, or set "
-                        "layout= if the axes "
-                        "are in the other order"
+                        f"std {s.moments.std:.4g} follows {mode} ({fan:.0f}), and the other kernels follow "
+                        f"{other if unlike else self.consensus} (here {other} is {usual:.0f}). Use "
+                        f"mode={other!r}, or set layout= if the axes are in the other order"
                     )
                     self._add(s, "wrong_mode", "warning", text)
                 elif mode == "fan_out":
@@ -725,8 +731,9 @@ class Judge:
             names = ", ".join(s.tensor.name for s in choice[:3]) + (" ..." if len(choice) > 3 else "")
             text = (
                 f"{len(choice)} kernels follow fan_out ({names}): gradients keep their size, signals may "
-                "not. A choice "
-                "if meant; otherwise use mode='fan_in', or set layout= if the axes are in the other order"
+                "not. "
+                "A choice if meant; otherwise use mode='fan_in', or set layout= if the axes are in the other "
+                "order"
             )
             only = choice[0] if len(choice) == 1 else None
             self._add(only, "wrong_mode", "info", text)
@@ -763,10 +770,16 @@ _COPY = re.compile(
 CLOSE_GAIN = 2e-3
 
 
-def _mode(s: Statistics) -> str | None:
-    """The fan that a kernel follows, if it can be told."""
-    modes = {match.mode for match in s.matches if match.corrected}
-    if modes == {"fan_out"} or modes == {"fan_out", "swapped"}:
+def _near(s: Statistics) -> list[Scheme]:
+    """The schemes that a tensor agrees with within three standard errors."""
+    slack = max(_schemes.CLOSE, 3 * _schemes.std_error(s.moments))
+    return [match for match in s.matches if abs(math.log(s.moments.std / match.std)) <= slack]
+
+
+def _mode(matches: Sequence[Scheme]) -> str | None:
+    """The fan that these schemes follow, if it is one."""
+    modes = {match.mode for match in matches if match.corrected}
+    if modes in ({"fan_out"}, {"fan_out", "swapped"}):
         return "fan_out"
     return "fan_in" if modes == {"fan_in"} else None
 

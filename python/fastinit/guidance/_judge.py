@@ -54,6 +54,12 @@ OFFSET = 0.2
 # U(±1/sqrt(fan_in)), at most 0.58 for a fan of 1; constants of detection heads, for a prior of 1 %, are -4.6.
 BIAS, BIAS_CONSTANT = 0.6, 5.0
 
+# What is as good as 0 beside 1.
+CLOSE_ZERO = 0.01
+
+# Where a batch normalization follows kernels, it makes up for their scale, but for rounding and its epsilon.
+NORMALIZED = 8.0
+
 # The scale of a normalization far from 1. DCGAN draws it from N(1, 0.02).
 SCALE_LOW, SCALE_HIGH = 0.1, 10.0
 
@@ -170,6 +176,8 @@ class Judge:
         )
         self.consensus = self._consensus()
         self.trained = self._is_trained()
+        means = sum(s.tensor.role == "running_mean" for s in tensors)
+        self.normalized = 2 * means >= max(1, len(self.kernels))
 
     def run(self) -> list[Finding]:
         """All findings, the most severe first, and otherwise in the order of the tensors."""
@@ -460,18 +468,19 @@ class Judge:
         fans = _schemes.fans(tensor)
         inputs = [into for into, _ in (fans[:2] if tensor.certain else fans)]
         small, large = s.rms * math.sqrt(max(inputs)), s.rms * math.sqrt(min(inputs))
-        usual_std = 1 / math.sqrt(max(inputs))
+        usual_std = 1 / math.sqrt(inputs[0])
+        room = NORMALIZED if self.normalized else 1.0
         advice = f". fastinit.lecun_normal has {usual_std:.4g}; use it or its like, or say expect="
-        if moments.count >= FEW and small < SMALL:
+        if moments.count >= FEW and small < SMALL / room:
             times = 1 / max(small, 1e-300)
             text = f"std {moments.std:.4g} with {max(inputs):.0f} inputs makes a signal {times:.3g} times "
             if is_output(tensor):
                 self._add(s, "too_small", "info", text + "smaller: the output begins near its bias")
             else:
                 text += "smaller: it dies within a few layers"
-                self._add(s, "too_small", "severe" if small < TINY else "warning", text + advice)
-        elif moments.count >= FEW and large > LARGE:
-            severity = "severe" if large > HUGE else "warning"
+                self._add(s, "too_small", "severe" if small < TINY / room else "warning", text + advice)
+        elif moments.count >= FEW and large > LARGE * room:
+            severity = "severe" if large > HUGE * room else "warning"
             text = (
                 f"std {moments.std:.4g} with {min(inputs):.0f} inputs makes a signal {large:.3g} times "
                 "larger: it "
@@ -587,7 +596,7 @@ class Judge:
             return
         if s.constant:
             s.scheme = _constant_name(s.low)
-        elif s.low == 0.0 and s.high == 1.0 and s.zeros + s.at_high == s.size:
+        elif s.high == 1.0 and abs(s.size * s.rms**2 - s.at_high) < 0.01 * s.at_high and s.low > -CLOSE_ZERO:
             s.scheme = "zeros, and ones for a gate"
             return
         siblings = self.by_prefix[_prefix(s.tensor.name)]
@@ -709,19 +718,27 @@ class Judge:
                 own = {match.name for match in s.matches}
                 alike = sum(any(m.name in own for m in t.matches) for t in group)
                 unlike = sum(any(m.name in own for m in t.matches) for t in others)
-                consensus = self.consensus is not None and "fan_out" not in self.consensus
+                # Convolutions and dense layers may follow different schemes, and so may layers of a kind.
+                usual = sum(
+                    any(m.title == self.consensus for m in t.matches)
+                    for t in kernels
+                    if len(t.tensor.shape) == len(s.tensor.shape)
+                )
+                consensus = self.consensus is not None and "fan_out" not in self.consensus and usual > 2
+                same = [t for t in self.groups[_pattern(s.tensor.name)] if t is not s]
+                meant = len(same) > 0 and all(likely.get(t.tensor.name) == mode for t in same)
                 if mode == "fan_out":
                     deviates = unlike >= alike > 0 and unlike > 0
                     few = len(out) <= max(1, 0.1 * len(self.kernels))
                     deviates = deviates or (consensus and few and self.consensus not in own)
                 else:
                     deviates = unlike > alike
-                if deviates and s.tensor.certain and sure[s.tensor.name] == mode:
+                if deviates and not meant and s.tensor.certain and sure[s.tensor.name] == mode:
                     fan_in, fan_out = _schemes.fans(s.tensor)[0]
-                    fan, usual = (fan_in, fan_out) if mode == "fan_in" else (fan_out, fan_in)
+                    fan, other_fan = (fan_in, fan_out) if mode == "fan_in" else (fan_out, fan_in)
                     text = (
                         f"std {s.moments.std:.4g} follows {mode} ({fan:.0f}), and the other kernels follow "
-                        f"{other if unlike else self.consensus} (here {other} is {usual:.0f}). Use "
+                        f"{other if unlike else self.consensus} (here {other} is {other_fan:.0f}). Use "
                         f"mode={other!r}, or set layout= if the axes are in the other order"
                     )
                     self._add(s, "wrong_mode", "warning", text)
@@ -731,9 +748,8 @@ class Judge:
             names = ", ".join(s.tensor.name for s in choice[:3]) + (" ..." if len(choice) > 3 else "")
             text = (
                 f"{len(choice)} kernels follow fan_out ({names}): gradients keep their size, signals may "
-                "not. "
-                "A choice if meant; otherwise use mode='fan_in', or set layout= if the axes are in the other "
-                "order"
+                "not. A choice if meant; otherwise use mode='fan_in', or set layout= if the axes are in the "
+                "other order"
             )
             only = choice[0] if len(choice) == 1 else None
             self._add(only, "wrong_mode", "info", text)
@@ -803,7 +819,12 @@ def _prefix(name: str) -> str:
 
 def _pattern(name: str) -> str:
     """The name without its numbers: the same for the same tensor of all layers."""
-    return re.sub(r"\d+", "*", name)
+    return _NUMBER.sub("*", name)
+
+
+# Numbers of layers, not those of fc1 and fc2 in each: whole parts of a name, and those of layer1, stage_2,
+# dense_3/.
+_NUMBER = re.compile(r"(?<![^./])\d+(?=[./])|(?<=layer|stage|block)_?\d+|_\d+(?=/)")
 
 
 def _spatial(tensor: Tensor) -> list[int]:

@@ -292,6 +292,17 @@ def test_zero_branches_are_meant_and_single_ones_are_not():
     assert diagnose(everything).worst == "severe"
 
 
+def test_scaling_by_depth_is_meant():
+    """As in BEiT: the i-th layer, from 1, is divided by sqrt(2 i)."""
+    model = gpt2(layers=16)
+    for i in range(16):
+        for name in (f"h.{i}.mlp.c_proj.weight", f"h.{i}.attn.c_proj.weight"):
+            model[name] *= math.sqrt(2 * 16) / math.sqrt(2 * (i + 1))
+    assert loud(diagnose(model)) == []
+    model["h.3.mlp.c_proj.weight"] /= 10
+    assert loud(diagnose(model)) == [("too_small", "h.3.mlp.c_proj.weight")]
+
+
 def test_trained_weights_are_recognized():
     rng = np.random.default_rng(0)
     model = {}

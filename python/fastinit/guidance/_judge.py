@@ -46,6 +46,9 @@ FEW = 32
 # divides by at most sqrt(2 * layers): a factor of 3.6 from the median for 24 layers.
 UNLIKE = 4.0
 
+# The part of the kernels that makes a scheme that of the model. In GPT-2 half of them are scaled by depth.
+CONSENSUS = 0.4
+
 # A mean of a fifth of the standard deviation adds to the outputs of 100 inputs of mean 1 twice what the
 # deviations do.
 OFFSET = 0.2
@@ -174,6 +177,9 @@ class Judge:
         self.votes = Counter(
             title for s in self.kernels for title in dict.fromkeys(match.title for match in s.matches)
         )
+        self.names = Counter(
+            name for s in self.kernels for name in dict.fromkeys(match.name for match in s.matches)
+        )
         self.consensus = self._consensus()
         self.trained = self._is_trained()
         means = sum(s.tensor.role == "running_mean" for s in tensors)
@@ -218,10 +224,10 @@ class Judge:
     def _consensus(self) -> str | None:
         """The scheme that most kernels of the model agree with, if there is one."""
         random = [s for s in self.kernels if s.families]
-        if not self.votes:
+        if not self.names:
             return None
-        title, count = self.votes.most_common(1)[0]
-        return title if count >= 3 and count >= 0.6 * len(random) else None
+        name, count = self.names.most_common(1)[0]
+        return name if count >= 3 and count >= CONSENSUS * len(random) else None
 
     def _is_trained(self) -> bool:
         """Whether the weights have been changed since they were drawn."""
@@ -488,7 +494,7 @@ class Judge:
             )
             self._add(s, "too_large", severity, text + advice)
         elif self.consensus is not None and not self._is_scaled_by_depth(s) and not self._is_shared(s):
-            usual = [x.std for x in _schemes.schemes(tensor) if x.title == self.consensus]
+            usual = [x.std for x in _schemes.schemes(tensor) if x.name == self.consensus]
             ratio = min((moments.std / std for std in usual), key=lambda r: abs(math.log(r)), default=1.0)
             if abs(math.log(ratio)) > math.log(UNLIKE) + _schemes.tolerance(moments):
                 code = "too_large" if ratio > 1 else "too_small"
@@ -506,10 +512,10 @@ class Judge:
         return len(others) > 0 and all(abs(math.log(s.rms / t.rms)) <= slack for t in others)
 
     def _votes(self) -> int:
-        return self.votes[self.consensus] if self.consensus else 0
+        return self.names[self.consensus] if self.consensus else 0
 
     def _is_scaled_by_depth(self, s: Statistics) -> bool:
-        """Whether it is what the others are, divided by sqrt(2 * layers) or sqrt(layers), as in GPT-2."""
+        """Whether it is the usual law divided by sqrt(2 * layers), as in GPT-2 and BEiT, or sqrt(layers)."""
         if self.consensus is None:
             return False
         tolerance = _schemes.tolerance(s.moments)
@@ -517,15 +523,16 @@ class Judge:
             for scheme in _schemes.schemes(s.tensor):
                 for divisor in (math.sqrt(2 * layers), math.sqrt(layers)):
                     fits = abs(math.log(s.moments.std * divisor / scheme.std)) <= tolerance
-                    if scheme.title == self.consensus and fits:
+                    if scheme.name == self.consensus and fits:
                         s.scheme = f"{self.consensus} / sqrt({round(divisor**2)})"
                         s.scale_error = s.moments.std * divisor / scheme.std - 1.0
                         return True
         return False
 
     def _depths(self, name: str) -> set[int]:
-        """How many layers there are, as the numbers in names tell."""
-        return {len(self.groups[_pattern(name)]), len(self.groups[_pattern(name)]) + 1} - {1}
+        """How many layers there are, and how many up to this one, as the numbers in names tell."""
+        count = len(self.groups[_pattern(name)])
+        return {count, count + 1, *(int(number) + 1 for number in re.findall(r"\d+", name)[:3])}
 
     def _embedding(self, s: Statistics) -> None:
         if s.moments.count < FEW:
@@ -720,11 +727,11 @@ class Judge:
                 unlike = sum(any(m.name in own for m in t.matches) for t in others)
                 # Convolutions and dense layers may follow different schemes, and so may layers of a kind.
                 usual = sum(
-                    any(m.title == self.consensus for m in t.matches)
+                    any(m.name == self.consensus for m in t.matches)
                     for t in kernels
                     if len(t.tensor.shape) == len(s.tensor.shape)
                 )
-                consensus = self.consensus is not None and "fan_out" not in self.consensus and usual > 2
+                consensus = self.consensus is not None and usual > 2
                 same = [t for t in self.groups[_pattern(s.tensor.name)] if t is not s]
                 meant = len(same) > 0 and all(likely.get(t.tensor.name) == mode for t in same)
                 if mode == "fan_out":

@@ -153,9 +153,8 @@ _EMBEDDING = re.compile(
 _SCALE = re.compile(r"(^|_)(gamma\w*|scale|layer_?scale\w*|ls\d?|gain)$|^g$")
 _NORM = re.compile(r"norm|(^|[._/])(bn|ln|gn)_?\w?\d*[._/]")
 _BIAS = re.compile(r"bias|^beta$|^b\d*$|offset$")
-_OUTPUT = re.compile(
-    r"(^|[._/])(\w*head\w*|\w*classif\w*|logits|\w*out(put)?|final\w*|pred\w*|to_logits)([._/]|$)"
-)
+_OUTPUT = re.compile(r"(^|[._/])(heads?|classifier|(to_)?logits|out|output|final|predictions?)([._/]|$)")
+_LAYER = re.compile(r"(^|[./]|layer|block|stage)\d+[./]")
 
 
 def leaf_of(name: str) -> str:
@@ -198,7 +197,8 @@ def role_of(name: str, shape: tuple[int, ...]) -> str:
 
 def is_output(tensor: Tensor) -> bool:
     """Whether the name says that a kernel makes the output of a model."""
-    return any(_OUTPUT.search(name.lower()) for name in tensor.names)
+    names = [name.lower() for name in tensor.names]
+    return any(_OUTPUT.search(name) and not _LAYER.search(name) for name in names)
 
 
 def _hidden(leaf: str, shape: tuple[int, ...]) -> tuple[int, ...]:

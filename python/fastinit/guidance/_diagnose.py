@@ -134,8 +134,20 @@ class Diagnosis:
         lines += [f"skipped {name}: {why}" for name, why in self.skipped.items()]
         if notes or self.skipped:
             lines.append("")
-        header = ("tensor", "shape", "dtype", "role", "mean", "std", "min", "max", "scheme", "error")
-        lines += [table(header, [_cells(row) for row in self.tensors], "<<<<>>>><>"), ""]
+        header = (
+            "tensor",
+            "shape",
+            "dtype",
+            "role",
+            "fan in, out",
+            "mean",
+            "std",
+            "min",
+            "max",
+            "scheme",
+            "error",
+        )
+        lines += [table(header, [_cells(row) for row in self.tensors], "<<<<<>>>><>"), ""]
         count = sum(math.prod(row.shape) for row in self.tensors)
         found = [f"{sum(f.severity == s for f in self.findings)} {s}" for s in reversed(SEVERITIES)]
         lines.append(f"{len(self.tensors)} tensors, {count:,} elements: {', '.join(found)}")
@@ -151,6 +163,7 @@ def _cells(row: TensorSummary) -> tuple[str, ...]:
         " x ".join(map(str, row.shape)) or "()",
         row.dtype,
         row.role,
+        "" if row.fan_in is None else f"{row.fan_in:.0f}, {row.fan_out:.0f}",
         number(row.mean),
         number(row.std),
         number(row.min),

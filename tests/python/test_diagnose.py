@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import fastinit
-from fastinit.guidance._diagnose import diagnose
-from fastinit.guidance._schemes import TRUNCATED, truncated
-from fastinit.guidance._statistics import CHUNK, measure
-from fastinit.guidance._tensors import decode
+from fastinit import diagnose
+from fastinit.guidance._diagnose._schemes import TRUNCATED, truncated
+from fastinit.guidance._diagnose._statistics import CHUNK, measure
+from fastinit.guidance._diagnose._tensors import decode
 
 
 def loud(diagnosis):
@@ -658,7 +658,7 @@ def test_memory_is_bounded(tmp_path):
             file.write(fastinit.he_normal(shape, seed=0, index=rows, in_axis=1, out_axis=0).data)
     program = f"""
         import resource
-        from fastinit.guidance._diagnose import diagnose
+        from fastinit import diagnose
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         found = diagnose({str(path)!r})
         assert found.tensors[0].scheme == "he_normal", found

@@ -6,7 +6,7 @@ import math
 import pytest
 
 import fastinit
-from fastinit.guidance._diagnose import diagnose
+from fastinit import diagnose
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -313,7 +313,7 @@ def test_trained_model():
 KERAS = """
     import keras, numpy as np
     from keras import layers as L
-    from fastinit.guidance._diagnose import diagnose
+    from fastinit import diagnose
 
     def loud(found):
         return sorted((f.code, f.tensor) for f in found.findings if f.severity != "info")

@@ -1,20 +1,23 @@
 """The tensors of whatever is to be diagnosed: what they are called, what they are for, and how they are read.
 
-Arrays, files, modules of PyTorch and models of Keras all become `Tensor`s, whose elements are read as chunks of
-float32 or float64 in C order. Frameworks are never imported: their objects are recognized by what is loaded already.
+Arrays, files, modules of PyTorch and models of Keras all become `Tensor`s, whose elements are read as chunks
+of float32 or float64 in C order. Frameworks are never imported: their objects are recognized by what is
+loaded already.
 """
 
 from __future__ import annotations
 
 import functools
+import io
 import math
 import re
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +26,8 @@ from . import _safetensors
 if TYPE_CHECKING:
     from fastinit._typing import Array
 
-    # Yields the elements from one to another, so many at a time; a chunk is valid until the next is asked for.
+    # Yields the elements from one to another, so many at a time; a chunk is valid until the next is asked
+    # for.
     Read = Callable[[int, int, int], Iterator[Array]]
 
 LAYOUTS = ("out_in", "in_out")
@@ -48,7 +52,6 @@ class Tensor:
         norm: Whether a scale is that of a normalization, and not of a branch.
         hidden: The sizes of the hidden state that a recurrent kernel or bias may have.
         orthogonal: Whether its layer says that it is orthogonal.
-        last: Whether it is the last kernel of a model, as far as the order of its tensors tells.
         source: What tells apart the tensors that share memory.
     """
 
@@ -66,7 +69,6 @@ class Tensor:
     norm: bool = False
     hidden: tuple[int, ...] = ()
     orthogonal: bool = False
-    last: bool = False
     source: object = field(default=None, compare=False)
 
     @property
@@ -131,9 +133,6 @@ def sources(x: Any, layout: str | None) -> tuple[list[Tensor], dict[str, str]]:
     tensors = list(merged.values())
     if not tensors and not skipped:
         raise ValueError("there are no tensors to diagnose (a model of Keras has none until it is built)")
-    kernels = [i for i, tensor in enumerate(tensors) if tensor.role == "kernel"]
-    if len(kernels) > 1:
-        tensors[kernels[-1]] = replace(tensors[kernels[-1]], last=True)
     return tensors, skipped
 
 
@@ -146,15 +145,16 @@ _BUFFER = re.compile(
 _POSITION = re.compile(r"(^|[._/])(pe|pos|wpe)([._/]|$)|pos_|_pos|position|sincos")
 _TOKEN = re.compile(r"token[s]?$|[._/]latents?$|queries$|query_embed$|prototype")
 _PARAMETER = re.compile(
-    r"(^|[._/])(a_log|d|dt_bias|a|b_table|tau|temperature|logit_scale|alpha|lambda\w*|ls\d?|gate)$|_table$"
+    r"(^|[._/])(a_log|d|dt_(proj[./])?bias|a|tau|temperature|logit_scale|alpha|lambda\w*|ls\d?|gate)$|_table$"
 )
-_EMBEDDING = re.compile(r"embed|(^|[._/])(wte|shared|codebook|lookup_table)([._/]|$)")
-_SCALE = re.compile(r"(^|_)(gamma\w*|scale|layer_?scale\w*|ls\d?)$|^g$")
+_EMBEDDING = re.compile(
+    r"embed|(^|[._/]|\w_)emb([._/]|$)|(^|[._/])(wte|shared|codebook|lookup_table)([._/]|$)"
+)
+_SCALE = re.compile(r"(^|_)(gamma\w*|scale|layer_?scale\w*|ls\d?|gain)$|^g$")
 _NORM = re.compile(r"norm|(^|[._/])(bn|ln|gn)_?\w?\d*[._/]")
 _BIAS = re.compile(r"bias|^beta$|^b\d*$|offset$")
-_OUTPUT = re.compile(
-    r"(^|[._/])(\w*head\w*|\w*classif\w*|logits|\w*out(put)?|final\w*|pred\w*|to_logits)([._/]|$)"
-)
+_OUTPUT = re.compile(r"(^|[._/])(heads?|classifier|(to_)?logits|out|output|final|predictions?)([._/]|$)")
+_LAYER = re.compile(r"(^|[./]|layer|block|stage)\d+[./]")
 
 
 def leaf_of(name: str) -> str:
@@ -171,17 +171,17 @@ def role_of(name: str, shape: tuple[int, ...]) -> str:
         `"position"` (a table of positions) or `"parameter"` (anything else that may be learned).
     """
     lower, leaf = name.lower(), leaf_of(name)
-    flat = sum(size > 1 for size in shape) < 2
+    flat = len(shape) < 2 or max(shape) == math.prod(shape)
     if leaf in ("running_mean", "moving_mean"):
         return "running_mean"
     if leaf in ("running_var", "moving_variance"):
         return "running_var"
     if _BUFFER.search(lower):
         return "buffer"
-    if _BIAS.search(leaf) and flat and not leaf.endswith("table"):
-        return "bias"
     if _PARAMETER.search(lower):
         return "parameter"
+    if _BIAS.search(leaf) and flat:
+        return "bias"
     if _SCALE.search(leaf) and flat:
         return "scale"
     if leaf.startswith(("weight_hh", "recurrent")):
@@ -197,7 +197,8 @@ def role_of(name: str, shape: tuple[int, ...]) -> str:
 
 def is_output(tensor: Tensor) -> bool:
     """Whether the name says that a kernel makes the output of a model."""
-    return any(_OUTPUT.search(name.lower()) for name in tensor.names)
+    names = [name.lower() for name in tensor.names]
+    return any(_OUTPUT.search(name) and not _LAYER.search(name) for name in names)
 
 
 def _hidden(leaf: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -233,7 +234,8 @@ def decode(raw: Array, dtype: str) -> Array:
         return _from_half(raw)
     if dtype in _FLOATS:
         return raw.astype(np.float64)
-    return _float8(dtype)[raw]
+    wide: Array = _float8(dtype)[raw]
+    return wide
 
 
 def _from_half(raw: Array) -> Array:
@@ -241,7 +243,7 @@ def _from_half(raw: Array) -> Array:
     size = raw & np.uint16(0x7FFF)
     if size.size and int(size.max()) >= 0x7C00:  # Infinities and NaN.
         return raw.view(np.float16).astype(np.float32)
-    wide = np.left_shift(size, 13, dtype=np.uint32).view(np.float32)
+    wide: Array = np.left_shift(size, 13, dtype=np.uint32).view(np.float32)
     np.multiply(wide, np.float32(2.0**112), out=wide)
     sign = np.left_shift(raw & np.uint16(0x8000), 16, dtype=np.uint32)
     bits = wide.view(np.uint32)
@@ -284,17 +286,17 @@ def _array_reader(load: Callable[[], Array], dtype: str) -> Read:
     return read
 
 
-def _file_reader(open_at: Callable[[int], IO[bytes]], raw: np.dtype[Any], dtype: str, path: Path) -> Read:
+def _file_reader(open_at: Callable[[int], io.RawIOBase], raw: np.dtype[Any], dtype: str, path: Path) -> Read:
     """Reads a file through a buffer of its own."""
 
     def read(start: int, stop: int, step: int) -> Iterator[Array]:
         buffer = np.empty(min(step, max(stop - start, 1)) * raw.itemsize, np.uint8)
         with open_at(start * raw.itemsize) as file:
             for at in range(start, stop, step):
-                wanted = memoryview(buffer)[: (min(at + step, stop) - at) * raw.itemsize]
+                wanted = memoryview(buffer.data)[: (min(at + step, stop) - at) * raw.itemsize]
                 done = 0
                 while done < len(wanted):
-                    count = file.readinto(wanted[done:])  # type: ignore[attr-defined]
+                    count = file.readinto(wanted[done:])
                     if not count:
                         raise ValueError(f"{path} ends before its data does")
                     done += count
@@ -406,11 +408,11 @@ _SAFETENSORS = {
 }
 
 
-def _opener(path: Path, start: int) -> Callable[[int], IO[bytes]]:
-    def open_at(offset: int) -> IO[bytes]:
+def _opener(path: Path, start: int) -> Callable[[int], io.RawIOBase]:
+    def open_at(offset: int) -> io.RawIOBase:
         file = path.open("rb", buffering=0)
         file.seek(start + offset)
-        return file  # type: ignore[return-value]
+        return file
 
     return open_at
 
@@ -438,12 +440,12 @@ def _of_npz(path: Path, skipped: dict[str, str]) -> Iterator[Tensor]:
             name = member.removesuffix(".npy")
             if name == member:
                 continue
-            with _member(path, member) as file:
+            with _Member(path, member) as file:
                 shape, fortran, raw = _npy_header(file, path, name)
                 start = file.tell()
 
-            def open_at(offset: int, member: str = member, start: int = start) -> IO[bytes]:
-                file = _member(path, member)
+            def open_at(offset: int, member: str = member, start: int = start) -> io.RawIOBase:
+                file = _Member(path, member)
                 file.seek(start + offset)
                 return file
 
@@ -457,42 +459,39 @@ def _of_npz(path: Path, skipped: dict[str, str]) -> Iterator[Tensor]:
                 yield replace(found, parallel=False)
 
 
-def _member(path: Path, member: str) -> IO[bytes]:
-    """A member of an archive, as a file of its own, which may be read by any thread."""
-    try:
-        return _Member(path, member)  # type: ignore[return-value]
-    except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, OSError) as error:
-        raise ValueError(f"{path} is damaged at {member!r}: {error}") from None
+class _Member(io.RawIOBase):
+    """A file in an archive, with a handle of its own, so that any thread may read it."""
 
-
-class _Member:
-    """A file in an archive that closes the archive, too."""
-
-    def __init__(self, path: Path, member: str) -> None:
-        self.path = path
-        self._archive = zipfile.ZipFile(path)
+    def __init__(self, path: Path, name: str) -> None:
+        self._where = f"{path} is damaged at {name!r}"
         try:
-            self._file = self._archive.open(member)
-        except BaseException:
-            self._archive.close()
-            raise
-        self.seek, self.tell, self.read = self._file.seek, self._file.tell, self._file.read
+            with zipfile.ZipFile(path) as archive:  # The file is closed with the last that is open in it.
+                self._file: Any = archive.open(name)
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+            raise ValueError(f"{self._where}: {error}") from None
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
         try:
-            return self._file.readinto(buffer)
-        except (zipfile.BadZipFile, zipfile.zlib.error, EOFError) as error:  # type: ignore[attr-defined]
-            raise ValueError(f"{self.path} is damaged: {error}") from None
+            return int(self._file.readinto(buffer))
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ValueError(f"{self._where}: {error}") from None
 
-    def __enter__(self) -> _Member:
-        return self
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self._file.seek(offset, whence))
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._archive.close()
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
-def _npy_header(file: IO[bytes], path: Path, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _npy_header(file: Any, path: Path, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, order and dtype of an array in NumPy's format."""
     try:
         version = np.lib.format.read_magic(file)
@@ -510,7 +509,7 @@ def _of_numpy_file(
     shape: tuple[int, ...],
     fortran: bool,  # noqa: FBT001
     raw: np.dtype[Any],
-    open_at: Callable[[int], IO[bytes]],
+    open_at: Callable[[int], io.RawIOBase],
     whole: Callable[[], Array],
     path: Path,
     skipped: dict[str, str],
@@ -569,7 +568,8 @@ def _of_module(model: Any, skipped: dict[str, str]) -> Iterator[Tensor]:
             if isinstance(value, torch.nn.parameter.UninitializedTensorMixin):
                 skipped[name] = "it has no shape yet"
                 continue
-            found = _of_torch(name, value, skipped, "out_in", **_torch_role(module, path, leaf, value))
+            more = {"layout": "out_in"} | _torch_role(module, path, leaf, value)
+            found = _of_torch(name, value, skipped, **more)
             if found:
                 yield found
         for leaf, value in module.named_buffers(recurse=False, remove_duplicate=False):
@@ -587,7 +587,7 @@ def _torch_role(module: Any, path: str, leaf: str, value: Any) -> dict[str, Any]
     nn, kind, shape = torch.nn, type(module).__name__, tuple(value.shape)
     guess = role_of(f"{path}.{leaf}", shape)
     if leaf.startswith("bias") or leaf.endswith("_bias"):
-        return {"role": "bias" if len(shape) < 2 else "parameter", "hidden": _hidden(leaf, shape)}
+        return {"role": guess if len(shape) < 2 else "parameter", "hidden": _hidden(leaf, shape)}
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         return {"role": "position" if guess == "position" else "embedding", "certain": True}
     if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
@@ -597,7 +597,7 @@ def _torch_role(module: Any, path: str, leaf: str, value: Any) -> dict[str, Any]
         return {"role": "parameter"}
     if leaf == "weight" and len(shape) == 1:
         return {"role": "scale", "norm": "norm" in kind.lower()}
-    if isinstance(module, nn.modules.conv._ConvNd):
+    if isinstance(module, nn.modules.conv._ConvNd) and leaf == "weight":
         return {
             "role": "kernel",
             "certain": True,

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 # Relative difference of projections that rounding may make.
 _ROUNDING = 1e-5
 
-# Units that are compared element by element, of those whose projections are equal; the others are taken as equal, too.
+# Units that are compared element by element, of those whose projections are equal; the others are taken as
+# equal, too.
 _COMPARED = 24
 
 # Bits that units must have beyond those that it takes to number their pairs, to be equal by no chance.
@@ -46,6 +47,8 @@ def alike(tensor: Tensor, found: Measured, at: int, axis: int) -> tuple[list[lis
     if count < 2 or found.columns is None or bits < 2 * math.log2(count) + _SPARE_BITS:
         return [], []
     projections = _projections(tensor, found, at, axis)
+    if not np.isfinite(projections).all():
+        return [], []
     zero = np.flatnonzero((projections == 0).all(axis=0)).tolist()
     candidates = list(_candidates(projections, set(zero)))
     if not candidates:
@@ -71,8 +74,10 @@ def _candidates(projections: Array, zero: set[int]) -> Iterator[list[int]]:
     scale = _ROUNDING * np.median(np.abs(projections), axis=1)
     order = np.argsort(projections[0], kind="stable")
     close = (np.abs(np.diff(projections[:, order], axis=1)) <= scale[:, None]).all(axis=0)
-    for run in np.split(order, np.flatnonzero(~close) + 1):
-        group = [int(unit) for unit in np.sort(run) if int(unit) not in zero]
+    # Runs of neighbours that are close: they begin and end where that changes.
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], close, [False]]).astype(np.int8)))
+    for start, stop in edges.reshape(-1, 2):
+        group = sorted(set(order[start : stop + 1].tolist()) - zero)
         if len(group) > 1:
             yield group
 

@@ -1,8 +1,8 @@
 """Known initialization schemes: which laws a tensor may have been drawn from.
 
-A law is recognized by its family (uniform, normal, truncated normal), which the kurtosis and the largest deviation
-tell, and by its standard deviation. What is asked of a tensor grows with the number of its elements: where few elements
-cannot tell two laws apart, it may be either.
+A law is recognized by its family (uniform, normal, truncated normal), which the kurtosis and the largest
+deviation tell, and by its standard deviation. What is asked of a tensor grows with the number of its
+elements: where few elements cannot tell two laws apart, it may be either.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 # Six standard errors: among a million tensors of a normal statistic, one in 500 such sets has a false alarm.
 ERRORS = 6.0
 
-# Relative differences of standard deviations that are of no account for training, whatever the number of elements.
+# Relative differences of standard deviations that are of no account for training, whatever the number of
+# elements.
 CLOSE = 0.01
 
 # The same for kurtosis; that of the families differs by more than half.
@@ -83,7 +84,8 @@ class Scheme:
         name: What it is called.
         family: The shape of the law.
         std: Its standard deviation.
-        mode: The fan that it follows, `"fan_in"` or `"fan_out"`; `"swapped"` if it does so in the layout that was
+        mode: The fan that it follows, `"fan_in"` or `"fan_out"`; `"swapped"` if it does so in the layout
+        that was
             not assumed; `None` if neither, or either.
         corrected: False for a normal law that was truncated without making up for what that costs.
     """
@@ -130,8 +132,8 @@ def families(moments: Moments, low: float, high: float, eps: float) -> tuple[Fam
 def fans(tensor: Tensor) -> list[tuple[float, float]]:
     """What fan_in and fan_out may be, first as the layout says; the others are conventions that differ.
 
-    Frameworks do not agree on the fans of depthwise, grouped, transposed and multi-headed kernels; and where a
-    layout is only assumed, the other one may be true.
+    Frameworks do not agree on the fans of depthwise, grouped, transposed and multi-headed kernels; and where
+    a layout is only assumed, the other one may be true.
     """
     shape = tensor.shape
     if len(shape) < 2:
@@ -172,8 +174,8 @@ def _last(shape: tuple[int, ...]) -> tuple[float, float]:
 _SCALED = {"lecun": 1.0, "he": 2.0}
 _NAMES = {UNIFORM: "{}_uniform", TRUNCATED: "{}_normal", NORMAL: "{}_normal, untruncated"}
 
-# Constants that published models and frameworks use: GPT-2 and BERT, AlexNet and detection heads, Keras's defaults;
-# the last, BERT's truncated normal and that of Keras, are not corrected, and meant to be so.
+# Constants that published models and frameworks use: GPT-2 and BERT, AlexNet and detection heads, Keras's
+# defaults; the last, BERT's truncated normal and that of Keras, are not corrected, and meant to be so.
 _FIXED = [
     Scheme("N(0, 0.02)", NORMAL, 0.02),
     Scheme("N(0, 0.01)", NORMAL, 0.01),
@@ -232,7 +234,8 @@ class Law:
 def law_of(initializer: Any, tensor: Tensor) -> tuple[fastinit.Initializer, Law | None]:
     """The plain law that an initializer has for a tensor, and its moments; `None` if they are not known.
 
-    The axes of a kernel are those of the tensor's layout, unless the initializer says others than the default.
+    The axes of a kernel are those of the tensor's layout, unless the initializer says others than the
+    default.
 
     Raises:
         ValueError: If the initializer does not fit the shape.
@@ -241,9 +244,8 @@ def law_of(initializer: Any, tensor: Tensor) -> tuple[fastinit.Initializer, Law 
     if config.get("in_axis") == -2 and config.get("out_axis") == -1 and len(tensor.shape) > 1:
         axes = {"in_axis": tensor.in_axis, "out_axis": tensor.out_axis}
         initializer = type(initializer).from_config(config | axes | {"groups": tensor.groups})
-    elif isinstance(initializer, fastinit.Orthogonal) and tensor.layout == "out_in":
-        if config["column_axis"] == -1:
-            initializer = type(initializer).from_config(config | {"column_axis": 0})
+    elif config.get("column_axis") == -1 and tensor.layout == "out_in":
+        initializer = type(initializer).from_config(config | {"column_axis": 0})
     law = initializer.for_shape(tensor.shape)
     inf = math.inf
     match law:

@@ -1,9 +1,10 @@
 """What is measured on a tensor, in one pass over it, in bounded memory.
 
-A tensor comes in chunks that stay in the processor's cache. Of each chunk come the power sums about a pivot near the
-mean, so that nothing cancels; they are kept as central moments in float64, and merged (Pébay). Beside them are kept the
-extremes and how often they occur, a sample of values that is spread over the tensor, a random projection of each unit
-along each axis, by which equal units are found, and the inner products of the first few rows and columns.
+A tensor comes in chunks that stay in the processor's cache. Of each chunk come the power sums about a pivot
+near the mean, so that nothing cancels; they are kept as central moments in float64, and merged (Pébay).
+Beside them are kept the extremes and how often they occur, a sample of values that is spread over the
+tensor, a random projection of each unit along each axis, by which equal units are found, and the inner
+products of the first few rows and columns.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
     from fastinit._typing import Array
 
-# Elements of a chunk: 1 MiB of float32, which with its square and the decoded form stays in a core's L2 cache.
+# Elements of a chunk: 1 MiB of float32, which with its square and the decoded form stays in a core's L2
+# cache.
 CHUNK = 2**18
 
 # Elements of the sample. A value that occurs once in a thousand is seen 33 times in it.
@@ -34,7 +36,8 @@ _GRAM = 8
 # Units are told apart only along axes where their projections need no more memory than this, in elements.
 _MOST_UNITS = 2**22
 
-# In float32, powers up to the fourth of deviations between these neither overflow nor vanish; others take float64.
+# In float32, powers up to the fourth of deviations between these neither overflow nor vanish; others take
+# float64.
 _SAFE = 1e-8, 1e8
 
 
@@ -84,7 +87,7 @@ class Moments:
 
 @dataclass
 class Measured:
-    """A tensor, or some of its rows, as measured. All but the first three attributes are about finite elements."""
+    """A tensor, or some of its rows, as measured; the first three attributes aside, its finite elements."""
 
     size: int = 0
     nan: int = 0
@@ -140,7 +143,7 @@ def _sum(one: Array | None, other: Array | None) -> Array | None:
 
 
 def split(shape: tuple[int, ...], preferred: int | None) -> tuple[int, int]:
-    """How a tensor is seen as a matrix: the number of its axes that are rows, and whether that tells units apart.
+    """How a tensor is seen as a matrix: how many of its axes are rows, and whether that tells units apart.
 
     Args:
         shape: The shape.
@@ -172,7 +175,7 @@ def measure(
         gram: Whether to keep inner products.
     """
     with np.errstate(all="ignore"):  # What overflows is infinite, and said to be.
-        return _measure(chunks, start, rows, columns, units, gram)
+        return _measure(chunks, start, rows, columns, units=units, gram=gram)
 
 
 def _measure(
@@ -180,8 +183,9 @@ def _measure(
     start: int,
     rows: int,
     columns: int,
+    *,
     units: bool,
-    gram: bool,  # noqa: FBT001
+    gram: bool,
 ) -> Measured:
     found = Measured()
     every = max(1.0, rows * columns / SAMPLE)

@@ -1,8 +1,8 @@
 """Reading `.safetensors` files piece by piece, in little memory.
 
-A file is eight bytes that say how long its header is, little-endian; the header, JSON; and the data. Nothing in
-the header is believed: lengths, offsets and shapes are checked against each other and against the size of the file,
-and a file that breaks a rule is refused with a `ValueError` that names the file and the rule.
+A file is eight bytes that say how long its header is, little-endian; the header, JSON; and the data. Nothing
+in the header is believed: lengths, offsets and shapes are checked against each other and against the size of
+the file, and a file that breaks a rule is refused with a `ValueError` that names the file and the rule.
 """
 
 from __future__ import annotations

@@ -15,16 +15,13 @@ import numpy as np
 import fastinit
 from fastinit._text import table
 
-from . import _schemes
-from . import _statistics
-from . import _units
+from . import _schemes, _statistics, _units
 from ._judge import SEVERITIES, Finding, Judge, Statistics
 from ._statistics import Measured, measure
 from ._tensors import LAYOUTS, Tensor, sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 # Elements that are measured as one piece of work; larger tensors are several.
 _PART = 2**24
@@ -137,8 +134,20 @@ class Diagnosis:
         lines += [f"skipped {name}: {why}" for name, why in self.skipped.items()]
         if notes or self.skipped:
             lines.append("")
-        header = ("tensor", "shape", "dtype", "role", "mean", "std", "min", "max", "scheme", "error")
-        lines += [table(header, [_cells(row) for row in self.tensors], "<<<<>>>><>"), ""]
+        header = (
+            "tensor",
+            "shape",
+            "dtype",
+            "role",
+            "fan in, out",
+            "mean",
+            "std",
+            "min",
+            "max",
+            "scheme",
+            "error",
+        )
+        lines += [table(header, [_cells(row) for row in self.tensors], "<<<<<>>>><>"), ""]
         count = sum(math.prod(row.shape) for row in self.tensors)
         found = [f"{sum(f.severity == s for f in self.findings)} {s}" for s in reversed(SEVERITIES)]
         lines.append(f"{len(self.tensors)} tensors, {count:,} elements: {', '.join(found)}")
@@ -154,6 +163,7 @@ def _cells(row: TensorSummary) -> tuple[str, ...]:
         " x ".join(map(str, row.shape)) or "()",
         row.dtype,
         row.role,
+        "" if row.fan_in is None else f"{row.fan_in:.0f}, {row.fan_out:.0f}",
         number(row.mean),
         number(row.std),
         number(row.min),
@@ -171,13 +181,13 @@ def diagnose(
 ) -> Diagnosis:
     """Finds what is wrong with initial weights.
 
-    It is about weights as they are before training. Those of a trained model are recognized as such, and only what
-    is broken is reported of them.
+    It is about weights as they are before training. Those of a trained model are recognized as such, and
+    only what is broken is reported of them.
 
     A kernel, a matrix or the weights of a convolution, is compared with the schemes of the literature and the
     defaults of frameworks, by its fans, its standard deviation and the shape of its distribution. What such a
-    scheme explains is no fault, and neither is what so few elements cannot tell, nor, where the order of the axes
-    is only assumed, what the other order would explain.
+    scheme explains is no fault, and neither is what so few elements cannot tell, nor, where the order of the
+    axes is only assumed, what the other order would explain.
 
     The codes of findings:
 
@@ -204,15 +214,17 @@ def diagnose(
             * an array of any shape, also of JAX, or a tensor of PyTorch;
             * a mapping of names to arrays, also a nested one, or a state dict;
             * the path of a `.safetensors`, `.npz` or `.npy` file, of a `.safetensors.index.json`, or of a
-              directory of `.safetensors` files; files of any size are read in pieces, in little memory (an `.npy`
-              in Fortran order as a whole);
+              directory of `.safetensors` files; files of any size are read in pieces, in little memory (an
+              `.npy` in Fortran order as a whole);
             * a module of PyTorch;
             * a model or layer of Keras that has been built.
-        layout: The order of axes of kernels: `"out_in"` for (out, in, *spatial), as in PyTorch, `"in_out"` for
-            (*spatial, in, out), as in Keras and JAX. With `None` the type of a layer tells; where there is none,
-            that of PyTorch is assumed for tensors and `.safetensors`, that of Keras for other arrays, and nothing
-            is reported that the other order would explain.
-        expect: The initializer that the tensors are meant to follow, as an object or a name: one for all kernels,
+        layout: The order of axes of kernels: `"out_in"` for (out, in, *spatial), as in PyTorch, `"in_out"`
+        for
+            (*spatial, in, out), as in Keras and JAX. With `None` the type of a layer tells; where there is
+            none, that of PyTorch is assumed for tensors and `.safetensors`, that of Keras for other arrays,
+            and nothing is reported that the other order would explain.
+        expect: The initializer that the tensors are meant to follow, as an object or a name: one for all
+        kernels,
             or a mapping of patterns (`"*.weight"`, see `fnmatch`) to such; the first pattern that fits a name
             counts. The fans of an initializer with the usual axes are those of the tensor's layout.
 
@@ -220,7 +232,8 @@ def diagnose(
         The findings, and a summary of each tensor.
 
     Raises:
-        ValueError: If a file is damaged or of an unknown kind, there are no tensors, `layout` is unknown, or a
+        ValueError: If a file is damaged or of an unknown kind, there are no tensors, `layout` is unknown, or
+        a
             pattern of `expect` fits no tensor.
         FileNotFoundError: If there is no such file.
         TypeError: If `x`, or a value in it, is none of these.
@@ -238,12 +251,12 @@ def diagnose(
         ('warning', 'hidden/kernel')
 
     References:
-        Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS
-        2010. He, Zhang, Ren and Sun, "Delving deep into rectifiers: surpassing human-level performance on ImageNet
-        classification", ICCV 2015, arXiv:1502.01852. Saxe, McClelland and Ganguli, "Exact solutions to the
-        nonlinear dynamics of learning in deep linear neural networks", ICLR 2014, arXiv:1312.6120. Pébay,
-        "Formulas for robust, one-pass parallel computation of covariances and arbitrary-order statistical
-        moments", Sandia report SAND2008-6212.
+        Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
+        AISTATS 2010. He, Zhang, Ren and Sun, "Delving deep into rectifiers: surpassing human-level
+        performance on ImageNet classification", ICCV 2015, arXiv:1502.01852. Saxe, McClelland and Ganguli,
+        "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks", ICLR 2014,
+        arXiv:1312.6120. Pébay, "Formulas for robust, one-pass parallel computation of covariances and
+        arbitrary-order statistical moments", Sandia report SAND2008-6212.
     """
     if layout is not None and layout not in LAYOUTS:
         raise ValueError(f"layout must be {' or '.join(map(repr, LAYOUTS))} or None, got {layout!r}")
@@ -275,7 +288,8 @@ def _expectations(expect: Any, tensors: list[Tensor]) -> dict[str, fastinit.Init
     for tensor in tensors:
         if tensor.name in found:
             try:
-                _schemes.law_of(found[tensor.name], tensor)
+                law, _ = _schemes.law_of(found[tensor.name], tensor)
+                law(tensor.shape, seed=0, index=(slice(0, 0),) * len(tensor.shape))  # Checks the shape.
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{found[tensor.name]!r} does not fit {tensor.name!r}: {error}") from None
     return found
@@ -387,7 +401,7 @@ def _reduced(part: _Part, found: Measured) -> Statistics:
 
 
 def _key(sample: np.ndarray) -> object:
-    """What the first elements have in common with the same draws at another scale; `None` if they are too plain."""
+    """What the first elements share with the same draws at another scale; `None` if they are too plain."""
     first = sample[:8].astype(np.float64)
     scale = float(np.abs(first).max(initial=0.0))
     if scale == 0.0 or len(np.unique(np.abs(first))) < 6:
@@ -412,8 +426,8 @@ def _orthogonality(part: _Part, found: Measured) -> tuple[float, float, int] | N
         return None
     cosines = (gram / norms[:, None] / norms)[np.triu_indices(len(gram), 1)]
     rms = float(np.sqrt((cosines**2).mean()))
-    # Of the squares of so many cosines of independent units, the mean is a 25th of what it should be in one case of
-    # ten million.
+    # Of the squares of so many cosines of independent units, the mean is a 25th of what it should be in one
+    # case of ten million.
     even = norms.max() - norms.min() < 0.01 * norms.mean()
     return (float(norms.mean()), rms, length) if even and rms < 0.2 / math.sqrt(length) else None
 

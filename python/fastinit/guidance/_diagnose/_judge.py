@@ -1,8 +1,9 @@
 """What is wrong with weights: from what was measured to findings.
 
-The rule is to say nothing of what a published scheme, a framework's default or the other order of axes explains, and
-nothing that the number of elements cannot tell. What deviates is compared with the signal: a kernel of standard deviation
-s and fan_in n multiplies the root mean square of a signal by s * sqrt(n), its *gain*.
+The rule is to say nothing of what a published scheme, a framework's default or the other order of axes
+explains, and nothing that the number of elements cannot tell. What deviates is compared with the signal: a
+kernel of standard deviation s and fan_in n multiplies the root mean square of a signal by s * sqrt(n), its
+*gain*.
 """
 
 from __future__ import annotations
@@ -29,22 +30,38 @@ if TYPE_CHECKING:
 
 SEVERITIES = ("info", "warning", "severe")
 
-# Gains beyond which a signal is in danger, if no known scheme explains them. He's scheme has sqrt(2), PyTorch's default
-# 0.58; of the known schemes, N(0, 0.02) goes from 0.16 (64 inputs) to 2.6 (16384 inputs). One layer beyond the second
-# number alone loses, or multiplies, a thousandth or thirty.
+# Gains beyond which a signal is in danger, if no known scheme explains them. He's scheme has sqrt(2),
+# PyTorch's default 0.58; of the known schemes, N(0, 0.02) goes from 0.16 (64 inputs) to 2.6 (16384 inputs).
+# One layer beyond the second number alone loses, or multiplies, a thousandth or thirty.
 SMALL, TINY = 0.02, 1e-3
 LARGE, HUGE = 4.0, 30.0
 
-# How far a kernel may be from what most kernels of the same model follow. Scaling by depth, as in BEiT, divides by at
-# most sqrt(2 * layers): a factor of 3.6 from the median for 24 layers.
+# The least gain of an orthogonal matrix that is meant; heads of policies have 0.01.
+LEAST_GAIN = 0.005
+
+# Fewer elements tell nothing about their mean, or their scale.
+FEW = 32
+
+# How far a kernel may be from what most kernels of the same model follow. Scaling by depth, as in BEiT,
+# divides by at most sqrt(2 * layers): a factor of 3.6 from the median for 24 layers.
 UNLIKE = 4.0
 
-# A mean of a fifth of the standard deviation adds to the outputs of 100 inputs of mean 1 twice what the deviations do.
+# The part of the kernels that makes a scheme that of the model. In GPT-2 half of them are scaled by depth.
+CONSENSUS = 0.4
+
+# A mean of a fifth of the standard deviation adds to the outputs of 100 inputs of mean 1 twice what the
+# deviations do.
 OFFSET = 0.2
 
 # A bias of the size of a normalized signal moves units to where they saturate, or are dead. PyTorch's own are
 # U(±1/sqrt(fan_in)), at most 0.58 for a fan of 1; constants of detection heads, for a prior of 1 %, are -4.6.
 BIAS, BIAS_CONSTANT = 0.6, 5.0
+
+# What is as good as 0 beside 1.
+CLOSE_ZERO = 0.01
+
+# Where a batch normalization follows kernels, it makes up for their scale, but for rounding and its epsilon.
+NORMALIZED = 8.0
 
 # The scale of a normalization far from 1. DCGAN draws it from N(1, 0.02).
 SCALE_LOW, SCALE_HIGH = 0.1, 10.0
@@ -52,8 +69,8 @@ SCALE_LOW, SCALE_HIGH = 0.1, 10.0
 # Embeddings are N(0, 1) at most, and 1e-6 at least where they begin as nothing.
 EMBEDDING_SMALL, EMBEDDING_LARGE = 1e-4, 4.0
 
-# A value with a thousandth of all elements, eight times more than values next to it; clipping a normal tensor at
-# three standard deviations leaves 0.00135 at each bound.
+# A value with a thousandth of all elements, eight times more than values next to it; clipping a normal
+# tensor at three standard deviations leaves 0.00135 at each bound.
 PILED, PILED_TIMES = 1e-3, 8
 
 # Relative rounding of the dtypes.
@@ -95,7 +112,8 @@ class Statistics:
     # Axis -> groups of equal units; and which units are zero.
     equal: dict[int, list[list[int]]] = field(default_factory=dict)
     empty: dict[int, list[int]] = field(default_factory=dict)
-    # The norm of rows (or columns, whichever are shorter in number) and the root mean square of their cosines.
+    # The norm of rows (or columns, whichever are shorter in number) and the root mean square of their
+    # cosines.
     orthogonality: tuple[float, float, int] | None = None
     # Whether all units have the same number of zeros.
     even_zeros: bool = False
@@ -116,6 +134,12 @@ class Statistics:
     def constant(self) -> bool:
         """Whether all elements are equal, and finite."""
         return self.low == self.high and self.moments.count == self.size
+
+    @property
+    def in_empty_units(self) -> int:
+        """How many zeros there are in units of zeros."""
+        shape = self.tensor.shape
+        return max((len(units) * self.size // shape[axis] for axis, units in self.empty.items()), default=0)
 
     @property
     def eps(self) -> float:
@@ -153,8 +177,13 @@ class Judge:
         self.votes = Counter(
             title for s in self.kernels for title in dict.fromkeys(match.title for match in s.matches)
         )
+        self.names = Counter(
+            name for s in self.kernels for name in dict.fromkeys(match.name for match in s.matches)
+        )
         self.consensus = self._consensus()
         self.trained = self._is_trained()
+        means = sum(s.tensor.role == "running_mean" for s in tensors)
+        self.normalized = 2 * means >= max(1, len(self.kernels))
 
     def run(self) -> list[Finding]:
         """All findings, the most severe first, and otherwise in the order of the tensors."""
@@ -163,7 +192,8 @@ class Judge:
                 None,
                 "looks_trained",
                 "info",
-                "the weights follow no law that they could have been drawn from: they look trained. What is said of "
+                "the weights follow no law that they could have been drawn from: they look trained. What is "
+                "said of "
                 "scales is about initialization, and left out; only what is broken is reported",
             )
         for s in self.tensors:
@@ -194,22 +224,21 @@ class Judge:
     def _consensus(self) -> str | None:
         """The scheme that most kernels of the model agree with, if there is one."""
         random = [s for s in self.kernels if s.families]
-        if not self.votes:
+        if not self.names:
             return None
-        title, count = self.votes.most_common(1)[0]
-        return title if count >= 3 and count >= 0.6 * len(random) else None
+        name, count = self.names.most_common(1)[0]
+        return name if count >= 3 and count >= CONSENSUS * len(random) else None
 
     def _is_trained(self) -> bool:
         """Whether the weights have been changed since they were drawn."""
         large = [s for s in self.kernels if s.size >= 4096 and s.low < s.high and not s.orthogonality]
-        heavy = [
-            s
-            for s in large
-            if not s.families and s.moments.kurtosis > NORMAL.kurtosis and s.zeros < 0.01 * s.size
-        ]
+        odd = [s for s in large if not s.families and s.zeros < 0.01 * s.size]
+        heavy = [s for s in odd if s.moments.kurtosis > NORMAL.kurtosis]
         means = [s for s in self.tensors if s.tensor.role == "running_mean" and s.size]
         moved = [s for s in means if s.low != 0.0 or s.high != 0.0]
-        return (len(large) >= 3 and len(heavy) > len(large) / 2) or len(moved) > max(1, len(means) / 2)
+        if 2 * len(moved) > len(means) and (odd or len(moved) > 1):
+            return True
+        return len(heavy) > 1 and 2 * len(heavy) > len(large)
 
     # One tensor
 
@@ -235,7 +264,8 @@ class Judge:
         elif role in ("running_mean", "running_var"):
             self._running(s)
         elif s.weights and len(s.tensor.shape) > 1:
-            _ = self._structure(s) or self._drawn(s)
+            if not self._structure(s):
+                self._drawn(s)
         elif s.constant:
             s.scheme = _constant_name(s.low)
 
@@ -248,12 +278,13 @@ class Judge:
         if s.constant and s.size > 1:
             s.scheme = _constant_name(s.low)
             text = (
-                f"all {s.size:,} elements are {s.low:.4g}: all units compute the same and get the same gradient, "
+                f"all {s.size:,} elements are {s.low:.4g}: all units compute the same and get the same "
+                "gradient, "
                 "so they stay equal. Draw the elements at random, as by fastinit.lecun_normal"
             )
             self._add(s, "constant", "severe", text)
             return True
-        if self._is_identity(s):
+        if self._is_identity(s) or self._is_sparse(s):
             return True
         return self._units(s) or self._piled(s)
 
@@ -275,8 +306,8 @@ class Judge:
         if any("lora_b" in name.lower() for name in s.tensor.names):
             self._add(s, "all_zero", "info", f"{text}, as is usual for the second matrix of LoRA")
         elif is_output(s.tensor) and len(zero) < len(self.kernels):
-            text += ": the output begins at its bias, as some models want. Nothing reaches the layers below in the "
-            self._add(s, "all_zero", "info", text + "first step")
+            text += ": the output begins at its bias, as some models want; in the first step nothing "
+            self._add(s, "all_zero", "info", text + "reaches the layers below")
         elif whole_group and len(zero) <= len(self.kernels) / 2:
             text += f", as are those of all {len(alike)} layers of its kind: branches that begin as nothing"
             self._add(s, "all_zero", "info", text)
@@ -293,8 +324,10 @@ class Judge:
             total = tensor.shape[axis]
             if empty := s.empty.get(axis):
                 text = f"{len(empty):,} of {total:,} {kind}s (axis {axis}) are zero: {_some(empty)}"
-                # The row of a padding token; a vocabulary that was made longer.
-                severity = "info" if embedding and what == "output" else "warning"
+                # The row of a padding token; a vocabulary that was made longer. What nobody calls an
+                # embedding may be one.
+                padding = embedding or (not tensor.certain and len(empty) == 1 and len(tensor.shape) == 2)
+                severity = "info" if padding and axis == 0 else "warning"
                 if severity == "warning":
                     text += ". They pass nothing on; draw them like the others"
                 self._add(s, "zero_units", severity, text)
@@ -331,8 +364,8 @@ class Judge:
                 if part < PILED or counts[at] < max(10, PILED_TIMES * near):
                     continue
                 value = float(values[at])
-                if value == 0.0 and s.zeros and self._is_sparse(s):
-                    return True
+                if value == 0.0 and s.zeros - s.in_empty_units < PILED * s.size:
+                    continue
                 bound = value in (s.low, s.high)
                 self._add(
                     s,
@@ -344,8 +377,8 @@ class Judge:
                         "values beyond were moved there. Draw from a truncated law instead, as "
                         "fastinit.truncated_normal"
                         if bound
-                        else "a sampler without enough bits, or a mask. Draw the tensor again, as by fastinit, in "
-                        "float32, and round it once"
+                        else "a sampler without enough bits, or a mask. Draw the tensor again in float32, "
+                        "as by fastinit, and round it once"
                     ),
                 )
                 return True
@@ -353,7 +386,7 @@ class Judge:
 
     def _is_sparse(self, s: Statistics) -> bool:
         """Whether each unit has as many zeros as the others, as of an initializer for sparse weights."""
-        if not s.even_zeros:
+        if not s.even_zeros or s.zeros <= s.in_empty_units:
             return False
         s.scheme = f"sparse({s.zeros / s.size:.3g})"
         return True
@@ -364,8 +397,10 @@ class Judge:
         # Those of float32 that were rounded to a half type before have zeros in their last bits.
         half = bits is not None and not bool((bits & 0x1FFF).any())
         if not half and distinct < sample.size / 2 and sample.size >= 1024:
-            text = f"only {distinct:,} values among {sample.size:,} elements: the sampler repeats itself, or has few bits"
-            self._add(s, "few_values", "warning", text + ". Draw the tensor again, as by fastinit")
+            text = f"only {distinct:,} values among {sample.size:,} elements: the sampler repeats itself, or "
+            self._add(
+                s, "few_values", "warning", text + "has few bits. Draw the tensor again, as by fastinit"
+            )
             return True
         if half and sample.size >= 8192 and distinct <= 256:
             text = (
@@ -389,12 +424,14 @@ class Judge:
             if not self.trained:
                 self._embedding(s)
             return
-        if abs(moments.mean) > max(
+        if moments.count >= FEW and abs(moments.mean) > max(
             OFFSET * moments.std, _schemes.ERRORS * moments.std / math.sqrt(moments.count)
         ):
             text = (
-                f"the mean is {moments.mean:.4g}, {abs(moments.mean) / moments.std:.2g} standard deviations from 0: all "
-                "units get the same offset, which grows from layer to layer. Draw about 0, as U(-a, a) and not U(0, a)"
+                f"the mean is {moments.mean:.4g}, {abs(moments.mean) / moments.std:.2g} standard deviations "
+                "from 0: all "
+                "units get the same offset, which grows from layer to layer. Draw about 0, as U(-a, a) and "
+                "not U(0, a)"
             )
             self._add(s, "mean_not_zero", "warning", text)
             return
@@ -404,8 +441,10 @@ class Judge:
                 s,
                 "uncorrected_truncation",
                 "warning",
-                f"std {moments.std:.4g} is {_schemes.TRUNCATION:.4f} times that of {_plain_name(scheme)}: a normal law "
-                "was truncated at two standard deviations, which takes 23 % of its variance, without making up for "
+                f"std {moments.std:.4g} is {_schemes.TRUNCATION:.4f} times that of {_plain_name(scheme)}: a "
+                "normal law "
+                "was truncated at two standard deviations, which takes 23 % of its variance, without making "
+                "up for "
                 f"it. Divide by {_schemes.TRUNCATION:.5f}, as fastinit does",
             )
         elif not s.matches:
@@ -417,7 +456,10 @@ class Judge:
             return
         found: Scheme
         if s.matches:
-            found = max(s.matches, key=lambda scheme: (scheme.corrected, self.votes[scheme.title]))
+            found = max(
+                s.matches,
+                key=lambda x: (x.corrected, self.votes[x.title], x.mode not in ("fan_out", "swapped")),
+            )
         else:
             own = s.families or _schemes.FAMILIES
             known = [
@@ -432,37 +474,48 @@ class Judge:
         fans = _schemes.fans(tensor)
         inputs = [into for into, _ in (fans[:2] if tensor.certain else fans)]
         small, large = s.rms * math.sqrt(max(inputs)), s.rms * math.sqrt(min(inputs))
-        advice = f". fastinit.lecun_normal has {1 / math.sqrt(max(inputs)):.4g}; use it or its like, or say expect="
-        if moments.count >= 32 and small < SMALL:
-            severity = "severe" if small < TINY and not is_output(tensor) else "warning"
+        usual_std = 1 / math.sqrt(inputs[0])
+        room = NORMALIZED if self.normalized else 1.0
+        advice = f". fastinit.lecun_normal has {usual_std:.4g}; use it or its like, or say expect="
+        if moments.count >= FEW and small < SMALL / room:
+            times = 1 / max(small, 1e-300)
+            text = f"std {moments.std:.4g} with {max(inputs):.0f} inputs makes a signal {times:.3g} times "
+            if is_output(tensor):
+                self._add(s, "too_small", "info", text + "smaller: the output begins near its bias")
+            else:
+                text += "smaller: it dies within a few layers"
+                self._add(s, "too_small", "severe" if small < TINY / room else "warning", text + advice)
+        elif moments.count >= FEW and large > LARGE * room:
+            severity = "severe" if large > HUGE * room else "warning"
             text = (
-                f"std {moments.std:.4g} with {max(inputs):.0f} inputs makes a signal {1 / max(small, 1e-300):.3g} times "
-                "smaller: it dies within a few layers"
-            )
-            self._add(s, "too_small", severity, text + advice)
-        elif moments.count >= 32 and large > LARGE:
-            severity = "severe" if large > HUGE else "warning"
-            text = (
-                f"std {moments.std:.4g} with {min(inputs):.0f} inputs makes a signal {large:.3g} times larger: it "
+                f"std {moments.std:.4g} with {min(inputs):.0f} inputs makes a signal {large:.3g} times "
+                "larger: it "
                 "explodes within a few layers, or saturates"
             )
             self._add(s, "too_large", severity, text + advice)
-        elif self.consensus is not None and not self._is_scaled_by_depth(s):
-            usual = [x.std for x in _schemes.schemes(tensor) if x.title == self.consensus]
+        elif self.consensus is not None and not self._is_scaled_by_depth(s) and not self._is_shared(s):
+            usual = [x.std for x in _schemes.schemes(tensor) if x.name == self.consensus]
             ratio = min((moments.std / std for std in usual), key=lambda r: abs(math.log(r)), default=1.0)
             if abs(math.log(ratio)) > math.log(UNLIKE) + _schemes.tolerance(moments):
                 code = "too_large" if ratio > 1 else "too_small"
                 text = (
-                    f"std {moments.std:.4g} is {ratio:.3g} times that of {self.consensus}, which {self._votes()} of "
+                    f"std {moments.std:.4g} is {ratio:.3g} times that of {self.consensus}, which "
+                    f"{self._votes()} of "
                     f"{len(self.kernels)} kernels of this model follow. Draw it like these, or say expect="
                 )
                 self._add(s, code, "warning", text)
 
+    def _is_shared(self, s: Statistics) -> bool:
+        """Whether the same tensors of other layers have the same scale, so that it is meant."""
+        others = [t for t in self.groups[_pattern(s.tensor.name)] if t is not s and t.rms > 0.0]
+        slack = 2 * _schemes.tolerance(s.moments)
+        return len(others) > 0 and all(abs(math.log(s.rms / t.rms)) <= slack for t in others)
+
     def _votes(self) -> int:
-        return self.votes[self.consensus] if self.consensus else 0
+        return self.names[self.consensus] if self.consensus else 0
 
     def _is_scaled_by_depth(self, s: Statistics) -> bool:
-        """Whether it is what the others are, divided by sqrt(2 * layers) or sqrt(layers), as in GPT-2."""
+        """Whether it is the usual law divided by sqrt(2 * layers), as in GPT-2 and BEiT, or sqrt(layers)."""
         if self.consensus is None:
             return False
         tolerance = _schemes.tolerance(s.moments)
@@ -470,18 +523,19 @@ class Judge:
             for scheme in _schemes.schemes(s.tensor):
                 for divisor in (math.sqrt(2 * layers), math.sqrt(layers)):
                     fits = abs(math.log(s.moments.std * divisor / scheme.std)) <= tolerance
-                    if scheme.title == self.consensus and fits:
+                    if scheme.name == self.consensus and fits:
                         s.scheme = f"{self.consensus} / sqrt({round(divisor**2)})"
                         s.scale_error = s.moments.std * divisor / scheme.std - 1.0
                         return True
         return False
 
     def _depths(self, name: str) -> set[int]:
-        """How many layers there are, as the numbers in names tell."""
-        return {len(self.groups[_pattern(name)]), len(self.groups[_pattern(name)]) + 1} - {1}
+        """How many layers there are, and how many up to this one, as the numbers in names tell."""
+        count = len(self.groups[_pattern(name)])
+        return {count, count + 1, *(int(number) + 1 for number in re.findall(r"\d+", name)[:3])}
 
     def _embedding(self, s: Statistics) -> None:
-        if s.moments.count < 32:
+        if s.moments.count < FEW:
             return
         if s.rms > EMBEDDING_LARGE:
             text = (
@@ -502,12 +556,17 @@ class Judge:
         if cosine <= rounding:
             s.scheme, s.scale_error = f"orthogonal(gain={gain:.4g})", 0.0
             if gain > LARGE:
-                text = f"an orthogonal matrix with a gain of {gain:.4g} makes a signal as much larger: it explodes"
+                text = f"orthogonal, with a gain of {gain:.4g}: a signal becomes as much larger, and explodes"
                 self._add(s, "too_large", "severe" if gain > HUGE else "warning", text)
+            elif gain < LEAST_GAIN:
+                text = f"orthogonal, with a gain of {gain:.4g}: a signal becomes as much smaller, and dies"
+                self._add(s, "too_small", "severe" if gain < TINY else "warning", text)
             return True
         text = (
-            f"nearly orthonormal: the cosines between units are {cosine:.2g}, those of independent ones would be "
-            f"{1 / math.sqrt(length):.2g}, and rounding explains {rounding:.2g}. Draw it by fastinit.orthogonal"
+            f"nearly orthonormal: the cosines between units are {cosine:.2g}, those of independent ones "
+            "would be "
+            f"{1 / math.sqrt(length):.2g}, and rounding explains {rounding:.2g}. Draw it by "
+            "fastinit.orthogonal"
         )
         s.scheme = "orthogonal"
         self._add(s, "not_orthogonal", "info" if self.trained else "warning", text)
@@ -530,7 +589,9 @@ class Judge:
         else:
             text = f"the scale varies from {low:.4g} to {high:.4g}, about {s.moments.mean:.4g}"
             off = low <= 0.0 or abs(s.moments.mean - 1) > 0.5 or high > SCALE_HIGH
-            severity = "warning" if off and s.tensor.dtype != "bool" else "info"
+            scales = [t for t in self.tensors if t.tensor.role == "scale"]
+            meant = 2 * sum(t.low < t.high for t in scales) > len(scales) > 2
+            severity = "warning" if off and not meant else "info"
         if severity == "warning":
             advice = ". The scale of a normalization begins at 1: use fastinit.ones"
         self._add(s, "scale_not_one", "info" if self.trained else severity, text + advice)
@@ -542,7 +603,7 @@ class Judge:
             return
         if s.constant:
             s.scheme = _constant_name(s.low)
-        elif s.low == 0.0 and s.high == 1.0 and s.zeros + s.at_high == s.size:
+        elif s.high == 1.0 and abs(s.size * s.rms**2 - s.at_high) < 0.01 * s.at_high and s.low > -CLOSE_ZERO:
             s.scheme = "zeros, and ones for a gate"
             return
         siblings = self.by_prefix[_prefix(s.tensor.name)]
@@ -551,7 +612,7 @@ class Judge:
             if largest <= (1 + s.eps) / math.sqrt(fan) and not s.constant:
                 s.scheme = "U(±1/sqrt(fan))"
                 return
-        off = largest >= BIAS_CONSTANT or (s.rms >= BIAS and not s.constant)
+        off = (largest >= BIAS_CONSTANT or (s.rms >= BIAS and not s.constant)) and not self._is_shared(s)
         text = f"the bias is not 0: from {s.low:.4g} to {s.high:.4g}, root mean square {s.rms:.4g}"
         if off:
             text += ". Units saturate, or are dead, before they learn anything; use fastinit.zeros"
@@ -612,8 +673,8 @@ class Judge:
         if wrong:
             text = "; ".join(wrong) + f". {initializer!r} was expected: draw the tensor by it"
             self._add(s, "not_as_expected", "warning", text)
-        elif promised is None or promised.std > 0.0:
-            _ = len(s.tensor.shape) > 1 and not self._is_identity(s) and (self._units(s) or self._piled(s))
+        elif s.weights and len(s.tensor.shape) > 1 and not (self._is_identity(s) or self._is_sparse(s)):
+            _ = s.constant or self._units(s) or self._piled(s)
 
     def _other_law(self, s: Statistics, law: fastinit.Initializer) -> list[str]:
         """What is wrong with a tensor whose elements are not independent."""
@@ -642,32 +703,50 @@ class Judge:
         """Finds kernels whose scale follows the other fan than that of their siblings."""
         if self.trained:
             return
-        rival = {id(s): _mode(s) for s in self.kernels if s.tensor.name not in self.expected}
         blamed = {finding.tensor for finding in self.findings if finding.severity != "info"}
-        out = [s for s in self.kernels if rival.get(id(s)) == "fan_out" and s.tensor.name not in blamed]
-        into = [s for s in self.kernels if rival.get(id(s)) == "fan_in" and s.tensor.name not in blamed]
+        kernels = [s for s in self.kernels if s.tensor.name not in blamed | self.expected.keys()]
+        near = {s.tensor.name: _near(s) for s in kernels}
+        bases = Counter(base for found in near.values() for base in {match.name for match in found})
+        # A tensor is blamed if nothing else explains it; as a sibling it stands for what most others are,
+        # too.
+        sure = {s.tensor.name: _mode(s.matches) for s in kernels}
+        likely = {}
+        for name, found in near.items():
+            most = max((bases[match.name] for match in found), default=0)
+            likely[name] = _mode([match for match in found if bases[match.name] == most])
+        out = [s for s in kernels if likely[s.tensor.name] == "fan_out"]
+        into = [s for s in kernels if likely[s.tensor.name] == "fan_in"]
         choice: list[Statistics] = []
         for group, others, mode, other in (
             (out, into, "fan_out", "fan_in"),
             (into, out, "fan_in", "fan_out"),
         ):
             for s in group:
-                bases = {match.name for match in s.matches}
-                alike = sum(any(m.name in bases for m in t.matches) for t in group)
-                unlike = sum(any(m.name in bases for m in t.matches) for t in others)
-                consensus = self.consensus is not None and "fan_out" not in self.consensus
+                own = {match.name for match in s.matches}
+                alike = sum(any(m.name in own for m in t.matches) for t in group)
+                unlike = sum(any(m.name in own for m in t.matches) for t in others)
+                # Convolutions and dense layers may follow different schemes, and so may layers of a kind.
+                usual = sum(
+                    any(m.name == self.consensus for m in t.matches)
+                    for t in kernels
+                    if len(t.tensor.shape) == len(s.tensor.shape)
+                )
+                consensus = self.consensus is not None and usual > 2
+                same = [t for t in self.groups[_pattern(s.tensor.name)] if t is not s]
+                meant = len(same) > 0 and all(likely.get(t.tensor.name) == mode for t in same)
                 if mode == "fan_out":
                     deviates = unlike >= alike > 0 and unlike > 0
-                    deviates = deviates or (consensus and len(out) <= max(1, 0.1 * len(self.kernels)))
+                    few = len(out) <= max(1, 0.1 * len(self.kernels))
+                    deviates = deviates or (consensus and few and self.consensus not in own)
                 else:
                     deviates = unlike > alike
-                if deviates and s.tensor.certain:
+                if deviates and not meant and s.tensor.certain and sure[s.tensor.name] == mode:
                     fan_in, fan_out = _schemes.fans(s.tensor)[0]
+                    fan, other_fan = (fan_in, fan_out) if mode == "fan_in" else (fan_out, fan_in)
                     text = (
-                        f"std {s.moments.std:.4g} follows {mode} ({fan_in if mode == 'fan_in' else fan_out:.0f}), and the "
-                        f"other kernels follow {other if unlike else self.consensus} (here {other} is "
-                        f"{fan_out if mode == 'fan_in' else fan_in:.0f}). Use mode={other!r}, or set layout= if the axes "
-                        "are in the other order"
+                        f"std {s.moments.std:.4g} follows {mode} ({fan:.0f}), and the other kernels follow "
+                        f"{other if unlike else self.consensus} (here {other} is {other_fan:.0f}). Use "
+                        f"mode={other!r}, or set layout= if the axes are in the other order"
                     )
                     self._add(s, "wrong_mode", "warning", text)
                 elif mode == "fan_out":
@@ -675,8 +754,9 @@ class Judge:
         if choice:
             names = ", ".join(s.tensor.name for s in choice[:3]) + (" ..." if len(choice) > 3 else "")
             text = (
-                f"{len(choice)} kernels follow fan_out ({names}): gradients keep their size, signals may not. A choice "
-                "if meant; otherwise use mode='fan_in', or set layout= if the axes are in the other order"
+                f"{len(choice)} kernels follow fan_out ({names}): gradients keep their size, signals may "
+                "not. A choice if meant; otherwise use mode='fan_in', or set layout= if the axes are in the "
+                "other order"
             )
             only = choice[0] if len(choice) == 1 else None
             self._add(only, "wrong_mode", "info", text)
@@ -708,14 +788,21 @@ _COPY = re.compile(
     r"target|teacher|ema|momentum|(encoder|backbone|head|proj\w*)_k\b|key_encoder|frozen|_old\b"
 )
 
-# An orthonormal system has exactly its gain, but for rounding; of a half type, that of its elements averages out.
+# An orthonormal system has exactly its gain, but for rounding; of a half type, that of its elements averages
+# out.
 CLOSE_GAIN = 2e-3
 
 
-def _mode(s: Statistics) -> str | None:
-    """The fan that a kernel follows, if it can be told."""
-    modes = {match.mode for match in s.matches if match.corrected}
-    if modes == {"fan_out"} or modes == {"fan_out", "swapped"}:
+def _near(s: Statistics) -> list[Scheme]:
+    """The schemes that a tensor agrees with within three standard errors."""
+    slack = max(_schemes.CLOSE, 3 * _schemes.std_error(s.moments))
+    return [match for match in s.matches if abs(math.log(s.moments.std / match.std)) <= slack]
+
+
+def _mode(matches: Sequence[Scheme]) -> str | None:
+    """The fan that these schemes follow, if it is one."""
+    modes = {match.mode for match in matches if match.corrected}
+    if modes in ({"fan_out"}, {"fan_out", "swapped"}):
         return "fan_out"
     return "fan_in" if modes == {"fan_in"} else None
 
@@ -739,7 +826,12 @@ def _prefix(name: str) -> str:
 
 def _pattern(name: str) -> str:
     """The name without its numbers: the same for the same tensor of all layers."""
-    return re.sub(r"\d+", "*", name)
+    return _NUMBER.sub("*", name)
+
+
+# Numbers of layers, not those of fc1 and fc2 in each: whole parts of a name, and those of layer1, stage_2,
+# dense_3/.
+_NUMBER = re.compile(r"(?<![^./])\d+(?=[./])|(?<=layer|stage|block)_?\d+|_\d+(?=/)")
 
 
 def _spatial(tensor: Tensor) -> list[int]:

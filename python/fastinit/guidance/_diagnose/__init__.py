@@ -1,0 +1,1 @@
+"""What is wrong with weights: what they are, what is measured on them, and what follows."""

@@ -13,7 +13,8 @@ import pytest
 
 import fastinit
 from fastinit import diagnose
-from fastinit.guidance._diagnose._schemes import TRUNCATED, truncated
+from fastinit.guidance._density import truncated
+from fastinit.guidance._diagnose._schemes import TRUNCATED
 from fastinit.guidance._diagnose._statistics import CHUNK, measure
 from fastinit.guidance._diagnose._tensors import decode
 

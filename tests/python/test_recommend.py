@@ -339,7 +339,7 @@ def test_every_layer_of_keras_with_these_weights(python):
 
 # Layers of Keras take the initializers as they are, and what is spelled is what they are.
 KERAS = """
-import keras, numpy as np, fastinit
+import keras, numpy as np, fastinit, fastinit.keras
 from keras import layers
 from fastinit import recommend
 

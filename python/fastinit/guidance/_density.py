@@ -108,7 +108,13 @@ def element_law(initializer: fastinit.Initializer, shape: Shape) -> Law:
     sizes = sizes_of(shape)
     # One element is made, so that a shape that does not fit is refused.
     initializer(sizes, seed=0, index=tuple(slice(0, min(1, size)) for size in sizes))
-    match initializer.for_shape(shape):
+    return law_of_elements(initializer, sizes)
+
+
+@functools.lru_cache(maxsize=256)
+def law_of_elements(initializer: fastinit.Initializer, sizes: tuple[int, ...]) -> Law:
+    """The same, of a shape that the initializer takes."""
+    match initializer.for_shape(sizes):
         case fastinit.RandomUniform() as law:
             return _uniform(law)
         case fastinit.RandomNormal() as law:
@@ -307,29 +313,40 @@ def normal_law(mean: float, stddev: float) -> Law:
     return Law("normal", mean, stddev, -math.inf, math.inf, density)
 
 
-def _truncated_normal(law: fastinit.TruncatedNormal) -> Law:
-    lower, upper = law.lower, law.upper
-    top = min(max(lower, 0.0), upper)  # where the density is greatest
-    # The bulk of what lies between the bounds: beyond it the density has fallen by exp(-40).
+def truncated(lower: float, upper: float) -> tuple[float, float, float]:
+    """The mean, the standard deviation and the kurtosis of a standard normal number on [lower, upper]."""
+    z, share, _, _ = _bulk(lower, upper)
+    mean = float(share @ z)
+    square = float(share @ (z - mean) ** 2)
+    return mean, math.sqrt(square), float(share @ (z - mean) ** 4) / square**2
+
+
+def _bulk(lower: float, upper: float) -> tuple[Array, Array, float, float]:
+    """Nodes between bounds, the probability of each, and what `exp(-(z**2 - top**2) / 2)` has for integral.
+
+    It is 1 at `top`, where it is greatest, so that nothing vanishes, however deep in the tail.
+    """
+    top = min(max(lower, 0.0), upper)
+    # Beyond it the density has fallen by exp(-40).
     reach = min(9.0, 80 / max(1.0, abs(top)))
     start = max(lower, top - reach if top <= 0 else top)
     stop = min(upper, top + reach if top >= 0 else top)
-
-    def unscaled(z: Array) -> Array:
-        return np.exp(-(z - top) * (z + top) / 2)
-
     nodes, weights = _legendre()
     z = (start + stop) / 2 + (stop - start) / 2 * nodes
-    share = weights * unscaled(z)
-    area = float(share.sum()) * (stop - start) / 2
-    share /= share.sum()
-    mean = float((share * z).sum())
-    std = math.sqrt(float((share * (z - mean) ** 2).sum()))
+    share = weights * np.exp(-(z - top) * (z + top) / 2)
+    return z, share / share.sum(), top, float(share.sum()) * (stop - start) / 2
+
+
+def _truncated_normal(law: fastinit.TruncatedNormal) -> Law:
+    lower, upper = law.lower, law.upper
+    mean, std, _ = truncated(lower, upper)
+    _, _, top, area = _bulk(lower, upper)
 
     def density(x: Array) -> Array:
         z = (x - law.mean) / law.stddev
         inside = (z >= lower) & (z <= upper)
-        return np.where(inside, unscaled(np.where(inside, z, top)) / (area * law.stddev), 0.0)
+        z = np.where(inside, z, top)
+        return np.where(inside, np.exp(-(z - top) * (z + top) / 2) / (area * law.stddev), 0.0)
 
     return Law(
         "truncated normal",

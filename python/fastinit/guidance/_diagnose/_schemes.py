@@ -11,9 +11,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import fastinit
+
+from .._density import truncated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -265,21 +265,3 @@ def law_of(initializer: Any, tensor: Tensor) -> tuple[fastinit.Initializer, Law 
             low, high = law.mean + law.stddev * law.lower, law.mean + law.stddev * law.upper
             return law, Law(law.mean + law.stddev * mean, law.stddev * std, low, high, kurtosis)
     return law, None
-
-
-def truncated(lower: float, upper: float) -> tuple[float, float, float]:
-    """Mean, standard deviation and kurtosis of a standard normal number on [lower, upper]."""
-    if lower + upper < 0:
-        mean, std, kurtosis = truncated(-upper, -lower)
-        return -mean, std, kurtosis
-    # The bulk of what lies between the bounds: beyond it the density has fallen by exp(-40).
-    near = max(lower, 0.0)
-    start = max(lower, -9.0)
-    stop = min(upper, start + 80 / max(start, 1.0), 9.0 + near)
-    nodes, weights = np.polynomial.legendre.leggauss(200)
-    x = (start + stop) / 2 + (stop - start) / 2 * nodes
-    density = weights * np.exp(-(x - near) * (x + near) / 2)
-    density /= density.sum()
-    mean = float(density @ x)
-    square = float(density @ (x - mean) ** 2)
-    return mean, math.sqrt(square), float(density @ (x - mean) ** 4) / square**2

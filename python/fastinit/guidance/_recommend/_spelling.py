@@ -78,8 +78,10 @@ def keras_spelling(weight: str, initializer: Initializer, layer: Layer) -> str:
     name = _KERAS_NAMES.get(type(initializer))
     if name is not None and initializer == type(initializer)():
         return f'{argument}="{name}"'
-    package = "fastinit.keras" if layer.family == "attention" else "fastinit"
-    return f"{argument}={package}.{short(initializer)}"
+    # Those of fastinit.keras follow Keras's seeds and are saved with a model, but know no axes.
+    call = short(initializer)
+    package = "fastinit" if "_axis=" in call.replace("block_axis=", "") else "fastinit.keras"
+    return f"{argument}={package}.{call}"
 
 
 def _without_axes(initializer: Initializer) -> Initializer:

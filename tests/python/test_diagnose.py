@@ -674,3 +674,12 @@ def test_memory_is_bounded(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 150
+
+
+def test_progress_reaches_the_whole():
+    arrays = {"a": fastinit.he_normal((300, 200), seed=0), "b": np.zeros(0, np.float32), "c": np.ones(7)}
+    seen = []
+    diagnose(arrays, progress=lambda *state: seen.append(state))
+    assert [name for _, _, name in seen] == ["a", "b", "c"]
+    assert [done for done, _, _ in seen] == [60000, 60000, 60007]
+    assert {total for _, total, _ in seen} == {60007}

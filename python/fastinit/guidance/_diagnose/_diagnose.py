@@ -6,6 +6,7 @@ import difflib
 import fnmatch
 import itertools
 import math
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fastinit
-from fastinit._text import table
+from fastinit._text import Bar, table
 
 from . import _schemes, _statistics, _units
 from ._judge import SEVERITIES, Finding, Judge, Statistics
@@ -21,7 +22,9 @@ from ._statistics import Measured, measure
 from ._tensors import LAYOUTS, Tensor, sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from fastinit._text import Progress
 
 # Elements that are measured as one piece of work; larger tensors are several.
 _PART = 2**24
@@ -29,8 +32,8 @@ _PART = 2**24
 # Below so many elements, threads cost more than they give.
 _FEW = 2**20
 
-# A recurrent matrix up to this size is looked at as a whole; of others some rows, or columns, are.
-_WHOLE = 2**22
+# From so many on, a bar is shown on a terminal.
+_LARGE = 2**28
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,7 @@ def diagnose(
     *,
     layout: str | None = None,
     expect: fastinit.Initializer | str | Mapping[str, fastinit.Initializer | str] | None = None,
+    progress: Progress = None,
 ) -> Diagnosis:
     """Finds what is wrong with initial weights.
 
@@ -219,22 +223,23 @@ def diagnose(
             * a module of PyTorch;
             * a model or layer of Keras that has been built.
         layout: The order of axes of kernels: `"out_in"` for (out, in, *spatial), as in PyTorch, `"in_out"`
-        for
-            (*spatial, in, out), as in Keras and JAX. With `None` the type of a layer tells; where there is
-            none, that of PyTorch is assumed for tensors and `.safetensors`, that of Keras for other arrays,
-            and nothing is reported that the other order would explain.
+            for (*spatial, in, out), as in Keras and JAX. With `None` the type of a layer tells; where there
+            is none, that of PyTorch is assumed for tensors and `.safetensors`, that of Keras for other
+            arrays, and nothing is reported that the other order would explain.
         expect: The initializer that the tensors are meant to follow, as an object or a name: one for all
-        kernels,
-            or a mapping of patterns (`"*.weight"`, see `fnmatch`) to such; the first pattern that fits a name
-            counts. The fans of an initializer with the usual axes are those of the tensor's layout.
+            kernels, or a mapping of patterns (`"*.weight"`, see `fnmatch`) to such; the first pattern that
+            fits a name counts. The fans of an initializer with the usual axes are those of the tensor's
+            layout.
+        progress: Whether to show a bar on standard error; `None` for more than 2**28 elements, if that is a
+            terminal. Or a function that is called with the number of elements that are done, that of all,
+            and the name of a tensor.
 
     Returns:
         The findings, and a summary of each tensor.
 
     Raises:
         ValueError: If a file is damaged or of an unknown kind, there are no tensors, `layout` is unknown, or
-        a
-            pattern of `expect` fits no tensor.
+            a pattern of `expect` fits no tensor.
         FileNotFoundError: If there is no such file.
         TypeError: If `x`, or a value in it, is none of these.
 
@@ -262,7 +267,12 @@ def diagnose(
         raise ValueError(f"layout must be {' or '.join(map(repr, LAYOUTS))} or None, got {layout!r}")
     tensors, skipped = sources(x, layout)
     expected = _expectations(expect, tensors)
-    statistics = list(_measured(tensors))
+    total = sum(tensor.size for tensor in tensors)
+    bar = Bar(total > _LARGE and sys.stderr.isatty() if progress is None else progress, total)
+    try:
+        statistics = list(_measured(tensors, bar))
+    finally:
+        bar.close()
     findings = Judge(statistics, expected).run()
     return Diagnosis(tuple(map(_summary, statistics)), tuple(findings), skipped)
 
@@ -324,6 +334,11 @@ class _Part:
     units: bool
     gram: bool
 
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return (self.stop - self.start) * self.columns if self.tensor.size else 0
+
     def measure(self) -> Measured:
         step = max(1, _statistics.CHUNK // self.columns) * self.columns
         chunks = self.tensor.read(self.start * self.columns, self.stop * self.columns, step)
@@ -356,12 +371,12 @@ def _parts(tensor: Tensor) -> list[_Part]:
     ]
 
 
-def _measured(tensors: list[Tensor]) -> Iterator[Statistics]:
+def _measured(tensors: list[Tensor], bar: Bar) -> Iterator[Statistics]:
     """Measures tensors, parts of them at the same time."""
     parts = [part for tensor in tensors for part in _parts(tensor)]
     threads = fastinit.get_num_threads() if sum(tensor.size for tensor in tensors) >= _FEW else 1
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        results = zip(parts, pool.map(_Part.measure, parts), strict=True)
+        results = _counted(zip(parts, pool.map(_Part.measure, parts), strict=True), bar)
         try:
             for _, same in itertools.groupby(results, lambda pair: id(pair[0].tensor)):
                 (part, whole), *others = same
@@ -370,6 +385,12 @@ def _measured(tensors: list[Tensor]) -> Iterator[Statistics]:
                 yield _reduced(part, whole)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _counted(results: Iterable[tuple[_Part, Measured]], bar: Bar) -> Iterator[tuple[_Part, Measured]]:
+    for part, found in results:
+        bar.add(part.size, part.tensor.name)
+        yield part, found
 
 
 def _reduced(part: _Part, found: Measured) -> Statistics:

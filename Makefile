@@ -13,7 +13,7 @@ export PYO3_PYTHON := $(abspath $(BIN)/python)
 unexport CONDA_PREFIX
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format bench accuracy build clean lock
+.PHONY: help demo test test-slow lint format bench accuracy guide build clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench: build $(if $(PEERS),$(VENV)/.peers)  ## compare with NumPy and, with PEER
 
 accuracy: $(RUST_SOURCES)  ## measure the normal and the truncated normal on all words
 	cargo test --release --no-default-features -- --ignored --nocapture accuracy
+
+guide: build $(VENV)/.frameworks  ## make the tables and pictures of docs/guide.md again
+	$(BIN)/python tools/guide.py
 
 build: $(VENV)/.built  ## build the extension into .venv, optimized
 

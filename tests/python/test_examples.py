@@ -22,9 +22,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
         ),
         (["pytorch/meta.py"], ["MultiheadAttention", "layer 3 alone has the same bits: True"]),
         (["pytorch/fsdp2.py", "--processes", "2"], ["131,584 of 263,168 elements, equal: True"]),
-        (["keras/recipes.py"], ["he_normal, seed 7: bff2f69c51154505"]),
+        (["keras3/recipes.py"], ["he_normal, seed 7: bff2f69c51154505"]),
         (
-            ["keras/unmodified.py", "--layers", "1", "--width", "128"],
+            ["keras3/unmodified.py", "--layers", "1", "--width", "128"],
             ["repeated by keras.utils.set_random_seed: True"],
         ),
     ],
@@ -32,9 +32,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 )
 def test_example(arguments, expected):
     name, *options = arguments
-    framework = name.split("/")[0].removeprefix(
-        "py"
-    )  # a folder of its name would hide it from scripts beside it
+    # A folder of its name would hide a framework from the scripts beside it.
+    framework = {"pytorch": "torch", "keras3": "keras"}[name.split("/")[0]]
     if importlib.util.find_spec(framework) is None:
         pytest.skip(f"needs {framework}")
     command = [sys.executable, "-W", "ignore", str(EXAMPLES / name), *options]

@@ -1,6 +1,6 @@
 """The usual choices of initializers, with those of `fastinit.keras`: one for each kind of layer.
 
-Run it with ``python examples/keras/recipes.py``, on any backend: ``KERAS_BACKEND=jax``, ``torch``,
+Run it with ``python examples/keras3/recipes.py``, on any backend: ``KERAS_BACKEND=jax``, ``torch``,
 ``tensorflow`` or ``numpy``. The last line is the same on all of them.
 """
 

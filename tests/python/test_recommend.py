@@ -375,8 +375,25 @@ for cls, arguments, activation, shape in cases:
         law = made(value.shape, seed=0)
         assert abs(value.std() - law.std()) <= 0.1 * law.std(), (cls, name, value.std(), law.std())
         assert abs(value.mean() - law.mean()) <= 0.3 * law.std(), (cls, name, value.mean(), law.mean())
+for groups, mode in ((4, None), (1, "fan_geo_avg")):
+    found = recommend("relu", "conv", groups=groups, mode=mode)
+    kernel = eval("dict(" + found.keras["kernel"] + ")", {"fastinit": fastinit})
+    layer = built(layers.Conv2D(48, 3, groups=groups, **kernel), (None, 8, 8, 24))
+    value = keras.ops.convert_to_numpy(layer.kernel)
+    law = found.weights["kernel"](value.shape, seed=0)
+    assert abs(value.std() - law.std()) <= 0.05 * law.std(), (groups, mode)
 print("done")
 """
+
+
+@pytest.mark.parametrize("layer", FAMILIES)
+def test_the_axes_of_keras_are_its_own(layer):
+    for activation in ("relu", "tanh", "prelu"):
+        in_torch = recommend(activation, layer, layout="torch")
+        assert in_torch.keras == recommend(activation, layer).keras
+        assert set(in_torch.keras) == set(in_torch.weights)
+    # Attention has one argument for kernels with different axes.
+    assert recommend("relu", "attention", mode="fan_geo_avg").keras["query_kernel"] == ""
 
 
 @pytest.mark.parametrize("layer", FAMILIES)

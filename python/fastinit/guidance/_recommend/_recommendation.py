@@ -73,7 +73,7 @@ class Recommendation:
         layer: The family of the layer.
         layout: `"keras"` or `"torch"`: which axes of the kernels are which, in `weights`.
         weights: An initializer for each weight, by name.
-        keras: How to say the same in Keras, by the same names.
+        keras: How to say the same in Keras, by the same names; empty where one argument cannot.
         torch: How to say the same with the functions of `fastinit.torch`, most of which are those of
             `torch.nn.init`; `w` is the weight, `b` the bias.
         reason: Why.

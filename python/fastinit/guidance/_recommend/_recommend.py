@@ -137,7 +137,7 @@ def recommend(
         gain=None if flow is None else math.sqrt(flow.scale),
         slope=None if flow is None else flow.slope,
         gradient=None if flow is None else flow.gradient,
-        judgement=None if proposal is None else judge(proposal, question, weights),
+        judgement=None if proposal is None else judge(proposal, question, answer),
     )
 
 

@@ -329,6 +329,34 @@ def test_functions_of_tensors():
     )
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda z: np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True),
+        lambda z: z - z.mean(),
+        lambda z: z - z.mean(axis=0),
+        lambda z: z * np.random.default_rng().random(z.shape),
+    ],
+)
+def test_functions_that_are_not_element_by_element(function):
+    with pytest.raises(ValueError, match="must work element by element"):
+        gain(function)
+
+
+def test_what_is_linear_in_pytorch_has_weights():
+    nn = pytest.importorskip("torch").nn
+    assert gain(nn.Identity()) == 1.0
+    for thing in (nn.Linear(3, 3), nn.functional.linear, nn.LayerNorm(3)):
+        with pytest.raises(ValueError, match="does not work on an array"):
+            gain(thing)
+
+
+def test_functions_may_work_in_place():
+    z = np.array([-1.0, 2.0])
+    assert resolve(lambda z: np.tanh(z, out=z))(z).tolist() == np.tanh(z).tolist()
+    assert z.tolist() == [-1.0, 2.0]
+
+
 def test_functions_of_jax():
     if importlib.util.find_spec("jax") is None:
         pytest.skip("jax is not there")

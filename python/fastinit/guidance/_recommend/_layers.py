@@ -94,7 +94,7 @@ def resolve_layer(layer: object, layout: str | None = None, groups: int | None =
     if family is None:
         near = difflib.get_close_matches(_plain(name), _BY_NAME, n=1)
         hint = f"did you mean {_BY_NAME[near[0]]!r}?" if near else f"it must be one of {', '.join(_FAMILIES)}"
-        raise ValueError(f"unknown layer {name!r}; {hint}")
+        raise ValueError(f"unknown layer {layer!r:.80}; {hint}")
     if layout is None:
         in_torch = not isinstance(layer, str) and _is_of_torch(kind)
         layout = "torch" if in_torch else "keras"

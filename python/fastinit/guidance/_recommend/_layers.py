@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import operator
 from dataclasses import dataclass
 from typing import Any
+
+from .._checks import whole
 
 LAYOUTS = ("keras", "torch")
 
@@ -106,12 +107,7 @@ def resolve_layer(layer: object, layout: str | None = None, groups: int | None =
         # A convolution of PyTorch with a group for each channel is what Keras calls depthwise.
         if family == "conv" and groups > 1 and groups == getattr(layer, "in_channels", None):
             family, groups = "depthwise_conv", 1
-    try:
-        groups = operator.index(groups)
-    except TypeError:
-        raise TypeError(f"groups must be an int; got {groups!r}") from None
-    if groups < 1:
-        raise ValueError(f"groups must be at least 1; got {groups}")
+    groups = whole("groups", groups, 1)
     if groups > 1 and family != "conv":
         raise ValueError(f"groups goes with the layer 'conv', and not with {family!r}; got {groups}")
     return Layer(family, layout, groups)

@@ -12,9 +12,9 @@ from fastinit import gain, recommend
 from fastinit.guidance._activations._formulas import names
 from fastinit.guidance._activations._resolve import resolve
 from fastinit.guidance._activations._variance import without_bias
-from fastinit.guidance._recommend._layers import families
+from fastinit.guidance._recommend import _families
 
-FAMILIES = families()
+FAMILIES = tuple(_families.FAMILIES)
 # Of each family: a shape for each weight, in the layout of Keras, and the true fans.
 SHAPES = {
     "dense": {"kernel": (300, 200)},

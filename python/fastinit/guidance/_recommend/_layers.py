@@ -77,11 +77,6 @@ class Layer:
     groups: int
 
 
-def families() -> tuple[str, ...]:
-    """The names of all families."""
-    return tuple(_FAMILIES)
-
-
 def resolve_layer(layer: object, layout: str | None = None, groups: int | None = None) -> Layer:
     """The family of a layer, by a name in any case, or by a class or an object of Keras or PyTorch.
 

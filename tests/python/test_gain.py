@@ -302,6 +302,8 @@ def test_modules_of_pytorch_are_known():
         "hard_silu": nn.Hardswish(),
         "log_sigmoid": nn.LogSigmoid(),
         "tanh_shrink": nn.Tanhshrink(),
+        "relu6": nn.ReLU6(),
+        "log_softmax": nn.LogSoftmax(dim=1),
     }
     assert {str(resolve(module)): module for module in cases.values()} == cases
     assert all(resolve(module).known for module in cases.values())
@@ -312,7 +314,13 @@ def test_modules_of_pytorch_are_known():
 
 def test_modules_with_other_parameters_are_functions():
     torch = pytest.importorskip("torch")
-    for module in (torch.nn.Softplus(2.0), torch.nn.Hardtanh(-2, 2), torch.nn.Threshold(0.1, 20.0)):
+    nn = torch.nn
+    for module in (
+        nn.Softplus(2.0),
+        nn.Softplus(threshold=1.0),
+        nn.Hardtanh(-2, 2),
+        nn.Threshold(0.1, 20.0),
+    ):
         found = resolve(module)
         z = np.linspace(-3, 3, 7)
         assert not found.known
@@ -343,10 +351,10 @@ def test_functions_that_are_not_element_by_element(function):
         gain(function)
 
 
-def test_what_is_linear_in_pytorch_has_weights():
+def test_what_is_no_activation_in_pytorch():
     nn = pytest.importorskip("torch").nn
     assert gain(nn.Identity()) == 1.0
-    for thing in (nn.Linear(3, 3), nn.functional.linear, nn.LayerNorm(3)):
+    for thing in (nn.Linear(3, 3), nn.functional.linear, nn.functional.threshold, nn.LayerNorm(3)):
         with pytest.raises(ValueError, match="does not work on an array"):
             gain(thing)
 

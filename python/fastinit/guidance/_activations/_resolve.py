@@ -112,22 +112,23 @@ def _parameter(name: str, param: float | None) -> float | None:
 
 # The attribute that holds the parameter, of layers of PyTorch and of Keras.
 _PARAMETERS = {
-    "celu": ("alpha",),
-    "elu": ("alpha",),
-    "hard_shrink": ("lambd",),
-    "leaky_relu": ("negative_slope",),
-    "soft_shrink": ("lambd",),
-    "threshold": ("threshold",),
+    "celu": "alpha",
+    "elu": "alpha",
+    "hard_shrink": "lambd",
+    "leaky_relu": "negative_slope",
+    "soft_shrink": "lambd",
+    "threshold": "threshold",
 }
-# What else they may have, and the values with which they are what their name says.
-_USUAL = {
-    "beta": 1,
-    "dim": -1,
-    "axis": -1,
-    "max_val": 1.0,
-    "max_value": None,
-    "min_val": -1.0,
-    "value": 0,
+# What else they may have, and the values with which they are what their name says; `None` is another.
+_USUAL: dict[str, tuple[float, ...]] = {
+    "axis": (-1,),
+    "beta": (1,),
+    "dim": (-1, 1),  # The second of two is the last.
+    "max_val": (1.0,),
+    "max_value": (),
+    "min_val": (-1.0,),
+    "threshold": (20.0,),
+    "value": (0,),
 }
 
 
@@ -148,7 +149,11 @@ def _of_framework(thing: Any) -> Activation | None:
     if name is None or (title.lower() == "linear" and source != "keras"):  # PyTorch's has weights.
         return None
     if not layer:
-        return named(name, _default_of(source, name)) if name not in ("gelu", "threshold") else _gelu(thing)
+        if name == "threshold":  # A function of its threshold, too.
+            return None
+        if name == "gelu" and source == "jax":  # whose default is the approximate one
+            name = "gelu_tanh"
+        return named(name, _default_of(source, name))
     if name == "gelu":
         return named("gelu_tanh" if thing.approximate == "tanh" else "gelu", None)
     if name == "prelu":
@@ -158,15 +163,12 @@ def _of_framework(thing: Any) -> Activation | None:
         if float(thing.threshold) != 0.0 or limit not in (None, 6.0) or (limit and slope):
             return None
         return named("relu6", None) if limit else named("leaky_relu", slope) if slope else named(name, None)
-    for attribute, usual in _USUAL.items():
-        if attribute not in _PARAMETERS.get(name, ()) and getattr(thing, attribute, usual) not in (
-            usual,
-            None,
-        ):
-            return None
-    for attribute in _PARAMETERS.get(name, ()):
-        return named(name, float(getattr(thing, attribute)))
-    return named(name, _parameter(name, None))
+    own = _PARAMETERS.get(name)
+    if name != "relu6":  # which PyTorch has as a clip to [0, 6]
+        for attribute, usual in _USUAL.items():
+            if attribute != own and getattr(thing, attribute, None) not in (*usual, None):
+                return None
+    return named(name, _parameter(name, None) if own is None else float(getattr(thing, own)))
 
 
 def _of_class(cls: Any) -> Activation | None:
@@ -177,14 +179,6 @@ def _of_class(cls: Any) -> Activation | None:
         return _of_framework(cls())
     except TypeError:  # It needs arguments.
         return None
-
-
-def _gelu(function: Any) -> Activation | None:
-    """GELU as a function: the default of JAX is the approximate one."""
-    if function.__name__ == "threshold":  # A function of its threshold, too.
-        return None
-    in_jax = str(getattr(function, "__module__", "")).startswith("jax")
-    return named("gelu_tanh" if in_jax else "gelu", None)
 
 
 def _default_of(source: str, name: str) -> float | None:

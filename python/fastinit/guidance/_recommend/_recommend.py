@@ -79,7 +79,9 @@ def recommend(
         layout: `"keras"` for kernels with inputs and outputs as last axes, as in Keras and JAX, or `"torch"`;
             `None` for `"torch"` if `layer` is of PyTorch, and else `"keras"`.
         groups: The groups of a convolution; `None` for those of `layer`, if it has any.
-        proposal: An initializer for the kernel, or its name, to be judged: the answer is in `judgement`.
+        proposal: An initializer for the kernel, or its name, to be judged with the biases that are
+            recommended: the answer is in `judgement`. The kernel is the pointwise one of a separable
+            convolution, and that of the inputs of a recurrent layer.
 
     Returns:
         A `Recommendation`. Its `weights` are initializers of fastinit.

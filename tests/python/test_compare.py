@@ -165,6 +165,11 @@ def test_every_activation_trains(activation):
     assert math.isfinite(found.runs[0].gradient_norm[-1])
 
 
+def test_names_of_activations_in_any_case():
+    swish, silu = (compare("lecun_normal", activation=name, **SMALL) for name in ("Swish", "silu"))
+    assert swish.runs == silu.runs
+
+
 def test_initializers_of_all_kinds():
     found = compare(["HeNormal", fastinit.Orthogonal(gain=1.4)], depth=1, width=8, epochs=1, progress=False)
     assert [run.name for run in found.runs] == ["HeNormal", "Orthogonal(gain=1.4)"]
@@ -236,10 +241,12 @@ def test_picture(usual, tmp_path):
         ({"backend": "pytorch"}, ValueError, "did you mean 'torch'"),
         ({"depth": 0}, ValueError, "depth must be at least 1; got 0"),
         ({"width": 2.5}, TypeError, "width must be an int; got 2.5"),
+        ({"width": True}, TypeError, "width must be an int; got True"),
         ({"epochs": -1}, ValueError, "epochs must be at least 1; got -1"),
         ({"batch_size": 1439}, ValueError, "batch_size must be from 1 to 1438; got 1439"),
         ({"learning_rate": 0.0}, ValueError, "learning_rate must be positive and finite; got 0.0"),
         ({"learning_rate": math.nan}, ValueError, "learning_rate"),
+        ({"learning_rate": True}, TypeError, "learning_rate must be a number; got True"),
         ({"learning_rate": "fast"}, TypeError, "learning_rate must be a number; got 'fast'"),
         ({"seed": -1}, ValueError, "seed must be from 0"),
     ],

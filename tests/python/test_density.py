@@ -6,7 +6,6 @@ from scipy import integrate, stats
 
 import fastinit
 from fastinit.guidance._density import (
-    density,
     element_law,
     marchenko_pastur,
     matrices,
@@ -40,7 +39,7 @@ def truncated(mean, stddev, lower, upper):
 def test_densities_are_those_of_scipy(initializer, law):
     # At the ends themselves they may differ.
     x = X[(abs(X - law.support()[0]) > 1e-9) & (abs(X - law.support()[1]) > 1e-9)]
-    np.testing.assert_allclose(density(initializer, x), law.pdf(x), rtol=1e-9, atol=1e-300)
+    np.testing.assert_allclose(element_law(initializer, 1).density(x), law.pdf(x), rtol=1e-9, atol=1e-300)
     found = element_law(initializer, (3, 4))
     np.testing.assert_allclose([found.mean, found.std], [law.mean(), law.std()], rtol=2e-6, atol=1e-7)
     np.testing.assert_allclose([found.low, found.high], law.support(), atol=1e-12)
@@ -61,7 +60,7 @@ def test_elements_of_orthogonal_matrices(shape, gain):
     law = stats.beta((longest - 1) / 2, (longest - 1) / 2, loc=-abs(gain), scale=2 * abs(gain))
     x = X[abs(X) != abs(gain)]
     initializer = fastinit.Orthogonal(gain)
-    np.testing.assert_allclose(density(initializer, x, shape), law.pdf(x), rtol=1e-8, atol=1e-200)
+    np.testing.assert_allclose(element_law(initializer, shape).density(x), law.pdf(x), rtol=1e-8, atol=1e-200)
     np.testing.assert_allclose(element_law(initializer, shape).std, law.std(), rtol=1e-12)
 
 
@@ -202,8 +201,6 @@ def test_a_mean_lifts_one_singular_value():
 
 
 def test_what_has_no_density():
-    with pytest.raises(TypeError, match=r"density of Orthogonal depends on the shape"):
-        density(fastinit.Orthogonal(), 0.0)
     with pytest.raises(ValueError, match="shape of 2 dimensions"):
         element_law(fastinit.Sparse(0.5), (3, 4, 5))
     with pytest.raises(ValueError, match=r"two dimensions or more, none of them 0; the shape is \(5,\)"):

@@ -302,6 +302,8 @@ def test_modules_of_pytorch_are_known():
         "hard_silu": nn.Hardswish(),
         "log_sigmoid": nn.LogSigmoid(),
         "tanh_shrink": nn.Tanhshrink(),
+        "relu6": nn.ReLU6(),
+        "log_softmax": nn.LogSoftmax(dim=1),
     }
     assert {str(resolve(module)): module for module in cases.values()} == cases
     assert all(resolve(module).known for module in cases.values())
@@ -312,7 +314,13 @@ def test_modules_of_pytorch_are_known():
 
 def test_modules_with_other_parameters_are_functions():
     torch = pytest.importorskip("torch")
-    for module in (torch.nn.Softplus(2.0), torch.nn.Hardtanh(-2, 2), torch.nn.Threshold(0.1, 20.0)):
+    nn = torch.nn
+    for module in (
+        nn.Softplus(2.0),
+        nn.Softplus(threshold=1.0),
+        nn.Hardtanh(-2, 2),
+        nn.Threshold(0.1, 20.0),
+    ):
         found = resolve(module)
         z = np.linspace(-3, 3, 7)
         assert not found.known
@@ -327,6 +335,34 @@ def test_functions_of_tensors():
     assert gain(torch.nn.Sequential(torch.nn.Tanh(), torch.nn.ReLU())) == pytest.approx(
         gain("tanh") * math.sqrt(2), rel=1e-9
     )
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda z: np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True),
+        lambda z: z - z.mean(),
+        lambda z: z - z.mean(axis=0),
+        lambda z: z * np.random.default_rng().random(z.shape),
+    ],
+)
+def test_functions_that_are_not_element_by_element(function):
+    with pytest.raises(ValueError, match="must work element by element"):
+        gain(function)
+
+
+def test_what_is_no_activation_in_pytorch():
+    nn = pytest.importorskip("torch").nn
+    assert gain(nn.Identity()) == 1.0
+    for thing in (nn.Linear(3, 3), nn.functional.linear, nn.functional.threshold, nn.LayerNorm(3)):
+        with pytest.raises(ValueError, match="does not work on an array"):
+            gain(thing)
+
+
+def test_functions_may_work_in_place():
+    z = np.array([-1.0, 2.0])
+    assert resolve(lambda z: np.tanh(z, out=z))(z).tolist() == np.tanh(z).tolist()
+    assert z.tolist() == [-1.0, 2.0]
 
 
 def test_functions_of_jax():

@@ -11,9 +11,10 @@ import fastinit
 from fastinit import gain, recommend
 from fastinit.guidance._activations._formulas import names
 from fastinit.guidance._activations._resolve import resolve
-from fastinit.guidance._recommend._layers import families
+from fastinit.guidance._activations._variance import without_bias
+from fastinit.guidance._recommend import _families
 
-FAMILIES = families()
+FAMILIES = tuple(_families.FAMILIES)
 # Of each family: a shape for each weight, in the layout of Keras, and the true fans.
 SHAPES = {
     "dense": {"kernel": (300, 200)},
@@ -281,6 +282,46 @@ def test_constants_are_refused(proposal):
     json.dumps(recommend("relu", proposal=proposal).to_dict(), allow_nan=False)
 
 
+@pytest.mark.parametrize(
+    ("activation", "layer", "options"),
+    [
+        ("tanh", "lstm", {}),
+        ("relu", "lstm", {}),
+        ("sigmoid", "output", {}),
+        ("relu", "separable_conv", {}),
+        ("gelu", "dense", {"depth": 50}),  # with random biases
+    ],
+)
+def test_what_is_recommended_is_good(activation, layer, options):
+    weights = recommend(activation, layer, **options).weights
+    kernel = weights["pointwise_kernel" if layer == "separable_conv" else "kernel"]
+    found = recommend(activation, layer, proposal=kernel, **options).judgement
+    assert found.verdict == "good"
+    assert found.text.startswith("it is what is recommended")
+
+
+def test_only_the_kernel_is_what_is_recommended_for_it():
+    bias = recommend("gelu", depth=50).weights["bias"]
+    assert "recommended" not in recommend("gelu", depth=50, proposal=bias).judgement.text
+    last = recommend("relu", "residual", depth=9).weights["output_kernel"]
+    assert "recommended" not in recommend("relu", "residual", depth=9, proposal=last).judgement.text
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "glu"])
+def test_weights_that_are_not_around_zero_are_poor(activation):
+    # Of the mean square that would be right, if the mean were 0.
+    flow = without_bias(resolve(activation))
+    proposal = fastinit.RandomUniform(0.0, math.sqrt(3 * flow.scale / 512))
+    found = recommend(activation, proposal=proposal).judgement
+    assert found.verdict == "poor"
+    assert "in common" in found.text
+    assert "in common" not in recommend(activation, proposal=fastinit.RandomNormal(1e-5, 0.06)).judgement.text
+
+
+def test_any_depth():
+    assert "inf over 100000" in str(recommend("elu", depth=100_000))
+
+
 def test_proposals_are_what_signal_shows():
     from fastinit import signal
 
@@ -375,8 +416,25 @@ for cls, arguments, activation, shape in cases:
         law = made(value.shape, seed=0)
         assert abs(value.std() - law.std()) <= 0.1 * law.std(), (cls, name, value.std(), law.std())
         assert abs(value.mean() - law.mean()) <= 0.3 * law.std(), (cls, name, value.mean(), law.mean())
+for groups, mode in ((4, None), (1, "fan_geo_avg")):
+    found = recommend("relu", "conv", groups=groups, mode=mode)
+    kernel = eval("dict(" + found.keras["kernel"] + ")", {"fastinit": fastinit})
+    layer = built(layers.Conv2D(48, 3, groups=groups, **kernel), (None, 8, 8, 24))
+    value = keras.ops.convert_to_numpy(layer.kernel)
+    law = found.weights["kernel"](value.shape, seed=0)
+    assert abs(value.std() - law.std()) <= 0.05 * law.std(), (groups, mode)
 print("done")
 """
+
+
+@pytest.mark.parametrize("layer", FAMILIES)
+def test_the_axes_of_keras_are_its_own(layer):
+    for activation in ("relu", "tanh", "prelu"):
+        in_torch = recommend(activation, layer, layout="torch")
+        assert in_torch.keras == recommend(activation, layer).keras
+        assert set(in_torch.keras) == set(in_torch.weights)
+    # Attention has one argument for kernels with different axes.
+    assert recommend("relu", "attention", mode="fan_geo_avg").keras["query_kernel"] == ""
 
 
 @pytest.mark.parametrize("layer", FAMILIES)

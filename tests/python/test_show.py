@@ -3,7 +3,6 @@
 import io
 import itertools
 import math
-import types
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -149,6 +148,12 @@ def test_arrays():
     assert "100 % at 2" in texts(show(np.full((3, 4), 2.0)).axes[0])
 
 
+def test_tensors_on_the_meta_device_have_no_elements():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(ValueError, match="meta device"):
+        show(torch.empty(3, device="meta"))
+
+
 def test_tensors_of_pytorch():
     torch = pytest.importorskip("torch")
     layer = torch.nn.Linear(30, 20, dtype=torch.bfloat16)
@@ -157,6 +162,23 @@ def test_tensors_of_pytorch():
     heights, edges = bars(show(layer.weight).axes[0])
     weight = layer.weight.detach().double().numpy()
     np.testing.assert_allclose(heights, np.histogram(weight, edges, density=True)[0])
+
+
+@pytest.mark.parametrize("kind", ["histogram", "singular_values"])
+def test_arrays_that_are_constant_but_for_rounding(kind, tmp_path):
+    nearly = np.full((5, 6), 0.1, np.float32)
+    nearly[0, 0] = np.nextafter(nearly[0, 0], np.float32(1))
+    for array in (np.full((5, 6), 0.1), nearly, np.zeros((5, 6))):
+        figure = show(array, kind=kind, path=tmp_path / "constant.png")
+        assert "probability of a single value" in legend(figure)
+
+
+def test_names_are_shown_literally(tmp_path):
+    names = [r"$\frac$", "_hidden", "a_b^c"]
+    figure = show(dict.fromkeys(names, "he_normal"), path=tmp_path / "names.png")
+    assert [axes.get_title() for axes in figure.axes] == [r"\$\frac\$", *names[1:]]
+    figure = show(signal(*(Run(name, np.ones(10)) for name in names)), path=tmp_path / "runs.png")
+    assert legend(figure) == [r"\$\frac\$", *names[1:]]
 
 
 def test_singular_values():
@@ -196,7 +218,7 @@ class Run:
 
 
 def signal(*runs):
-    return types.SimpleNamespace(activation="relu", widths=(64,) * 11, runs=runs)
+    return fastinit.guidance.Signal("relu", (64,) * 11, samples=64, seed=0, runs=runs)
 
 
 def test_a_signal():
@@ -330,7 +352,8 @@ def test_without_matplotlib(python):
         (lambda: show(3.5), TypeError, "got float: 3.5"),
         (lambda: show([]), ValueError, "got 0"),
         (lambda: show([np.ones(3)] * 25), ValueError, "1 to 24 things"),
-        (lambda: show(["zeros", "zeros"]), ValueError, "there twice"),
+        (lambda: show(["zeros", "zeros"]), ValueError, "zeros is there twice"),
+        (lambda: show(np.array([1e300, 1.0])), ValueError, "at most 1e.150; the greatest is 1e.300"),
         (lambda: show(signal(Run("a", [1.0])), kind="histogram"), ValueError, "drawn as curves"),
         (
             lambda: show("zeros", path="picture.jpeg"),

@@ -156,6 +156,14 @@ def test_verdicts():
     assert found["right"].unit_distance.min() > 0.1
 
 
+def test_a_layer_of_one_unit_has_not_collapsed():
+    run = signal("he_normal", widths=[16, 16, 1]).runs[0]
+    assert run.unit_distance[1] == 1.0
+    assert run.verdict.startswith("flat")
+    # All units are alike from the first layer that is so up to the end.
+    assert "from layer 2 on" in signal("zeros", widths=[8, 1, 8, 8]).runs[0].verdict
+
+
 def test_vanishing_begins_where_it_says():
     run = signal("glorot_uniform", **SMALL).runs[0]
     first = int(run.verdict.split("from layer ")[1].split(",")[0])
@@ -257,6 +265,7 @@ def test_widths():
         (lambda: signal("zeros", widths=[3, 0]), ValueError, "widths must be at least 1; got 0"),
         (lambda: signal("zeros", samples=0), ValueError, "samples must be at least 1; got 0"),
         (lambda: signal("zeros", seed="x"), TypeError, "seed must be an int; got 'x'"),
+        (lambda: signal("zeros", seed=-1), ValueError, "seed must be from 0 to 18446744073709551615; got -1"),
         (lambda: signal("zeros", bias=math.inf), ValueError, "bias must be finite; got inf"),
         (lambda: signal(recommend(None, "embedding")), ValueError, "with a weight 'kernel'.*'embedding'"),
         (lambda: signal("identity", depth=2, bias="identity"), ValueError, "identity"),

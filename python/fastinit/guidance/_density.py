@@ -19,8 +19,6 @@ import fastinit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy.typing as npt
-
     from fastinit._typing import Array, Shape
 
 
@@ -48,43 +46,6 @@ class Law:
     atoms: tuple[tuple[float, float], ...] = ()
 
 
-def density(initializer: fastinit.Initializer, x: npt.ArrayLike, shape: Shape | None = None) -> Array:
-    """The exact density of the elements that an initializer makes.
-
-    Args:
-        initializer: The initializer.
-        x: Where the density is wanted.
-        shape: The shape of the tensor; may be missing where the density does not depend on it, as for
-            `RandomUniform`, `RandomNormal` and `TruncatedNormal`.
-
-    Returns:
-        A float64 array of the shape of `x`. Values that occur with a probability of their own, as the zeros
-        of `Sparse`, have no density: the integral is what remains.
-
-    Raises:
-        ValueError: If the initializer does not take tensors of this shape.
-        TypeError: If the law needs a shape and there is none.
-
-    Example:
-        >>> import fastinit
-        >>> from fastinit.guidance._density import density
-        >>> density(fastinit.RandomUniform(-0.5, 1.5), [-1.0, 0.0, 1.0])
-        array([0. , 0.5, 0.5])
-        >>> density(fastinit.HeUniform(), [0.0], shape=(6, 100))  # on [-1, 1)
-        array([0.5])
-
-    References:
-        For `Orthogonal`, the marginals of the uniform distribution on a sphere: Fang, Kotz and Ng, "Symmetric
-        multivariate and related distributions", 1990.
-    """
-    if shape is None:
-        plain = (fastinit.RandomUniform, fastinit.RandomNormal, fastinit.TruncatedNormal)
-        if not isinstance(initializer, plain):
-            raise TypeError(f"the density of {type(initializer).__name__} depends on the shape: give one")
-        shape = 1
-    return np.asarray(element_law(initializer, shape).density(np.asarray(x, np.float64)))
-
-
 def element_law(initializer: fastinit.Initializer, shape: Shape) -> Law:
     """The law of the elements of a tensor, taken all together.
 
@@ -104,6 +65,10 @@ def element_law(initializer: fastinit.Initializer, shape: Shape) -> Law:
         ('truncated normal', 0.0625)
         >>> element_law(fastinit.Sparse(0.9), (100, 10)).atoms
         ((0.0, 0.9),)
+
+    References:
+        For `Orthogonal`, the marginals of the uniform distribution on a sphere: Fang, Kotz and Ng, "Symmetric
+        multivariate and related distributions", 1990.
     """
     sizes = sizes_of(shape)
     # One element is made, so that a shape that does not fit is refused.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from fastinit.initializers import Initializer, Zeros, random_normal
 
 from ._activations._formulas import Activation, saturation
 from ._activations._resolve import resolve
+from ._checks import whole
 from ._named import initializer, named, telling
 from ._recommend._recommendation import plain_initializer, plain_number
 
@@ -50,7 +50,8 @@ class SignalRun:
         saturated: The share of outputs, over units and samples, on a flat side of the activation other than
             an inactive one: those of a tanh near -1 and 1, and not those of a ReLU at 0.
         unit_distance: How different the units of a layer are: the standard deviation of what goes into their
-            activations over the units, by the root of the mean square; 0 where all are alike.
+            activations over the units, by the root of the mean square; 0 where all are alike, 1 in a layer
+            of one unit.
         sample_distance: The same over the samples: 0 where the network no longer sees what its input is.
     """
 
@@ -69,7 +70,7 @@ class SignalRun:
     def verdict(self) -> str:
         """What became of signal and gradient, in words."""
         if self.unit_distance[-1] < 1e-6:
-            alike = int(np.flatnonzero(self.unit_distance < 1e-6)[0]) + 1
+            alike = _since(self.unit_distance < 1e-6)
             return f"collapses: all units are alike from layer {alike} on; {self._signal()}"
         return f"{self._signal()}; gradient {self._gradient()}"
 
@@ -220,7 +221,7 @@ def signal(
         widths: The size of the input and then of each layer, instead of `depth` and `width`.
         bias: The biases: a number, or an initializer. An answer of `recommend` brings its own.
         samples: How many inputs.
-        seed: The seed of kernels, biases, inputs and gradients.
+        seed: The seed of kernels, biases, inputs and gradients: an int in [0, 2**64).
 
     Returns:
         A `Signal`.
@@ -246,10 +247,8 @@ def signal(
     """
     found = resolve(activation, param)
     sizes = _sizes(depth, width, widths)
-    samples = _at_least_one("samples", samples)
-    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-        raise TypeError(f"seed must be an int; got {seed!r}")
-    seed = operator.index(seed)
+    samples = whole("samples", samples, 1)
+    seed = whole("seed", seed, 0, 2**64 - 1)
     default = _bias(bias)
     runs = []
     choices = telling(activation, param) if initializers is None else named(initializers)
@@ -259,25 +258,16 @@ def signal(
     return Signal(str(found), sizes, samples, seed, tuple(runs))
 
 
-def _at_least_one(name: str, value: object) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an int; got {value!r}")
-    number = operator.index(value)
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1; got {number}")
-    return number
-
-
 def _sizes(depth: int, width: int, widths: Sequence[int] | None) -> tuple[int, ...]:
     if widths is None:
-        return (_at_least_one("width", width),) * (_at_least_one("depth", depth) + 1)
+        return (whole("width", width, 1),) * (whole("depth", depth, 1) + 1)
     if isinstance(widths, str) or not isinstance(widths, Sequence):
         raise TypeError(f"widths must be a sequence of ints; got {widths!r}")
     if len(widths) < 2:
         raise ValueError(
             f"widths must be the size of the input and that of one layer or more; got {widths!r}"
         )
-    return tuple(_at_least_one("widths", size) for size in widths)
+    return tuple(whole("widths", size, 1) for size in widths)
 
 
 def _bias(bias: object) -> Initializer:
@@ -335,7 +325,7 @@ class _Network:
                 series["activation_std"][at] = _std(x)
                 series["dead"][at] = np.mean((slope <= _DEAD * max(1.0, float(slope.max()))).all(axis=0))
                 series["saturated"][at] = np.mean((z < low) | (z > high))
-                series["unit_distance"][at] = _distance(z, 1)
+                series["unit_distance"][at] = _distance(z, 1) if z.shape[1] > 1 else 1.0
                 series["sample_distance"][at] = _distance(z, 0)
             gradient = self._normal(self.widths[-1], "gradient")
             for layer in range(depth, 0, -1):

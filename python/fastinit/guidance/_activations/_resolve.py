@@ -64,7 +64,7 @@ def resolve(activation: object, param: float | None = None) -> Activation:
     elif isinstance(activation, str):
         name = _BY_PLAIN_NAME.get(_plain(activation))
         if name is None:
-            raise ValueError(f"unknown activation {activation!r}; {_suggestion(activation)}")
+            raise ValueError(f"unknown activation {activation!r:.80}; {_suggestion(activation)}")
         return named(name, _parameter(name, param))
     else:
         found = _of_framework(activation)
@@ -112,22 +112,23 @@ def _parameter(name: str, param: float | None) -> float | None:
 
 # The attribute that holds the parameter, of layers of PyTorch and of Keras.
 _PARAMETERS = {
-    "celu": ("alpha",),
-    "elu": ("alpha",),
-    "hard_shrink": ("lambd",),
-    "leaky_relu": ("negative_slope",),
-    "soft_shrink": ("lambd",),
-    "threshold": ("threshold",),
+    "celu": "alpha",
+    "elu": "alpha",
+    "hard_shrink": "lambd",
+    "leaky_relu": "negative_slope",
+    "soft_shrink": "lambd",
+    "threshold": "threshold",
 }
-# What else they may have, and the values with which they are what their name says.
-_USUAL = {
-    "beta": 1,
-    "dim": -1,
-    "axis": -1,
-    "max_val": 1.0,
-    "max_value": None,
-    "min_val": -1.0,
-    "value": 0,
+# What else they may have, and the values with which they are what their name says; `None` is another.
+_USUAL: dict[str, tuple[float, ...]] = {
+    "axis": (-1,),
+    "beta": (1,),
+    "dim": (-1, 1),  # The second of two is the last.
+    "max_val": (1.0,),
+    "max_value": (),
+    "min_val": (-1.0,),
+    "threshold": (20.0,),
+    "value": (0,),
 }
 
 
@@ -145,10 +146,14 @@ def _of_framework(thing: Any) -> Activation | None:
     if layer and source == "keras" and title == "Activation":
         return resolve(thing.activation)
     name = _BY_PLAIN_NAME.get(_plain(title))
-    if name is None:
+    if name is None or (title.lower() == "linear" and source != "keras"):  # PyTorch's has weights.
         return None
     if not layer:
-        return named(name, _default_of(source, name)) if name not in ("gelu", "threshold") else _gelu(thing)
+        if name == "threshold":  # A function of its threshold, too.
+            return None
+        if name == "gelu" and source == "jax":  # whose default is the approximate one
+            name = "gelu_tanh"
+        return named(name, _default_of(source, name))
     if name == "gelu":
         return named("gelu_tanh" if thing.approximate == "tanh" else "gelu", None)
     if name == "prelu":
@@ -158,15 +163,12 @@ def _of_framework(thing: Any) -> Activation | None:
         if float(thing.threshold) != 0.0 or limit not in (None, 6.0) or (limit and slope):
             return None
         return named("relu6", None) if limit else named("leaky_relu", slope) if slope else named(name, None)
-    for attribute, usual in _USUAL.items():
-        if attribute not in _PARAMETERS.get(name, ()) and getattr(thing, attribute, usual) not in (
-            usual,
-            None,
-        ):
-            return None
-    for attribute in _PARAMETERS.get(name, ()):
-        return named(name, float(getattr(thing, attribute)))
-    return named(name, _parameter(name, None))
+    own = _PARAMETERS.get(name)
+    if name != "relu6":  # which PyTorch has as a clip to [0, 6]
+        for attribute, usual in _USUAL.items():
+            if attribute != own and getattr(thing, attribute, None) not in (*usual, None):
+                return None
+    return named(name, _parameter(name, None) if own is None else float(getattr(thing, own)))
 
 
 def _of_class(cls: Any) -> Activation | None:
@@ -177,14 +179,6 @@ def _of_class(cls: Any) -> Activation | None:
         return _of_framework(cls())
     except TypeError:  # It needs arguments.
         return None
-
-
-def _gelu(function: Any) -> Activation | None:
-    """GELU as a function: the default of JAX is the approximate one."""
-    if function.__name__ == "threshold":  # A function of its threshold, too.
-        return None
-    in_jax = str(getattr(function, "__module__", "")).startswith("jax")
-    return named("gelu_tanh" if in_jax else "gelu", None)
 
 
 def _default_of(source: str, name: str) -> float | None:
@@ -230,27 +224,37 @@ def _of_function(function: Callable[[Any], Any]) -> Activation:
 def _caller(function: Callable[[Any], Any], name: str) -> Callable[[Array], Array]:
     """The function as one of arrays, with what comes out checked."""
     sample = np.linspace(-2.0, 2.0, 6).reshape(2, 3)
-    problem: Exception | None = None
+    part = sample.ravel()[1:]
+    problems: list[Exception] = []
     for convert in _conversions(function):
 
         def call(z: Array, convert: Callable[[Array], Any] = convert) -> Array:
-            result = function(convert(z))
+            result = function(convert(z.copy()))  # It may work in place.
             if hasattr(result, "detach"):
                 result = result.detach().cpu()
             return np.asarray(result)
 
         try:
-            result = call(sample)
+            result, alone = call(sample), call(part)
         except Exception as error:  # The function is the user's: anything may come.
-            problem = error
+            problems.append(error)
             continue
-        if result.shape != sample.shape or result.dtype.kind not in "fiub":
+        for given, made in ((sample, result), (part, alone)):
+            if made.shape != given.shape or made.dtype.kind not in "fiub":
+                raise ValueError(
+                    f"the activation {name} must return a real array of the shape that it is given, "
+                    f"{given.shape}; got {made.dtype} of shape {made.shape}"
+                )
+        together = result.ravel()[1:]
+        other = np.flatnonzero(~np.isclose(together, alone, rtol=1e-2, atol=1e-3, equal_nan=True))
+        if len(other):
+            at = other[0]
             raise ValueError(
-                f"the activation {name} must return a real array of the shape that it is given, "
-                f"{sample.shape}; got {result.dtype} of shape {result.shape}"
+                f"the activation {name} must work element by element, and give the same each time; at "
+                f"{part[at]:.1f} it gave {together[at]:.4g}, and beside other numbers {alone[at]:.4g}"
             )
         return call
-    raise ValueError(f"the activation {name} does not work on an array: {problem}") from problem
+    raise ValueError(f"the activation {name} does not work on an array: {'; '.join(map(str, problems))}")
 
 
 def _conversions(function: object) -> list[Callable[[Array], Any]]:
@@ -259,10 +263,6 @@ def _conversions(function: object) -> list[Callable[[Array], Any]]:
     plain: list[Callable[[Array], Any]] = [lambda z: z]
     if torch is None or isinstance(function, np.ufunc):
         return plain
-    from_numpy = torch.from_numpy
-
-    def tensor(z: Array) -> Any:
-        return from_numpy(np.ascontiguousarray(z))
-
     # Modules would take arrays for granted, and fail within.
-    return [tensor, *plain] if isinstance(function, torch.nn.Module) else [*plain, tensor]
+    is_module = isinstance(function, torch.nn.Module)
+    return [torch.from_numpy, *plain] if is_module else [*plain, torch.from_numpy]

@@ -15,7 +15,6 @@ import itertools
 import json
 import math
 import numbers
-import operator
 import os
 import sys
 import time
@@ -28,7 +27,10 @@ import numpy as np
 import fastinit
 from fastinit._text import Bar, table
 
+from .._activations._resolve import resolve
+from .._checks import whole
 from .._named import named, telling
+from .._recommend._recommendation import plain_initializer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,7 +72,8 @@ class ComparisonRun:
             the first batch, and then the mean over the batches of each epoch.
         first_gradient_norm: The same for the weights of the first layer.
         dead: The share of the hidden units whose output is the same, to six digits, for all validation
-        images. diverged: The epoch in which the loss or a gradient was no finite number any more, which ended
+            images.
+        diverged: The epoch in which the loss or a gradient was no finite number any more, which ended
             training; 0 if they were none before the first step, and `None` if they always were.
         seconds: How long it took.
     """
@@ -104,8 +107,8 @@ class ComparisonRun:
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values for JSON, with `None` for what is no finite number."""
         found = {name: _plain(value) for name, value in vars(self).items() if name != "initializer"}
-        config = {"class_name": type(self.initializer).__name__, "config": self.initializer.get_config()}
-        return {**found, "initializer": config, "epochs_to_90": self.epochs_to(0.9), "verdict": self.verdict}
+        made_by = plain_initializer(self.initializer)
+        return {**found, "initializer": made_by, "epochs_to_90": self.epochs_to(0.9), "verdict": self.verdict}
 
 
 @dataclass(frozen=True)
@@ -205,9 +208,9 @@ def compare(
             the kernel counts; one or several, or a mapping of labels to them. Each is used for all weight
             matrices, of shape (inputs, outputs), of its run. `None` for what is recommended, Glorot's, one
             that is too small, one that is too large, and zeros.
-        activation: The activation of the hidden layers: `"elu"`, `"gelu"`, `"leaky_relu"` (with the slope
-            0.01), `"linear"`, `"mish"`, `"relu"`, `"selu"`, `"sigmoid"`, `"silu"`, `"softplus"`, `"softsign"`
-            or `"tanh"`; or a function of tensors of the framework, element by element.
+        activation: The activation of the hidden layers, in any case: `"elu"`, `"gelu"`, `"leaky_relu"` (with
+            the slope 0.01), `"linear"`, `"mish"`, `"relu"`, `"selu"`, `"sigmoid"`, `"silu"`, `"softplus"`,
+            `"softsign"` or `"tanh"`; or a function of tensors of the framework, element by element.
         depth: The number of hidden layers; at least 1.
         width: The number of units in each of them; at least 1.
         epochs: How many times each image is seen; at least 1.
@@ -247,14 +250,14 @@ def compare(
     """
     choices = telling(activation) if initializers is None else named(initializers)
     given = {name: choice.kernel for name, choice in choices.items()}
-    seed = _whole("seed", seed, 0, 2**64 - 1)
-    depth, width, epochs = _whole("depth", depth, 1), _whole("width", width, 1), _whole("epochs", epochs, 1)
-    if not isinstance(learning_rate, numbers.Real):
+    seed = whole("seed", seed, 0, 2**64 - 1)
+    depth, width, epochs = whole("depth", depth, 1), whole("width", width, 1), whole("epochs", epochs, 1)
+    if isinstance(learning_rate, bool) or not isinstance(learning_rate, numbers.Real):
         raise TypeError(f"learning_rate must be a number; got {learning_rate!r}")
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate must be positive and finite; got {learning_rate!r}")
     data = _data(seed)
-    batch_size = _whole("batch_size", batch_size, 1, len(data.y))
+    batch_size = whole("batch_size", batch_size, 1, len(data.y))
     framework, engine = _chosen(backend)
     networks = _networks(framework)
     function = _activation(activation, networks.ACTIVATIONS)
@@ -416,31 +419,23 @@ def _activation(activation: str | Callable[[Any], Any], known: Mapping[str, Call
         return activation
     if not isinstance(activation, str):
         raise TypeError(f"activation must be a name or a function; got {activation!r}")
-    if activation not in known:
+    try:
+        name = resolve(activation).name
+    except ValueError:
+        name = activation
+    if name not in known:
         near = difflib.get_close_matches(activation, known, 3, 0.0)
         raise ValueError(
             f"unknown activation {activation!r}; the nearest that are known: {', '.join(near)}. "
             "Any other may be given as a function"
         )
-    return known[activation]
+    return known[name]
 
 
 def _title(activation: str | Callable[[Any], Any]) -> str:
     if isinstance(activation, str):
         return activation
     return str(getattr(activation, "__name__", type(activation).__name__))
-
-
-def _whole(name: str, value: Any, least: int, most: int | None = None) -> int:
-    """An int in a range."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an int; got {value!r}") from None
-    if number < least or (most is not None and number > most):
-        limits = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name} must be {limits}; got {number}")
-    return number
 
 
 def _plain(value: Any) -> Any:

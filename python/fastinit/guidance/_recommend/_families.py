@@ -154,7 +154,9 @@ def _recurrent(question: Question) -> Answer:
             "that add up: set it in one of them"
         )
     alternatives.append(same_variance(question, "kernel", make=make))
-    return Answer(weights, why, tuple(alternatives), tuple(warnings), sources, is_activated=False)
+    return Answer(
+        weights, why, tuple(alternatives), tuple(warnings), sources, is_activated=question.is_rectifier
+    )
 
 
 def _attention(question: Question) -> Answer:

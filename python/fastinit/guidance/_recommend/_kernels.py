@@ -6,6 +6,8 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastinit.initializers import (
     DeltaOrthogonal,
     GlorotNormal,
@@ -160,9 +162,11 @@ def cautions(question: Question) -> tuple[str, ...]:
         )
     if not question.is_kept(flow.gradient):
         change = "shrinks" if flow.gradient < 1.0 else "grows"
+        with np.errstate(over="ignore"):
+            total = np.float64(flow.gradient) ** depth
         found.append(
             f"in a plain network the variance of gradients {change} by {flow.gradient:.3g} in each layer, "
-            f"{flow.gradient**depth:.1e} over {depth}"
+            f"{total:.1e} over {depth}"
         )
     return tuple(found)
 

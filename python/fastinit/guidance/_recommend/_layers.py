@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import operator
 from dataclasses import dataclass
 from typing import Any
+
+from .._checks import whole
 
 LAYOUTS = ("keras", "torch")
 
@@ -76,11 +77,6 @@ class Layer:
     groups: int
 
 
-def families() -> tuple[str, ...]:
-    """The names of all families."""
-    return tuple(_FAMILIES)
-
-
 def resolve_layer(layer: object, layout: str | None = None, groups: int | None = None) -> Layer:
     """The family of a layer, by a name in any case, or by a class or an object of Keras or PyTorch.
 
@@ -94,7 +90,7 @@ def resolve_layer(layer: object, layout: str | None = None, groups: int | None =
     if family is None:
         near = difflib.get_close_matches(_plain(name), _BY_NAME, n=1)
         hint = f"did you mean {_BY_NAME[near[0]]!r}?" if near else f"it must be one of {', '.join(_FAMILIES)}"
-        raise ValueError(f"unknown layer {name!r}; {hint}")
+        raise ValueError(f"unknown layer {layer!r:.80}; {hint}")
     if layout is None:
         in_torch = not isinstance(layer, str) and _is_of_torch(kind)
         layout = "torch" if in_torch else "keras"
@@ -106,12 +102,7 @@ def resolve_layer(layer: object, layout: str | None = None, groups: int | None =
         # A convolution of PyTorch with a group for each channel is what Keras calls depthwise.
         if family == "conv" and groups > 1 and groups == getattr(layer, "in_channels", None):
             family, groups = "depthwise_conv", 1
-    try:
-        groups = operator.index(groups)
-    except TypeError:
-        raise TypeError(f"groups must be an int; got {groups!r}") from None
-    if groups < 1:
-        raise ValueError(f"groups must be at least 1; got {groups}")
+    groups = whole("groups", groups, 1)
     if groups > 1 and family != "conv":
         raise ValueError(f"groups goes with the layer 'conv', and not with {family!r}; got {groups}")
     return Layer(family, layout, groups)

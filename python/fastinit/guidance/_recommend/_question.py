@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from fastinit.initializers import Constant, Initializer, Zeros
 
 from .._activations._resolve import resolve
 from .._activations._variance import Flow, with_bias, without_bias
+from .._checks import whole
 from ._layers import Layer, resolve_layer
 
 if TYPE_CHECKING:
@@ -117,11 +117,7 @@ def ask(
     if not math.isfinite(bias):
         raise ValueError(f"bias must be finite; got {bias!r}")
     if depth is not None:
-        if isinstance(depth, bool) or not hasattr(depth, "__index__"):
-            raise TypeError(f"depth must be an int; got {depth!r}")
-        depth = operator.index(depth)
-        if depth < 1:
-            raise ValueError(f"depth must be at least 1; got {depth}")
+        depth = whole("depth", depth, 1)
     # What couples units is a matter of the loss: the layer before is linear.
     flow = without_bias(resolve("linear") if found.kind == "joint" else found)
     is_plain = of_layer.family in ("dense", "conv", "depthwise_conv", "separable_conv", "conv_transpose")

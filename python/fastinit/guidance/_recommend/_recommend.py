@@ -7,6 +7,7 @@ popular advice is another, the reason says so.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastinit.initializers import Constant
@@ -19,6 +20,9 @@ from ._spelling import keras_spelling, torch_spelling
 
 if TYPE_CHECKING:
     from fastinit.initializers import Initializer
+
+    from ._families import Answer
+    from ._question import Question
 
 
 def recommend(
@@ -75,7 +79,9 @@ def recommend(
         layout: `"keras"` for kernels with inputs and outputs as last axes, as in Keras and JAX, or `"torch"`;
             `None` for `"torch"` if `layer` is of PyTorch, and else `"keras"`.
         groups: The groups of a convolution; `None` for those of `layer`, if it has any.
-        proposal: An initializer for the kernel, or its name, to be judged: the answer is in `judgement`.
+        proposal: An initializer for the kernel, or its name, to be judged with the biases that are
+            recommended: the answer is in `judgement`. The kernel is the pointwise one of a separable
+            convolution, and that of the inputs of a recurrent layer.
 
     Returns:
         A `Recommendation`. Its `weights` are initializers of fastinit.
@@ -115,17 +121,16 @@ def recommend(
         groups=groups,
     )
     of_layer = question.layer
-    answer = FAMILIES[of_layer.family](question)
+    answer, weights = _answer(question)
     flow = question.flow if answer.is_activated else None
-    weights: dict[str, Initializer] = dict(answer.weights)
-    if question.is_("prelu") and answer.is_activated:
-        weights["alpha"] = Constant(question.activation.param or 0.0)
+    # The kernels of Keras have axes of their own, whatever the layout that was asked for.
+    _, in_keras = _answer(replace(question, layer=replace(of_layer, layout="keras")))
     return Recommendation(
         activation=str(question.activation),
         layer=of_layer.family,
         layout=of_layer.layout,
         weights=weights,
-        keras={name: keras_spelling(name, made, of_layer) for name, made in weights.items()},
+        keras={name: keras_spelling(name, made, of_layer) for name, made in in_keras.items()},
         torch={name: torch_spelling(name, made, of_layer) for name, made in weights.items()},
         reason=answer.reason,
         alternatives=answer.alternatives,
@@ -134,5 +139,14 @@ def recommend(
         gain=None if flow is None else math.sqrt(flow.scale),
         slope=None if flow is None else flow.slope,
         gradient=None if flow is None else flow.gradient,
-        judgement=None if proposal is None else judge(proposal, question, weights),
+        judgement=None if proposal is None else judge(proposal, question, answer),
     )
+
+
+def _answer(question: Question) -> tuple[Answer, dict[str, Initializer]]:
+    """What the family says, and the initializers of all weights, those of the activation among them."""
+    answer = FAMILIES[question.layer.family](question)
+    weights = dict(answer.weights)
+    if question.is_("prelu") and answer.is_activated:
+        weights["alpha"] = Constant(question.activation.param or 0.0)
+    return answer, weights

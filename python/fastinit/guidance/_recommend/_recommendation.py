@@ -40,8 +40,8 @@ class Judgement:
 
     Attributes:
         initializer: What was proposed.
-        verdict: `"good"` if the variance of signals is kept within a factor of 4 over the depth, `"poor"` if
-            not, `"refused"` if no network could learn from it.
+        verdict: `"good"` if the variance of signals is kept within a factor of 4 over the depth, and units
+            differ, `"poor"` if not, `"refused"` if no network could learn from it.
         signal: The variance of the inputs of units in the last layer, of a signal of variance 1.
         gradient: The factor by which the variance of gradients changes from the last layer to the first.
         text: The same in words.
@@ -73,7 +73,7 @@ class Recommendation:
         layer: The family of the layer.
         layout: `"keras"` or `"torch"`: which axes of the kernels are which, in `weights`.
         weights: An initializer for each weight, by name.
-        keras: How to say the same in Keras, by the same names.
+        keras: How to say the same in Keras, by the same names; empty where one argument cannot.
         torch: How to say the same with the functions of `fastinit.torch`, most of which are those of
             `torch.nn.init`; `w` is the weight, `b` the bias.
         reason: Why.

@@ -78,10 +78,12 @@ def keras_spelling(weight: str, initializer: Initializer, layer: Layer) -> str:
     name = _KERAS_NAMES.get(type(initializer))
     if name is not None and initializer == type(initializer)():
         return f'{argument}="{name}"'
-    # Those of fastinit.keras follow Keras's seeds and are saved with a model, but know no axes.
+    # Those of fastinit.keras follow Keras's seeds and are saved with a model, but know less.
     call = short(initializer)
-    package = "fastinit" if "_axis=" in call.replace("block_axis=", "") else "fastinit.keras"
-    return f"{argument}={package}.{call}"
+    if not any(word in call for word in ("_axis=", "groups=", "fan_geo_avg")):
+        return f"{argument}=fastinit.keras.{call}"
+    # The others do not see which axes a layer has told Keras about.
+    return "" if layer.family == "attention" else f"{argument}=fastinit.{call}"
 
 
 def _without_axes(initializer: Initializer) -> Initializer:

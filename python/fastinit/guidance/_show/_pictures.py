@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastinit._typing import Array
 
     from .._compare._compare import Comparison
+    from .._signal import Signal
     from ._show import Panel
 
 TEXT = "#7a7a7a"
@@ -141,7 +142,7 @@ def distributions(panels: Sequence[Panel], title: str, label: str) -> Figure:
 def _panel(axes: Axes, panel: Panel, style: Any) -> float:
     """Draws what is not in atoms, and returns how high it is."""
     notes = "\n".join(panel.notes)
-    axes.set_title(panel.name, pad=5 + 11 * len(panel.notes))
+    axes.set_title(_literally(panel.name), pad=5 + 11 * len(panel.notes))
     axes.annotate(notes, (0.5, 1.0), (0, 3), "axes fraction", "offset points", ha="center", fontsize=8)
     law, rest = panel.law, panel.values
     for value, _ in law.atoms:
@@ -204,7 +205,7 @@ class _Chart:
     window: tuple[float, float] | None = None
 
 
-def signal(signal: Any) -> Figure:
+def signal(signal: Signal) -> Figure:
     """The signal and the gradient through the layers of a deep network, for several initializers."""
     runs = signal.runs
     layers = np.arange(1, len(runs[0].activation_std) + 1)
@@ -265,7 +266,7 @@ def _curves(title: str, label: str, x: Array, names: Sequence[str], charts: Sequ
             axes.set_xlim(x[0] - space, x[-1] + space)
             axes.xaxis.get_major_locator().set_params(integer=True)
             marks |= _log_chart(axes, x, chart) if chart.window else _share_chart(axes, x, chart)
-        looks = zip(names, _looks(), strict=False)
+        looks = zip(map(_literally, names), _looks(), strict=False)
         handles = [Line2D([], [], color=color, linestyle=line, label=name) for name, (color, line) in looks]
         _finish(
             figure, [*handles, *(_mark(mark, text) for mark, text in _MARKS.items() if mark in marks)], title
@@ -340,3 +341,8 @@ def _finish(figure: Figure, handles: Sequence[Any], title: str) -> None:
     columns = min(3, len(handles))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8, handlelength=3.5)
     figure.suptitle(title)
+
+
+def _literally(name: str) -> str:
+    """A name in which matplotlib sees no formula."""
+    return name.replace("$", r"\$")

@@ -20,6 +20,7 @@ import fastinit
 from .._compare._compare import Comparison
 from .._density import Law, element_law, marchenko_pastur, matrices, normal_law, singular_law, sizes_of
 from .._named import initializer, label
+from .._signal import Signal
 
 if TYPE_CHECKING:
     import os
@@ -33,6 +34,8 @@ SUFFIXES = (".png", ".svg")
 # Of independent elements more than these say nothing new.
 _ENOUGH = 2**22
 _MOST_PANELS = 24
+# The square of a number beyond may overflow.
+_GREATEST = 1e150
 
 
 @dataclass(frozen=True)
@@ -124,8 +127,7 @@ def show(
         near = difflib.get_close_matches(str(kind), _KINDS, 1, 0.0)
         raise ValueError(f"kind must be one of {', '.join(_KINDS)}; got {kind!r}: did you mean {near[0]!r}?")
     file = None if path is None else _checked(path)
-    is_signal = all(hasattr(x, name) for name in ("activation", "widths", "runs"))
-    if kind is not None and (is_signal or isinstance(x, Comparison)):
+    if kind is not None and isinstance(x, (Signal, Comparison)):
         raise ValueError(f"kind is for initializers and arrays; a {type(x).__name__} is drawn as curves")
     try:
         from . import _pictures
@@ -135,7 +137,7 @@ def show(
         raise ImportError('pictures need matplotlib: pip install "fastinit[plot]"') from None
     if isinstance(x, Comparison):
         figure = _pictures.comparison(x)
-    elif is_signal:
+    elif isinstance(x, Signal):
         figure = _pictures.signal(x)
     else:
         sizes = sizes_of(shape)
@@ -169,10 +171,11 @@ def _things(x: Any) -> dict[str, Any]:
         for given in x:
             thing = _thing(given)
             name = _name(given, thing)
-            # Arrays have no names of their own.
-            found[f"{name} {len(found) + 1}" if isinstance(thing, np.ndarray) else name] = thing
-        if len(found) < len(x):
-            raise ValueError("an initializer is there twice")
+            if isinstance(thing, np.ndarray):
+                name = f"{name} {len(found) + 1}"  # They have no names of their own.
+            if name in found:
+                raise ValueError(f"the initializer {name} is there twice: give labels, in a mapping")
+            found[name] = thing
     else:
         thing = _thing(x)
         found = {_name(x, thing): thing}
@@ -193,6 +196,10 @@ def _thing(given: Any) -> Any:
         return initializer(given)
     torch, keras = sys.modules.get("torch"), sys.modules.get("keras")
     if torch is not None and isinstance(given, torch.Tensor):
+        if given.is_meta:
+            raise ValueError(
+                f"a tensor on the meta device, of shape {tuple(given.shape)}, has no elements to draw"
+            )
         given = given.detach().cpu()
         given = given.double() if given.is_floating_point() else given  # NumPy has no bfloat16
     elif keras is not None and isinstance(given, keras.Variable):
@@ -211,6 +218,11 @@ def _thing(given: Any) -> Any:
         raise TypeError(f"an array must be of real numbers; its dtype is {array.dtype}") from None
     if array.size == 0 or not np.isfinite(array).any():
         raise ValueError(f"an array of shape {array.shape} has no finite elements to draw")
+    greatest = float(np.abs(array[np.isfinite(array)]).max())
+    if greatest > _GREATEST:
+        raise ValueError(
+            f"the elements of an array must be at most {_GREATEST:g}; the greatest is {greatest:g}"
+        )
     return array
 
 
@@ -222,7 +234,7 @@ def _histogram(name: str, thing: Any, sizes: tuple[int, ...], seed: Seed) -> Pan
         notes = [_times(thing.shape), f"mean {values.mean():.3g}, std {values.std():.4g}"]
         if lost:
             notes.append(f"{lost:,} of {thing.size:,} not finite")
-        law = normal_law(float(values.mean()), float(values.std()))
+        law = normal_law(float(values.mean()), _spread(values))
         return Panel(name, tuple(notes), values, law, "normal density of the same mean and std")
     law = element_law(thing, sizes)
     plain = (fastinit.RandomUniform, fastinit.RandomNormal, fastinit.TruncatedNormal)
@@ -248,7 +260,7 @@ def _singular_values(name: str, thing: Any, sizes: tuple[int, ...], seed: Seed) 
             )
         values = np.linalg.svd(matrices(None, thing), compute_uv=False).ravel()
         rows, columns = matrices(None, thing).shape[1:]
-        law = marchenko_pastur(rows, columns, float(thing.std()), float(thing.mean()))
+        law = marchenko_pastur(rows, columns, _spread(thing), float(thing.mean()))
         line, notes = "law of independent elements of the same mean and std", [_times(thing.shape)]
     else:
         law = singular_law(thing, sizes)
@@ -266,7 +278,12 @@ def _singular_values(name: str, thing: Any, sizes: tuple[int, ...], seed: Seed) 
 
 
 def _std(thing: Any, sizes: tuple[int, ...]) -> float:
-    return float(thing.std()) if isinstance(thing, np.ndarray) else element_law(thing, sizes).std
+    return _spread(thing) if isinstance(thing, np.ndarray) else element_law(thing, sizes).std
+
+
+def _spread(values: Array) -> float:
+    """The standard deviation of an array, 0 if its elements differ by rounding to float32 at most."""
+    return 0.0 if np.ptp(values) <= 1e-6 * abs(values).max() else float(values.std())
 
 
 def _range(law: Law) -> str:

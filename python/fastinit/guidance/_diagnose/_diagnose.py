@@ -416,6 +416,7 @@ def _reduced(part: _Part, found: Measured) -> Statistics:
         statistics.key = _key(sample)
         if found.zeros > 0.01 * found.size:
             statistics.even_zeros = _units.even_zeros(tensor, part.at)
+    statistics.gram = part.gram
     if part.gram:
         statistics.orthogonality = _orthogonality(part, found)
     return statistics
@@ -458,8 +459,8 @@ def _summary(s: Statistics) -> TensorSummary:
     fans = _schemes.fans(tensor)[:1] if s.weights else []
     some = moments.count > 0
 
-    def plain(value: float) -> float | None:
-        return float(value) if some and math.isfinite(value) else None
+    def plain(value: float | None) -> float | None:
+        return float(value) if some and value is not None and math.isfinite(value) else None
 
     return TensorSummary(
         name=tensor.name,
@@ -474,5 +475,5 @@ def _summary(s: Statistics) -> TensorSummary:
         min=plain(s.low),
         max=plain(s.high),
         scheme=s.scheme,
-        scale_error=s.scale_error,
+        scale_error=plain(s.scale_error),
     )

@@ -112,8 +112,9 @@ class Statistics:
     # Axis -> groups of equal units; and which units are zero.
     equal: dict[int, list[list[int]]] = field(default_factory=dict)
     empty: dict[int, list[int]] = field(default_factory=dict)
-    # The norm of rows (or columns, whichever are shorter in number) and the root mean square of their
-    # cosines.
+    # Whether it has enough rows and columns to tell that they are orthonormal.
+    gram: bool = False
+    # If rows, or columns, are nearly so: their norm, the root mean square of their cosines, and their length.
     orthogonality: tuple[float, float, int] | None = None
     # Whether all units have the same number of zeros.
     even_zeros: bool = False
@@ -359,7 +360,7 @@ class Judge:
         values, counts = np.unique(sample, return_counts=True)
         if len(values) >= 32:
             for at in dict.fromkeys((0, len(values) - 1, int(counts.argmax()))):
-                near = np.sort(np.delete(counts[max(0, at - 8) : at + 9], min(at, 8)))[-8]
+                near = np.mean(np.delete(counts[max(0, at - 8) : at + 9], min(at, 8)))
                 part = counts[at] / sample.size
                 if part < PILED or counts[at] < max(10, PILED_TIMES * near):
                     continue
@@ -412,9 +413,16 @@ class Judge:
     def _drawn(self, s: Statistics) -> None:
         """Judges elements that were drawn at random: their mean, their scale, their law."""
         moments = s.moments
+        if s.low == s.high:  # A single element.
+            return
+        if not 0.0 < moments.std < math.inf:
+            code = "too_large" if moments.std > 0.0 else "too_small"
+            text = f"the elements go from {s.low:.4g} to {s.high:.4g}: their squares are beyond float64"
+            self._add(s, code, "severe", text + ". Draw them again, as by fastinit.lecun_normal")
+            return
         if s.orthogonality is not None and self._orthogonal(s):
             return
-        if s.tensor.orthogonal:
+        if s.tensor.orthogonal and s.gram:
             rows = "rows" if s.tensor.shape[-1] >= math.prod(s.tensor.shape[:-1]) else "columns"
             text = f"its layer says that it is orthogonal, and its {rows} are not orthonormal"
             self._add(s, "not_orthogonal", "warning", text + ". Draw it by fastinit.orthogonal")
@@ -507,7 +515,7 @@ class Judge:
 
     def _is_shared(self, s: Statistics) -> bool:
         """Whether the same tensors of other layers have the same scale, so that it is meant."""
-        others = [t for t in self.groups[_pattern(s.tensor.name)] if t is not s and t.rms > 0.0]
+        others = [t for t in self.groups[_pattern(s.tensor.name)] if t is not s and 0.0 < t.rms < math.inf]
         slack = 2 * _schemes.tolerance(s.moments)
         return len(others) > 0 and all(abs(math.log(s.rms / t.rms)) <= slack for t in others)
 
@@ -659,27 +667,35 @@ class Judge:
                     f"the mean is {moments.mean:.4g}, and should be {promised.mean:.4g} ± {error:.2g}"
                 )
             slack = _schemes.tolerance(moments)
-            if not moments.std > 0.0 or abs(math.log(moments.std / promised.std)) > slack:
+            enough = moments.count >= FEW
+            if enough and not (moments.std > 0.0 and abs(math.log(moments.std / promised.std)) <= slack):
                 wrong.append(f"the std is {moments.std:.4g}, and should be {promised.std:.4g} ± {slack:.1%}")
             room = s.eps * max(abs(s.low), abs(s.high))
             if s.low < promised.low - room or s.high > promised.high + room:
                 bounds = f"[{promised.low:.4g}, {promised.high:.4g}]"
                 wrong.append(f"the elements go from {s.low:.4g} to {s.high:.4g}, beyond {bounds}")
             known = [family for family in _schemes.FAMILIES if family.kurtosis == promised.kurtosis]
-            if not wrong and known and known[0] not in _schemes.families(moments, s.low, s.high, s.eps):
+            if (
+                enough
+                and not wrong
+                and known
+                and known[0] not in _schemes.families(moments, s.low, s.high, s.eps)
+            ):
                 wrong.append(
                     f"the elements are not {known[0].name}: their kurtosis is {moments.kurtosis:.3g}"
                 )
         if wrong:
             text = "; ".join(wrong) + f". {initializer!r} was expected: draw the tensor by it"
             self._add(s, "not_as_expected", "warning", text)
-        elif s.weights and len(s.tensor.shape) > 1 and not (self._is_identity(s) or self._is_sparse(s)):
-            _ = s.constant or self._units(s) or self._piled(s)
+        elif promised is not None and promised.std > 0.0 and s.weights and len(s.tensor.shape) > 1:
+            _ = self._units(s) or self._piled(s)
 
     def _other_law(self, s: Statistics, law: fastinit.Initializer) -> list[str]:
         """What is wrong with a tensor whose elements are not independent."""
         name = type(law).__name__
         if name == "Orthogonal":
+            if not s.gram:
+                return []
             if s.orthogonality is None or s.orthogonality[1] > 100 * _EPS["float32"] + s.eps:
                 return ["its units are not orthonormal"]
             config = law.get_config()
@@ -689,12 +705,23 @@ class Judge:
                 return [f"the gain is {gain:.4g}, and should be {wanted:.4g}"]
         elif name in ("Identity", "Dirac"):
             gain = law.get_config().get("gain", 1.0)
-            if not self._is_identity(s) or gain not in (s.low, s.high):
+            if not (self._is_identity(s) or s.size == 1) or gain not in (s.low, s.high):
                 return [f"it is no {name.lower()}"]
         elif name == "Sparse":
             zeros = math.ceil(law.get_config()["sparsity"] * s.tensor.shape[0]) * s.tensor.shape[-1]
             if s.zeros != zeros:
                 return [f"{s.zeros:,} elements are 0, and {zeros:,} should be"]
+            others = s.size - zeros
+            std, wanted = s.rms * math.sqrt(s.size / max(others, 1)), law.get_config()["stddev"]
+            if others >= FEW and abs(std / wanted - 1) > max(
+                _schemes.CLOSE, _schemes.ERRORS / math.sqrt(2 * others)
+            ):
+                return [f"the std of what is not 0 is {std:.4g}, and should be {wanted:.4g}"]
+        elif name == "DeltaOrthogonal":
+            into, out = s.tensor.shape[s.tensor.in_axis], s.tensor.shape[s.tensor.out_axis]
+            gain, wanted = s.rms * math.sqrt(s.size / into), abs(law.get_config()["gain"])
+            if s.size - s.zeros > into * out or abs(gain / wanted - 1) > CLOSE_GAIN + s.eps:
+                return ["it is no orthogonal matrix amid zeros"]
         return []
 
     # Several tensors

@@ -10,8 +10,10 @@ from __future__ import annotations
 import functools
 import io
 import math
+import os
 import re
 import sys
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -103,7 +105,7 @@ def sources(x: Any, layout: str | None) -> tuple[list[Tensor], dict[str, str]]:
     skipped: dict[str, str] = {}
     torch, keras = sys.modules.get("torch"), sys.modules.get("keras")
     found: Iterator[Tensor]
-    if isinstance(x, (str, Path)):
+    if isinstance(x, (str, os.PathLike)):
         found = _of_path(Path(x), skipped)
     elif keras is not None and isinstance(x, keras.layers.Layer):
         found = _of_keras(x, skipped)
@@ -358,6 +360,7 @@ def _skip(skipped: dict[str, str], name: str, dtype: str, integer: bool) -> None
 def _of_path(path: Path, skipped: dict[str, str]) -> Iterator[Tensor]:
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
+    suffix = path.suffix.lower()
     if path.is_dir():
         indices = sorted(path.glob("*.safetensors.index.json"))
         files = (
@@ -367,12 +370,12 @@ def _of_path(path: Path, skipped: dict[str, str]) -> Iterator[Tensor]:
             raise ValueError(f"the directory {path} has no .safetensors files")
     elif path.name.endswith(".index.json"):
         files = list(_safetensors.files(path))
-    elif path.suffix == ".safetensors":
+    elif suffix == ".safetensors":
         files = [path]
-    elif path.suffix == ".npz":
+    elif suffix == ".npz":
         yield from _of_npz(path, skipped)
         return
-    elif path.suffix == ".npy":
+    elif suffix == ".npy":
         yield from _of_npy(path, skipped)
         return
     else:
@@ -382,7 +385,7 @@ def _of_path(path: Path, skipped: dict[str, str]) -> Iterator[Tensor]:
             ".bin": "pass torch.load(path, weights_only=True)",
             ".keras": "pass keras.saving.load_model(path)",
             ".h5": "pass the model, after load_weights(path)",
-        }.get(path.suffix, "it must be .safetensors, .safetensors.index.json, .npz, .npy or a directory")
+        }.get(suffix, "it must be .safetensors, .safetensors.index.json, .npz, .npy or a directory")
         raise ValueError(f"cannot read {path}: {hint}")
     seen: dict[str, Path] = {}
     for file in files:
@@ -392,7 +395,7 @@ def _of_path(path: Path, skipped: dict[str, str]) -> Iterator[Tensor]:
             seen[entry.name] = file
             dtype = _SAFETENSORS.get(entry.dtype)
             if dtype is None:
-                _skip(skipped, entry.name, entry.dtype, entry.dtype[0] in "BIU" and entry.dtype != "BF16")
+                _skip(skipped, entry.name, entry.dtype, entry.dtype.startswith(("BOOL", "I", "U")))
                 continue
             read = _file_reader(_opener(entry.path, entry.start), _bits(dtype), dtype, file)
             yield _plain(entry.name, entry.shape, dtype, read, "out_in")
@@ -449,9 +452,9 @@ def _of_npz(path: Path, skipped: dict[str, str]) -> Iterator[Tensor]:
                 file.seek(start + offset)
                 return file
 
-            def whole(member: str = name) -> Array:
-                with np.load(path) as arrays:
-                    loaded: Array = arrays[member]
+            def whole(member: str = member) -> Array:
+                with _Member(path, member) as file:
+                    loaded: Array = np.lib.format.read_array(file)
                 return loaded
 
             found = _of_numpy_file(name, shape, fortran, raw, open_at, whole, path, skipped)
@@ -499,7 +502,7 @@ def _npy_header(file: Any, path: Path, name: str) -> tuple[tuple[int, ...], bool
             np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         )
         shape, fortran, dtype = reader(file)
-    except (ValueError, SyntaxError, TypeError, EOFError) as error:
+    except (ValueError, SyntaxError, TypeError, EOFError, tokenize.TokenError) as error:
         raise ValueError(f"{path} is not in NumPy's format, or is damaged, at {name!r}: {error}") from None
     return tuple(shape), bool(fortran), dtype
 

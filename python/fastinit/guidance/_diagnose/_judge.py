@@ -172,6 +172,8 @@ class Judge:
         self.groups: dict[str, list[Statistics]] = defaultdict(list)
         for s in tensors:
             self.groups[_pattern(s.tensor.name)].append(s)
+        self.scales = {pattern: _range([s.rms for s in group]) for pattern, group in self.groups.items()}
+        self.zeros = sum(s.size > 0 and s.low == s.high == 0.0 for s in self.kernels)
         for s in tensors:
             if s.weights and len(s.tensor.shape) > 1:
                 self._match(s)
@@ -301,15 +303,14 @@ class Judge:
     def _zero(self, s: Statistics) -> None:
         """A tensor of weights that is zero."""
         text = "all elements are 0"
-        zero = [t for t in self.kernels if t.size and t.low == t.high == 0.0]
         alike = self.groups[_pattern(s.tensor.name)]
         whole_group = len(alike) > 1 and all(t.low == t.high == 0.0 for t in alike)
         if any("lora_b" in name.lower() for name in s.tensor.names):
             self._add(s, "all_zero", "info", f"{text}, as is usual for the second matrix of LoRA")
-        elif is_output(s.tensor) and len(zero) < len(self.kernels):
+        elif is_output(s.tensor) and self.zeros < len(self.kernels):
             text += ": the output begins at its bias, as some models want; in the first step nothing "
             self._add(s, "all_zero", "info", text + "reaches the layers below")
-        elif whole_group and len(zero) <= len(self.kernels) / 2:
+        elif whole_group and self.zeros <= len(self.kernels) / 2:
             text += f", as are those of all {len(alike)} layers of its kind: branches that begin as nothing"
             self._add(s, "all_zero", "info", text)
         else:
@@ -515,9 +516,11 @@ class Judge:
 
     def _is_shared(self, s: Statistics) -> bool:
         """Whether the same tensors of other layers have the same scale, so that it is meant."""
-        others = [t for t in self.groups[_pattern(s.tensor.name)] if t is not s and 0.0 < t.rms < math.inf]
+        low, high = self.scales[_pattern(s.tensor.name)]
+        if not 0.0 < s.rms < math.inf or low == math.inf:
+            return False
         slack = 2 * _schemes.tolerance(s.moments)
-        return len(others) > 0 and all(abs(math.log(s.rms / t.rms)) <= slack for t in others)
+        return max(math.log(high / s.rms), math.log(s.rms / low)) <= slack
 
     def _votes(self) -> int:
         return self.names[self.consensus] if self.consensus else 0
@@ -743,24 +746,26 @@ class Judge:
             likely[name] = _mode([match for match in found if bases[match.name] == most])
         out = [s for s in kernels if likely[s.tensor.name] == "fan_out"]
         into = [s for s in kernels if likely[s.tensor.name] == "fan_in"]
+        # Counted by what they match, since a model may have thousands of kernels, and few schemes.
+        known = {s.tensor.name: frozenset(match.name for match in s.matches) for s in kernels}
+        out_kinds, in_kinds = (Counter(known[s.tensor.name] for s in group) for group in (out, into))
+        usual = Counter(len(s.tensor.shape) for s in kernels if self.consensus in known[s.tensor.name])
+        modes = {
+            pattern: {likely.get(t.tensor.name) for t in group} for pattern, group in self.groups.items()
+        }
         choice: list[Statistics] = []
-        for group, others, mode, other in (
-            (out, into, "fan_out", "fan_in"),
-            (into, out, "fan_in", "fan_out"),
+        for group, own_kinds, other_kinds, mode, other in (
+            (out, out_kinds, in_kinds, "fan_out", "fan_in"),
+            (into, in_kinds, out_kinds, "fan_in", "fan_out"),
         ):
             for s in group:
-                own = {match.name for match in s.matches}
-                alike = sum(any(m.name in own for m in t.matches) for t in group)
-                unlike = sum(any(m.name in own for m in t.matches) for t in others)
+                own = known[s.tensor.name]
+                alike = sum(count for names, count in own_kinds.items() if names & own)
+                unlike = sum(count for names, count in other_kinds.items() if names & own)
                 # Convolutions and dense layers may follow different schemes, and so may layers of a kind.
-                usual = sum(
-                    any(m.name == self.consensus for m in t.matches)
-                    for t in kernels
-                    if len(t.tensor.shape) == len(s.tensor.shape)
-                )
-                consensus = self.consensus is not None and usual > 2
-                same = [t for t in self.groups[_pattern(s.tensor.name)] if t is not s]
-                meant = len(same) > 0 and all(likely.get(t.tensor.name) == mode for t in same)
+                consensus = self.consensus is not None and usual[len(s.tensor.shape)] > 2
+                pattern = _pattern(s.tensor.name)
+                meant = len(self.groups[pattern]) > 1 and modes[pattern] == {mode}
                 if mode == "fan_out":
                     deviates = unlike >= alike > 0 and unlike > 0
                     few = len(out) <= max(1, 0.1 * len(self.kernels))
@@ -832,6 +837,12 @@ def _mode(matches: Sequence[Scheme]) -> str | None:
     if modes in ({"fan_out"}, {"fan_out", "swapped"}):
         return "fan_out"
     return "fan_in" if modes == {"fan_in"} else None
+
+
+def _range(scales: list[float]) -> tuple[float, float]:
+    """The least and the largest of two or more, zeros and infinities aside; otherwise an empty range."""
+    found = [scale for scale in scales if 0.0 < scale < math.inf]
+    return (min(found), max(found)) if len(found) > 1 else (math.inf, 0.0)
 
 
 def _plain_name(scheme: Scheme) -> str:

@@ -435,41 +435,39 @@ def _of_npy(path: Path, skipped: dict[str, str]) -> Iterator[Tensor]:
 
 def _of_npz(path: Path, skipped: dict[str, str]) -> Iterator[Tensor]:
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(path)  # Closed with the last tensor that is read from it.
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is not an .npz file, or is damaged: {error}") from None
-    with archive:
-        for member in archive.namelist():
-            name = member.removesuffix(".npy")
-            if name == member:
-                continue
-            with _Member(path, member) as file:
-                shape, fortran, raw = _npy_header(file, path, name)
-                start = file.tell()
+    for member in archive.namelist():
+        name = member.removesuffix(".npy")
+        if name == member:
+            continue
+        with _Member(archive, member) as file:
+            shape, fortran, raw = _npy_header(file, path, name)
+            start = file.tell()
 
-            def open_at(offset: int, member: str = member, start: int = start) -> io.RawIOBase:
-                file = _Member(path, member)
-                file.seek(start + offset)
-                return file
+        def open_at(offset: int, member: str = member, start: int = start) -> io.RawIOBase:
+            file = _Member(archive, member)
+            file.seek(start + offset)
+            return file
 
-            def whole(member: str = member) -> Array:
-                with _Member(path, member) as file:
-                    loaded: Array = np.lib.format.read_array(file)
-                return loaded
+        def whole(member: str = member) -> Array:
+            with _Member(archive, member) as file:
+                loaded: Array = np.lib.format.read_array(file)
+            return loaded
 
-            found = _of_numpy_file(name, shape, fortran, raw, open_at, whole, path, skipped)
-            if found:
-                yield replace(found, parallel=False)
+        found = _of_numpy_file(name, shape, fortran, raw, open_at, whole, path, skipped)
+        if found:
+            yield replace(found, parallel=False)
 
 
 class _Member(io.RawIOBase):
-    """A file in an archive, with a handle of its own, so that any thread may read it."""
+    """A file in an archive. Threads may read one archive at the same time, each a file of its own."""
 
-    def __init__(self, path: Path, name: str) -> None:
-        self._where = f"{path} is damaged at {name!r}"
+    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
+        self._where = f"{archive.filename} is damaged at {name!r}"
         try:
-            with zipfile.ZipFile(path) as archive:  # The file is closed with the last that is open in it.
-                self._file: Any = archive.open(name)
+            self._file: Any = archive.open(name)
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
             raise ValueError(f"{self._where}: {error}") from None
 

@@ -74,6 +74,8 @@ def _explained(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+        except BrokenPipeError:  # Whoever reads has read enough, as `head`; that is no error to speak of.
+            raise
         except (ImportError, MemoryError, OSError, TypeError, ValueError) as error:
             typer.echo(f"fastinit: {error}", err=True)
             raise typer.Exit(2) from None
@@ -90,8 +92,8 @@ def _initializer(text: str) -> fastinit.Initializer:
     parameters = {}
     for part in given.split(",") if given else ():
         key, equals, value = part.partition("=")
-        if not equals:
-            raise ValueError(f"parameters are written name:key=value,key=value, got {text!r}")
+        if not equals or key.strip() in parameters:
+            raise ValueError(f"parameters are written name:key=value,key=value, each once, got {text!r}")
         try:
             parameters[key.strip()] = ast.literal_eval(value.strip())
         except (SyntaxError, ValueError):

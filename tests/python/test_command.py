@@ -117,6 +117,7 @@ def test_sample_of_nothing(tmp_path, shape, suffix):
         (("random_normal:stddev=-1", "2x2", "-o", "w.npy"), "-1"),
         (("random_normal:stdev=1", "2x2", "-o", "w.npy"), "stdev"),
         (("random_normal:0.1", "2x2", "-o", "w.npy"), "key=value"),
+        (("random_normal:stddev=1,stddev=2", "2x2", "-o", "w.npy"), "each once"),
         (("he_normal", "2by2", "-o", "w.npy"), "2by2"),
         (("he_normal", "2x2", "-o", "w.txt"), "w.txt"),
         (("he_normal", "2x2", "-o", "w.npy", "--dtype", "bfloat16"), "bfloat16"),
@@ -179,6 +180,38 @@ def test_diagnose(tmp_path):
     (tmp_path / "foreign.safetensors").write_bytes(b"something else")
     _, err = run("diagnose", tmp_path / "foreign.safetensors", status=2)
     assert "foreign.safetensors" in err
+
+
+@pytest.fixture(name="odd")
+def _odd(tmp_path):
+    """A file with names that a terminal, or its encoding, had better not see as they are."""
+    file = tmp_path / "odd.npz"
+    with np.errstate(all="ignore"):
+        np.savez(
+            file, **{"層.kernel": np.zeros((8, 8), np.float32), "\x1b[31m\na.kernel": np.zeros((8, 8), "c8")}
+        )
+    return file
+
+
+def test_names_that_cannot_be_printed(odd):
+    out, _ = run("diagnose", odd, status=1, PYTHONIOENCODING="ascii")
+    assert "\\u5c64.kernel" in out
+    assert "skipped \\x1b[31m\\na.kernel: elements of complex64 are not read\n" in out
+    assert "\x1b" not in out
+
+
+def test_a_reader_that_stops_is_no_error(tmp_path):
+    file = tmp_path / "many.npz"
+    np.savez(file, **{f"{i}.{'long' * 30}.kernel": np.full((8, 8), 1e-9, np.float32) for i in range(600)})
+    for json_or_not in ([], ["--json"]):
+        with subprocess.Popen(
+            [sys.executable, "-m", "fastinit", "diagnose", file, *json_or_not],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            process.stdout.readline()
+            process.stdout.close()
+            assert process.stderr.read() == b""
 
 
 def test_signal(tmp_path):

@@ -709,6 +709,16 @@ def test_damaged_files(checkpoint, tmp_path):
         (tmp_path / "b.npy").write_bytes(content)
         with pytest.raises(ValueError, match=r"b\.npy"):
             diagnose(tmp_path / "b.npy")
+    for content, message in (
+        (b"{}", "has no tensors"),
+        (b'{"a": {"dtype": "", "shape": [1], "data_offsets": [0, 0]}}', "skipped a"),
+    ):
+        path.write_bytes(len(content).to_bytes(8, "little") + content)
+        try:
+            text = str(diagnose(path))
+        except ValueError as error:
+            text = str(error)
+        assert message in text
     (tmp_path / "c.pt").write_bytes(b"")
     with pytest.raises(ValueError, match=r"torch\.load"):
         diagnose(tmp_path / "c.pt")

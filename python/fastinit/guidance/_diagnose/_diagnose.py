@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fastinit
-from fastinit._text import Bar, table
+from fastinit._text import Bar, printable, table
 
 from . import _schemes, _statistics, _units
 from ._judge import SEVERITIES, Finding, Judge, Statistics
@@ -133,8 +133,9 @@ class Diagnosis:
         for code, same in itertools.groupby(sorted(notes, key=lambda f: f.code), lambda f: f.code):
             first, *others = same
             more = f" (and {len(others)} more)" if others else ""
-            lines.append(f"info, {code}: {f'{first.tensor}: ' if first.tensor else ''}{first.message}{more}")
-        lines += [f"skipped {name}: {why}" for name, why in self.skipped.items()]
+            where = f"{first.tensor}: " if first.tensor else ""
+            lines.append(printable(f"info, {code}: {where}{first.message}{more}"))
+        lines += [printable(f"skipped {name}: {why}") for name, why in self.skipped.items()]
         if notes or self.skipped:
             lines.append("")
         header = (

@@ -134,7 +134,9 @@ def sources(x: Any, layout: str | None) -> tuple[list[Tensor], dict[str, str]]:
             merged[key] = tensor
     tensors = list(merged.values())
     if not tensors and not skipped:
-        raise ValueError("there are no tensors to diagnose (a model of Keras has none until it is built)")
+        where = f"{x} has no" if isinstance(x, (str, os.PathLike)) else "there are no"
+        hint = " (a model of Keras has none until it is built)" if keras is not None else ""
+        raise ValueError(f"{where} tensors of floating-point numbers to diagnose{hint}")
     return tensors, skipped
 
 
@@ -596,7 +598,7 @@ def _torch_role(module: Any, path: str, leaf: str, value: Any) -> dict[str, Any]
         return {"role": role, "certain": True, "hidden": (module.hidden_size,)}
     if isinstance(module, nn.PReLU):
         return {"role": "parameter"}
-    if leaf == "weight" and len(shape) == 1:
+    if leaf == "weight" and (len(shape) == 1 or isinstance(module, (nn.LayerNorm, nn.RMSNorm))):
         return {"role": "scale", "norm": "norm" in kind.lower()}
     if isinstance(module, nn.modules.conv._ConvNd) and leaf == "weight":
         return {

@@ -16,6 +16,7 @@ import numpy as np
 import fastinit
 from fastinit._text import Bar, printable, table
 
+from .._named import initializer
 from . import _schemes, _statistics, _units
 from ._judge import SEVERITIES, Finding, Judge, Statistics
 from ._statistics import Measured, measure
@@ -283,9 +284,9 @@ def _expectations(expect: Any, tensors: list[Tensor]) -> dict[str, fastinit.Init
     if expect is None:
         return {}
     if not hasattr(expect, "items"):
-        one = _initializer(expect)
+        one = initializer(expect)
         return {t.name: one for t in tensors if t.role in ("kernel", "recurrent") and len(t.shape) > 1}
-    rules = {str(pattern): _initializer(value) for pattern, value in expect.items()}
+    rules = {str(pattern): initializer(value) for pattern, value in expect.items()}
     names = [name for tensor in tensors for name in tensor.names]
     found: dict[str, fastinit.Initializer] = {}
     for pattern, rule in rules.items():
@@ -303,19 +304,6 @@ def _expectations(expect: Any, tensors: list[Tensor]) -> dict[str, fastinit.Init
                 law(tensor.shape, seed=0, index=(slice(0, 0),) * len(tensor.shape))  # Checks the shape.
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{found[tensor.name]!r} does not fit {tensor.name!r}: {error}") from None
-    return found
-
-
-def _initializer(value: Any) -> fastinit.Initializer:
-    try:
-        found = fastinit.get(value)
-    except ValueError as error:
-        known = [name for name in fastinit.__all__ if name.islower()]
-        near = difflib.get_close_matches(str(value), known, 3)
-        hint = f" (did you mean {', '.join(near)}?)" if near else ""
-        raise ValueError(f"expect: {error}{hint}") from None
-    if not isinstance(found, fastinit.Initializer):
-        raise TypeError(f"expect must be an initializer of fastinit, its name, or a mapping, got {value!r}")
     return found
 
 

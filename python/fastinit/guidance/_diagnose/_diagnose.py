@@ -155,7 +155,9 @@ class Diagnosis:
         lines += [table(header, [_cells(row) for row in self.tensors], "<<<<<>>>><>"), ""]
         count = sum(math.prod(row.shape) for row in self.tensors)
         found = [f"{sum(f.severity == s for f in self.findings)} {s}" for s in reversed(SEVERITIES)]
-        lines.append(f"{len(self.tensors)} tensors, {count:,} elements: {', '.join(found)}")
+        tensors = "1 tensor" if len(self.tensors) == 1 else f"{len(self.tensors)} tensors"
+        elements = "1 element" if count == 1 else f"{count:,} elements"
+        lines.append(f"{tensors}, {elements}: {', '.join(found)}")
         return "\n".join(lines)
 
 

@@ -195,9 +195,8 @@ class Judge:
                 None,
                 "looks_trained",
                 "info",
-                "the weights follow no law that they could have been drawn from: they look trained. What is "
-                "said of "
-                "scales is about initialization, and left out; only what is broken is reported",
+                "the weights follow no law that they could have been drawn from: they look trained. What "
+                "is said of scales is about initialization, and left out; only what is broken is reported",
             )
         for s in self.tensors:
             self._judge(s)
@@ -282,8 +281,7 @@ class Judge:
             s.scheme = _constant_name(s.low)
             text = (
                 f"all {s.size:,} elements are {s.low:.4g}: all units compute the same and get the same "
-                "gradient, "
-                "so they stay equal. Draw the elements at random, as by fastinit.lecun_normal"
+                "gradient, so they stay equal. Draw the elements at random, as by fastinit.lecun_normal"
             )
             self._add(s, "constant", "severe", text)
             return True
@@ -384,7 +382,8 @@ class Judge:
                     ),
                 )
                 return True
-        return self._few(s, sample, len(values))
+        self._few(s, sample, len(values))
+        return False
 
     def _is_sparse(self, s: Statistics) -> bool:
         """Whether each unit has as many zeros as the others, as of an initializer for sparse weights."""
@@ -393,8 +392,8 @@ class Judge:
         s.scheme = f"sparse({s.zeros / s.size:.3g})"
         return True
 
-    def _few(self, s: Statistics, sample: np.ndarray, distinct: int) -> bool:
-        """Whether there are fewer values than there should be."""
+    def _few(self, s: Statistics, sample: np.ndarray, distinct: int) -> None:
+        """Finds that there are fewer values than there should be."""
         bits = sample.view(np.uint32) if sample.dtype == np.float32 else None
         # Those of float32 that were rounded to a half type before have zeros in their last bits.
         half = bits is not None and not bool((bits & 0x1FFF).any())
@@ -403,13 +402,11 @@ class Judge:
             self._add(
                 s, "few_values", "warning", text + "has few bits. Draw the tensor again, as by fastinit"
             )
-            return True
-        if half and sample.size >= 8192 and distinct <= 256:
+        elif half and sample.size >= 8192 and distinct <= 256:
             text = (
                 f"only {distinct} values among {sample.size:,} elements, far fewer than {s.tensor.dtype} has"
             )
             self._add(s, "few_values", "info", text + ". fastinit draws in float32 and rounds once")
-        return False
 
     def _drawn(self, s: Statistics) -> None:
         """Judges elements that were drawn at random: their mean, their scale, their law."""
@@ -438,9 +435,8 @@ class Judge:
         ):
             text = (
                 f"the mean is {moments.mean:.4g}, {abs(moments.mean) / moments.std:.2g} standard deviations "
-                "from 0: all "
-                "units get the same offset, which grows from layer to layer. Draw about 0, as U(-a, a) and "
-                "not U(0, a)"
+                "from 0: all units get the same offset, which grows from layer to layer. Draw about 0, as "
+                "U(-a, a) and not U(0, a)"
             )
             self._add(s, "mean_not_zero", "warning", text)
             return
@@ -451,10 +447,8 @@ class Judge:
                 "uncorrected_truncation",
                 "warning",
                 f"std {moments.std:.4g} is {_schemes.TRUNCATION:.4f} times that of {_plain_name(scheme)}: a "
-                "normal law "
-                "was truncated at two standard deviations, which takes 23 % of its variance, without making "
-                "up for "
-                f"it. Divide by {_schemes.TRUNCATION:.5f}, as fastinit does",
+                "normal law was truncated at two standard deviations, which takes 23 % of its variance, "
+                f"without making up for it. Divide by {_schemes.TRUNCATION:.5f}, as fastinit does",
             )
         elif not s.matches:
             self._size(s)
@@ -498,8 +492,7 @@ class Judge:
             severity = "severe" if large > HUGE * room else "warning"
             text = (
                 f"std {moments.std:.4g} with {min(inputs):.0f} inputs makes a signal {large:.3g} times "
-                "larger: it "
-                "explodes within a few layers, or saturates"
+                "larger: it explodes within a few layers, or saturates"
             )
             self._add(s, "too_large", severity, text + advice)
         elif self.consensus is not None and not self._is_scaled_by_depth(s) and not self._is_shared(s):
@@ -509,8 +502,8 @@ class Judge:
                 code = "too_large" if ratio > 1 else "too_small"
                 text = (
                     f"std {moments.std:.4g} is {ratio:.3g} times that of {self.consensus}, which "
-                    f"{self._votes()} of "
-                    f"{len(self.kernels)} kernels of this model follow. Draw it like these, or say expect="
+                    f"{self._votes()} of {len(self.kernels)} kernels of this model follow. Draw it like "
+                    "these, or say expect="
                 )
                 self._add(s, code, "warning", text)
 
@@ -548,16 +541,11 @@ class Judge:
     def _embedding(self, s: Statistics) -> None:
         if s.moments.count < FEW:
             return
-        if s.rms > EMBEDDING_LARGE:
-            text = (
-                f"the elements of the embedding have a root mean square of {s.rms:.4g}; usual are 0.02 to 1"
-            )
-            self._add(s, "too_large", "warning", text + ". Use fastinit.random_normal with stddev=0.02")
-        elif s.rms < EMBEDDING_SMALL:
-            text = (
-                f"the elements of the embedding have a root mean square of {s.rms:.4g}; usual are 0.02 to 1"
-            )
-            self._add(s, "too_small", "warning", text + ". Use fastinit.random_normal with stddev=0.02")
+        if EMBEDDING_SMALL <= s.rms <= EMBEDDING_LARGE:
+            return
+        code = "too_large" if s.rms > EMBEDDING_LARGE else "too_small"
+        text = f"the elements of the embedding have a root mean square of {s.rms:.4g}; usual are 0.02 to 1"
+        self._add(s, code, "warning", text + ". Use fastinit.random_normal with stddev=0.02")
 
     def _orthogonal(self, s: Statistics) -> bool:
         """Whether rows (or columns) are orthonormal but for a gain, or nearly so."""
@@ -575,8 +563,7 @@ class Judge:
             return True
         text = (
             f"nearly orthonormal: the cosines between units are {cosine:.2g}, those of independent ones "
-            "would be "
-            f"{1 / math.sqrt(length):.2g}, and rounding explains {rounding:.2g}. Draw it by "
+            f"would be {1 / math.sqrt(length):.2g}, and rounding explains {rounding:.2g}. Draw it by "
             "fastinit.orthogonal"
         )
         s.scheme = "orthogonal"
@@ -785,10 +772,11 @@ class Judge:
                     choice.append(s)
         if choice:
             names = ", ".join(s.tensor.name for s in choice[:3]) + (" ..." if len(choice) > 3 else "")
+            count = "1 kernel follows" if len(choice) == 1 else f"{len(choice)} kernels follow"
             text = (
-                f"{len(choice)} kernels follow fan_out ({names}): gradients keep their size, signals may "
-                "not. A choice if meant; otherwise use mode='fan_in', or set layout= if the axes are in the "
-                "other order"
+                f"{count} fan_out ({names}): gradients keep their size, signals may "
+                "not. A choice if meant; otherwise use mode='fan_in', or set layout= if the axes are in "
+                "the other order"
             )
             only = choice[0] if len(choice) == 1 else None
             self._add(only, "wrong_mode", "info", text)

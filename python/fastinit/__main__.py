@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 
@@ -13,6 +14,9 @@ def main() -> None:
         if error.name not in ("rich", "typer"):
             raise
         sys.exit(f'fastinit: the command needs {error.name}; try: pip install "fastinit[cli]"')
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # Names may have letters that a code page has not.
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="fastinit")
 
 

@@ -74,6 +74,8 @@ def _explained(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+        except BrokenPipeError:  # Whoever reads has read enough, as `head`; that is no error to speak of.
+            raise
         except (ImportError, MemoryError, OSError, TypeError, ValueError) as error:
             typer.echo(f"fastinit: {error}", err=True)
             raise typer.Exit(2) from None
@@ -88,10 +90,10 @@ def _initializer(text: str) -> fastinit.Initializer:
     """`he_normal`, or with parameters `random_normal:stddev=0.01,mean=0`."""
     name, _, given = text.partition(":")
     parameters = {}
-    for part in given.split(",") if given else ():
+    for part in re.split(r",(?![^()]*\))", given) if given else ():  # Not at the commas of (0, 1).
         key, equals, value = part.partition("=")
-        if not equals:
-            raise ValueError(f"parameters are written name:key=value,key=value, got {text!r}")
+        if not equals or key.strip() in parameters:
+            raise ValueError(f"parameters are written name:key=value,key=value, each once, got {text!r}")
         try:
             parameters[key.strip()] = ast.literal_eval(value.strip())
         except (SyntaxError, ValueError):
@@ -107,6 +109,14 @@ def _sizes(text: str) -> tuple[int, ...]:
     if not re.fullmatch(r"\d+([x,]\d+)*", text):
         raise ValueError(f"a shape is written 512x256, got {text!r}")
     return tuple(map(int, re.split("[x,]", text)))
+
+
+def _array(path: str) -> Array:
+    try:
+        array: Array = np.load(path, allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise ValueError(f"cannot read {path}: {error}") from None
+    return array
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
@@ -235,10 +245,7 @@ def show(
     seed: Seed = 0,
 ) -> None:
     """Draw the values of initializers, or of arrays, over the law that they follow."""
-    given = {
-        thing: np.load(thing, allow_pickle=False) if thing.endswith(".npy") else _initializer(thing)
-        for thing in things
-    }
+    given = {thing: _array(thing) if thing.endswith(".npy") else _initializer(thing) for thing in things}
     fastinit.show(given, _sizes(shape), kind=kind, seed=seed, path=output)
 
 
@@ -336,6 +343,8 @@ def sample(
         raise ValueError(f"the file must be .npy or .safetensors, got {str(output)!r}")
     if output.suffix == ".npy" and dtype == "bfloat16":
         raise ValueError(".npy has no bfloat16; .safetensors has")
+    if output.suffix == ".safetensors" and stream == "__metadata__":
+        raise ValueError("a tensor in .safetensors cannot be called '__metadata__'; take another stream")
     unfinished = output.with_name(output.name + ".unfinished")
     start = time.perf_counter()
     try:
@@ -344,6 +353,9 @@ def sample(
             law(sizes, **key, dtype=dtype, out=out, threads=threads)
         del out
         unfinished.replace(output)
+    except OSError as error:
+        needed = math.prod(sizes) * kind.itemsize
+        raise OSError(f"cannot write {output}, of {needed:,} bytes: {error.strerror or error}") from None
     finally:
         unfinished.unlink(missing_ok=True)
     seconds, size = time.perf_counter() - start, output.stat().st_size

@@ -29,7 +29,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "",
         bias        0
     """
     align = align.ljust(len(header), "<")
-    lines = [list(header), *map(list, rows)]
+    lines = [[printable(cell) for cell in line] for line in (header, *rows)]
     if wrap:
         lines = [part for line in lines for part in _wrapped(line, wrap)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -39,6 +39,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "",
         ).rstrip()
         for line in lines
     )
+
+
+def printable(text: str) -> str:
+    """The text with escapes for what would move the cursor, colour the terminal, or not show."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _wrapped(line: list[str], width: int) -> list[list[str]]:

@@ -9,6 +9,7 @@ Each pair stands together below. What the functions have in common, the argument
 
 from __future__ import annotations
 
+import difflib
 import operator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -1453,8 +1454,10 @@ def get(identifier: object) -> Any:
 
 def _class_of(name: str) -> type[Initializer]:
     if name not in _BY_NAME:
+        near = difflib.get_close_matches(name, _BY_NAME, 3)
+        hint = f" (did you mean {', '.join(near)}?)" if near else ""
         known = ", ".join(sorted({*_CLASSES, *_ALIASES}))
-        raise ValueError(f"unknown initializer {name!r}; it must be one of {known}, or a class name")
+        raise ValueError(f"unknown initializer {name!r}{hint}; it must be one of {known}, or a class name")
     return _BY_NAME[name]
 
 

@@ -74,6 +74,13 @@ def test_sample_writes_what_the_function_makes(tmp_path, suffix, dtype):
     assert [one.name for one in tmp_path.iterdir()] == [file.name]
 
 
+def test_parameters_with_several_values(tmp_path):
+    file = tmp_path / "w.npy"
+    run("sample", "he_normal:batch_axis=(0, 1),groups=2", "3x4x8x6", "-o", file, "--seed", 3)
+    expected = fastinit.he_normal((3, 4, 8, 6), batch_axis=(0, 1), groups=2, seed=3, stream=0)
+    np.testing.assert_array_equal(np.load(file), expected, strict=True)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_sample_writes_safetensors(tmp_path, dtype):
     file = tmp_path / "w.safetensors"
@@ -117,6 +124,10 @@ def test_sample_of_nothing(tmp_path, shape, suffix):
         (("random_normal:stddev=-1", "2x2", "-o", "w.npy"), "-1"),
         (("random_normal:stdev=1", "2x2", "-o", "w.npy"), "stdev"),
         (("random_normal:0.1", "2x2", "-o", "w.npy"), "key=value"),
+        (("he_norml", "2x2", "-o", "w.npy"), "did you mean he_normal"),
+        (("zeros", "1000000x1000000x100", "-o", "w.npy"), "cannot write w.npy, of 400,000,000,000,000 bytes"),
+        (("zeros", "2x2", "-o", "w.safetensors", "--stream", "__metadata__"), "__metadata__"),
+        (("random_normal:stddev=1,stddev=2", "2x2", "-o", "w.npy"), "each once"),
         (("he_normal", "2by2", "-o", "w.npy"), "2by2"),
         (("he_normal", "2x2", "-o", "w.txt"), "w.txt"),
         (("he_normal", "2x2", "-o", "w.npy", "--dtype", "bfloat16"), "bfloat16"),
@@ -181,6 +192,38 @@ def test_diagnose(tmp_path):
     assert "foreign.safetensors" in err
 
 
+@pytest.fixture(name="odd")
+def _odd(tmp_path):
+    """A file with names that a terminal, or its encoding, had better not see as they are."""
+    file = tmp_path / "odd.npz"
+    with np.errstate(all="ignore"):
+        np.savez(
+            file, **{"層.kernel": np.zeros((8, 8), np.float32), "\x1b[31m\na.kernel": np.zeros((8, 8), "c8")}
+        )
+    return file
+
+
+def test_names_that_cannot_be_printed(odd):
+    out, _ = run("diagnose", odd, status=1, PYTHONIOENCODING="ascii")
+    assert "\\u5c64.kernel" in out
+    assert "skipped \\x1b[31m\\na.kernel: elements of complex64 are not read\n" in out
+    assert "\x1b" not in out
+
+
+def test_a_reader_that_stops_is_no_error(tmp_path):
+    file = tmp_path / "many.npz"
+    np.savez(file, **{f"{i}.{'long' * 30}.kernel": np.full((8, 8), 1e-9, np.float32) for i in range(600)})
+    for json_or_not in ([], ["--json"]):
+        with subprocess.Popen(
+            [sys.executable, "-m", "fastinit", "diagnose", file, *json_or_not],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            process.stdout.readline()
+            process.stdout.close()
+            assert process.stderr.read() == b""
+
+
 def test_signal(tmp_path):
     found = json.loads(
         run("signal", "he_normal", "zeros", "--depth", 5, "--width", 32, "--json")[0],
@@ -205,6 +248,9 @@ def test_show(tmp_path):
     assert ".gif" in err
     _, err = run("show", tmp_path / "none.npy", "-o", file, status=2)
     assert "none.npy" in err
+    (tmp_path / "bad.npy").write_bytes(b"abc")
+    _, err = run("show", tmp_path / "bad.npy", "-o", file, status=2)
+    assert "bad.npy" in err
 
 
 def test_compare(tmp_path):

@@ -40,7 +40,9 @@ def test_functions_and_classes_share_their_arguments():
     # The functions spell out the common arguments, and so may drift apart.
     common = list(inspect.signature(fastinit.Initializer.__call__).parameters.values())[2:]
     for name, cls in (
-        (n, c) for n, c in vars(fastinit).items() if isinstance(c, type) and c is not fastinit.Initializer
+        (n, c)
+        for n, c in vars(fastinit).items()
+        if isinstance(c, type) and issubclass(c, fastinit.Initializer) and c is not fastinit.Initializer
     ):
         function = inspect.signature(getattr(fastinit, snake(name))).parameters
         assert [function[parameter.name] for parameter in common] == common, name

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -178,6 +179,12 @@ def test_planted_fault(model, fault, layout):
     assert loud(diagnose(model, layout=layout)) == [(FAULTS[fault], name)]
 
 
+def test_few_values_of_the_wrong_size():
+    signs = np.sign(np.random.default_rng(0).normal(size=(64, 64))).astype(np.float32)
+    found = diagnose({"a/kernel": signs * np.float32(1e30), "b/kernel": signs[::-1] * np.float32(0.11)})
+    assert loud(found) == [("few_values", "a/kernel"), ("few_values", "b/kernel"), ("too_large", "a/kernel")]
+
+
 def test_severity():
     model = dense(fastinit.he_normal)
     assert diagnose(model | {"dense_1/kernel": np.zeros((192, 192), np.float32)}).worst == "severe"
@@ -326,6 +333,32 @@ def test_small_tensors_say_little(shape):
             assert loud(diagnose(kernels)) == []
 
 
+@pytest.mark.parametrize("layout", [None, "in_out"])
+def test_a_single_element_among_kernels(layout):
+    model = dense(fastinit.he_normal) | {"gate/kernel": np.array([[0.3]], np.float32)}
+    assert loud(diagnose(model, layout=layout)) == []
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("shape", [(40, 40), (100, 90)])
+def test_grids_of_half_types_are_no_spikes(shape, dtype):
+    for init in (fastinit.he_uniform, fastinit.random_uniform, fastinit.he_normal):
+        model = {f"{i}/kernel": init(shape, seed=i, dtype=dtype) for i in range(80)}
+        assert loud(diagnose(model)) == []
+
+
+@pytest.mark.parametrize(
+    ("scale", "code"), [(1e-300, "too_small"), (1e-320, "too_small"), (1e300, "too_large")]
+)
+def test_what_float64_cannot_square(scale, code):
+    rng = np.random.default_rng(0)
+    found = diagnose({f"{i}/kernel": rng.normal(size=(64, 64)) * scale for i in range(3)})
+    assert [(f.code, f.severity) for f in found.findings] == [(code, "severe")] * 3
+    json.dumps(found.to_dict(), allow_nan=False)
+    biases = {"0/bias": np.array([scale, -scale]), "1/bias": np.array([10.0, 20.0])}
+    assert ("bias_not_zero", "1/bias") in loud(diagnose(biases))
+
+
 def test_false_alarms_are_rare():
     """3000 kernels of the size that is hardest; six standard errors allow one in a million."""
     inits = [fastinit.he_normal, fastinit.he_uniform, fastinit.LecunNormal(), fastinit.Orthogonal()]
@@ -350,6 +383,39 @@ def test_expected_laws():
     assert loud(diagnose(model, expect={"dense_1/*l": uniform})) == wrong[1:2]
     ones = loud(diagnose(model, expect={"dense_1/bias": "ones"}))
     assert ones == [("not_as_expected", "dense_1/bias")]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "init",
+    [
+        fastinit.HeNormal(),
+        fastinit.RandomUniform(),
+        fastinit.RandomNormal(5.0, 1.0),
+        fastinit.Orthogonal(0.01),
+        fastinit.Identity(),
+        fastinit.Sparse(0.3),
+    ],
+    ids=lambda init: type(init).__name__,
+)
+def test_small_tensors_meet_their_expectation(init, dtype):
+    for shape in [(1, 1), (1, 2), (2, 1), (2, 2), (1, 5), (7, 2), (4, 6), (30, 2), (1, 300)]:
+        for seed in range(12):
+            key = {} if isinstance(init, fastinit.Identity) else {"seed": seed}
+            assert loud(diagnose(init(shape, **key, dtype=dtype), expect=init, layout="in_out")) == []
+
+
+def test_expected_laws_with_zeros():
+    delta, sparse = fastinit.DeltaOrthogonal(), fastinit.Sparse(0.25, 0.1)
+    shape = (3, 3, 8, 16)
+    for expected, right, wrong in (
+        (delta, delta(shape, seed=0), np.zeros(shape, np.float32)),
+        (delta, delta(shape, seed=0, dtype="float16"), 2 * delta(shape, seed=0)),
+        (delta, delta(shape, seed=1), fastinit.orthogonal(shape, seed=0)),
+        (sparse, sparse((40, 50), seed=0), 2 * sparse((40, 50), seed=0)),
+    ):
+        assert loud(diagnose(right, expect=expected)) == []
+        assert loud(diagnose(wrong, expect=expected)) == [("not_as_expected", "array")]
 
 
 def test_expected_laws_follow_the_layout():
@@ -527,6 +593,8 @@ def test_npz_and_npy(tmp_path):
     for array in (kernel, np.asfortranarray(kernel), kernel.astype(">f4")):
         np.save(tmp_path / "c.npy", array)
         assert diagnose(tmp_path / "c.npy").to_dict() == diagnose(kernel).to_dict()
+    (tmp_path / "c.npy").rename(tmp_path / "C.NPY")
+    assert diagnose(tmp_path / "C.NPY").to_dict() == diagnose(kernel).to_dict()
 
 
 @pytest.fixture(name="checkpoint")
@@ -636,12 +704,27 @@ def test_damaged_files(checkpoint, tmp_path):
         (tmp_path / "a.npz").write_bytes(content)
         with pytest.raises(ValueError, match=r"a\.npz"):
             diagnose(tmp_path / "a.npz")
+    np.savez_compressed(tmp_path / "a.npz", a=np.asfortranarray(fastinit.he_normal((100, 100), seed=0)))
+    whole = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(whole[:5000] + b"x" * 40 + whole[5040:])
+    with pytest.raises(ValueError, match=r"a\.npz is damaged"):
+        diagnose(tmp_path / "a.npz")
     np.save(tmp_path / "b.npy", np.ones((100, 100)))
     whole = (tmp_path / "b.npy").read_bytes()
-    for content in (b"", whole[:50], whole[:500]):
+    for content in (b"", whole[:50], whole[:500], whole[:100] + b")" + whole[101:]):
         (tmp_path / "b.npy").write_bytes(content)
         with pytest.raises(ValueError, match=r"b\.npy"):
             diagnose(tmp_path / "b.npy")
+    for content, message in (
+        (b"{}", "has no tensors"),
+        (b'{"a": {"dtype": "", "shape": [1], "data_offsets": [0, 0]}}', "skipped a"),
+    ):
+        path.write_bytes(len(content).to_bytes(8, "little") + content)
+        try:
+            text = str(diagnose(path))
+        except ValueError as error:
+            text = str(error)
+        assert message in text
     (tmp_path / "c.pt").write_bytes(b"")
     with pytest.raises(ValueError, match=r"torch\.load"):
         diagnose(tmp_path / "c.pt")
@@ -674,6 +757,22 @@ def test_memory_is_bounded(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 150
+
+
+def test_time_grows_no_faster_than_the_number_of_tensors(tmp_path):
+    law = fastinit.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+
+    def seconds(count):
+        model = {}
+        for i in range(count):
+            model[f"layers.{i}.kernel"] = law((8, 24), seed=i)
+            model[f"layers.{i}.bias"] = np.full(8, 7.0, np.float32)
+        np.savez(tmp_path / "many.npz", **model)
+        start = time.perf_counter()
+        diagnose(tmp_path / "many.npz")
+        return time.perf_counter() - start
+
+    assert seconds(1600) < 20 * min(seconds(200), seconds(200))
 
 
 def test_progress_reaches_the_whole():

@@ -294,6 +294,12 @@ def test_tensors_without_values_are_skipped():
     assert "meta" in str(found)
 
 
+def test_a_normalization_over_several_axes_has_a_scale():
+    found = diagnose(nn.Sequential(nn.LayerNorm((6, 8)), nn.RMSNorm((3, 4, 5))))
+    assert found.findings == ()
+    assert [row.role for row in found.tensors] == ["scale", "parameter", "scale"]
+
+
 def test_trained_model():
     torch.manual_seed(0)
     model = nn.Sequential(
@@ -352,6 +358,9 @@ KERAS = """
         layer.kernel.assign(spoiled)
         assert loud(diagnose(model)) == [(code, "hidden/kernel")], code
     layer.kernel.assign(kernel)
+
+    # So few units tell nothing.
+    assert loud(diagnose(keras.Sequential([keras.Input((5, 3)), L.SimpleRNN(4)]))) == []
 
     # The layer says orthogonal, and it is not.
     cell = model.get_layer("lstm").cell

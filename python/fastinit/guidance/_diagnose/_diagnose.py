@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fastinit
-from fastinit._text import Bar, table
+from fastinit._text import Bar, printable, table
 
+from .._named import initializer
 from . import _schemes, _statistics, _units
 from ._judge import SEVERITIES, Finding, Judge, Statistics
 from ._statistics import Measured, measure
@@ -133,8 +134,9 @@ class Diagnosis:
         for code, same in itertools.groupby(sorted(notes, key=lambda f: f.code), lambda f: f.code):
             first, *others = same
             more = f" (and {len(others)} more)" if others else ""
-            lines.append(f"info, {code}: {f'{first.tensor}: ' if first.tensor else ''}{first.message}{more}")
-        lines += [f"skipped {name}: {why}" for name, why in self.skipped.items()]
+            where = f"{first.tensor}: " if first.tensor else ""
+            lines.append(printable(f"info, {code}: {where}{first.message}{more}"))
+        lines += [printable(f"skipped {name}: {why}") for name, why in self.skipped.items()]
         if notes or self.skipped:
             lines.append("")
         header = (
@@ -153,7 +155,9 @@ class Diagnosis:
         lines += [table(header, [_cells(row) for row in self.tensors], "<<<<<>>>><>"), ""]
         count = sum(math.prod(row.shape) for row in self.tensors)
         found = [f"{sum(f.severity == s for f in self.findings)} {s}" for s in reversed(SEVERITIES)]
-        lines.append(f"{len(self.tensors)} tensors, {count:,} elements: {', '.join(found)}")
+        tensors = "1 tensor" if len(self.tensors) == 1 else f"{len(self.tensors)} tensors"
+        elements = "1 element" if count == 1 else f"{count:,} elements"
+        lines.append(f"{tensors}, {elements}: {', '.join(found)}")
         return "\n".join(lines)
 
 
@@ -282,9 +286,9 @@ def _expectations(expect: Any, tensors: list[Tensor]) -> dict[str, fastinit.Init
     if expect is None:
         return {}
     if not hasattr(expect, "items"):
-        one = _initializer(expect)
+        one = initializer(expect)
         return {t.name: one for t in tensors if t.role in ("kernel", "recurrent") and len(t.shape) > 1}
-    rules = {str(pattern): _initializer(value) for pattern, value in expect.items()}
+    rules = {str(pattern): initializer(value) for pattern, value in expect.items()}
     names = [name for tensor in tensors for name in tensor.names]
     found: dict[str, fastinit.Initializer] = {}
     for pattern, rule in rules.items():
@@ -302,19 +306,6 @@ def _expectations(expect: Any, tensors: list[Tensor]) -> dict[str, fastinit.Init
                 law(tensor.shape, seed=0, index=(slice(0, 0),) * len(tensor.shape))  # Checks the shape.
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{found[tensor.name]!r} does not fit {tensor.name!r}: {error}") from None
-    return found
-
-
-def _initializer(value: Any) -> fastinit.Initializer:
-    try:
-        found = fastinit.get(value)
-    except ValueError as error:
-        known = [name for name in fastinit.__all__ if name.islower()]
-        near = difflib.get_close_matches(str(value), known, 3)
-        hint = f" (did you mean {', '.join(near)}?)" if near else ""
-        raise ValueError(f"expect: {error}{hint}") from None
-    if not isinstance(found, fastinit.Initializer):
-        raise TypeError(f"expect must be an initializer of fastinit, its name, or a mapping, got {value!r}")
     return found
 
 
@@ -416,6 +407,7 @@ def _reduced(part: _Part, found: Measured) -> Statistics:
         statistics.key = _key(sample)
         if found.zeros > 0.01 * found.size:
             statistics.even_zeros = _units.even_zeros(tensor, part.at)
+    statistics.gram = part.gram
     if part.gram:
         statistics.orthogonality = _orthogonality(part, found)
     return statistics
@@ -458,8 +450,8 @@ def _summary(s: Statistics) -> TensorSummary:
     fans = _schemes.fans(tensor)[:1] if s.weights else []
     some = moments.count > 0
 
-    def plain(value: float) -> float | None:
-        return float(value) if some and math.isfinite(value) else None
+    def plain(value: float | None) -> float | None:
+        return float(value) if some and value is not None and math.isfinite(value) else None
 
     return TensorSummary(
         name=tensor.name,
@@ -474,5 +466,5 @@ def _summary(s: Statistics) -> TensorSummary:
         min=plain(s.low),
         max=plain(s.high),
         scheme=s.scheme,
-        scale_error=s.scale_error,
+        scale_error=plain(s.scale_error),
     )

@@ -112,8 +112,9 @@ class Statistics:
     # Axis -> groups of equal units; and which units are zero.
     equal: dict[int, list[list[int]]] = field(default_factory=dict)
     empty: dict[int, list[int]] = field(default_factory=dict)
-    # The norm of rows (or columns, whichever are shorter in number) and the root mean square of their
-    # cosines.
+    # Whether it has enough rows and columns to tell that they are orthonormal.
+    gram: bool = False
+    # If rows, or columns, are nearly so: their norm, the root mean square of their cosines, and their length.
     orthogonality: tuple[float, float, int] | None = None
     # Whether all units have the same number of zeros.
     even_zeros: bool = False
@@ -171,6 +172,8 @@ class Judge:
         self.groups: dict[str, list[Statistics]] = defaultdict(list)
         for s in tensors:
             self.groups[_pattern(s.tensor.name)].append(s)
+        self.scales = {pattern: _range([s.rms for s in group]) for pattern, group in self.groups.items()}
+        self.zeros = sum(s.size > 0 and s.low == s.high == 0.0 for s in self.kernels)
         for s in tensors:
             if s.weights and len(s.tensor.shape) > 1:
                 self._match(s)
@@ -192,9 +195,8 @@ class Judge:
                 None,
                 "looks_trained",
                 "info",
-                "the weights follow no law that they could have been drawn from: they look trained. What is "
-                "said of "
-                "scales is about initialization, and left out; only what is broken is reported",
+                "the weights follow no law that they could have been drawn from: they look trained. What "
+                "is said of scales is about initialization, and left out; only what is broken is reported",
             )
         for s in self.tensors:
             self._judge(s)
@@ -279,8 +281,7 @@ class Judge:
             s.scheme = _constant_name(s.low)
             text = (
                 f"all {s.size:,} elements are {s.low:.4g}: all units compute the same and get the same "
-                "gradient, "
-                "so they stay equal. Draw the elements at random, as by fastinit.lecun_normal"
+                "gradient, so they stay equal. Draw the elements at random, as by fastinit.lecun_normal"
             )
             self._add(s, "constant", "severe", text)
             return True
@@ -300,15 +301,14 @@ class Judge:
     def _zero(self, s: Statistics) -> None:
         """A tensor of weights that is zero."""
         text = "all elements are 0"
-        zero = [t for t in self.kernels if t.size and t.low == t.high == 0.0]
         alike = self.groups[_pattern(s.tensor.name)]
         whole_group = len(alike) > 1 and all(t.low == t.high == 0.0 for t in alike)
         if any("lora_b" in name.lower() for name in s.tensor.names):
             self._add(s, "all_zero", "info", f"{text}, as is usual for the second matrix of LoRA")
-        elif is_output(s.tensor) and len(zero) < len(self.kernels):
+        elif is_output(s.tensor) and self.zeros < len(self.kernels):
             text += ": the output begins at its bias, as some models want; in the first step nothing "
             self._add(s, "all_zero", "info", text + "reaches the layers below")
-        elif whole_group and len(zero) <= len(self.kernels) / 2:
+        elif whole_group and self.zeros <= len(self.kernels) / 2:
             text += f", as are those of all {len(alike)} layers of its kind: branches that begin as nothing"
             self._add(s, "all_zero", "info", text)
         else:
@@ -359,7 +359,7 @@ class Judge:
         values, counts = np.unique(sample, return_counts=True)
         if len(values) >= 32:
             for at in dict.fromkeys((0, len(values) - 1, int(counts.argmax()))):
-                near = np.sort(np.delete(counts[max(0, at - 8) : at + 9], min(at, 8)))[-8]
+                near = np.mean(np.delete(counts[max(0, at - 8) : at + 9], min(at, 8)))
                 part = counts[at] / sample.size
                 if part < PILED or counts[at] < max(10, PILED_TIMES * near):
                     continue
@@ -382,7 +382,8 @@ class Judge:
                     ),
                 )
                 return True
-        return self._few(s, sample, len(values))
+        self._few(s, sample, len(values))
+        return False
 
     def _is_sparse(self, s: Statistics) -> bool:
         """Whether each unit has as many zeros as the others, as of an initializer for sparse weights."""
@@ -391,8 +392,8 @@ class Judge:
         s.scheme = f"sparse({s.zeros / s.size:.3g})"
         return True
 
-    def _few(self, s: Statistics, sample: np.ndarray, distinct: int) -> bool:
-        """Whether there are fewer values than there should be."""
+    def _few(self, s: Statistics, sample: np.ndarray, distinct: int) -> None:
+        """Finds that there are fewer values than there should be."""
         bits = sample.view(np.uint32) if sample.dtype == np.float32 else None
         # Those of float32 that were rounded to a half type before have zeros in their last bits.
         half = bits is not None and not bool((bits & 0x1FFF).any())
@@ -401,20 +402,25 @@ class Judge:
             self._add(
                 s, "few_values", "warning", text + "has few bits. Draw the tensor again, as by fastinit"
             )
-            return True
-        if half and sample.size >= 8192 and distinct <= 256:
+        elif half and sample.size >= 8192 and distinct <= 256:
             text = (
                 f"only {distinct} values among {sample.size:,} elements, far fewer than {s.tensor.dtype} has"
             )
             self._add(s, "few_values", "info", text + ". fastinit draws in float32 and rounds once")
-        return False
 
     def _drawn(self, s: Statistics) -> None:
         """Judges elements that were drawn at random: their mean, their scale, their law."""
         moments = s.moments
+        if s.low == s.high:  # A single element.
+            return
+        if not 0.0 < moments.std < math.inf:
+            code = "too_large" if moments.std > 0.0 else "too_small"
+            text = f"the elements go from {s.low:.4g} to {s.high:.4g}: their squares are beyond float64"
+            self._add(s, code, "severe", text + ". Draw them again, as by fastinit.lecun_normal")
+            return
         if s.orthogonality is not None and self._orthogonal(s):
             return
-        if s.tensor.orthogonal:
+        if s.tensor.orthogonal and s.gram:
             rows = "rows" if s.tensor.shape[-1] >= math.prod(s.tensor.shape[:-1]) else "columns"
             text = f"its layer says that it is orthogonal, and its {rows} are not orthonormal"
             self._add(s, "not_orthogonal", "warning", text + ". Draw it by fastinit.orthogonal")
@@ -429,9 +435,8 @@ class Judge:
         ):
             text = (
                 f"the mean is {moments.mean:.4g}, {abs(moments.mean) / moments.std:.2g} standard deviations "
-                "from 0: all "
-                "units get the same offset, which grows from layer to layer. Draw about 0, as U(-a, a) and "
-                "not U(0, a)"
+                "from 0: all units get the same offset, which grows from layer to layer. Draw about 0, as "
+                "U(-a, a) and not U(0, a)"
             )
             self._add(s, "mean_not_zero", "warning", text)
             return
@@ -442,10 +447,8 @@ class Judge:
                 "uncorrected_truncation",
                 "warning",
                 f"std {moments.std:.4g} is {_schemes.TRUNCATION:.4f} times that of {_plain_name(scheme)}: a "
-                "normal law "
-                "was truncated at two standard deviations, which takes 23 % of its variance, without making "
-                "up for "
-                f"it. Divide by {_schemes.TRUNCATION:.5f}, as fastinit does",
+                "normal law was truncated at two standard deviations, which takes 23 % of its variance, "
+                f"without making up for it. Divide by {_schemes.TRUNCATION:.5f}, as fastinit does",
             )
         elif not s.matches:
             self._size(s)
@@ -489,8 +492,7 @@ class Judge:
             severity = "severe" if large > HUGE * room else "warning"
             text = (
                 f"std {moments.std:.4g} with {min(inputs):.0f} inputs makes a signal {large:.3g} times "
-                "larger: it "
-                "explodes within a few layers, or saturates"
+                "larger: it explodes within a few layers, or saturates"
             )
             self._add(s, "too_large", severity, text + advice)
         elif self.consensus is not None and not self._is_scaled_by_depth(s) and not self._is_shared(s):
@@ -500,16 +502,18 @@ class Judge:
                 code = "too_large" if ratio > 1 else "too_small"
                 text = (
                     f"std {moments.std:.4g} is {ratio:.3g} times that of {self.consensus}, which "
-                    f"{self._votes()} of "
-                    f"{len(self.kernels)} kernels of this model follow. Draw it like these, or say expect="
+                    f"{self._votes()} of {len(self.kernels)} kernels of this model follow. Draw it like "
+                    "these, or say expect="
                 )
                 self._add(s, code, "warning", text)
 
     def _is_shared(self, s: Statistics) -> bool:
         """Whether the same tensors of other layers have the same scale, so that it is meant."""
-        others = [t for t in self.groups[_pattern(s.tensor.name)] if t is not s and t.rms > 0.0]
+        low, high = self.scales[_pattern(s.tensor.name)]
+        if not 0.0 < s.rms < math.inf or low == math.inf:
+            return False
         slack = 2 * _schemes.tolerance(s.moments)
-        return len(others) > 0 and all(abs(math.log(s.rms / t.rms)) <= slack for t in others)
+        return max(math.log(high / s.rms), math.log(s.rms / low)) <= slack
 
     def _votes(self) -> int:
         return self.names[self.consensus] if self.consensus else 0
@@ -537,16 +541,11 @@ class Judge:
     def _embedding(self, s: Statistics) -> None:
         if s.moments.count < FEW:
             return
-        if s.rms > EMBEDDING_LARGE:
-            text = (
-                f"the elements of the embedding have a root mean square of {s.rms:.4g}; usual are 0.02 to 1"
-            )
-            self._add(s, "too_large", "warning", text + ". Use fastinit.random_normal with stddev=0.02")
-        elif s.rms < EMBEDDING_SMALL:
-            text = (
-                f"the elements of the embedding have a root mean square of {s.rms:.4g}; usual are 0.02 to 1"
-            )
-            self._add(s, "too_small", "warning", text + ". Use fastinit.random_normal with stddev=0.02")
+        if EMBEDDING_SMALL <= s.rms <= EMBEDDING_LARGE:
+            return
+        code = "too_large" if s.rms > EMBEDDING_LARGE else "too_small"
+        text = f"the elements of the embedding have a root mean square of {s.rms:.4g}; usual are 0.02 to 1"
+        self._add(s, code, "warning", text + ". Use fastinit.random_normal with stddev=0.02")
 
     def _orthogonal(self, s: Statistics) -> bool:
         """Whether rows (or columns) are orthonormal but for a gain, or nearly so."""
@@ -564,8 +563,7 @@ class Judge:
             return True
         text = (
             f"nearly orthonormal: the cosines between units are {cosine:.2g}, those of independent ones "
-            "would be "
-            f"{1 / math.sqrt(length):.2g}, and rounding explains {rounding:.2g}. Draw it by "
+            f"would be {1 / math.sqrt(length):.2g}, and rounding explains {rounding:.2g}. Draw it by "
             "fastinit.orthogonal"
         )
         s.scheme = "orthogonal"
@@ -659,27 +657,35 @@ class Judge:
                     f"the mean is {moments.mean:.4g}, and should be {promised.mean:.4g} ± {error:.2g}"
                 )
             slack = _schemes.tolerance(moments)
-            if not moments.std > 0.0 or abs(math.log(moments.std / promised.std)) > slack:
+            enough = moments.count >= FEW
+            if enough and not (moments.std > 0.0 and abs(math.log(moments.std / promised.std)) <= slack):
                 wrong.append(f"the std is {moments.std:.4g}, and should be {promised.std:.4g} ± {slack:.1%}")
             room = s.eps * max(abs(s.low), abs(s.high))
             if s.low < promised.low - room or s.high > promised.high + room:
                 bounds = f"[{promised.low:.4g}, {promised.high:.4g}]"
                 wrong.append(f"the elements go from {s.low:.4g} to {s.high:.4g}, beyond {bounds}")
             known = [family for family in _schemes.FAMILIES if family.kurtosis == promised.kurtosis]
-            if not wrong and known and known[0] not in _schemes.families(moments, s.low, s.high, s.eps):
+            if (
+                enough
+                and not wrong
+                and known
+                and known[0] not in _schemes.families(moments, s.low, s.high, s.eps)
+            ):
                 wrong.append(
                     f"the elements are not {known[0].name}: their kurtosis is {moments.kurtosis:.3g}"
                 )
         if wrong:
             text = "; ".join(wrong) + f". {initializer!r} was expected: draw the tensor by it"
             self._add(s, "not_as_expected", "warning", text)
-        elif s.weights and len(s.tensor.shape) > 1 and not (self._is_identity(s) or self._is_sparse(s)):
-            _ = s.constant or self._units(s) or self._piled(s)
+        elif promised is not None and promised.std > 0.0 and s.weights and len(s.tensor.shape) > 1:
+            _ = self._units(s) or self._piled(s)
 
     def _other_law(self, s: Statistics, law: fastinit.Initializer) -> list[str]:
         """What is wrong with a tensor whose elements are not independent."""
         name = type(law).__name__
         if name == "Orthogonal":
+            if not s.gram:
+                return []
             if s.orthogonality is None or s.orthogonality[1] > 100 * _EPS["float32"] + s.eps:
                 return ["its units are not orthonormal"]
             config = law.get_config()
@@ -689,12 +695,23 @@ class Judge:
                 return [f"the gain is {gain:.4g}, and should be {wanted:.4g}"]
         elif name in ("Identity", "Dirac"):
             gain = law.get_config().get("gain", 1.0)
-            if not self._is_identity(s) or gain not in (s.low, s.high):
+            if not (self._is_identity(s) or s.size == 1) or gain not in (s.low, s.high):
                 return [f"it is no {name.lower()}"]
         elif name == "Sparse":
             zeros = math.ceil(law.get_config()["sparsity"] * s.tensor.shape[0]) * s.tensor.shape[-1]
             if s.zeros != zeros:
                 return [f"{s.zeros:,} elements are 0, and {zeros:,} should be"]
+            others = s.size - zeros
+            std, wanted = s.rms * math.sqrt(s.size / max(others, 1)), law.get_config()["stddev"]
+            if others >= FEW and abs(std / wanted - 1) > max(
+                _schemes.CLOSE, _schemes.ERRORS / math.sqrt(2 * others)
+            ):
+                return [f"the std of what is not 0 is {std:.4g}, and should be {wanted:.4g}"]
+        elif name == "DeltaOrthogonal":
+            into, out = s.tensor.shape[s.tensor.in_axis], s.tensor.shape[s.tensor.out_axis]
+            gain, wanted = s.rms * math.sqrt(s.size / into), abs(law.get_config()["gain"])
+            if s.size - s.zeros > into * out or abs(gain / wanted - 1) > CLOSE_GAIN + s.eps:
+                return ["it is no orthogonal matrix amid zeros"]
         return []
 
     # Several tensors
@@ -716,24 +733,26 @@ class Judge:
             likely[name] = _mode([match for match in found if bases[match.name] == most])
         out = [s for s in kernels if likely[s.tensor.name] == "fan_out"]
         into = [s for s in kernels if likely[s.tensor.name] == "fan_in"]
+        # Counted by what they match, since a model may have thousands of kernels, and few schemes.
+        known = {s.tensor.name: frozenset(match.name for match in s.matches) for s in kernels}
+        out_kinds, in_kinds = (Counter(known[s.tensor.name] for s in group) for group in (out, into))
+        usual = Counter(len(s.tensor.shape) for s in kernels if self.consensus in known[s.tensor.name])
+        modes = {
+            pattern: {likely.get(t.tensor.name) for t in group} for pattern, group in self.groups.items()
+        }
         choice: list[Statistics] = []
-        for group, others, mode, other in (
-            (out, into, "fan_out", "fan_in"),
-            (into, out, "fan_in", "fan_out"),
+        for group, own_kinds, other_kinds, mode, other in (
+            (out, out_kinds, in_kinds, "fan_out", "fan_in"),
+            (into, in_kinds, out_kinds, "fan_in", "fan_out"),
         ):
             for s in group:
-                own = {match.name for match in s.matches}
-                alike = sum(any(m.name in own for m in t.matches) for t in group)
-                unlike = sum(any(m.name in own for m in t.matches) for t in others)
+                own = known[s.tensor.name]
+                alike = sum(count for names, count in own_kinds.items() if names & own)
+                unlike = sum(count for names, count in other_kinds.items() if names & own)
                 # Convolutions and dense layers may follow different schemes, and so may layers of a kind.
-                usual = sum(
-                    any(m.name == self.consensus for m in t.matches)
-                    for t in kernels
-                    if len(t.tensor.shape) == len(s.tensor.shape)
-                )
-                consensus = self.consensus is not None and usual > 2
-                same = [t for t in self.groups[_pattern(s.tensor.name)] if t is not s]
-                meant = len(same) > 0 and all(likely.get(t.tensor.name) == mode for t in same)
+                consensus = self.consensus is not None and usual[len(s.tensor.shape)] > 2
+                pattern = _pattern(s.tensor.name)
+                meant = len(self.groups[pattern]) > 1 and modes[pattern] == {mode}
                 if mode == "fan_out":
                     deviates = unlike >= alike > 0 and unlike > 0
                     few = len(out) <= max(1, 0.1 * len(self.kernels))
@@ -753,10 +772,11 @@ class Judge:
                     choice.append(s)
         if choice:
             names = ", ".join(s.tensor.name for s in choice[:3]) + (" ..." if len(choice) > 3 else "")
+            count = "1 kernel follows" if len(choice) == 1 else f"{len(choice)} kernels follow"
             text = (
-                f"{len(choice)} kernels follow fan_out ({names}): gradients keep their size, signals may "
-                "not. A choice if meant; otherwise use mode='fan_in', or set layout= if the axes are in the "
-                "other order"
+                f"{count} fan_out ({names}): gradients keep their size, signals may "
+                "not. A choice if meant; otherwise use mode='fan_in', or set layout= if the axes are in "
+                "the other order"
             )
             only = choice[0] if len(choice) == 1 else None
             self._add(only, "wrong_mode", "info", text)
@@ -805,6 +825,12 @@ def _mode(matches: Sequence[Scheme]) -> str | None:
     if modes in ({"fan_out"}, {"fan_out", "swapped"}):
         return "fan_out"
     return "fan_in" if modes == {"fan_in"} else None
+
+
+def _range(scales: list[float]) -> tuple[float, float]:
+    """The least and the largest of two or more, zeros and infinities aside; otherwise an empty range."""
+    found = [scale for scale in scales if 0.0 < scale < math.inf]
+    return (min(found), max(found)) if len(found) > 1 else (math.inf, 0.0)
 
 
 def _plain_name(scheme: Scheme) -> str:

@@ -84,9 +84,8 @@ class Scheme:
         name: What it is called.
         family: The shape of the law.
         std: Its standard deviation.
-        mode: The fan that it follows, `"fan_in"` or `"fan_out"`; `"swapped"` if it does so in the layout
-        that was
-            not assumed; `None` if neither, or either.
+        mode: The fan that it follows, `"fan_in"` or `"fan_out"`; `"swapped"` if it does so in the
+            layout that was not assumed; `None` if neither, or either.
         corrected: False for a normal law that was truncated without making up for what that costs.
     """
 

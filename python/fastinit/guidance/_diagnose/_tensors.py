@@ -10,8 +10,10 @@ from __future__ import annotations
 import functools
 import io
 import math
+import os
 import re
 import sys
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -103,7 +105,7 @@ def sources(x: Any, layout: str | None) -> tuple[list[Tensor], dict[str, str]]:
     skipped: dict[str, str] = {}
     torch, keras = sys.modules.get("torch"), sys.modules.get("keras")
     found: Iterator[Tensor]
-    if isinstance(x, (str, Path)):
+    if isinstance(x, (str, os.PathLike)):
         found = _of_path(Path(x), skipped)
     elif keras is not None and isinstance(x, keras.layers.Layer):
         found = _of_keras(x, skipped)
@@ -132,7 +134,9 @@ def sources(x: Any, layout: str | None) -> tuple[list[Tensor], dict[str, str]]:
             merged[key] = tensor
     tensors = list(merged.values())
     if not tensors and not skipped:
-        raise ValueError("there are no tensors to diagnose (a model of Keras has none until it is built)")
+        where = f"{x} has no" if isinstance(x, (str, os.PathLike)) else "there are no"
+        hint = " (a model of Keras has none until it is built)" if keras is not None else ""
+        raise ValueError(f"{where} tensors of floating-point numbers to diagnose{hint}")
     return tensors, skipped
 
 
@@ -358,6 +362,7 @@ def _skip(skipped: dict[str, str], name: str, dtype: str, integer: bool) -> None
 def _of_path(path: Path, skipped: dict[str, str]) -> Iterator[Tensor]:
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
+    suffix = path.suffix.lower()
     if path.is_dir():
         indices = sorted(path.glob("*.safetensors.index.json"))
         files = (
@@ -367,12 +372,12 @@ def _of_path(path: Path, skipped: dict[str, str]) -> Iterator[Tensor]:
             raise ValueError(f"the directory {path} has no .safetensors files")
     elif path.name.endswith(".index.json"):
         files = list(_safetensors.files(path))
-    elif path.suffix == ".safetensors":
+    elif suffix == ".safetensors":
         files = [path]
-    elif path.suffix == ".npz":
+    elif suffix == ".npz":
         yield from _of_npz(path, skipped)
         return
-    elif path.suffix == ".npy":
+    elif suffix == ".npy":
         yield from _of_npy(path, skipped)
         return
     else:
@@ -382,7 +387,7 @@ def _of_path(path: Path, skipped: dict[str, str]) -> Iterator[Tensor]:
             ".bin": "pass torch.load(path, weights_only=True)",
             ".keras": "pass keras.saving.load_model(path)",
             ".h5": "pass the model, after load_weights(path)",
-        }.get(path.suffix, "it must be .safetensors, .safetensors.index.json, .npz, .npy or a directory")
+        }.get(suffix, "it must be .safetensors, .safetensors.index.json, .npz, .npy or a directory")
         raise ValueError(f"cannot read {path}: {hint}")
     seen: dict[str, Path] = {}
     for file in files:
@@ -392,7 +397,7 @@ def _of_path(path: Path, skipped: dict[str, str]) -> Iterator[Tensor]:
             seen[entry.name] = file
             dtype = _SAFETENSORS.get(entry.dtype)
             if dtype is None:
-                _skip(skipped, entry.name, entry.dtype, entry.dtype[0] in "BIU" and entry.dtype != "BF16")
+                _skip(skipped, entry.name, entry.dtype, entry.dtype.startswith(("BOOL", "I", "U")))
                 continue
             read = _file_reader(_opener(entry.path, entry.start), _bits(dtype), dtype, file)
             yield _plain(entry.name, entry.shape, dtype, read, "out_in")
@@ -432,41 +437,39 @@ def _of_npy(path: Path, skipped: dict[str, str]) -> Iterator[Tensor]:
 
 def _of_npz(path: Path, skipped: dict[str, str]) -> Iterator[Tensor]:
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(path)  # Closed with the last tensor that is read from it.
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is not an .npz file, or is damaged: {error}") from None
-    with archive:
-        for member in archive.namelist():
-            name = member.removesuffix(".npy")
-            if name == member:
-                continue
-            with _Member(path, member) as file:
-                shape, fortran, raw = _npy_header(file, path, name)
-                start = file.tell()
+    for member in archive.namelist():
+        name = member.removesuffix(".npy")
+        if name == member:
+            continue
+        with _Member(archive, member) as file:
+            shape, fortran, raw = _npy_header(file, path, name)
+            start = file.tell()
 
-            def open_at(offset: int, member: str = member, start: int = start) -> io.RawIOBase:
-                file = _Member(path, member)
-                file.seek(start + offset)
-                return file
+        def open_at(offset: int, member: str = member, start: int = start) -> io.RawIOBase:
+            file = _Member(archive, member)
+            file.seek(start + offset)
+            return file
 
-            def whole(member: str = name) -> Array:
-                with np.load(path) as arrays:
-                    loaded: Array = arrays[member]
-                return loaded
+        def whole(member: str = member) -> Array:
+            with _Member(archive, member) as file:
+                loaded: Array = np.lib.format.read_array(file)
+            return loaded
 
-            found = _of_numpy_file(name, shape, fortran, raw, open_at, whole, path, skipped)
-            if found:
-                yield replace(found, parallel=False)
+        found = _of_numpy_file(name, shape, fortran, raw, open_at, whole, path, skipped)
+        if found:
+            yield replace(found, parallel=False)
 
 
 class _Member(io.RawIOBase):
-    """A file in an archive, with a handle of its own, so that any thread may read it."""
+    """A file in an archive. Threads may read one archive at the same time, each a file of its own."""
 
-    def __init__(self, path: Path, name: str) -> None:
-        self._where = f"{path} is damaged at {name!r}"
+    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
+        self._where = f"{archive.filename} is damaged at {name!r}"
         try:
-            with zipfile.ZipFile(path) as archive:  # The file is closed with the last that is open in it.
-                self._file: Any = archive.open(name)
+            self._file: Any = archive.open(name)
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
             raise ValueError(f"{self._where}: {error}") from None
 
@@ -499,7 +502,7 @@ def _npy_header(file: Any, path: Path, name: str) -> tuple[tuple[int, ...], bool
             np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         )
         shape, fortran, dtype = reader(file)
-    except (ValueError, SyntaxError, TypeError, EOFError) as error:
+    except (ValueError, SyntaxError, TypeError, EOFError, tokenize.TokenError) as error:
         raise ValueError(f"{path} is not in NumPy's format, or is damaged, at {name!r}: {error}") from None
     return tuple(shape), bool(fortran), dtype
 
@@ -595,7 +598,7 @@ def _torch_role(module: Any, path: str, leaf: str, value: Any) -> dict[str, Any]
         return {"role": role, "certain": True, "hidden": (module.hidden_size,)}
     if isinstance(module, nn.PReLU):
         return {"role": "parameter"}
-    if leaf == "weight" and len(shape) == 1:
+    if leaf == "weight" and (len(shape) == 1 or isinstance(module, (nn.LayerNorm, nn.RMSNorm))):
         return {"role": "scale", "norm": "norm" in kind.lower()}
     if isinstance(module, nn.modules.conv._ConvNd) and leaf == "weight":
         return {

@@ -228,9 +228,9 @@ def signal(
         width=width,
         seed=seed,
     )
+    _answer(result, json=json)
     if output is not None:
         fastinit.show(result, path=output)
-    _answer(result, json=json)
 
 
 @app.command()
@@ -257,7 +257,7 @@ def compare(
     depth: Annotated[int, typer.Option(help="The number of hidden layers.")] = 10,
     width: Annotated[int, typer.Option(help="The number of units in each.")] = 64,
     epochs: Annotated[int, typer.Option(help="How often each image is seen.")] = 20,
-    learning_rate: Annotated[float, typer.Option(help="The learning rate.")] = 0.05,
+    learning_rate: Annotated[float, typer.Option(help="The learning rate.")] = 0.02,
     backend: Annotated[str | None, typer.Option(help="torch or keras; whichever is installed.")] = None,
     seed: Seed = 0,
     output: Picture = None,
@@ -274,9 +274,9 @@ def compare(
         backend=backend,
         seed=seed,
     )
+    _answer(result, json=json)
     if output is not None:
         fastinit.show(result, path=output)
-    _answer(result, json=json)
 
 
 # Weights

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 
 import numpy as np
 import pytest
@@ -759,20 +758,15 @@ def test_memory_is_bounded(tmp_path):
     assert int(done.stdout) < 150
 
 
-def test_time_grows_no_faster_than_the_number_of_tensors(tmp_path):
+@pytest.mark.timeout(60)  # It takes seconds, and took minutes when each tensor was compared with each.
+def test_many_tensors(tmp_path):
     law = fastinit.VarianceScaling(2.0, "fan_out", "untruncated_normal")
-
-    def seconds(count):
-        model = {}
-        for i in range(count):
-            model[f"layers.{i}.kernel"] = law((8, 24), seed=i)
-            model[f"layers.{i}.bias"] = np.full(8, 7.0, np.float32)
-        np.savez(tmp_path / "many.npz", **model)
-        start = time.perf_counter()
-        diagnose(tmp_path / "many.npz")
-        return time.perf_counter() - start
-
-    assert seconds(1600) < 20 * min(seconds(200), seconds(200))
+    model = {}
+    for i in range(4000):
+        model[f"layers.{i}.kernel"] = law((8, 24), seed=i)
+        model[f"layers.{i}.bias"] = np.full(8, 7.0, np.float32)
+    np.savez(tmp_path / "many.npz", **model)
+    assert len(diagnose(tmp_path / "many.npz").tensors) == 8000
 
 
 def test_progress_reaches_the_whole():

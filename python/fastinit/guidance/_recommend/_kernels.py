@@ -138,8 +138,9 @@ def reason(question: Question) -> tuple[str, tuple[str, ...]]:
         )
     if question.is_rectifier:
         return (
-            f"{square}: weights of variance {scale} / fan_in make up for it. Glorot's, found in many tables, "
-            "was derived for linear units, and loses this factor in each layer",
+            f"He's, with the gain {math.sqrt(flow.scale):.4f}: {square}, and weights of variance {scale} / "
+            "fan_in make up for it. Glorot's, found in many tables, was derived for linear units, and loses "
+            "this factor in each layer",
             (papers.HE,),
         )
     return (

@@ -1,7 +1,7 @@
 """Unmodified code, faster: the same model with and without `fastinit.keras.accelerate`.
 
-Run it with ``python examples/keras3/unmodified.py``, on any backend (``KERAS_BACKEND``); ``--layers 24 --width
-1024`` is a model of the size of GPT-2 medium.
+Run it with ``python examples/keras3/unmodified.py``, on any backend (``KERAS_BACKEND``); ``--layers 24
+--width 1024`` is a model of the size of GPT-2 medium.
 """
 
 import argparse

@@ -7,7 +7,7 @@ Frameworks, matplotlib and scikit-learn are loaded by what needs them.
 from ._activations._gains import gain
 from ._compare._compare import Comparison, ComparisonRun, compare
 from ._diagnose._diagnose import Diagnosis, TensorSummary, diagnose
-from ._diagnose._judge import Finding
+from ._diagnose._findings import Finding
 from ._recommend._recommend import recommend
 from ._recommend._recommendation import Alternative, Judgement, Recommendation
 from ._show._show import show

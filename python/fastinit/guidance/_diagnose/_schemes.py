@@ -28,6 +28,9 @@ ERRORS = 6.0
 # elements.
 CLOSE = 0.01
 
+# Fewer elements tell nothing about their mean, or their scale.
+FEW = 32
+
 # The same for kurtosis; that of the families differs by more than half.
 _CLOSE_KURTOSIS = 0.03
 

@@ -59,12 +59,14 @@ def _say(text: str) -> None:
     Console(theme=_COLOURS, highlighter=_Severities(), soft_wrap=True, markup=False, emoji=False).print(text)
 
 
-def _answer(result: Any, *, json: bool) -> None:
-    """Prints a result as the user wants it."""
+def _answer(result: Any, *, json: bool, picture: Path | None = None) -> None:
+    """Prints a result as the user wants it, and then draws it."""
     if json:
         print(json_format.dumps(result if isinstance(result, dict | list) else result.to_dict(), indent=2))
     else:
         _say(str(result))
+    if picture is not None:
+        fastinit.show(result, path=picture)
 
 
 def _explained(command: Callable[..., None]) -> Callable[..., None]:
@@ -102,6 +104,11 @@ def _initializer(text: str) -> fastinit.Initializer:
         {"class_name": name, "config": parameters} if parameters else name
     )
     return found
+
+
+def _named(texts: list[str] | None) -> dict[str, fastinit.Initializer] | None:
+    """Initializers by what was written for them; `None` for the usual choice."""
+    return {text: _initializer(text) for text in texts} if texts else None
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -221,16 +228,14 @@ def signal(
 ) -> None:
     """The signal and its gradient through a deep plain network, for one or several initializers."""
     result = fastinit.signal(
-        {name: _initializer(name) for name in initializers} if initializers else None,
+        _named(initializers),
         activation=activation,
         param=param,
         depth=depth,
         width=width,
         seed=seed,
     )
-    _answer(result, json=json)
-    if output is not None:
-        fastinit.show(result, path=output)
+    _answer(result, json=json, picture=output)
 
 
 @app.command()
@@ -265,7 +270,7 @@ def compare(
 ) -> None:
     """Train the same network from several initializers, on images of digits."""
     result = fastinit.compare(
-        {name: _initializer(name) for name in initializers} if initializers else None,
+        _named(initializers),
         activation=activation,
         depth=depth,
         width=width,
@@ -274,9 +279,7 @@ def compare(
         backend=backend,
         seed=seed,
     )
-    _answer(result, json=json)
-    if output is not None:
-        fastinit.show(result, path=output)
+    _answer(result, json=json, picture=output)
 
 
 # Weights

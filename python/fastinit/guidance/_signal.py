@@ -330,8 +330,9 @@ class _Network:
             gradient = self._normal(self.widths[-1], "gradient")
             for layer in range(depth, 0, -1):
                 series["gradient_std"][layer - 1] = _std(gradient)
-                pulled = _held(self.activation.backward(before[layer - 1], gradient))
-                gradient = _held(pulled @ self._kernel(layer).T)
+                if layer > 1:  # Nobody asks for the gradient of the input.
+                    pulled = _held(self.activation.backward(before[layer - 1], gradient))
+                    gradient = _held(pulled @ self._kernel(layer).T)
         return SignalRun(name, self.initializer, self.bias, **series)
 
 

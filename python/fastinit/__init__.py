@@ -1,6 +1,6 @@
-"""Weights of neural networks, at the speed of memory, with the same bits everywhere.
+"""Initial weights of neural networks, at the speed of memory, with the same bits everywhere.
 
-Every initializer is a function that returns a fresh NumPy array, or fills the one it is given:
+Every initializer is a function that returns a new NumPy array, or fills the one that it is given:
 
 >>> import fastinit
 >>> weights = fastinit.he_normal((512, 2048), seed=0, stream="layers.0.mlp.up_proj.weight")
@@ -16,15 +16,14 @@ True
 
 The value of an element is a function of the seed, the stream, the distribution and the index of the element
 in the whole tensor. It does not depend on the number of threads, the processor, the memory layout or the part
-that is asked for:
+that is made:
 
 >>> rows = slice(100, 200)
 >>> part = fastinit.he_normal((512, 2048), seed=0, stream="layers.0.mlp.up_proj.weight", index=rows)
 >>> bool((part == weights[rows]).all())
 True
 
-The arguments that all initializers share (`seed`, `stream`, `dtype`, `out`, `index`, `threads`) are described
-at `Initializer.__call__`.
+The arguments that all initializers share are described at `Initializer`.
 """
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
@@ -34,7 +33,27 @@ from typing import Any as _Any
 import numpy as _numpy  # noqa: F401
 
 from ._core import STREAM_VERSION, __version__
-from ._engine import block_stream, build_info, get_num_threads, random_bits, set_num_threads
+from ._runtime import block_stream, build_info, get_num_threads, random_bits, set_num_threads
+from .functions import (
+    constant,
+    delta_orthogonal,
+    dirac,
+    glorot_normal,
+    glorot_uniform,
+    he_normal,
+    he_uniform,
+    identity,
+    lecun_normal,
+    lecun_uniform,
+    ones,
+    orthogonal,
+    random_normal,
+    random_uniform,
+    sparse,
+    truncated_normal,
+    variance_scaling,
+    zeros,
+)
 from .initializers import (
     Constant,
     DeltaOrthogonal,
@@ -55,25 +74,7 @@ from .initializers import (
     TruncatedNormal,
     VarianceScaling,
     Zeros,
-    constant,
-    delta_orthogonal,
-    dirac,
     get,
-    glorot_normal,
-    glorot_uniform,
-    he_normal,
-    he_uniform,
-    identity,
-    lecun_normal,
-    lecun_uniform,
-    ones,
-    orthogonal,
-    random_normal,
-    random_uniform,
-    sparse,
-    truncated_normal,
-    variance_scaling,
-    zeros,
 )
 
 if _TYPE_CHECKING:
@@ -135,7 +136,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> _Any:
-    """Guidance is loaded when it is asked for: the import stays light."""
+    """Loads the guidance at its first use, to keep the import fast."""
     if name in ("compare", "diagnose", "gain", "recommend", "show", "signal"):
         from . import guidance
 

@@ -9,7 +9,7 @@ import sys
 def main() -> None:
     """Runs the command, if what it needs is installed."""
     try:
-        from ._command import app
+        from .cli import app
     except ModuleNotFoundError as error:
         if error.name not in ("rich", "typer"):
             raise

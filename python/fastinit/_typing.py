@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Axes = SupportsIndex | Sequence[SupportsIndex]
+Blocks = SupportsIndex | Sequence[SupportsIndex]
 DTypeLike = npt.DTypeLike | None
 Seed = SupportsIndex | np.random.SeedSequence | None
 Shape = SupportsIndex | Sequence[SupportsIndex]
@@ -20,10 +21,34 @@ _Pick = SupportsIndex | slice | EllipsisType
 Index = _Pick | tuple[_Pick, ...] | None
 
 
+class Options(TypedDict, total=False):
+    """The arguments that all functions share."""
+
+    seed: Seed
+    stream: Stream
+    dtype: DTypeLike
+    out: Array | None
+    index: Index
+    threads: int | None
+    blocks: Blocks
+    block_axis: int | None
+
+
+class ScalingOptions(Options, total=False):
+    """Those, and the roles of the axes of a kernel."""
+
+    in_axis: Axes
+    out_axis: Axes
+    batch_axis: Axes
+    groups: int
+
+
 class BuildInfo(TypedDict):
     """What `fastinit.build_info` returns."""
 
+    distribution: str
     version: str
+    file: str
     stream_version: int
     simd: str
     simd_available: list[str]

@@ -1,5 +1,6 @@
 """Training from several initializers: what is measured, on PyTorch and on Keras."""
 
+import importlib
 import importlib.util
 import json
 import math
@@ -10,7 +11,8 @@ import pytest
 
 import fastinit
 from fastinit import compare, show
-from fastinit.guidance._compare import _compare
+
+_compare = importlib.import_module("fastinit.guidance.compare")  # the name is that of the function, too
 
 pytest.importorskip("sklearn")
 torch = pytest.importorskip("torch")
@@ -292,7 +294,8 @@ def test_activations_of_keras_are_those_of_pytorch(python):
         pytest.skip("needs keras")
     program = """
     import numpy as np, torch
-    from fastinit.guidance._compare import _keras_network, _torch_network
+    from fastinit.guidance.compare import keras_network as _keras_network
+    from fastinit.guidance.compare import torch_network as _torch_network
     assert _keras_network.ACTIVATIONS.keys() == _torch_network.ACTIVATIONS.keys()
     z = torch.linspace(-5.0, 5.0, 1001)
     for name, function in _torch_network.ACTIVATIONS.items():

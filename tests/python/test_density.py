@@ -5,7 +5,7 @@ import pytest
 from scipy import integrate, stats
 
 import fastinit
-from fastinit.guidance._density import (
+from fastinit.theory.distributions import (
     element_law,
     marchenko_pastur,
     matrices,

@@ -13,10 +13,10 @@ import pytest
 
 import fastinit
 from fastinit import diagnose
-from fastinit.guidance._density import truncated
-from fastinit.guidance._diagnose._schemes import TRUNCATED
-from fastinit.guidance._diagnose._statistics import CHUNK, measure
-from fastinit.guidance._diagnose._tensors import decode
+from fastinit.guidance.diagnose.schemes import TRUNCATED
+from fastinit.guidance.diagnose.statistics import CHUNK, measure
+from fastinit.guidance.diagnose.tensors import decode
+from fastinit.theory.distributions import truncated
 
 
 def loud(diagnosis):

@@ -11,10 +11,11 @@ import pytest
 from scipy import special
 
 from fastinit import gain
-from fastinit.guidance._activations._formulas import names, normal_cdf, saturation
-from fastinit.guidance._activations._gains import moments, normal_mean_square
-from fastinit.guidance._activations._resolve import resolve
-from fastinit.guidance._activations._variance import after, with_bias, without_bias
+from fastinit.theory.activations import names, normal_cdf, saturation
+from fastinit.theory.gains import moments
+from fastinit.theory.parse import resolve
+from fastinit.theory.quadrature import normal_mean_square
+from fastinit.theory.variance import after, with_bias, without_bias
 
 mpmath = pytest.importorskip("mpmath")
 
@@ -189,8 +190,8 @@ def test_huge_inputs_give_no_nan(name):
 KERAS = """
 import functools, sys
 import keras, numpy as np, torch
-from fastinit.guidance._activations._formulas import names
-from fastinit.guidance._activations._resolve import resolve
+from fastinit.theory.activations import names
+from fastinit.theory.parse import resolve
 
 activations = keras.activations
 theirs = {
@@ -376,7 +377,7 @@ def test_functions_of_jax():
 
 JAX = """
 import jax, jax.numpy as jnp
-from fastinit.guidance._activations._resolve import resolve
+from fastinit.theory.parse import resolve
 from fastinit import gain
 assert resolve(jax.nn.relu).name == "relu"
 assert resolve(jax.nn.gelu).name == "gelu_tanh"
@@ -390,7 +391,7 @@ def test_importing_loads_no_framework(python):
     python("""
         import sys
         import fastinit.guidance
-        fastinit.guidance._recommend._recommend.recommend("gelu", "LSTM")
+        fastinit.guidance.recommend.recommend("gelu", "LSTM")
         assert not {"torch", "keras", "jax", "scipy", "matplotlib"} & set(sys.modules)
     """)
 

@@ -9,10 +9,10 @@ import pytest
 
 import fastinit
 from fastinit import gain, recommend
-from fastinit.guidance._activations._formulas import names
-from fastinit.guidance._activations._resolve import resolve
-from fastinit.guidance._activations._variance import without_bias
-from fastinit.guidance._recommend import _families
+from fastinit.guidance.recommend import families as _families
+from fastinit.theory.activations import names
+from fastinit.theory.parse import resolve
+from fastinit.theory.variance import without_bias
 
 FAMILIES = tuple(_families.FAMILIES)
 # Of each family: a shape for each weight, in the layout of Keras, and the true fans.

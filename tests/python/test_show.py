@@ -10,7 +10,7 @@ import pytest
 
 import fastinit
 from fastinit import show
-from fastinit.guidance._density import element_law, marchenko_pastur
+from fastinit.theory.distributions import element_law, marchenko_pastur
 
 matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("matplotlib.image")
@@ -372,7 +372,7 @@ def test_what_cannot_be_drawn(call, error, message):
 def test_colours_are_seen_on_light_and_on_dark():
     from matplotlib.colors import to_rgb
 
-    from fastinit.guidance._show import _pictures
+    from fastinit.guidance.show import pictures as _pictures
 
     def luminance(color):
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]

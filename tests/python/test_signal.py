@@ -11,9 +11,9 @@ import pytest
 
 import fastinit
 from fastinit import recommend, signal
-from fastinit.guidance._activations._formulas import names
-from fastinit.guidance._activations._resolve import resolve
-from fastinit.guidance._activations._variance import after
+from fastinit.theory.activations import names
+from fastinit.theory.parse import resolve
+from fastinit.theory.variance import after
 
 SMALL = {"width": 256, "samples": 16}
 ARRAYS = ["preactivation_std", "activation_std", "gradient_std", "dead", "saturated"]
@@ -23,8 +23,8 @@ ARRAYS += ["unit_distance", "sample_distance"]
 FIFTY = """
 import json, sys
 import numpy as np
-from fastinit.guidance._activations._formulas import names
-from fastinit.guidance._activations._resolve import resolve
+from fastinit.theory.activations import names
+from fastinit.theory.parse import resolve
 from fastinit import recommend
 from fastinit import signal
 found = {}

@@ -4,14 +4,15 @@ The functions are in `fastinit` itself, too: `recommend`, `gain`, `signal`, `dia
 Frameworks, matplotlib and scikit-learn are loaded by what needs them.
 """
 
-from ._activations._gains import gain
-from ._compare._compare import Comparison, ComparisonRun, compare
-from ._diagnose._diagnose import Diagnosis, TensorSummary, diagnose
-from ._diagnose._findings import Finding
-from ._recommend._recommend import recommend
-from ._recommend._recommendation import Alternative, Judgement, Recommendation
-from ._show._show import show
-from ._signal import Signal, SignalRun, signal
+from fastinit.theory.gains import gain
+
+from .compare import Comparison, ComparisonRun, compare
+from .diagnose import Diagnosis, TensorSummary, diagnose
+from .diagnose.findings import Finding
+from .recommend import recommend
+from .recommend.recommendation import Alternative, Judgement, Recommendation
+from .show import show
+from .signal import Signal, SignalRun, signal
 
 __all__ = [
     "Alternative",

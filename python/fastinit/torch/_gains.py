@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fastinit.guidance._activations._gains import normal_mean_square, root_gain
+from fastinit.theory.gains import root_gain
+from fastinit.theory.quadrature import normal_mean_square
 
 if TYPE_CHECKING:
     from collections.abc import Callable

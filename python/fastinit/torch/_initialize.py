@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import fastinit
-from fastinit._text import Bar
+from fastinit._terminal import Bar
 
 from . import _report, _shards
 from ._names import Names, entries, modules, version_of
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-    from fastinit._text import Progress
+    from fastinit._terminal import Progress
 
     from ._names import Entry
     from ._rules import Blocks, Rules

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import fastinit
-from fastinit._text import table
-from fastinit.guidance._density import law_of_elements
+from fastinit._terminal import table
 
 from . import _shards
 
@@ -180,7 +179,7 @@ def law_of(make: Make, shape: Sequence[int]) -> fastinit.Initializer | None:
 def _moments(law: fastinit.Initializer, shape: Sequence[int]) -> tuple[float, float] | None:
     """The mean and the standard deviation of the elements of a tensor."""
     try:
-        found = law_of_elements(law, tuple(shape))
+        found = law.check(tuple(shape))
     except TypeError:  # a class of the user's own
         return None
     return found.mean, found.std

@@ -1,0 +1,91 @@
+"""The names of the initializers, Keras's aliases for them, and what the presets stand for: stated here and nowhere else.
+
+An initializer has one name, that of its function (`he_normal`); its class has the same name in CamelCase.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ._suggest import did_you_mean
+
+# The distribution on PyPI, as hints and the command name it. The import is called `fastinit`.
+DISTRIBUTION = "fastinit-nn"
+
+
+class Preset(NamedTuple):
+    """The parameters of variance scaling that a preset fixes."""
+
+    scale: float
+    mode: str
+    distribution: str
+
+
+PRESETS = {
+    "glorot_uniform": Preset(1.0, "fan_avg", "uniform"),
+    "glorot_normal": Preset(1.0, "fan_avg", "truncated_normal"),
+    "he_uniform": Preset(2.0, "fan_in", "uniform"),
+    "he_normal": Preset(2.0, "fan_in", "truncated_normal"),
+    "lecun_uniform": Preset(1.0, "fan_in", "uniform"),
+    "lecun_normal": Preset(1.0, "fan_in", "truncated_normal"),
+}
+
+NAMES = (
+    "zeros",
+    "ones",
+    "constant",
+    "identity",
+    "dirac",
+    "orthogonal",
+    "delta_orthogonal",
+    "random_uniform",
+    "random_normal",
+    "truncated_normal",
+    "sparse",
+    "variance_scaling",
+    *PRESETS,
+)
+
+MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
+
+# Keras's other names.
+ALIASES = {
+    "IdentityInitializer": "identity",
+    "OrthogonalInitializer": "orthogonal",
+    "normal": "random_normal",
+    "one": "ones",
+    "uniform": "random_uniform",
+    "zero": "zeros",
+}
+
+
+def class_name(name: str) -> str:
+    """The name of the class of an initializer: `"HeNormal"` for `"he_normal"`."""
+    return name.title().replace("_", "")
+
+
+_KNOWN = {**{name: name for name in NAMES}, **{class_name(name): name for name in NAMES}, **ALIASES}
+
+
+def parse_name(name: str) -> str:
+    """The name of the initializer that a name, the name of a class or an alias stands for.
+
+    Raises:
+        ValueError: If it is unknown.
+
+    Example:
+        >>> from fastinit._registry import parse_name
+        >>> parse_name("HeNormal"), parse_name("uniform")
+        ('he_normal', 'random_uniform')
+    """
+    if name not in _KNOWN:
+        raise ValueError(
+            f"unknown initializer {name!r}{did_you_mean(name, _KNOWN)} "
+            f"Known are {', '.join(sorted((*NAMES, *ALIASES)))}, and the names of the classes"
+        )
+    return _KNOWN[name]
+
+
+def preset_name(scale: float, mode: str, distribution: str) -> str | None:
+    """The preset that has these parameters, if there is one."""
+    return next((name for name, preset in PRESETS.items() if preset == (scale, mode, distribution)), None)

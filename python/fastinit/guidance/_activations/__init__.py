@@ -1,1 +1,0 @@
-"""Activations: what they are, and what they do to the variance of signals and gradients."""

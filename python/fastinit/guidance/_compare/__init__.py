@@ -1,1 +1,0 @@
-"""Training from several initializers, side by side."""

@@ -1,1 +1,0 @@
-"""What is wrong with weights: what they are, what is measured on them, and what follows."""

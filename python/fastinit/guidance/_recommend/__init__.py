@@ -1,1 +1,0 @@
-"""Which initializer each weight of a layer should have, and why."""

@@ -1,1 +1,0 @@
-"""Pictures: of initializers over their laws, of singular values, of signals and of training."""

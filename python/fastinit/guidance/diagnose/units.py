@@ -1,0 +1,152 @@
+"""Units of a tensor that are equal, or zero: found by their projections, and compared element by element."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import fastinit
+
+from .statistics import CHUNK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastinit._typing import Array
+
+    from .statistics import Measured
+    from .tensors import Tensor
+
+# Relative difference of projections that rounding may make.
+_ROUNDING = 1e-5
+
+# Units that are compared element by element, of those whose projections are equal; the others are taken as
+# equal, too.
+_COMPARED = 24
+
+# Bits that units must have beyond those that it takes to number their pairs, to be equal by no chance.
+_SPARE_BITS = 20
+
+_FRACTION_BITS = {"float64": 24, "float32": 23, "float16": 10, "bfloat16": 7}
+
+
+def alike(tensor: Tensor, found: Measured, at: int, axis: int) -> tuple[list[list[int]], list[int]]:
+    """Groups of equal units along an axis, and the units that are zero.
+
+    Args:
+        tensor: The tensor.
+        found: What was measured on it, with projections.
+        at: How many of its axes are the rows of the matrix that was measured.
+        axis: The axis whose units are compared.
+    """
+    count = tensor.shape[axis]
+    unit = tensor.size // max(1, count)
+    bits = unit * _FRACTION_BITS.get(tensor.dtype, 2)
+    if count < 2 or found.columns is None or bits < 2 * math.log2(count) + _SPARE_BITS:
+        return [], []
+    projections = _projections(tensor, found, at, axis)
+    if not np.isfinite(projections).all():
+        return [], []
+    zero = np.flatnonzero((projections == 0).all(axis=0)).tolist()
+    candidates = list(_candidates(projections, set(zero)))
+    if not candidates:
+        return [], zero
+    return _compared(tensor, at, axis, candidates), zero
+
+
+def _projections(tensor: Tensor, found: Measured, at: int, axis: int) -> Array:
+    """Two numbers for each unit."""
+    if axis < at:
+        values, shape, axis = np.concatenate(found.rows, axis=1), tensor.shape[:at], axis
+    else:
+        assert found.columns is not None
+        values, shape, axis = found.columns, tensor.shape[at:], axis - at
+    units = np.moveaxis(values.reshape(2, *shape), axis + 1, 1).reshape(2, shape[axis], -1)
+    weights = fastinit.random_normal((units.shape[2],), 0.0, 1.0, seed=1, dtype="float64")
+    projected: Array = (units * weights).sum(axis=2)
+    return projected
+
+
+def _candidates(projections: Array, zero: set[int]) -> Iterator[list[int]]:
+    """Groups of units whose projections agree."""
+    scale = _ROUNDING * np.median(np.abs(projections), axis=1)
+    order = np.argsort(projections[0], kind="stable")
+    close = (np.abs(np.diff(projections[:, order], axis=1)) <= scale[:, None]).all(axis=0)
+    # Runs of neighbours that are close: they begin and end where that changes.
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], close, [False]]).astype(np.int8)))
+    for start, stop in edges.reshape(-1, 2):
+        group = sorted(set(order[start : stop + 1].tolist()) - zero)
+        if len(group) > 1:
+            yield group
+
+
+def _compared(tensor: Tensor, at: int, axis: int, candidates: list[list[int]]) -> list[list[int]]:
+    """Those of the candidates that are equal, as far as they are compared."""
+    wanted: list[int] = []
+    for group in candidates:
+        wanted += group[: max(2, _COMPARED // len(candidates))]
+        if len(wanted) >= _COMPARED:
+            break
+    units = _gathered(tensor, at, axis, sorted(wanted))
+    groups: list[list[int]] = []
+    for group in candidates:
+        known = [unit for unit in group if unit in units]
+        if not known:
+            groups.append(group)
+            continue
+        classes: list[list[int]] = []
+        for unit in known:
+            for members in classes:
+                if np.array_equal(units[members[0]], units[unit], equal_nan=True):
+                    members.append(unit)
+                    break
+            else:
+                classes.append([unit])
+        best = max(classes, key=len)
+        if len(best) > 1:
+            others = [unit for unit in group if unit not in units] if len(classes) == 1 else []
+            groups.append(sorted(best + others))
+    return groups if any(unit in units for group in groups for unit in group) else []
+
+
+def _gathered(tensor: Tensor, at: int, axis: int, wanted: list[int]) -> dict[int, Array]:
+    """The elements of some units, by another pass over the tensor."""
+    columns = math.prod(tensor.shape[at:])
+    rows_at_once = max(1, CHUNK // columns)
+    parts: dict[int, list[Array]] = {unit: [] for unit in wanted}
+    row = 0
+    for chunk in tensor.read(0, tensor.size, rows_at_once * columns):
+        count = chunk.size // columns
+        if axis < at:
+            stride = math.prod(tensor.shape[axis + 1 : at])
+            owner = np.arange(row, row + count) // stride % tensor.shape[axis]
+            for unit in np.intersect1d(owner, wanted):
+                parts[int(unit)].append(chunk.reshape(count, columns)[owner == unit].ravel())
+        else:
+            box = chunk.reshape(count, *tensor.shape[at:])
+            for unit in wanted:
+                parts[unit].append(box.take(unit, axis=axis - at + 1).ravel())
+        row += count
+    return {unit: np.concatenate(found) for unit, found in parts.items()}
+
+
+def even_zeros(tensor: Tensor, at: int) -> bool:
+    """Whether all units of some axis have the same number of zeros."""
+    counts = {axis: np.zeros(tensor.shape[axis], np.int64) for axis in {tensor.in_axis, tensor.out_axis}}
+    columns = math.prod(tensor.shape[at:])
+    row = 0
+    for chunk in tensor.read(0, tensor.size, max(1, CHUNK // columns) * columns):
+        zero = chunk.reshape(-1, columns) == 0
+        for axis, count in counts.items():
+            if axis < at:
+                stride = math.prod(tensor.shape[axis + 1 : at])
+                owner = np.arange(row, row + len(zero)) // stride % tensor.shape[axis]
+                np.add.at(count, owner, zero.sum(axis=1))
+            else:
+                box = zero.reshape(len(zero), *tensor.shape[at:])
+                others = tuple(i for i in range(box.ndim) if i != axis - at + 1)
+                count += box.sum(axis=others)
+        row += len(zero)
+    return any(int(count.min()) == int(count.max()) for count in counts.values())

@@ -1,0 +1,348 @@
+"""How things are drawn. This module needs matplotlib: only functions import it.
+
+All pictures have mid tones on a transparent ground, since the page may be light or dark; colours that people
+who do not see all colours can tell apart, and a style of line for each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+    from fastinit._typing import Array
+    from fastinit.guidance.compare import Comparison
+    from fastinit.guidance.signal import Signal
+
+    from . import Panel
+
+TEXT = "#7a7a7a"
+SAMPLE = "#8dbbf9"
+LAW = "#d5600e"
+# Each has a contrast of 3 or more with white and with #111, and differs from its neighbours in lightness or
+# hue also for those who see two colours only.
+COLORS = ("#2f81f7", "#d5600e", "#12977a", "#c2619b", "#9a7d0a", "#7a7a7a")
+LINES: tuple[Any, ...] = (
+    "-",
+    (0, (6, 2)),
+    (0, (6, 2, 1.5, 2)),
+    (0, (1.5, 1.5)),
+    (0, (10, 3)),
+    (0, (3, 1, 1, 1, 1, 1)),
+)
+# Beyond these the squares of numbers leave float32, and a chart that showed all would show nothing else.
+_WINDOW = (1e-19, 1e19)
+_MARKS = {
+    "v": "vanishes: 0, or below the chart",
+    "^": "explodes: not finite, or above the chart",
+    "X": "diverged, and stopped",
+}
+# The height of axes in which shares are drawn.
+_TOP = 1.08
+_STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "fastinit",  # the same figures give the same file
+    "text.color": TEXT,
+    "figure.facecolor": "none",
+    "axes.labelcolor": TEXT,
+    "axes.edgecolor": TEXT,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.formatter.limits": (-3, 4),
+    "figure.titlesize": 11,
+    "grid.color": TEXT,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "savefig.dpi": 150,
+    "savefig.facecolor": "none",
+    "xtick.color": TEXT,
+    "ytick.color": TEXT,
+}
+
+
+class Picture(Figure):
+    """A figure that a notebook displays, also where nobody has told it how figures are displayed."""
+
+    def _repr_png_(self) -> bytes:
+        with _style():
+            data = io.BytesIO()
+            self.savefig(data, format="png", metadata={"Software": None})
+        return data.getvalue()
+
+
+def save(figure: Figure, file: Path) -> None:
+    """Saves a figure in the format that the suffix says."""
+    metadata = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}[file.suffix.lower()]
+    with _style():
+        figure.savefig(file, format=file.suffix[1:].lower(), metadata=metadata)
+
+
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    """The style of this module, whatever the user's is."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        with matplotlib.rc_context(_STYLE):
+            yield
+
+
+def distributions(panels: Sequence[Panel], title: str, label: str) -> Figure:
+    """Histograms of samples over their laws, side by side."""
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    with _style():
+        figure = Picture(figsize=(max(4.8, 3.6 * columns), 0.9 + 2.9 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes in grid.flat[len(panels) :]:
+            axes.remove()
+        shown = list(grid.flat[: len(panels)])
+        is_smooth = any(panel.law.high > panel.law.low for panel in panels)
+        lines = list(dict.fromkeys(panel.line for panel in panels if panel.law.high > panel.law.low))
+        styles = dict(zip(lines, LINES, strict=False))
+        heights = [
+            _panel(axes, panel, styles.get(panel.line)) for axes, panel in zip(shown, panels, strict=True)
+        ]
+        shown[0].set_ylim(0.0, 1.25 * max(heights) if is_smooth else _TOP)
+        for i, (axes, panel) in enumerate(zip(shown, panels, strict=True)):
+            _atoms(axes, panel)
+            axes.set_xlabel(label)
+            axes.tick_params(labelbottom=True)
+            if i % columns == 0:
+                axes.set_ylabel("density" if is_smooth else f"share of the {label}s")
+        handles: list[Any] = [Patch(color=SAMPLE, label="sample")] if is_smooth else []
+        for line, style in styles.items():
+            handles.append(Line2D([], [], color=LAW, linestyle=style, label=line))
+        if any(panel.law.atoms for panel in panels):
+            handles.append(Line2D([], [], color=LAW, linewidth=2.5, label="probability of a single value"))
+            handles.append(_mark("o", "its share in the sample"))
+        _finish(figure, handles, title)
+    return figure
+
+
+def _panel(axes: Axes, panel: Panel, style: Any) -> float:
+    """Draws what is not in atoms, and returns how high it is."""
+    notes = "\n".join(panel.notes)
+    axes.set_title(_literally(panel.name), pad=5 + 11 * len(panel.notes))
+    axes.annotate(notes, (0.5, 1.0), (0, 3), "axes fraction", "offset points", ha="center", fontsize=8)
+    law, rest = panel.law, panel.values
+    for value, _ in law.atoms:
+        # They have a part in the limits of the axes.
+        axes.plot([value], [0.0])
+        rest = rest[~panel.is_at(value, rest)]
+    if law.high == law.low:
+        return 0.0
+    low, high = max(law.low, law.mean - 5 * law.std), min(law.high, law.mean + 5 * law.std)
+    height = 0.0
+    if rest.size:
+        low, high = min(low, float(rest.min())), max(high, float(rest.max()))
+        # So many bins for the bulk, and as narrow ones for values far from it.
+        bins = min(80, max(12, 2 * rest.size ** (1 / 3))) * max(1.0, (high - low) / (10 * law.std))
+        edges = np.linspace(low, high, 1 + round(min(400, bins)))
+        counts, _ = np.histogram(rest, edges)
+        bars = counts / (panel.values.size * np.diff(edges))
+        axes.stairs(bars, edges, fill=True, color=SAMPLE)
+        height = float(bars.max())
+    # Not the ends themselves, where some densities are infinite, but what is beyond them, so that edges show.
+    beyond = [
+        end
+        for end in (np.nextafter(law.low, -np.inf), np.nextafter(law.high, np.inf))
+        if low - law.std < end < high + law.std
+    ]
+    x = np.unique([*np.linspace(low, high, 802)[1:-1], *beyond])
+    y = law.density(x)
+    axes.plot(x, y, color=LAW, linestyle=style)
+    top = float(y.max())
+    return max(height, min(top, 2 * height) if height else top)
+
+
+def _atoms(axes: Axes, panel: Panel) -> None:
+    """Draws stems where single values have a probability; `_TOP` is the height of the axes for them."""
+    scale = axes.get_xaxis_transform()
+    left, right = axes.get_xlim()
+    for value, probability in panel.law.atoms:
+        share = float(panel.is_at(value, panel.values).mean())
+        axes.plot([value, value], [0.0, probability / _TOP], color=LAW, linewidth=2.5, transform=scale)
+        axes.plot([value], [share / _TOP], "o", color=COLORS[0], markersize=5, transform=scale, clip_on=False)
+        side = 1 if value < (left + right) / 2 else -1
+        axes.annotate(
+            f"{100 * probability:.3g} % at {value:.3g}",
+            (value, max(probability, share) / _TOP),
+            (7 * side, 4 if probability < 0.5 else -4),
+            scale,
+            "offset points",
+            ha="left" if side > 0 else "right",
+            va="bottom" if probability < 0.5 else "top",
+            fontsize=8,
+        )
+
+
+@dataclass(frozen=True)
+class _Chart:
+    """Curves on the same axes; `window` has the limits beyond which a logarithmic scale is not drawn."""
+
+    label: str
+    curves: list[Array]
+    window: tuple[float, float] | None = None
+
+
+def signal(signal: Signal) -> Figure:
+    """The signal and the gradient through the layers of a deep network, for several initializers."""
+    runs = signal.runs
+    layers = np.arange(1, len(runs[0].activation_std) + 1)
+
+    def curves(name: str) -> list[Array]:
+        return [np.asarray(getattr(run, name), np.float64) for run in runs]
+
+    charts = [
+        _Chart("standard deviation of the activations\n(log scale)", curves("activation_std"), _WINDOW),
+        _Chart("standard deviation of the gradients\n(log scale)", curves("gradient_std"), _WINDOW),
+    ]
+    dead, saturated = curves("dead"), curves("saturated")
+    if any(share.any() for share in (*dead, *saturated)):
+        charts.append(_Chart("share of dead units", dead))
+        charts.append(_Chart("share of saturated units", saturated))
+    title = f"Signal through {len(layers)} layers of {_widths(signal.widths)} units, {signal.activation}"
+    return _curves(title, "layer", layers, [run.name for run in runs], charts)
+
+
+def comparison(comparison: Comparison) -> Figure:
+    """What training did with a network, for several initializers."""
+    runs = comparison.runs
+    charts = [
+        _Chart("training loss (log scale)", [np.array(run.train_loss) for run in runs], (1e-9, 1e2)),
+        _Chart("validation accuracy", [np.array(run.validation_accuracy) for run in runs]),
+        _Chart(
+            "norm of the gradient, first layer\n(log scale)",
+            [np.array(run.first_gradient_norm) for run in runs],
+            _WINDOW,
+        ),
+        _Chart("share of dead units", [np.array(run.dead) for run in runs]),
+    ]
+    title = (
+        f"Training {comparison.depth} hidden layers of {comparison.width} units, {comparison.activation}, "
+        "on handwritten digits"
+    )
+    return _curves(title, "epoch", np.arange(comparison.epochs + 1), [run.name for run in runs], charts)
+
+
+def _widths(widths: Sequence[int]) -> str:
+    hidden = sorted(set(widths))
+    return str(hidden[0]) if len(hidden) == 1 else f"{hidden[0]} to {hidden[-1]}"
+
+
+def _curves(title: str, label: str, x: Array, names: Sequence[str], charts: Sequence[_Chart]) -> Figure:
+    """Curves of several runs in several charts; those that end before `x` does are marked."""
+    rows = -(-len(charts) // 2)
+    lines = -(-len(names) // 3)
+    with _style():
+        figure = Picture(figsize=(9.0, 0.8 + 3.0 * rows + 0.2 * lines), layout="constrained")
+        marks: set[str] = set()
+        for axes, chart in zip(figure.subplots(rows, 2, squeeze=False).flat, charts, strict=True):
+            axes.set_xlabel(label)
+            axes.set_ylabel(chart.label)
+            axes.grid(axis="y")
+            # The first and the last mark lie in the axes.
+            space = 0.03 * max(1, x[-1] - x[0])
+            axes.set_xlim(x[0] - space, x[-1] + space)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            marks |= _log_chart(axes, x, chart) if chart.window else _share_chart(axes, x, chart)
+        looks = zip(map(_literally, names), _looks(), strict=False)
+        handles = [Line2D([], [], color=color, linestyle=line, label=name) for name, (color, line) in looks]
+        _finish(
+            figure, [*handles, *(_mark(mark, text) for mark, text in _MARKS.items() if mark in marks)], title
+        )
+    return figure
+
+
+def _share_chart(axes: Axes, x: Array, chart: _Chart) -> set[str]:
+    """Draws shares; returns the marks that were used."""
+    axes.set_ylim(-0.04, 1.04)
+    marks = set()
+    for y, (color, line) in zip(chart.curves, _looks(), strict=False):
+        axes.plot(x[: len(y)], y, color=color, linestyle=line)
+        if len(y) < len(x):
+            axes.plot(x[len(y) - 1], y[-1], "X", color=color, markersize=8)
+            marks.add("X")
+    return marks
+
+
+def _log_chart(axes: Axes, x: Array, chart: _Chart) -> set[str]:
+    """Draws what may be 0 or infinite on a logarithmic scale; returns the marks that were used."""
+    assert chart.window is not None
+    least, most = chart.window
+    axes.set_yscale("log")
+    everything = np.concatenate(chart.curves)
+    seen = everything[(everything >= least) & (everything <= most)]
+    low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.1, 10.0)
+    if high < 100 * low:  # not so near that noise looks like a trend
+        low, high = low / 10, high * 10
+    marks: list[tuple[str, float]] = []
+    room = (high / low) ** 0.12
+    axes.set_ylim(
+        low / (room if (everything < least).any() else room**0.4),
+        high * (room if not (everything <= most).all() else room**0.4),
+    )
+    scale = axes.get_xaxis_transform()
+    for y, (color, line) in zip(chart.curves, _looks(), strict=False):
+        # A line on its way out is drawn as far as the axes go.
+        axes.plot(
+            x[: len(y)], np.where(y > 0.0, np.clip(y, 1e-300, 1e300), np.nan), color=color, linestyle=line
+        )
+        for mark, gone in (("v", y < least), ("^", ~(y <= most))):
+            if gone.any():
+                # Where it goes; on its way back through the layers that is the last of those it is gone in.
+                backward = gone[0] and not gone.all()
+                place = float(x[int(np.argmin(gone)) - 1 if backward else int(np.argmax(gone))])
+                beside = sum(other == mark and abs(place - at) < 0.05 * (x[-1] - x[0]) for other, at in marks)
+                at = 0.04 + 0.06 * beside
+                axes.plot(
+                    place, at if mark == "v" else 1 - at, mark, color=color, markersize=7, transform=scale
+                )
+                marks.append((mark, place))
+        if len(y) < len(x) and least <= y[-1] <= most:
+            axes.plot(x[len(y) - 1], y[-1], "X", color=color, markersize=8)
+            marks.append(("X", 0.0))
+    return {mark for mark, _ in marks}
+
+
+def _looks() -> Iterator[tuple[str, Any]]:
+    """The colour and the style of each curve; no two are the same before all are used up."""
+    return itertools.chain.from_iterable(
+        zip(COLORS, LINES[shift:] + LINES[:shift], strict=True) for shift in itertools.count()
+    )
+
+
+def _mark(mark: str, label: str) -> Line2D:
+    return Line2D([], [], color=TEXT, linestyle="", marker=mark, label=label)
+
+
+def _finish(figure: Figure, handles: Sequence[Any], title: str) -> None:
+    """Adds the legend, below all axes, and the title."""
+    columns = min(3, len(handles))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8, handlelength=3.5)
+    figure.suptitle(title)
+
+
+def _literally(name: str) -> str:
+    """A name in which matplotlib sees no formula."""
+    return name.replace("$", r"\$")

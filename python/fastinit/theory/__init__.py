@@ -1,0 +1,1 @@
+"""What activations do to signals and gradients, and the exact distributions of initializers. NumPy only."""

@@ -1,0 +1,276 @@
+"""The exact distributions of the elements that initializers make, and those of singular values.
+
+Everything follows from a kind, its parameters and sizes; nothing is sampled.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .quadrature import legendre
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from fastinit._typing import Array
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The distribution of a number: a density, and values that have a probability of their own.
+
+    Attributes:
+        name: The kind of distribution, such as `"uniform"` or `"truncated_normal"`.
+        parameters: Its parameters by name.
+        mean: The mean.
+        std: The standard deviation.
+        low: The lower end of the interval where the density is positive; may be `-inf`.
+        high: The upper end; may be `inf`. Equal to `low` where there is no density.
+        atoms: Values that have a probability of their own, each with that probability, by value.
+        density: The density of the rest at an array of float64. Its integral and the probabilities of `atoms`
+            add up to 1.
+        kurtosis: The fourth standardized moment, where it is known.
+
+    Example:
+        >>> from fastinit.theory.distributions import uniform
+        >>> found = uniform(0.0, 4.0)
+        >>> found.mean, round(found.std, 6), found.density(1.0)
+        (2.0, 1.154701, array(0.25))
+    """
+
+    name: str
+    mean: float
+    std: float
+    low: float
+    high: float
+    density: Callable[[Array], Array] = field(repr=False, compare=False)
+    atoms: tuple[tuple[float, float], ...] = ()
+    kurtosis: float | None = None
+    parameters: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    @property
+    def title(self) -> str:
+        """The name in words."""
+        return self.name.replace("_", " ")
+
+
+def of_parts(parts: Iterable[tuple[int, str, Mapping[str, float]]]) -> Distribution:
+    """The distribution of all elements of a tensor, from what the core tells about its parts.
+
+    Args:
+        parts: The number of elements of each part, the kind of its distribution, and its parameters.
+    """
+    found = [(count, of_kind(kind, tuple(parameters.items()))) for count, kind, parameters in parts]
+    return found[0][1] if len(found) == 1 else mixture(found)
+
+
+@functools.lru_cache(maxsize=256)
+def of_kind(kind: str, parameters: tuple[tuple[str, float], ...]) -> Distribution:
+    """The distribution of a kind that the core names, with these parameters."""
+    given = dict(parameters)
+    return replace(_KINDS[kind](**given), parameters=given)
+
+
+def constant(value: float) -> Distribution:
+    """One value."""
+    return Distribution("constant", value, 0.0, value, value, np.zeros_like, ((value, 1.0),))
+
+
+def uniform(low: float, high: float) -> Distribution:
+    """Uniform on `[low, high)`."""
+    width = high - low
+
+    def density(x: Array) -> Array:
+        return np.where((x >= low) & (x < high), 1 / width, 0.0)
+
+    return Distribution("uniform", low + width / 2, width / math.sqrt(12), low, high, density, (), 9 / 5)
+
+
+def normal(mean: float, stddev: float) -> Distribution:
+    """Normal; with a standard deviation of 0, a constant."""
+    if stddev == 0.0:
+        return constant(mean)
+
+    def density(x: Array) -> Array:
+        return np.exp(-(((x - mean) / stddev) ** 2) / 2) / (stddev * math.sqrt(2 * math.pi))
+
+    return Distribution("normal", mean, stddev, -math.inf, math.inf, density, (), 3.0)
+
+
+def truncated_normal(mean: float, stddev: float, lower: float, upper: float) -> Distribution:
+    """Normal, conditioned on `mean + stddev * [lower, upper]`."""
+    _, _, top, area = _truncated(lower, upper)
+    z_mean, z_std, kurtosis = truncated_moments(lower, upper)
+    low, high = mean + stddev * lower, mean + stddev * upper
+
+    def density(x: Array) -> Array:
+        z = (x - mean) / stddev
+        inside = (z >= lower) & (z <= upper)
+        z = np.where(inside, z, top)
+        return np.where(inside, np.exp(-(z - top) * (z + top) / 2) / (area * stddev), 0.0)
+
+    return Distribution(
+        "truncated_normal", mean + stddev * z_mean, stddev * z_std, low, high, density, (), kurtosis
+    )
+
+
+def truncated_moments(lower: float, upper: float) -> tuple[float, float, float]:
+    """The mean, the standard deviation and the kurtosis of a standard normal number on [lower, upper]."""
+    z, share, _, _ = _truncated(lower, upper)
+    mean = 0.0 if lower == -upper else float(share @ z)
+    square = float(share @ (z - mean) ** 2)
+    return mean, math.sqrt(square), float(share @ (z - mean) ** 4) / square**2
+
+
+def _truncated(lower: float, upper: float) -> tuple[Array, Array, float, float]:
+    """Nodes between the bounds, the probability of each, and the integral of `exp(-(z**2 - top**2) / 2)`.
+
+    The integrand is 1 at `top`, where it is greatest, so that it does not vanish however deep in the tail.
+    """
+    top = min(max(lower, 0.0), upper)
+    # Beyond it the density has fallen by exp(-40).
+    reach = min(9.0, 80 / max(1.0, abs(top)))
+    start = max(lower, top - reach if top <= 0 else top)
+    stop = min(upper, top + reach if top >= 0 else top)
+    nodes, weights = legendre(200)
+    z = (start + stop) / 2 + (stop - start) / 2 * nodes
+    share = weights * np.exp(-(z - top) * (z + top) / 2)
+    return z, share / share.sum(), top, float(share.sum()) * (stop - start) / 2
+
+
+def sphere(dimension: float, radius: float) -> Distribution:
+    """A coordinate of a uniform point on a sphere: an element of a Haar matrix.
+
+    Source: Fang, Kotz and Ng, "Symmetric multivariate and related distributions", 1990.
+    """
+    radius = abs(radius)
+    if radius == 0.0:
+        return constant(0.0)
+    if dimension == 1:
+        atoms = ((-radius, 0.5), (radius, 0.5))
+        return Distribution("orthogonal", 0.0, radius, 0.0, 0.0, np.zeros_like, atoms)
+    half = dimension / 2
+    scale = math.exp(math.lgamma(half) - math.lgamma(half - 0.5)) / (math.sqrt(math.pi) * radius)
+
+    def density(x: Array) -> Array:
+        inside = abs(x) < radius
+        t = np.where(inside, x / radius, 0.0)
+        return np.where(inside, scale * np.exp((half - 1.5) * np.log1p(-t * t)), 0.0)
+
+    return Distribution("orthogonal", 0.0, radius / math.sqrt(dimension), -radius, radius, density)
+
+
+def mixture(parts: Iterable[tuple[float, Distribution]], name: str = "mixture") -> Distribution:
+    """A number that has each of several distributions with a probability proportional to its weight."""
+    parts = list(parts)
+    total = sum(weight for weight, _ in parts)
+    shares = [(weight / total, part) for weight, part in parts if weight] if total else [(1.0, parts[0][1])]
+    mean = sum(share * part.mean for share, part in shares)
+    square = sum(share * (part.std**2 + part.mean**2) for share, part in shares)
+    mass: dict[float, float] = {}
+    for share, part in shares:
+        for value, probability in part.atoms:
+            mass[value] = mass.get(value, 0.0) + share * probability
+    spread = [part for _, part in shares if part.low < part.high] or [shares[0][1]]
+    return Distribution(
+        name,
+        mean,
+        math.sqrt(max(0.0, square - mean**2)),
+        min(part.low for part in spread),
+        max(part.high for part in spread),
+        lambda x: sum((share * part.density(x) for share, part in shares), np.zeros_like(x)),
+        tuple(sorted(mass.items())),
+    )
+
+
+def _some(name: str, share: float, distribution: Distribution) -> Distribution:
+    """Zero but for a share of the elements."""
+    return mixture([(1 - share, constant(0.0)), (share, distribution)], name)
+
+
+def _matrix(gain: float, rows: float, columns: float) -> Distribution:
+    return sphere(max(1.0, rows, columns), gain)
+
+
+def _delta(gain: float, outputs: float, taps: float, **_: float) -> Distribution:
+    return _some("one_tap_orthogonal", 1 / max(1.0, taps), sphere(max(1.0, outputs), gain))
+
+
+def _sparse(zeros: float, rows: float, stddev: float) -> Distribution:
+    return _some("normal_and_zeros", 1 - zeros / max(1.0, rows), normal(0.0, stddev))
+
+
+def _identity(gain: float, rows: float, columns: float) -> Distribution:
+    return _some("identity", 1 / max(1.0, rows, columns), constant(gain))
+
+
+def _dirac(ones: float, size: float) -> Distribution:
+    return _some("identity_in_one_tap", ones / max(1.0, size), constant(1.0))
+
+
+_KINDS: dict[str, Callable[..., Distribution]] = {
+    "constant": constant,
+    "uniform": uniform,
+    "normal": normal,
+    "truncated_normal": truncated_normal,
+    "orthogonal": _matrix,
+    "delta_orthogonal": _delta,
+    "sparse": _sparse,
+    "identity": _identity,
+    "dirac": _dirac,
+}
+
+
+def marchenko_pastur(rows: int, columns: int, std: float, mean: float = 0.0) -> Distribution:
+    """The singular values of a large matrix of independent elements.
+
+    Args:
+        rows: The number of rows; at least 1.
+        columns: The number of columns; at least 1.
+        std: The standard deviation of the elements; finite and at least 0.
+        mean: Their mean; finite. A large mean lifts one singular value above all others.
+
+    Example:
+        >>> from fastinit.theory.distributions import marchenko_pastur
+        >>> found = marchenko_pastur(100, 100, 0.1)  # a quarter of a circle
+        >>> found.low, found.high
+        (0.0, 2.0)
+
+    References:
+        Marchenko and Pastur, "Distribution of eigenvalues for some sets of random matrices", Mathematics of
+        the USSR-Sbornik 1, 1967. Benaych-Georges and Nadakuditi, "The singular values and vectors of low rank
+        perturbations of large rectangular random matrices", Journal of Multivariate Analysis 111, 2012,
+        arXiv:1103.2221.
+    """
+    many, few = max(rows, columns), min(rows, columns)
+    low, high = std * (math.sqrt(many) - math.sqrt(few)), std * (math.sqrt(many) + math.sqrt(few))
+    theta, noise = abs(mean) * math.sqrt(many * few), std**2
+    lifted = 1 / few if theta**4 > noise**2 * many * few else 0.0
+    if std == 0.0:
+        return _some("constant", lifted, constant(theta))
+    atoms: tuple[tuple[float, float], ...] = ()
+    if lifted:
+        atoms = ((math.sqrt((theta**2 + noise * many) * (theta**2 + noise * few)) / theta, lifted),)
+
+    def density(s: Array) -> Array:
+        inside = (s > low) & (s <= high)
+        x = np.where(inside, s, high)
+        root = np.sqrt(np.maximum(0.0, (high - x) * (high + x) * (x - low) * (x + low)))
+        return np.where(inside, (1 - lifted) * root / (math.pi * few * noise * x), 0.0)
+
+    # In the angle the density is smooth at both ends.
+    nodes, weights = legendre(200)
+    x = (low + high) / 2 + (high - low) / 2 * np.sin(math.pi / 2 * nodes)
+    average = float(
+        (weights * density(x) * x * np.cos(math.pi / 2 * nodes)).sum() * (high - low) * math.pi / 4
+    )
+    average += sum(value * share for value, share in atoms)
+    square = (1 - lifted) * noise * many + sum(value**2 * share for value, share in atoms)
+    return Distribution(
+        "Marchenko-Pastur", average, math.sqrt(max(0.0, square - average**2)), low, high, density, atoms
+    )

@@ -1,0 +1,268 @@
+"""Which activation a name, an object of a framework, or a function stands for.
+
+No framework is loaded: their objects are recognized by where they come from. Of functions that nobody knows
+the derivative is taken numerically.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .activations import FORMULAS, Activation, named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastinit._typing import Array
+
+_ALIASES = {
+    "exp": "exponential",
+    "gelu_approximate": "gelu_tanh",
+    "hard_swish": "hard_silu",
+    "identity": "linear",
+    "none": "linear",
+    "leaky_rectify": "leaky_relu",
+    "swish": "silu",
+}
+
+
+def _plain(name: str) -> str:
+    """A name without what differs between frameworks: case, and what stands between words."""
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+_BY_PLAIN_NAME = {_plain(name): name for name in FORMULAS} | {
+    _plain(alias): name for alias, name in _ALIASES.items()
+}
+
+
+def resolve(activation: object, param: float | None = None) -> Activation:
+    """The activation that a name or an object stands for.
+
+    Args:
+        activation: A name in any case, such as `"relu"`, `"LeakyReLU"`, `"hard_swish"`; a function of
+            `keras.activations`, `torch` or `jax.nn`; a layer or a module, such as `torch.nn.GELU("tanh")`;
+            `None`, which is `"linear"`; or a function that works element by element on arrays of NumPy or,
+            where that framework is loaded, on its tensors.
+        param: The parameter of a named one: the negative slope of `leaky_relu` (0.01 if `None`) and `prelu`
+            (0.25), the alpha of `elu` and `celu` (1), the threshold of `threshold` (0), `hard_shrink` and
+            `soft_shrink` (0.5), the b of `squareplus` (4).
+
+    Raises:
+        ValueError: If a name is unknown, or `param` is out of range or given to one that has none.
+        TypeError: If an argument is of the wrong kind.
+    """
+    if isinstance(activation, Activation):
+        found: Activation | None = activation
+    elif activation is None:
+        found = named("linear", None)
+    elif isinstance(activation, str):
+        name = _BY_PLAIN_NAME.get(_plain(activation))
+        if name is None:
+            raise ValueError(f"unknown activation {activation!r:.80}; {_suggestion(activation)}")
+        return named(name, _parameter(name, param))
+    else:
+        found = _of_framework(activation)
+        if found is None and callable(activation):
+            found = _of_function(activation)
+    if found is None:
+        raise TypeError(
+            f"an activation must be a name, a layer or a function of arrays; got {activation!r:.200}"
+        )
+    if param is not None:
+        raise ValueError(
+            f"param, {param!r}, goes with the name of an activation; {found} has its parameters already"
+        )
+    return found
+
+
+def _suggestion(name: str) -> str:
+    near = difflib.get_close_matches(_plain(name), _BY_PLAIN_NAME, n=3)
+    if near:
+        return f"did you mean {', '.join(dict.fromkeys(repr(_BY_PLAIN_NAME[x]) for x in near))}?"
+    return f"it must be one of {', '.join(FORMULAS)}, or a function"
+
+
+def _parameter(name: str, param: float | None) -> float | None:
+    """The parameter, if it is one that such an activation may have."""
+    kind = FORMULAS[name].parameter
+    if kind is None:
+        if param is not None:
+            raise ValueError(f"{name} takes no param; got {param!r}")
+        return None
+    if param is None:
+        return FORMULAS[name].default
+    if isinstance(param, bool) or not isinstance(param, (int, float, np.floating, np.integer)):
+        raise TypeError(f"param, the {kind} of {name}, must be a number; got {param!r}")
+    param = float(param)
+    if not math.isfinite(param):
+        raise ValueError(f"param, the {kind} of {name}, must be finite; got {param!r}")
+    if (name in ("celu", "squareplus") and param <= 0) or (name.endswith("_shrink") and param < 0):
+        least = "at least 0" if name.endswith("_shrink") else "positive"
+        raise ValueError(f"param, the {kind} of {name}, must be {least}; got {param!r}")
+    return param
+
+
+# Objects of frameworks
+
+# The attribute that holds the parameter, of layers of PyTorch and of Keras.
+_PARAMETERS = {
+    "celu": "alpha",
+    "elu": "alpha",
+    "hard_shrink": "lambd",
+    "leaky_relu": "negative_slope",
+    "soft_shrink": "lambd",
+    "threshold": "threshold",
+}
+# What else they may have, and the values with which they are what their name says; `None` is another.
+_USUAL: dict[str, tuple[float, ...]] = {
+    "axis": (-1,),
+    "beta": (1,),
+    "dim": (-1, 1),  # The second of two is the last.
+    "max_val": (1.0,),
+    "max_value": (),
+    "min_val": (-1.0,),
+    "threshold": (20.0,),
+    "value": (0,),
+}
+
+
+def _of_framework(thing: Any) -> Activation | None:
+    """The activation that a function or a layer of a framework is, if it is one that has a name here."""
+    if isinstance(thing, type):
+        return _of_class(thing)
+    kind = type(thing)
+    layer = hasattr(thing, "training") or hasattr(thing, "trainable_weights")
+    source = str(getattr(kind if layer else thing, "__module__", None) or "").split(".")[0]
+    # Methods of C have no module; those of torch are of a type of their own.
+    if source not in ("torch", "keras", "jax") and not kind.__module__.startswith(("torch", "jaxlib", "jax")):
+        return None
+    title = kind.__name__ if layer else str(getattr(thing, "__name__", ""))
+    if layer and source == "keras" and title == "Activation":
+        return resolve(thing.activation)
+    name = _BY_PLAIN_NAME.get(_plain(title))
+    if name is None or (title.lower() == "linear" and source != "keras"):  # PyTorch's has weights.
+        return None
+    if not layer:
+        if name == "threshold":  # A function of its threshold, too.
+            return None
+        if name == "gelu" and source == "jax":  # whose default is the approximate one
+            name = "gelu_tanh"
+        return named(name, _default_of(source, name))
+    if name == "gelu":
+        return named("gelu_tanh" if thing.approximate == "tanh" else "gelu", None)
+    if name == "prelu":
+        return named(name, _mean_slope(thing))
+    if source == "keras" and name == "relu":
+        slope, limit = float(thing.negative_slope), thing.max_value
+        if float(thing.threshold) != 0.0 or limit not in (None, 6.0) or (limit and slope):
+            return None
+        return named("relu6", None) if limit else named("leaky_relu", slope) if slope else named(name, None)
+    own = _PARAMETERS.get(name)
+    if name != "relu6":  # which PyTorch has as a clip to [0, 6]
+        for attribute, usual in _USUAL.items():
+            if attribute != own and getattr(thing, attribute, None) not in (*usual, None):
+                return None
+    return named(name, _parameter(name, None) if own is None else float(getattr(thing, own)))
+
+
+def _of_class(cls: Any) -> Activation | None:
+    """The activation that the layers of a class are, as they are by default."""
+    if cls.__module__.split(".")[0] not in ("torch", "keras") or _plain(cls.__name__) not in _BY_PLAIN_NAME:
+        return None
+    try:
+        return _of_framework(cls())
+    except TypeError:  # It needs arguments.
+        return None
+
+
+def _default_of(source: str, name: str) -> float | None:
+    """The parameter that a function of a framework has if it is given none."""
+    return 0.2 if (source, name) == ("keras", "leaky_relu") else _parameter(name, None)
+
+
+def _mean_slope(layer: Any) -> float:
+    """The slope of a parametric ReLU: what its weights are, on the average of their squares."""
+    weights = getattr(layer, "weight", None)
+    if weights is None:
+        weights = getattr(layer, "alpha", None)
+    if weights is None:  # Not built: Keras begins with zeros, unless told otherwise.
+        return 0.0
+    values = np.asarray(weights.detach() if hasattr(weights, "detach") else weights, dtype=np.float64)
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+# Any other function
+
+
+def _of_function(function: Callable[[Any], Any]) -> Activation:
+    """A function that works element by element, with a numerical derivative."""
+    name = getattr(function, "__name__", type(function).__name__)
+    call = _caller(function, name)
+    single = call(np.zeros(1)).dtype != np.float64
+
+    def values(z: Array) -> Array:
+        result: Array = call(z).astype(np.float64)
+        return result
+
+    def derivative(z: Array) -> Array:
+        # Central differences of the fourth order. The step balances their error and that of rounding.
+        h = (3e-2 if single else 1e-3) * np.maximum(1.0, np.abs(z))
+        near = values(z + h) - values(z - h)
+        far = values(z + 2 * h) - values(z - 2 * h)
+        slope: Array = (8 * near - far) / (12 * h)
+        return slope
+
+    return Activation(name, values, derivative, known=False)
+
+
+def _caller(function: Callable[[Any], Any], name: str) -> Callable[[Array], Array]:
+    """The function as one of arrays, with what comes out checked."""
+    sample = np.linspace(-2.0, 2.0, 6).reshape(2, 3)
+    part = sample.ravel()[1:]
+    problems: list[Exception] = []
+    for convert in _conversions(function):
+
+        def call(z: Array, convert: Callable[[Array], Any] = convert) -> Array:
+            result = function(convert(z.copy()))  # It may work in place.
+            if hasattr(result, "detach"):
+                result = result.detach().cpu()
+            return np.asarray(result)
+
+        try:
+            result, alone = call(sample), call(part)
+        except Exception as error:  # The function is the user's: anything may come.
+            problems.append(error)
+            continue
+        for given, made in ((sample, result), (part, alone)):
+            if made.shape != given.shape or made.dtype.kind not in "fiub":
+                raise ValueError(
+                    f"the activation {name} must return a real array of the shape that it is given, "
+                    f"{given.shape}; got {made.dtype} of shape {made.shape}"
+                )
+        together = result.ravel()[1:]
+        other = np.flatnonzero(~np.isclose(together, alone, rtol=1e-2, atol=1e-3, equal_nan=True))
+        if len(other):
+            at = other[0]
+            raise ValueError(
+                f"the activation {name} must work element by element, and give the same each time; at "
+                f"{part[at]:.1f} it gave {together[at]:.4g}, and beside other numbers {alone[at]:.4g}"
+            )
+        return call
+    raise ValueError(f"the activation {name} does not work on an array: {'; '.join(map(str, problems))}")
+
+
+def _conversions(function: object) -> list[Callable[[Array], Any]]:
+    """What the argument may have to be: an array or, where PyTorch is loaded, a tensor."""
+    torch = sys.modules.get("torch")
+    plain: list[Callable[[Array], Any]] = [lambda z: z]
+    if torch is None or isinstance(function, np.ufunc):
+        return plain
+    # Modules would take arrays for granted, and fail within.
+    is_module = isinstance(function, torch.nn.Module)
+    return [torch.from_numpy, *plain] if is_module else [*plain, torch.from_numpy]

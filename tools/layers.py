@@ -1,0 +1,113 @@
+"""Check what the files of the Python package import: each layer only what stands below it, and no circles.
+
+Imports inside functions count; those for type checkers do not. ARCHITECTURE.md has the picture. `make lint` runs
+this.
+"""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "python" / "fastinit"
+
+# From the bottom up. A file may import from its own layer and from those below, but for `APART`.
+LAYERS = [
+    ["_checks", "_suggest", "_terminal", "_typing"],
+    ["_core"],
+    ["theory"],
+    ["_registry"],
+    ["_runtime", "functions", "initializers"],
+    ["guidance"],
+    ["torch", "keras"],
+    ["cli"],
+    ["__main__", "__init__"],
+]
+APART = {"torch", "keras"}
+# Who may import the compiled module, and who a framework.
+BINDINGS = {"fastinit", "fastinit._runtime", "fastinit.functions", "fastinit.initializers"}
+FRAMEWORKS = {
+    "torch": ("fastinit.torch", "fastinit.guidance.compare.torch_network", "fastinit.guidance.diagnose"),
+    "keras": ("fastinit.keras", "fastinit.guidance.compare.keras_network", "fastinit.guidance.diagnose"),
+}
+
+Found = Iterator[str]
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a file."""
+    parts = ["fastinit", *path.relative_to(PACKAGE).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py*")) if path.suffix in (".py", ".pyi")}
+
+
+def imports(module: str) -> Iterator[str]:
+    """The modules that a file imports, ours as files and others by their full names."""
+    path = MODULES[module]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for child in node.body
+        for inner in ast.walk(child)
+    }
+    package = module.split(".") if path.stem == "__init__" else module.split(".")[:-1]
+    for node in ast.walk(tree):
+        if node in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package[: len(package) + 1 - node.level] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield inner if inner in MODULES else base
+
+
+def layer(module: str) -> int:
+    """The number of the layer of a module, from the bottom."""
+    part = (module.split(".") + ["__init__"])[1]
+    return next(number for number, names in enumerate(LAYERS) if part in names)
+
+
+def faults(module: str) -> Iterator[str]:
+    """What is wrong with the imports of a file."""
+    for name in dict.fromkeys(imports(module)):
+        root = name.split(".")[0]
+        if root in FRAMEWORKS and not module.startswith(FRAMEWORKS[root]):
+            yield f"{module} imports the framework {root}"
+        if name not in MODULES:
+            continue
+        parts = name.split(".")
+        own, other = (module.split(".") + [""])[1], (parts + [""])[1]
+        if layer(name) > layer(module):
+            yield f"{module} imports {name}, which stands above it"
+        if own != other and {own, other} <= APART:
+            yield f"{module} imports {name}: an adapter imports no other"
+        if other == "_core" and module not in BINDINGS:
+            yield f"{module} imports the compiled module"
+        for end, part in enumerate(parts):
+            if part.startswith("_") and module.split(".")[:end] != parts[:end]:
+                yield f"{module} imports {name}, which is private to {'.'.join(parts[:end])}"
+
+
+def main() -> str:
+    """What is wrong with the imports of the package."""
+    found = [fault for module in MODULES for fault in faults(module)]
+    ours = {module: {name for name in imports(module) if name in MODULES} for module in MODULES}
+    try:
+        graphlib.TopologicalSorter(ours).prepare()
+    except graphlib.CycleError as error:
+        found.append("circle: " + " imports ".join(reversed(error.args[1])))
+    return "\n".join(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main() or 0)

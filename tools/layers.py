@@ -1,7 +1,7 @@
 """Check what the files of the Python package import: each layer only what stands below it, and no circles.
 
-Imports inside functions count; those for type checkers do not. ARCHITECTURE.md has the picture. `make lint` runs
-this.
+Imports inside functions count, but for those with which the package itself forwards to guidance at first use;
+those for type checkers do not. ARCHITECTURE.md has the picture. `make lint` runs this.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ LAYERS = [
     ["_core"],
     ["theory"],
     ["_registry"],
-    ["_runtime", "functions", "initializers"],
+    ["_runtime", "functions", "initializers", "__init__"],
     ["guidance"],
     ["torch", "keras"],
     ["cli"],
-    ["__main__", "__init__"],
+    ["__main__"],
 ]
+LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 APART = {"torch", "keras"}
 # Who may import the compiled module, and who a framework.
 BINDINGS = {"fastinit", "fastinit._runtime", "fastinit.functions", "fastinit.initializers"}
@@ -50,16 +51,17 @@ def imports(module: str) -> Iterator[str]:
     """The modules that a file imports, ours as files and others by their full names."""
     path = MODULES[module]
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    typing_only = {
+    left_out = {
         inner
         for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+        or (isinstance(node, ast.FunctionDef) and module == "fastinit")
         for child in node.body
         for inner in ast.walk(child)
     }
     package = module.split(".") if path.stem == "__init__" else module.split(".")[:-1]
     for node in ast.walk(tree):
-        if node in typing_only:
+        if node in left_out:
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -71,14 +73,16 @@ def imports(module: str) -> Iterator[str]:
                 yield inner if inner in MODULES else base
 
 
-def layer(module: str) -> int:
-    """The number of the layer of a module, from the bottom."""
-    part = (module.split(".") + ["__init__"])[1]
-    return next(number for number, names in enumerate(LAYERS) if part in names)
+def part_of(module: str) -> str:
+    """The file or folder of the package that a module belongs to."""
+    return [*module.split("."), "__init__"][1]
 
 
 def faults(module: str) -> Iterator[str]:
     """What is wrong with the imports of a file."""
+    own = part_of(module)
+    if own not in LAYER:
+        yield f"{own}: unknown part of the package; tools/layers.py lists those that are known"
     for name in dict.fromkeys(imports(module)):
         root = name.split(".")[0]
         if root in FRAMEWORKS and not module.startswith(FRAMEWORKS[root]):
@@ -86,8 +90,8 @@ def faults(module: str) -> Iterator[str]:
         if name not in MODULES:
             continue
         parts = name.split(".")
-        own, other = (module.split(".") + [""])[1], (parts + [""])[1]
-        if layer(name) > layer(module):
+        other = part_of(name)
+        if LAYER.get(other, 0) > LAYER.get(own, 0):
             yield f"{module} imports {name}, which stands above it"
         if own != other and {own, other} <= APART:
             yield f"{module} imports {name}: an adapter imports no other"

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parent.parent
 KNOWN = {
     ".ci", ".github", ".gitignore", ".pre-commit-config.yaml", "ARCHITECTURE.md", "CHANGELOG.md",
     "CONTRIBUTING.md", "Cargo.lock", "Cargo.toml", "LICENSE-APACHE", "LICENSE-MIT", "Makefile", "README.md",
-    "benches", "docs", "examples", "pyproject.toml", "python", "requirements-bench.in", "requirements-bench.txt",
+    "benches", "docs", "examples", "pyproject.toml", "python", "requirements-bench.in",
+    "requirements-bench.txt",
     "requirements-build.in", "requirements-build.txt", "requirements-dev.in", "requirements-dev.txt",
     "requirements-frameworks.in", "requirements-frameworks.txt", "rustfmt.toml", "src", "tests", "tools",
 }

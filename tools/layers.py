@@ -9,8 +9,11 @@ from __future__ import annotations
 import ast
 import graphlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PACKAGE = Path(__file__).parent.parent / "python" / "fastinit"
 
@@ -35,21 +38,22 @@ FRAMEWORKS = {
     "keras": ("fastinit.keras", "fastinit.guidance.compare.keras_network", "fastinit.guidance.diagnose"),
 }
 
-Found = Iterator[str]
+Modules = dict[str, Path]
 
 
-def module_of(path: Path) -> str:
-    """The dotted name of a file."""
-    parts = ["fastinit", *path.relative_to(PACKAGE).with_suffix("").parts]
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+def modules_of(package: Path) -> Modules:
+    """The files of a package by the names of their modules."""
+    found = {}
+    for path in sorted(package.rglob("*.py*")):
+        if path.suffix in (".py", ".pyi"):
+            parts = ["fastinit", *path.relative_to(package).with_suffix("").parts]
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
 
 
-MODULES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py*")) if path.suffix in (".py", ".pyi")}
-
-
-def imports(module: str) -> Iterator[str]:
-    """The modules that a file imports, ours as files and others by their full names."""
-    path = MODULES[module]
+def imports(modules: Modules, module: str) -> Iterator[str]:
+    """The modules that a file imports: those of the package by file, others by their full names."""
+    path = modules[module]
     tree = ast.parse(path.read_text(encoding="utf-8"))
     left_out = {
         inner
@@ -70,7 +74,7 @@ def imports(module: str) -> Iterator[str]:
             base = ".".join([*parents, *([node.module] if node.module else [])])
             for alias in node.names:
                 inner = f"{base}.{alias.name}"
-                yield inner if inner in MODULES else base
+                yield inner if inner in modules else base
 
 
 def part_of(module: str) -> str:
@@ -78,16 +82,16 @@ def part_of(module: str) -> str:
     return [*module.split("."), "__init__"][1]
 
 
-def faults(module: str) -> Iterator[str]:
+def faults(modules: Modules, module: str) -> Iterator[str]:
     """What is wrong with the imports of a file."""
     own = part_of(module)
     if own not in LAYER:
         yield f"{own}: unknown part of the package; tools/layers.py lists those that are known"
-    for name in dict.fromkeys(imports(module)):
+    for name in dict.fromkeys(imports(modules, module)):
         root = name.split(".")[0]
         if root in FRAMEWORKS and not module.startswith(FRAMEWORKS[root]):
             yield f"{module} imports the framework {root}"
-        if name not in MODULES:
+        if name not in modules:
             continue
         parts = name.split(".")
         other = part_of(name)
@@ -102,16 +106,17 @@ def faults(module: str) -> Iterator[str]:
                 yield f"{module} imports {name}, which is private to {'.'.join(parts[:end])}"
 
 
-def main() -> str:
-    """What is wrong with the imports of the package."""
-    found = [fault for module in MODULES for fault in faults(module)]
-    ours = {module: {name for name in imports(module) if name in MODULES} for module in MODULES}
+def problems(package: Path) -> str:
+    """What is wrong with the imports of a package, a line for each."""
+    modules = modules_of(package)
+    found = [fault for module in modules for fault in faults(modules, module)]
+    graph = {module: {name for name in imports(modules, module) if name in modules} for module in modules}
     try:
-        graphlib.TopologicalSorter(ours).prepare()
+        graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
         found.append("circle: " + " imports ".join(reversed(error.args[1])))
     return "\n".join(found)
 
 
 if __name__ == "__main__":
-    sys.exit(main() or 0)
+    sys.exit(problems(PACKAGE) or 0)

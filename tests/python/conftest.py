@@ -1,6 +1,7 @@
 """Fixtures and helpers that the tests share."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,6 +64,15 @@ def python() -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+def plain_id(value: object) -> str:
+    """An id for a parameter that is the same in every process: of sets sorted, of objects without addresses."""
+    if isinstance(value, set):
+        value = sorted(value)
+    elif isinstance(value, np.ndarray):
+        value = f"{value.dtype}{value.shape}"  # the elements may be uninitialized memory
+    return re.sub(r" at 0x\w+", "", str(value))
 
 
 def bits(array: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import bits
+from conftest import bits, plain_id
 from numpy.lib.stride_tricks import as_strided
 from numpy.testing import assert_array_equal
 
@@ -134,7 +134,7 @@ def unaligned():
             r"out must not overlap itself",
         ),
     ],
-    ids=str,
+    ids=plain_id,
 )
 def test_refused(out, error, message):
     before = bytes(out) if isinstance(out, np.ndarray) else None

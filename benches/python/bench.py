@@ -148,7 +148,7 @@ def measure(case: Case, processes: list[Process], rounds: int, budget: float) ->
 
 
 def start(names: list[str], threads: int) -> tuple[list[Process], dict[str, str]]:
-    """Start the processes of the libraries that are installed; return them, and why the others are missing."""
+    """Start the processes of the installed libraries; return them, and why the others are missing."""
     absent: dict[str, str] = {}
     started: list[Process] = []
     for name in names:

@@ -16,8 +16,8 @@ CUT = 2.0  # truncation, in standard deviations
 # Size -> bytes; the smallest is a number of elements, since it shows the cost of a call.
 SIZES: dict[str, int | None] = {"64 elements": None, "64 KiB": 1 << 16, "4 MiB": 1 << 22, "256 MiB": 1 << 28}
 
-# `constant` is the library's own fill with a constant, and `memset` a store without the library: C's memset on
-# all threads or, in fresh memory, `numpy.full`.
+# `constant` is the library's own fill with a constant, and `memset` a store without the library: C's memset
+# on all threads or, in fresh memory, `numpy.full`.
 KINDS = [
     ("memset", "float32"),
     ("constant", "float32"),

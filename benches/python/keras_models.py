@@ -1,9 +1,9 @@
 """Compare `fastinit.keras` with Keras's own initializers on each backend.
 
 Run it by itself: ``python benches/python/keras_models.py``, ``--quick`` for smaller sizes, ``--backends jax
-torch`` for some. Each backend has a process of its own, in which the ways alternate; medians are reported. Before
-each sample more memory than it needs is touched and freed, since a virtual machine may have to get memory that
-was free for some seconds from its host.
+torch`` for some. Each backend has a process of its own, in which the ways alternate; medians are reported.
+Before each sample more memory than it needs is touched and freed, since a virtual machine may have to get
+memory that was free for some seconds from its host.
 
 * `HeNormal` and `GlorotUniform`, one tensor of float32, with a seed. The result is complete. For comparison
   `fill alone`, in existing memory, and `numpy.full`, which only stores to a fresh array.

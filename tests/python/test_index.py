@@ -5,7 +5,7 @@ import random
 
 import numpy as np
 import pytest
-from conftest import bits
+from conftest import bits, plain_id
 from numpy.testing import assert_array_equal
 
 import fastinit
@@ -133,7 +133,7 @@ class Unusable:
         (np.array([0, 1]), TypeError, r"got array\(\[0, 1\]\)"),
         (Unusable(), RuntimeError, r"no"),
     ],
-    ids=str,
+    ids=plain_id,
 )
 def test_refused(index, error, message):
     with pytest.raises(error, match=message):

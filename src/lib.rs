@@ -66,6 +66,10 @@ pub mod rng;
 pub mod seed;
 pub mod shape;
 pub mod simd;
+// Part of the crate, so that the tests reach what is not public and run the kernels that the library has.
+#[cfg(test)]
+#[path = "../tests/rust/mod.rs"]
+mod tests;
 
 pub use dtype::{Bf16, Dtype, Element, F16};
 pub use error::{Error, Result};

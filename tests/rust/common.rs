@@ -1,10 +1,10 @@
 //! What the tests share: levels, distributions, fills into vectors, and kernels for chosen words.
 
-use fastinit::distr::{Distribution, SampleF32, SampleF64};
-use fastinit::fill::{self, Options};
-use fastinit::shape::{MAX_ELEMENTS, Window};
-use fastinit::simd::{Kernel, Simd};
-use fastinit::{Element, Key, Level};
+use crate::distr::{Distribution, SampleF32, SampleF64};
+use crate::fill::{self, Options};
+use crate::shape::{MAX_ELEMENTS, Window};
+use crate::simd::{Kernel, Simd};
+use crate::{Element, Key, Level};
 use ndarray::{Array1, ArrayViewMutD};
 use std::mem::MaybeUninit;
 
@@ -71,7 +71,7 @@ pub fn part_of_the_largest(first: u64, length: usize) -> Window {
 /// A vector that `fill` fills.
 pub fn filled<T: Copy + Default>(
     length: usize,
-    fill: impl FnOnce(ArrayViewMutD<'_, MaybeUninit<T>>) -> fastinit::Result<()>,
+    fill: impl FnOnce(ArrayViewMutD<'_, MaybeUninit<T>>) -> crate::Result<()>,
 ) -> Vec<T> {
     let mut out = Array1::from_elem(length, MaybeUninit::new(T::default()));
     fill(out.view_mut().into_dyn()).unwrap();

@@ -1,10 +1,10 @@
 //! Orthogonal matrices have the same bits at every level, on any number of threads, and in any part and place.
 
-use crate::common::{KEY, SplitMix, assert_same, at, bits_of, levels};
-use fastinit::fill::{self, Options};
-use fastinit::init::{Initializer, Orthogonal};
-use fastinit::shape::Window;
-use fastinit::{Bf16, Element, Error, F16, Key, Level, linalg};
+use super::common::{KEY, SplitMix, assert_same, at, bits_of, levels};
+use crate::fill::{self, Options};
+use crate::init::{Initializer, Orthogonal};
+use crate::shape::Window;
+use crate::{Bf16, Element, Error, F16, Key, Level, linalg};
 use ndarray::{ArrayD, Axis, IxDyn, ShapeBuilder, Slice};
 use std::num::NonZeroUsize;
 

@@ -82,6 +82,7 @@ impl Buffer {
     ///
     /// # Safety
     /// Nothing may have been written to the memory so far, and the result may be used for one fill of all of it.
+    #[cfg(feature = "python")]
     pub unsafe fn untouched(&self) -> Option<Untouched> {
         (self.origin != Origin::Heap).then_some(Untouched(()))
     }

@@ -172,6 +172,7 @@ pub fn constant<T: Element>(
 ///
 /// # Errors
 /// As [`sample`].
+#[cfg(any(test, feature = "python"))]
 pub fn bits_u32(
     out: ArrayViewMutD<'_, MaybeUninit<u32>>,
     window: &Window,
@@ -185,6 +186,7 @@ pub fn bits_u32(
 ///
 /// # Errors
 /// As [`sample`].
+#[cfg(any(test, feature = "python"))]
 pub fn bits_u64(
     out: ArrayViewMutD<'_, MaybeUninit<u64>>,
     window: &Window,

@@ -228,7 +228,7 @@ impl Cut {
         };
         match blocks {
             Blocks::Equal(count) => {
-                if shape[axis] % count != 0 {
+                if !shape[axis].is_multiple_of(*count) {
                     return Err(refused());
                 }
                 let size = shape[axis] / count;

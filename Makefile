@@ -26,7 +26,7 @@ demo: build $(MODELS)  ## initialize a 1.2-billion-parameter model and measure i
 	$(BIN)/python examples/llama.py $(ARGS)
 
 test: build $(VENV)/.frameworks  ## run the tests and doctests of both languages (ARGS goes to pytest)
-	cargo test --no-default-features
+	cargo test
 	$(BIN)/pytest --numprocesses=2 --dist=worksteal $(ARGS)
 
 test-slow: build $(VENV)/.dev  ## run the tests that need 9 GB of memory and a few minutes
@@ -40,8 +40,8 @@ lint: $(VENV)/.dev  ## check file names, layers, formatting, lints, types and do
 	$(BIN)/mypy python examples benches/python tools
 	cargo fmt --check
 	cargo clippy --all-targets --features python -- -D warnings
-	cargo clippy --all-targets --no-default-features -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --no-default-features
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
 format: $(VENV)/.dev  ## rewrite both languages in the project's style
 	cargo fmt
@@ -52,10 +52,10 @@ bench: build $(VENV)/.dev $(MODELS)  ## compare with NumPy and, with PEERS=1, to
 	$(BIN)/python benches/python/bench.py $(if $(QUICK),--quick) $(ARGS)
 	$(if $(PEERS),$(BIN)/python benches/python/models.py $(if $(QUICK),--rounds 1))
 	$(if $(PEERS),$(BIN)/python benches/python/keras_models.py $(if $(QUICK),--rounds 1))
-	cargo bench --no-default-features --bench fill -- $(if $(QUICK),--quick)
+	cargo bench --bench fill -- $(if $(QUICK),--quick)
 
 accuracy: $(RUST_SOURCES)  ## measure the errors of the normal and the truncated normal over all words
-	cargo test --release --no-default-features -- --ignored --nocapture accuracy
+	cargo test --release -- --ignored --nocapture accuracy
 
 guide: build $(VENV)/.frameworks  ## regenerate the tables and pictures of docs/guide.md
 	$(BIN)/python tools/guide.py

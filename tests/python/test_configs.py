@@ -195,7 +195,7 @@ def test_get_knows_the_aliases_of_keras(name, expected):
 def test_get_by_name_in_either_case(case):
     cls = type(case[0])
     if cls is fastinit.Sparse:
-        # Its sparsity has no default.
+        # `sparsity` has no default.
         with pytest.raises(TypeError, match="sparsity"):
             fastinit.get("sparse")
         return

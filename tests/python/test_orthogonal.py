@@ -1,4 +1,4 @@
-"""Orthogonal matrices: orthonormal, of the Haar measure, the same bits in any part, place, block and thread.
+"""Orthogonal matrices: orthonormal, Haar distributed, the same bits in any part, layout, block and thread.
 
 A statistical test fails where a p-value is below 1e-10. There are fewer than 10^4 of them in a run (which is
 checked), so over random seeds a correct generator would fail in fewer than one run in a million.
@@ -25,7 +25,7 @@ SINGLE_AND_DOUBLE = ["float32", "float64"]
 HALVES = ["float16", "bfloat16"]
 DTYPES = SINGLE_AND_DOUBLE + HALVES
 
-# The furthest that any product of two columns may be off.
+# The largest error allowed in the product of two columns.
 TOLERANCE = {"float32": 2e-6, "float64": 1e-14}
 
 # Panels are 64 columns wide.
@@ -39,7 +39,7 @@ TENSORS = [(2, 3, 4), (5, 1, 13), (3, 3, 16, 8), (8, 3, 3, 40), (70, 1, 70), (2,
 
 
 def as_matrix(tensor, column_axis=-1):
-    """The columns along one axis, the rows along all others."""
+    """A matrix with its columns along one axis and its rows along all others."""
     tensor = np.moveaxis(np.asarray(tensor, np.float64), column_axis, -1)
     return tensor.reshape(-1, tensor.shape[-1])
 
@@ -51,7 +51,7 @@ def error(matrix):
 
 
 def stack(count, rows, columns=None, **arguments):
-    """So many matrices, each a block."""
+    """A stack of matrices, each a block."""
     shape = (count, rows, columns or rows)
     return fastinit.orthogonal(shape, blocks=count, block_axis=0, **arguments)
 

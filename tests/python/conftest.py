@@ -67,7 +67,7 @@ def python() -> Callable[..., str]:
 
 
 def plain_id(value: object) -> str:
-    """An id for a parameter that is the same in every process: of sets sorted, of objects without addresses."""
+    """An id that is the same in every process: sets sorted, no elements of arrays, no addresses."""
     if isinstance(value, set):
         value = sorted(value)
     elif isinstance(value, np.ndarray):

@@ -148,9 +148,7 @@ def test_every_element_is_a_coordinate_on_the_sphere(n, dtype):
 def test_elements_of_rectangular_matrices_too(rows, columns):
     q = stack(30_000, rows, columns, seed=6).astype(np.float64)
     for i, j in itertools.product(range(rows), range(columns)):
-        check_distribution(
-            q[:, i, j], element_of_haar(max(rows, columns)), f"element {i}, {j}", cells=128
-        )
+        check_distribution(q[:, i, j], element_of_haar(max(rows, columns)), f"element {i}, {j}", cells=128)
 
 
 def test_matrices_from_a_loop_over_streams_too():
@@ -289,9 +287,7 @@ def test_matrices_of_several_panels_are_of_haar_too(rows, columns):
     q = stack(1000, rows, columns, seed=14, dtype="float64")
     places = [(i, j) for i in (0, 63, 64, 65, rows - 1) for j in (0, 63, 64, columns - 1)]
     for i, j in places:
-        check_distribution(
-            q[:, i, j], element_of_haar(max(rows, columns)), f"element {i}, {j}", cells=16
-        )
+        check_distribution(q[:, i, j], element_of_haar(max(rows, columns)), f"element {i}, {j}", cells=16)
     if rows == columns:
         # Normal: the distance falls faster than exponentially with n.
         for name, trace in {

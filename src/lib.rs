@@ -38,8 +38,8 @@
 //! * [`linalg`]: orthogonal matrices.
 //! * [`mod@fill`]: how to make it. Threads, parts, places in memory, buffers.
 //! * [`distr`]: words to samples.
-//! * [`math`], [`rng`]: polynomials; the generator, Philox4x32-10.
-//! * [`simd`]: one trait over the vector instructions, one implementation for each [`Level`].
+//! * `math`, [`rng`]: polynomials; the generator, Philox4x32-10.
+//! * `simd`: one trait over the vector instructions, one implementation for each [`Level`].
 //! * [`error`], [`dtype`], [`shape`], [`seed`]: leaves that all of them may use.
 //!
 //! # Features
@@ -59,13 +59,13 @@ pub mod error;
 pub mod fill;
 pub mod init;
 pub mod linalg;
-pub mod math;
+mod math;
 #[cfg(feature = "python")]
 mod python;
 pub mod rng;
 pub mod seed;
 pub mod shape;
-pub mod simd;
+mod simd;
 // Part of the crate, so that the tests reach what is not public and run the kernels that the library has.
 #[cfg(test)]
 #[path = "../tests/rust/mod.rs"]

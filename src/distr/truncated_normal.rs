@@ -1,13 +1,13 @@
 //! The truncated normal distribution, by the inverse of its distribution function: one word, one element, no rejection.
 //!
-//! Three kernels. In single precision, bounds that are symmetric about the mean have [`Central`] (up to two standard deviations) and
+//! Three forms. In single precision, bounds that are symmetric about the mean have [`Central`] (up to two standard deviations) and
 //! [`Symmetric`] (beyond); the sign bit of the word is the sign of the element, and its 31 bits are the probability. All other
 //! bounds, and double precision, have [`General`], which computes in double precision and keeps to the tail that is nearer, in the
 //! logarithm of its area relative to the bound: it is right however deep, narrow or one-sided the bounds are.
 //!
-//! Every kernel ends by holding the result between the bounds, which only rounding could have left.
+//! Every form ends by holding the result between the bounds, which only rounding could have left.
 
-use super::{SampleF32, SampleF64};
+use super::{Sample, Sampler};
 use crate::math::log::ln_f64;
 use crate::math::normal::{area_above, area_from_zero, exp, expm1, ln, minus_ln_area_above};
 use crate::math::quantile::{
@@ -65,45 +65,32 @@ struct Scale {
 
 impl Scale {
     #[inline(always)]
-    fn apply<S: Simd>(&self, s: S, z: S::F32) -> S::F32 {
-        self.bounds.hold(s, s.mul_add_f32(z, s.splat_f32(self.stddev), s.splat_f32(self.mean)))
+    fn apply<S: Simd>(&self, s: S, z: S::F32) -> S::Int {
+        let x = s.mul_add_f32(z, s.splat_f32(self.stddev), s.splat_f32(self.mean));
+        s.f32_to_bits(self.bounds.hold(s, x))
     }
 }
 
-/// The kernel that suits the bounds, for single precision.
-#[derive(Clone, Copy, Debug)]
-pub enum TruncatedNormalF32 {
-    /// Symmetric, up to two standard deviations.
-    Central(Central),
-    /// Symmetric, beyond.
-    Symmetric(Symmetric),
-    /// Any.
-    General(General<f32>),
-}
-
-impl TruncatedNormalF32 {
-    /// Bounds in standard deviations; `lower < upper`.
-    pub fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> TruncatedNormalF32 {
-        let bounds = Bounds::<f32>::new(mean, stddev, lower, upper);
-        if lower != -upper {
-            let quantile = Quantile::new(lower, upper);
-            return TruncatedNormalF32::General(General { quantile, mean, stddev, bounds });
-        }
-        let scale = Scale { mean: mean as f32, stddev: stddev as f32, bounds };
-        // How much lies inside of the bounds, and how much outside.
-        let (inside, outside) = (2.0 * area_from_zero(upper), 2.0 * area_above(upper));
-        let step = (inside / 2_147_483_648.0) as f32;
-        if upper <= 2.0 {
-            TruncatedNormalF32::Central(Central { step, scale })
-        } else {
-            TruncatedNormalF32::Symmetric(Symmetric { step, outside: outside as f32, scale })
-        }
+/// The form that suits the bounds, in single precision; bounds in standard deviations, `lower < upper`.
+pub(super) fn sampler_f32(mean: f64, stddev: f64, lower: f64, upper: f64) -> Sampler {
+    let bounds = Bounds::<f32>::new(mean, stddev, lower, upper);
+    if lower != -upper {
+        return Sampler::GeneralF32(General { quantile: Quantile::new(lower, upper), mean, stddev, bounds });
+    }
+    let scale = Scale { mean: mean as f32, stddev: stddev as f32, bounds };
+    // How much lies inside of the bounds, and how much outside.
+    let (inside, outside) = (2.0 * area_from_zero(upper), 2.0 * area_above(upper));
+    let step = (inside / 2_147_483_648.0) as f32;
+    if upper <= 2.0 {
+        Sampler::Central(Central { step, scale })
+    } else {
+        Sampler::Symmetric(Symmetric { step, outside: outside as f32, scale })
     }
 }
 
 /// Symmetric bounds of up to two standard deviations, in single precision.
 #[derive(Clone, Copy, Debug)]
-pub struct Central {
+pub(crate) struct Central {
     /// The area between the bounds over 2^31.
     step: f32,
     scale: Scale,
@@ -111,23 +98,23 @@ pub struct Central {
 
 impl Central {
     #[inline(always)]
-    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
+    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::Int {
         let k = s.i32_to_f32(s.or(words, s.splat_u32(1)));
         let y = s.mul_f32(k, s.splat_f32(self.step));
         self.scale.apply(s, quantile_centre_f32(s, y))
     }
 }
 
-impl SampleF32 for Central {
+impl Sample for Central {
     #[inline(always)]
-    fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
-        (self.one(s, even), self.one(s, odd))
+    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::Int, S::Int) {
+        (self.one(s, first), self.one(s, second))
     }
 }
 
 /// Symmetric bounds of more than two standard deviations, in single precision.
 #[derive(Clone, Copy, Debug)]
-pub struct Symmetric {
+pub(crate) struct Symmetric {
     /// The area between the bounds over 2^31.
     step: f32,
     /// The area outside of them.
@@ -137,7 +124,7 @@ pub struct Symmetric {
 
 impl Symmetric {
     #[inline(always)]
-    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
+    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::Int {
         let k = s.or(words, s.splat_u32(1));
         let step = s.splat_f32(self.step);
         let y = s.mul_f32(s.i32_to_f32(k), step);
@@ -149,16 +136,16 @@ impl Symmetric {
     }
 }
 
-impl SampleF32 for Symmetric {
+impl Sample for Symmetric {
     #[inline(always)]
-    fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
-        (self.one(s, even), self.one(s, odd))
+    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::Int, S::Int) {
+        (self.one(s, first), self.one(s, second))
     }
 }
 
 /// Any bounds, computed in double precision.
 #[derive(Clone, Copy, Debug)]
-pub struct General<T> {
+pub(crate) struct General<T> {
     quantile: Quantile,
     mean: f64,
     stddev: f64,
@@ -184,35 +171,35 @@ impl General<f32> {
     }
 
     #[inline(always)]
-    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
+    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::Int {
         let even = self.of_word(s, s.and(words, s.splat_u64(0xffff_ffff)));
         let odd = self.of_word(s, s.shr_u64(words, 32));
-        self.bounds.hold(s, s.pair_f64_to_f32(even, odd))
+        s.f32_to_bits(self.bounds.hold(s, s.pair_f64_to_f32(even, odd)))
     }
 }
 
-impl SampleF32 for General<f32> {
+impl Sample for General<f32> {
     #[inline(always)]
-    fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
-        (self.one(s, even), self.one(s, odd))
+    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::Int, S::Int) {
+        (self.one(s, first), self.one(s, second))
     }
 }
 
 impl General<f64> {
     /// Bounds in standard deviations; `lower < upper`.
-    pub fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> General<f64> {
+    pub(super) fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> General<f64> {
         let bounds = Bounds::<f64>::new(mean, stddev, lower, upper);
         General { quantile: Quantile::new(lower, upper), mean, stddev, bounds }
     }
 
     #[inline(always)]
-    fn one<S: Simd>(&self, s: S, word: S::Int) -> S::F64 {
+    fn one<S: Simd>(&self, s: S, word: S::Int) -> S::Int {
         let k = s.or(word, s.splat_u64(1));
         let left = fraction(s, k);
         let right = fraction(s, s.sub_u64(s.splat_u64(0), k));
         let signed = i64_to_f64(s, s.xor(k, s.splat_u64(1 << 63)));
         let difference = s.mul_f64(signed, s.splat_f64(2.0 * UNIT_32 * UNIT_32));
-        self.bounds.hold(s, self.element(s, left, right, difference))
+        s.f64_to_bits(self.bounds.hold(s, self.element(s, left, right, difference)))
     }
 }
 
@@ -223,9 +210,9 @@ fn fraction<S: Simd>(s: S, k: S::Int) -> S::F64 {
     s.mul_f64(s.mul_add_f64(high, s.splat_f64(1.0 / UNIT_32), low), s.splat_f64(UNIT_32 * UNIT_32))
 }
 
-impl SampleF64 for General<f64> {
+impl Sample for General<f64> {
     #[inline(always)]
-    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64) {
+    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::Int, S::Int) {
         (self.one(s, first), self.one(s, second))
     }
 }

@@ -1,10 +1,9 @@
 //! Sparse matrices: normal values, of which in every column the same number is zero.
 
-use super::emit::Words;
 use super::place::Matrix;
-use super::run::Run;
+use super::run::{Run, Source};
 use super::threads::in_parts;
-use super::{Options, sample};
+use super::{Options, bytes_of, sample};
 use crate::distr::Distribution;
 use crate::dtype::Element;
 use crate::error::{Error, Result};
@@ -12,7 +11,6 @@ use crate::seed::Key;
 use crate::shape::Window;
 use crate::simd::Level;
 use ndarray::ArrayViewMutD;
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 /// The sub-stream whose words choose the zeros.
@@ -52,7 +50,7 @@ pub fn sparse<T: Element>(
     if window.is_empty() || zeros_per_column == 0 {
         return Ok(());
     }
-    let level = options.level.unwrap_or_else(Level::current);
+    let level = options.level.unwrap_or_else(Level::current).detect();
     let end_row = start_row + window.extent()[0] as u64;
     let matrix = Matrix::new(out, window, 1)?;
     let words_in_all = (end_row as usize).saturating_mul(window.extent()[1]).saturating_mul(size_of::<u32>());
@@ -65,14 +63,15 @@ pub fn sparse<T: Element>(
                 if row % 1024 == 0 && pulse.stopped() {
                     return;
                 }
-                level.run(Run {
-                    emit: Words::<u32>(PhantomData),
+                Run {
+                    source: &Source::Words { per_block: 4 },
                     key,
                     substream: MASK,
                     first: row * columns + start_column + from as u64,
-                    out: &mut words[..width],
+                    out: bytes_of(&mut words[..width]),
                     stream: false,
-                });
+                }
+                .at(level);
                 for (i, (word, to_place)) in words[..width].iter().zip(&mut to_place).enumerate() {
                     // SAFETY: `words` was initialized to begin with.
                     let word = unsafe { word.assume_init() };

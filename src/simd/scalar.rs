@@ -1,6 +1,6 @@
 //! The scalar level: one pair of lanes at a time, in plain Rust. It defines what every operation gives.
 
-use super::{Kernel, Simd, Twice};
+use super::{Kernel, Simd, Paired};
 use crate::dtype::F16;
 
 /// The level that every machine has.
@@ -31,12 +31,14 @@ impl Simd for Scalar {
     type M32 = [bool; 2];
     type M64 = bool;
 
-    type Wide = Twice<Twice<Scalar>>;
+    type Wide = Paired<Paired<Scalar>>;
 
     #[inline(always)]
     fn wide(self) -> Self::Wide {
-        Twice(Twice(self))
+        Paired(Paired(self))
     }
+    // Not inlined, so that a kernel that runs others has one copy of each.
+    #[inline(never)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
     }
@@ -48,10 +50,6 @@ impl Simd for Scalar {
     #[inline(always)]
     fn splat_u64(self, x: u64) -> u64 {
         x
-    }
-    #[inline(always)]
-    fn lane_order(self) -> u64 {
-        0
     }
     #[inline(always)]
     fn zip_order(self) -> u64 {
@@ -129,6 +127,19 @@ impl Simd for Scalar {
     #[inline(always)]
     fn zip_u32(self, a: u64, b: u64) -> (u64, u64) {
         (self.pair_even_u32(a, b), self.pair_odd_u32(a, b))
+    }
+    #[inline(always)]
+    fn unzip_u32(self, a: u64, b: u64) -> (u64, u64) {
+        self.zip_u32(a, b)
+    }
+    #[inline(always)]
+    fn unzip_u64(self, a: u64, b: u64) -> (u64, u64) {
+        (a, b)
+    }
+    #[inline(always)]
+    fn upper_u16(self, a: u64, b: u64) -> u64 {
+        let upper = |a: u64| (a >> 16 & 0xffff) | (a >> 48) << 16;
+        upper(a) | upper(b) << 32
     }
 
     #[inline(always)]

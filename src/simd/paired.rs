@@ -1,13 +1,14 @@
 //! Two registers of a level as one register of twice the size.
 //!
-//! A kernel that runs on it does every step for two groups side by side. They do not wait for each other, so the CPU has twice as much to
-//! do at any moment; the chain of multiplications of one Philox block leaves it mostly idle. [`Simd::Wide`] says how often a level uses it.
+//! A kernel that runs on it does every step for two groups of blocks side by side. The two are independent, so the latency of one is
+//! hidden behind the other: the rounds of one Philox block depend on each other, and alone leave the multipliers mostly idle.
+//! [`Simd::Wide`] says how many registers a level takes.
 
 use super::{Kernel, Simd};
 
 /// A level with registers of twice the size.
 #[derive(Clone, Copy, Debug)]
-pub struct Twice<S>(pub S);
+pub struct Paired<S>(pub S);
 
 /// Operations that do the same to both halves.
 macro_rules! both {
@@ -30,7 +31,7 @@ macro_rules! both {
     (@$register:ident $arg:ident $half:tt) => { $arg[$half] };
 }
 
-impl<S: Simd> Simd for Twice<S> {
+impl<S: Simd> Simd for Paired<S> {
     const PAIRS: usize = 2 * S::PAIRS;
     type Int = [S::Int; 2];
     type F32 = [S::F32; 2];
@@ -38,10 +39,10 @@ impl<S: Simd> Simd for Twice<S> {
     type M32 = [S::M32; 2];
     type M64 = [S::M64; 2];
 
-    type Wide = Twice<S>;
+    type Wide = Paired<S>;
 
     #[inline(always)]
-    fn wide(self) -> Twice<S> {
+    fn wide(self) -> Paired<S> {
         self
     }
     #[inline(always)]
@@ -105,11 +106,6 @@ impl<S: Simd> Simd for Twice<S> {
     }
 
     #[inline(always)]
-    fn lane_order(self) -> [S::Int; 2] {
-        let order = self.0.lane_order();
-        [order, self.0.add_u64(order, self.0.splat_u64(S::PAIRS as u64))]
-    }
-    #[inline(always)]
     fn zip_order(self) -> [S::Int; 2] {
         let order = self.0.zip_order();
         [order, self.0.add_u64(order, self.0.splat_u64(S::PAIRS as u64))]
@@ -118,6 +114,20 @@ impl<S: Simd> Simd for Twice<S> {
     fn zip_u32(self, a: [S::Int; 2], b: [S::Int; 2]) -> ([S::Int; 2], [S::Int; 2]) {
         let (first, second) = (self.0.zip_u32(a[0], b[0]), self.0.zip_u32(a[1], b[1]));
         ([first.0, first.1], [second.0, second.1])
+    }
+    #[inline(always)]
+    fn unzip_u32(self, a: [S::Int; 2], b: [S::Int; 2]) -> ([S::Int; 2], [S::Int; 2]) {
+        let (first, second) = (self.0.unzip_u32(a[0], a[1]), self.0.unzip_u32(b[0], b[1]));
+        ([first.0, second.0], [first.1, second.1])
+    }
+    #[inline(always)]
+    fn unzip_u64(self, a: [S::Int; 2], b: [S::Int; 2]) -> ([S::Int; 2], [S::Int; 2]) {
+        let (first, second) = (self.0.unzip_u64(a[0], a[1]), self.0.unzip_u64(b[0], b[1]));
+        ([first.0, second.0], [first.1, second.1])
+    }
+    #[inline(always)]
+    fn upper_u16(self, a: [S::Int; 2], b: [S::Int; 2]) -> [S::Int; 2] {
+        [self.0.upper_u16(a[0], a[1]), self.0.upper_u16(b[0], b[1])]
     }
     #[inline(always)]
     fn narrow_f16(self, a: [S::F32; 2], b: [S::F32; 2]) -> [S::Int; 2] {

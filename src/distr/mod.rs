@@ -79,18 +79,16 @@ impl Sampler {
             }
         }
     }
-
-    /// How many elements a block makes.
-    pub(crate) fn per_block(&self) -> usize {
-        match self {
-            Sampler::UniformF64(_) | Sampler::NormalF64(_) | Sampler::GeneralF64(_) => 2,
-            _ => 4,
-        }
-    }
 }
 
-/// Words to samples, two registers at a time.
-pub(crate) trait Sample: Copy {
-    /// The samples of the words of two registers that follow each other in the stream, in the same order.
-    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::Int, S::Int);
+/// Samples in single precision.
+pub(crate) trait SampleF32: Copy {
+    /// The samples of whole blocks: `even` has the words 0 and 2 of each, `odd` the words 1 and 3, and so have the results.
+    fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32);
+}
+
+/// Samples in double precision.
+pub(crate) trait SampleF64: Copy {
+    /// The samples of whole blocks from their 64-bit words, the first and the second of each.
+    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64);
 }

@@ -6,7 +6,7 @@
 //! (2^-62) of an eighth of a turn to either side of one of the four half-axes; its two highest bits say which. So the distribution is
 //! symmetric about zero, and under exchange of the two elements, to the bit.
 
-use super::Sample;
+use super::{SampleF32, SampleF64};
 use crate::math::log::{minus_2_ln_of_fraction, minus_2_ln_of_fraction_f64};
 use crate::math::trig::{sin_cos_eighth_f32, sin_cos_eighth_f64};
 use crate::math::{halves_to_f64, i64_to_f64};
@@ -39,15 +39,13 @@ pub(crate) fn on_circle_f32<S: Simd>(s: S, word: S::Int) -> (S::F32, S::F32) {
     (s.select_f32(swap, across, along), s.select_f32(swap, along, across))
 }
 
-impl Sample for Normal<f32> {
+impl SampleF32 for Normal<f32> {
     #[inline(always)]
-    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::Int, S::Int) {
-        let (even, odd) = s.unzip_u32(first, second);
+    fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
         let radius = s.mul_f32(radius_f32(s, even), s.splat_f32(self.stddev));
         let (a, b) = on_circle_f32(s, odd);
         let mean = s.splat_f32(self.mean);
-        let (a, b) = (s.mul_add_f32(radius, a, mean), s.mul_add_f32(radius, b, mean));
-        s.zip_u32(s.f32_to_bits(a), s.f32_to_bits(b))
+        (s.mul_add_f32(radius, a, mean), s.mul_add_f32(radius, b, mean))
     }
 }
 
@@ -70,14 +68,12 @@ pub(crate) fn on_circle_f64<S: Simd>(s: S, word: S::Int) -> (S::F64, S::F64) {
     (s.select_f64(swap, across, along), s.select_f64(swap, along, across))
 }
 
-impl Sample for Normal<f64> {
+impl SampleF64 for Normal<f64> {
     #[inline(always)]
-    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::Int, S::Int) {
-        let (even, odd) = s.unzip_u64(first, second);
-        let radius = s.mul_f64(radius_f64(s, even), s.splat_f64(self.stddev));
-        let (a, b) = on_circle_f64(s, odd);
+    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64) {
+        let radius = s.mul_f64(radius_f64(s, first), s.splat_f64(self.stddev));
+        let (a, b) = on_circle_f64(s, second);
         let mean = s.splat_f64(self.mean);
-        let (a, b) = s.zip_f64(s.mul_add_f64(radius, a, mean), s.mul_add_f64(radius, b, mean));
-        (s.f64_to_bits(a), s.f64_to_bits(b))
+        (s.mul_add_f64(radius, a, mean), s.mul_add_f64(radius, b, mean))
     }
 }

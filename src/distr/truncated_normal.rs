@@ -7,7 +7,7 @@
 //!
 //! Every form ends by holding the result between the bounds, which only rounding could have left.
 
-use super::{Sample, Sampler};
+use super::{SampleF32, SampleF64, Sampler};
 use crate::math::log::ln_f64;
 use crate::math::normal::{area_above, area_from_zero, exp, expm1, ln, minus_ln_area_above};
 use crate::math::quantile::{
@@ -65,9 +65,8 @@ struct Scale {
 
 impl Scale {
     #[inline(always)]
-    fn apply<S: Simd>(&self, s: S, z: S::F32) -> S::Int {
-        let x = s.mul_add_f32(z, s.splat_f32(self.stddev), s.splat_f32(self.mean));
-        s.f32_to_bits(self.bounds.hold(s, x))
+    fn apply<S: Simd>(&self, s: S, z: S::F32) -> S::F32 {
+        self.bounds.hold(s, s.mul_add_f32(z, s.splat_f32(self.stddev), s.splat_f32(self.mean)))
     }
 }
 
@@ -98,17 +97,17 @@ pub(crate) struct Central {
 
 impl Central {
     #[inline(always)]
-    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::Int {
+    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
         let k = s.i32_to_f32(s.or(words, s.splat_u32(1)));
         let y = s.mul_f32(k, s.splat_f32(self.step));
         self.scale.apply(s, quantile_centre_f32(s, y))
     }
 }
 
-impl Sample for Central {
+impl SampleF32 for Central {
     #[inline(always)]
-    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::Int, S::Int) {
-        (self.one(s, first), self.one(s, second))
+    fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
+        (self.one(s, even), self.one(s, odd))
     }
 }
 
@@ -124,7 +123,7 @@ pub(crate) struct Symmetric {
 
 impl Symmetric {
     #[inline(always)]
-    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::Int {
+    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
         let k = s.or(words, s.splat_u32(1));
         let step = s.splat_f32(self.step);
         let y = s.mul_f32(s.i32_to_f32(k), step);
@@ -136,10 +135,10 @@ impl Symmetric {
     }
 }
 
-impl Sample for Symmetric {
+impl SampleF32 for Symmetric {
     #[inline(always)]
-    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::Int, S::Int) {
-        (self.one(s, first), self.one(s, second))
+    fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
+        (self.one(s, even), self.one(s, odd))
     }
 }
 
@@ -171,17 +170,17 @@ impl General<f32> {
     }
 
     #[inline(always)]
-    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::Int {
+    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
         let even = self.of_word(s, s.and(words, s.splat_u64(0xffff_ffff)));
         let odd = self.of_word(s, s.shr_u64(words, 32));
-        s.f32_to_bits(self.bounds.hold(s, s.pair_f64_to_f32(even, odd)))
+        self.bounds.hold(s, s.pair_f64_to_f32(even, odd))
     }
 }
 
-impl Sample for General<f32> {
+impl SampleF32 for General<f32> {
     #[inline(always)]
-    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::Int, S::Int) {
-        (self.one(s, first), self.one(s, second))
+    fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
+        (self.one(s, even), self.one(s, odd))
     }
 }
 
@@ -193,13 +192,13 @@ impl General<f64> {
     }
 
     #[inline(always)]
-    fn one<S: Simd>(&self, s: S, word: S::Int) -> S::Int {
+    fn one<S: Simd>(&self, s: S, word: S::Int) -> S::F64 {
         let k = s.or(word, s.splat_u64(1));
         let left = fraction(s, k);
         let right = fraction(s, s.sub_u64(s.splat_u64(0), k));
         let signed = i64_to_f64(s, s.xor(k, s.splat_u64(1 << 63)));
         let difference = s.mul_f64(signed, s.splat_f64(2.0 * UNIT_32 * UNIT_32));
-        s.f64_to_bits(self.bounds.hold(s, self.element(s, left, right, difference)))
+        self.bounds.hold(s, self.element(s, left, right, difference))
     }
 }
 
@@ -210,9 +209,9 @@ fn fraction<S: Simd>(s: S, k: S::Int) -> S::F64 {
     s.mul_f64(s.mul_add_f64(high, s.splat_f64(1.0 / UNIT_32), low), s.splat_f64(UNIT_32 * UNIT_32))
 }
 
-impl Sample for General<f64> {
+impl SampleF64 for General<f64> {
     #[inline(always)]
-    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::Int, S::Int) {
+    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64) {
         (self.one(s, first), self.one(s, second))
     }
 }

@@ -5,7 +5,7 @@
 //! where the weights of an initializer lie. Elsewhere the lowest 8 (11) bits of the word do not count, so that k is exact and the
 //! steps are even: 2^-24 (2^-53) of the interval. The bounds are those that the type can hold.
 
-use super::Sample;
+use super::{SampleF32, SampleF64};
 use crate::dtype::{Dtype, Element};
 use crate::math::i64_to_f64;
 use crate::simd::Simd;
@@ -73,32 +73,32 @@ impl Uniform<f64> {
 
 impl Uniform<f32> {
     #[inline(always)]
-    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::Int {
+    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
         let words = s.and(words, s.splat_u32(self.mask as u32));
         let x = s.mul_add_f32(s.i32_to_f32(words), s.splat_f32(self.step), s.splat_f32(self.middle));
-        s.f32_to_bits(s.min_f32(s.max_f32(x, s.splat_f32(self.low)), s.splat_f32(self.last)))
+        s.min_f32(s.max_f32(x, s.splat_f32(self.low)), s.splat_f32(self.last))
     }
 }
 
-impl Sample for Uniform<f32> {
+impl SampleF32 for Uniform<f32> {
     #[inline(always)]
-    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::Int, S::Int) {
-        (self.one(s, first), self.one(s, second))
+    fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
+        (self.one(s, even), self.one(s, odd))
     }
 }
 
 impl Uniform<f64> {
     #[inline(always)]
-    fn one<S: Simd>(&self, s: S, word: S::Int) -> S::Int {
+    fn one<S: Simd>(&self, s: S, word: S::Int) -> S::F64 {
         let word = s.and(word, s.splat_u64(self.mask));
         let x = s.mul_add_f64(i64_to_f64(s, word), s.splat_f64(self.step), s.splat_f64(self.middle));
-        s.f64_to_bits(s.min_f64(s.max_f64(x, s.splat_f64(self.low)), s.splat_f64(self.last)))
+        s.min_f64(s.max_f64(x, s.splat_f64(self.low)), s.splat_f64(self.last))
     }
 }
 
-impl Sample for Uniform<f64> {
+impl SampleF64 for Uniform<f64> {
     #[inline(always)]
-    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::Int, S::Int) {
+    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64) {
         (self.one(s, first), self.one(s, second))
     }
 }

@@ -20,10 +20,11 @@ use std::ops::Range;
 use threads::{Pulse, in_parts};
 
 pub mod buffer;
+mod emit;
+mod kernels;
 pub(crate) mod place;
 mod run;
 mod sparse;
-mod stages;
 pub mod threads;
 
 pub use sparse::sparse;
@@ -126,7 +127,7 @@ pub fn bits_u32(
     key: Key,
     options: &Options<'_>,
 ) -> Result<()> {
-    Fill { window, key, options }.make(out, Source::Words { per_block: 4 })
+    Fill { window, key, options }.make(out, Source::words(4))
 }
 
 /// The raw words, two for each element: the low half of element *i* is word `2 (i & 1)` of block `i >> 1`, the high half the next.
@@ -139,7 +140,7 @@ pub fn bits_u64(
     key: Key,
     options: &Options<'_>,
 ) -> Result<()> {
-    Fill { window, key, options }.make(out, Source::Words { per_block: 2 })
+    Fill { window, key, options }.make(out, Source::words(2))
 }
 
 /// The memory of elements without padding.

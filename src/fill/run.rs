@@ -1,6 +1,6 @@
 //! The loop: consecutive elements of the logical tensor into consecutive memory, a buffer of blocks at a time.
 
-use super::stages::{BLOCK, Half, LINE, Narrow, Repeat, Stream, Words, samples};
+use super::kernels::{Blocks, LINE, Make, Repeat, Stream};
 use crate::distr::{Distribution, Sampler};
 use crate::dtype::Dtype;
 use crate::rng::philox::Philox;
@@ -11,46 +11,32 @@ use std::mem::MaybeUninit;
 /// The bits of a block number above those that elements use say what the words are for: sub-stream 0 is the values.
 pub(super) const SUBSTREAM_SHIFT: u32 = 62;
 
-/// Blocks that are made at a time: the buffer stays in the first-level cache, and the calls of the stages cost little beside it.
-const BLOCKS: usize = 256;
-
 /// What the elements are.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Source {
     /// One value, as often as 8 bytes hold it.
     Constant(u64),
-    /// The words themselves, so many elements a block.
-    Words { per_block: usize },
-    /// Samples, rounded to a half type or not.
-    Samples(Sampler, Option<Half>),
+    /// Each made of the words of its block.
+    Blocks {
+        blocks: Blocks,
+        /// Elements of a block.
+        per_block: usize,
+        /// Bytes of a block.
+        bytes: usize,
+    },
 }
 
 impl Source {
     /// Samples of a distribution that are stored as `dtype`.
     pub(super) fn samples(distribution: &Distribution, dtype: Dtype) -> Source {
-        let half = match dtype {
-            Dtype::F16 => Some(Half::F16),
-            Dtype::Bf16 => Some(Half::Bf16),
-            Dtype::F32 | Dtype::F64 => None,
-        };
-        Source::Samples(Sampler::new(distribution, dtype), half)
+        let per_block = if dtype == Dtype::F64 { 2 } else { 4 };
+        let blocks = Blocks::Samples(Sampler::new(distribution, dtype), dtype);
+        Source::Blocks { blocks, per_block, bytes: per_block * dtype.size() }
     }
 
-    /// Elements of a block.
-    fn per_block(&self) -> usize {
-        match self {
-            Source::Constant(_) => 1,
-            Source::Words { per_block } => *per_block,
-            Source::Samples(sampler, _) => sampler.per_block(),
-        }
-    }
-
-    /// Bytes that a block has in the output.
-    fn stored(&self) -> usize {
-        match self {
-            Source::Samples(_, Some(_)) => BLOCK / 2,
-            _ => BLOCK,
-        }
+    /// The words themselves, so many elements a block.
+    pub(super) fn words(per_block: usize) -> Source {
+        Source::Blocks { blocks: Blocks::Words, per_block, bytes: 16 }
     }
 }
 
@@ -81,21 +67,22 @@ impl Kernel for Run<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Run { source, key, substream, first, mut out, stream } = self;
-        if let Source::Constant(pattern) = *source {
-            let (to, bytes) = (out.as_mut_ptr().cast(), out.len());
-            return s.run(Repeat { pattern, to, bytes, stream });
-        }
-        let (per_block, stored) = (source.per_block() as u64, source.stored());
-        let block = first / per_block;
-        let mut skip = (first % per_block) as usize * (stored / per_block as usize);
-        let mut block = block | substream << SUBSTREAM_SHIFT;
+        let (blocks, per_block, bytes) = match source {
+            Source::Constant(pattern) => {
+                let (to, bytes) = (out.as_mut_ptr().cast(), out.len());
+                return s.run(Repeat { pattern: *pattern, to, bytes, stream });
+            }
+            Source::Blocks { blocks, per_block, bytes } => (blocks, *per_block as u64, *bytes),
+        };
+        let mut block = (first / per_block) | (substream << SUBSTREAM_SHIFT);
+        let mut skip = (first % per_block) as usize * (bytes / per_block as usize);
         // One pass for each upper word of the block number: nearly always one in all.
         while !out.is_empty() {
-            let left = ((1 << 32) - (block & 0xffff_ffff)) * stored as u64 - skip as u64;
+            let left = ((1 << 32) - (block & 0xffff_ffff)) * bytes as u64 - skip as u64;
             let length = usize::try_from(left).map_or(out.len(), |left| left.min(out.len()));
             let (now, rest) = out.split_at_mut(length);
             let philox = Philox::new(key, (block >> 32) as u32);
-            Pass { s, source, stored, philox, stream }.fill(now, block as u32, skip);
+            Pass { s, blocks, bytes, philox: &philox }.fill(now, block as u32, skip, stream);
             (out, skip) = (rest, 0);
             block = ((block >> 32) + 1) << 32;
         }
@@ -105,81 +92,80 @@ impl Kernel for Run<'_> {
     }
 }
 
-/// Room for [`BLOCKS`] blocks.
+/// Bytes that are made at a time where they do not go to their place at once. They stay in the first-level cache.
+const BUFFER: usize = 4096;
+
+/// Aligned as registers want it.
 #[repr(align(64))]
-struct Buffer(MaybeUninit<[u8; BLOCKS * BLOCK]>);
+struct Buffer(MaybeUninit<[u8; BUFFER]>);
 
 /// Elements whose blocks share the upper word of their number.
 struct Pass<'a, S: Simd> {
     s: S,
-    source: &'a Source,
-    /// Bytes that a block has in the output.
-    stored: usize,
-    philox: Philox,
-    stream: bool,
+    blocks: &'a Blocks,
+    /// Bytes of a block.
+    bytes: usize,
+    philox: &'a Philox,
 }
 
 impl<S: Simd> Pass<'_, S> {
-    /// Blocks that the first stage makes side by side.
+    /// Blocks that are made side by side.
     const GROUP: usize = S::Wide::PAIRS;
 
     /// Fills `out`, which begins `skip` bytes into block `block`.
     #[inline(always)]
-    fn fill(self, mut out: &mut [MaybeUninit<u8>], mut block: u32, mut skip: usize) {
-        const { assert!(BLOCKS.is_multiple_of(Self::GROUP)) };
+    fn fill(&self, mut out: &mut [MaybeUninit<u8>], mut block: u32, mut skip: usize, stream: bool) {
         let mut buffer = Buffer(MaybeUninit::uninit());
-        let (head, aligned) = head(out, self.stored, skip);
-        let stream = self.stream && aligned;
-        // Where there is more than a buffer of them, elements are stored from the beginning of a block and of a cache line on.
-        let mut length = if out.len() > BLOCKS * self.stored && head > 0 { head } else { out.len() };
+        let (head, aligned) = head(out, self.bytes, skip);
+        let stream = stream && aligned;
+        // Where it is worth it, elements are stored from the beginning of a block and of a cache line on.
+        let mut length = if out.len() > BUFFER { head } else { 0 };
         while !out.is_empty() {
-            let blocks = (skip + length).div_ceil(self.stored).min(BLOCKS);
-            let (now, rest) = out.split_at_mut(length.min(blocks * self.stored - skip));
-            self.blocks(&mut buffer, now, block, blocks, skip, stream);
-            (out, skip) = (rest, 0);
-            length = out.len();
+            let whole = out.len() / self.bytes / Self::GROUP * Self::GROUP;
+            let blocks = if skip == 0 && length == 0 && whole > 0 && !stream {
+                // Whole groups go to their place at once.
+                let (now, rest) = out.split_at_mut(whole * self.bytes);
+                self.make(block, whole, now.as_mut_ptr().cast());
+                out = rest;
+                whole
+            } else {
+                let length = if length == 0 { out.len() } else { std::mem::take(&mut length) };
+                let blocks = (skip + length).div_ceil(self.bytes).min(BUFFER / self.bytes);
+                let (now, rest) = out.split_at_mut(length.min(blocks * self.bytes - skip));
+                self.by_buffer(&mut buffer, now, block, blocks, skip, stream);
+                (out, skip) = (rest, 0);
+                blocks
+            };
             block = block.wrapping_add(blocks as u32);
         }
     }
 
-    /// Makes `blocks` blocks from `block` on, at most a buffer of them: all that `out` has but for the first `skip` bytes.
+    /// Makes `count` blocks from number `first` on, a multiple of a group, at `to`.
     #[inline(always)]
-    fn blocks(
+    fn make(&self, first: u32, count: usize, to: *mut u8) {
+        Make { blocks: self.blocks, philox: self.philox, first, count, to }.run(self.s);
+    }
+
+    /// Makes `count` blocks from number `first` on, at most a buffer of them: all that `out` has but for the first `skip` bytes.
+    #[inline(always)]
+    fn by_buffer(
         &self,
         buffer: &mut Buffer,
         out: &mut [MaybeUninit<u8>],
-        block: u32,
-        blocks: usize,
+        first: u32,
+        count: usize,
         skip: usize,
         stream: bool,
     ) {
-        let Pass { s, source, stored, ref philox, .. } = *self;
-        let buffer: *mut u8 = buffer.0.as_mut_ptr().cast();
-        let whole = out.len() == blocks * stored && blocks.is_multiple_of(Self::GROUP);
-        // Whole groups go to their place at once, unless they are to go past the caches.
-        let to = if whole && !stream { out.as_mut_ptr().cast() } else { buffer };
-        let blocks = blocks.next_multiple_of(Self::GROUP);
-        match source {
-            Source::Samples(sampler, half) => {
-                s.run(Words { philox, block, to: buffer, blocks });
-                match *half {
-                    None => samples(s, sampler, buffer, to, blocks),
-                    Some(half) => {
-                        samples(s, sampler, buffer, buffer, blocks);
-                        s.run(Narrow { half, from: buffer, to, blocks });
-                    }
-                }
-            }
-            _ => s.run(Words { philox, block, to, blocks }),
-        }
-        if to != buffer {
-            return;
-        }
-        if stream && whole && out.len().is_multiple_of(LINE) {
-            s.run(Stream { from: buffer, to: out.as_mut_ptr().cast(), bytes: out.len() });
+        const { assert!((BUFFER / 16).is_multiple_of(Self::GROUP)) };
+        let from: *mut u8 = buffer.0.as_mut_ptr().cast();
+        let to: *mut u8 = out.as_mut_ptr().cast();
+        self.make(first, count.next_multiple_of(Self::GROUP), from);
+        if stream && skip == 0 && out.len().is_multiple_of(LINE) && (to as usize).is_multiple_of(LINE) {
+            self.s.run(Stream { from, to, bytes: out.len() });
         } else {
             // SAFETY: the buffer has the bytes of all blocks, of which `out` takes all but the first `skip` and what is left over.
-            unsafe { std::ptr::copy_nonoverlapping(buffer.add(skip).cast(), out.as_mut_ptr(), out.len()) };
+            unsafe { std::ptr::copy_nonoverlapping(from.add(skip), to, out.len()) };
         }
     }
 }
@@ -187,9 +173,9 @@ impl<S: Simd> Pass<'_, S> {
 /// How many bytes come before the first that begins both a block and a cache line, and whether there is such a one; if not, how many
 /// come before the first block.
 #[inline(always)]
-fn head(out: &[MaybeUninit<u8>], stored: usize, skip: usize) -> (usize, bool) {
-    let to_block = (stored - skip) % stored;
+fn head(out: &[MaybeUninit<u8>], bytes: usize, skip: usize) -> (usize, bool) {
+    let to_block = (bytes - skip) % bytes;
     let misaligned = (out.as_ptr() as usize + to_block) % LINE;
     let to_line = (LINE - misaligned) % LINE;
-    if to_line.is_multiple_of(stored) { (to_block + to_line, true) } else { (to_block, false) }
+    if to_line.is_multiple_of(bytes) { (to_block + to_line, true) } else { (to_block, false) }
 }

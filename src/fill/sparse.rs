@@ -64,7 +64,7 @@ pub fn sparse<T: Element>(
                     return;
                 }
                 Run {
-                    source: &Source::Words { per_block: 4 },
+                    source: &Source::words(4),
                     key,
                     substream: MASK,
                     first: row * columns + start_column + from as u64,

@@ -2,11 +2,12 @@
 
 use crate::simd::Simd;
 
-/// The numbers of `a`, then those of `b`, as bfloat16, rounded to nearest even. In integers, so that subnormal numbers come out the same
-/// whatever the thread does with them (the instruction that CPUs have for this flushes them).
+/// The numbers (even, odd) of each lane one after the other as bfloat16, rounded to nearest even. In integers, so that subnormal
+/// numbers come out the same whatever the thread does with them (the instruction that CPUs have for this flushes them).
 #[inline(always)]
-pub fn narrow_bf16<S: Simd>(s: S, a: S::F32, b: S::F32) -> S::Int {
-    s.upper_u16(round_bf16(s, a), round_bf16(s, b))
+pub fn pair_as_bf16<S: Simd>(s: S, even: S::F32, odd: S::F32) -> S::Int {
+    let (even, odd) = (round_bf16(s, even), round_bf16(s, odd));
+    s.or(s.shr_u32(even, 16), s.and(odd, s.splat_u32(0xffff_0000)))
 }
 
 /// The bits of the numbers with the bfloat16 in the upper half of each lane. What lies in the lower half is more than half a unit

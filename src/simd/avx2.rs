@@ -46,9 +46,9 @@ impl Simd for Avx2 {
     fn wide(self) -> Self::Wide {
         Paired(self)
     }
+    // Not inlined, so that a kernel that runs others has one copy of each.
+    #[inline(never)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        // Not inlined, so that a kernel that runs others has one copy of each.
-        #[inline(never)]
         #[target_feature(enable = "avx2,fma,f16c")]
         fn with_features<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
             kernel.run(simd)
@@ -60,6 +60,7 @@ impl Simd for Avx2 {
     operations! {
         fn splat_u32(x: u32) -> __m256i = _mm256_set1_epi32(x as i32);
         fn splat_u64(x: u64) -> __m256i = _mm256_set1_epi64x(x as i64);
+        fn lane_order() -> __m256i = _mm256_setr_epi64x(0, 1, 2, 3);
         fn zip_order() -> __m256i = _mm256_setr_epi64x(0, 2, 1, 3);
 
         fn add_u32(a: __m256i, b: __m256i) -> __m256i = _mm256_add_epi32(a, b);
@@ -83,18 +84,6 @@ impl Simd for Avx2 {
             _mm256_blend_epi32::<0b1010_1010>(_mm256_shuffle_epi32::<0b11_11_01_01>(a), b);
         fn zip_u32(a: __m256i, b: __m256i) -> (__m256i, __m256i) =
             (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
-        fn unzip_u32(a: __m256i, b: __m256i) -> (__m256i, __m256i) = {
-            let (a, b) = (_mm256_castsi256_ps(a), _mm256_castsi256_ps(b));
-            let (even, odd) =
-                (_mm256_shuffle_ps::<0b10_00_10_00>(a, b), _mm256_shuffle_ps::<0b11_01_11_01>(a, b));
-            (_mm256_castps_si256(even), _mm256_castps_si256(odd))
-        };
-        fn unzip_u64(a: __m256i, b: __m256i) -> (__m256i, __m256i) =
-            (_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
-        fn upper_u16(a: __m256i, b: __m256i) -> __m256i = {
-            let packed = _mm256_packus_epi32(_mm256_srli_epi32::<16>(a), _mm256_srli_epi32::<16>(b));
-            _mm256_permute4x64_epi64::<0b11_01_10_00>(packed)
-        };
 
         fn splat_f32(x: f32) -> __m256 = _mm256_set1_ps(x);
         fn add_f32(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);

@@ -46,9 +46,9 @@ impl Simd for Avx512 {
     fn wide(self) -> Self::Wide {
         Paired(Paired(self))
     }
+    // Not inlined, so that a kernel that runs others has one copy of each.
+    #[inline(never)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        // Not inlined, so that a kernel that runs others has one copy of each.
-        #[inline(never)]
         #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,fma,avx2")]
         fn with_features<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
             kernel.run(simd)
@@ -60,6 +60,7 @@ impl Simd for Avx512 {
     operations! {
         fn splat_u32(x: u32) -> __m512i = _mm512_set1_epi32(x as i32);
         fn splat_u64(x: u64) -> __m512i = _mm512_set1_epi64(x as i64);
+        fn lane_order() -> __m512i = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
         fn zip_order() -> __m512i = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
 
         fn add_u32(a: __m512i, b: __m512i) -> __m512i = _mm512_add_epi32(a, b);
@@ -83,19 +84,6 @@ impl Simd for Avx512 {
             _mm512_mask_shuffle_epi32::<0b11_11_01_01>(b, 0x5555, a);
         fn zip_u32(a: __m512i, b: __m512i) -> (__m512i, __m512i) =
             (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-        fn unzip_u32(a: __m512i, b: __m512i) -> (__m512i, __m512i) = {
-            let (a, b) = (_mm512_castsi512_ps(a), _mm512_castsi512_ps(b));
-            let (even, odd) =
-                (_mm512_shuffle_ps::<0b10_00_10_00>(a, b), _mm512_shuffle_ps::<0b11_01_11_01>(a, b));
-            (_mm512_castps_si512(even), _mm512_castps_si512(odd))
-        };
-        fn unzip_u64(a: __m512i, b: __m512i) -> (__m512i, __m512i) =
-            (_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
-        fn upper_u16(a: __m512i, b: __m512i) -> __m512i = {
-            let (a, b) = (_mm512_srli_epi32::<16>(a), _mm512_srli_epi32::<16>(b));
-            let (a, b) = (_mm512_cvtepi32_epi16(a), _mm512_cvtepi32_epi16(b));
-            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b)
-        };
 
         fn splat_f32(x: f32) -> __m512 = _mm512_set1_ps(x);
         fn add_f32(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);

@@ -167,8 +167,10 @@ pub(crate) trait Simd: Copy {
     fn splat_u32(self, x: u32) -> Self::Int;
     /// `x` in every 64-bit lane.
     fn splat_u64(self, x: u64) -> Self::Int;
-    /// In each 64-bit lane the place, in units of two lanes of 64 bits, that [`Simd::zip_u32`] gives it: zipping is cheapest within
-    /// 128 bits, so the lanes hold their counters in the order that comes out sorted.
+    /// In each 64-bit lane its number, from 0 on.
+    fn lane_order(self) -> Self::Int;
+    /// In each 64-bit lane the place, in units of two lanes of 64 bits, that [`Simd::zip_u32`] and [`Simd::zip_f64`] give it:
+    /// zipping is cheapest within 128 bits, so the lanes hold their counters in the order that comes out sorted.
     fn zip_order(self) -> Self::Int;
 
     /// `a + b`
@@ -207,12 +209,6 @@ pub(crate) trait Simd: Copy {
     fn pair_odd_u32(self, a: Self::Int, b: Self::Int) -> Self::Int;
     /// The pairs of 32-bit lanes (even a, even b, odd a, odd b) one after the other, in the order of [`Simd::zip_order`].
     fn zip_u32(self, a: Self::Int, b: Self::Int) -> (Self::Int, Self::Int);
-    /// The inverse of [`Simd::zip_u32`]: the even lanes of both registers and the odd ones, in some order.
-    fn unzip_u32(self, a: Self::Int, b: Self::Int) -> (Self::Int, Self::Int);
-    /// The inverse of [`Simd::zip_f64`] on integers: the even 64-bit lanes of both registers and the odd ones, in some order.
-    fn unzip_u64(self, a: Self::Int, b: Self::Int) -> (Self::Int, Self::Int);
-    /// The upper halves of the 32-bit lanes of `a`, then those of `b`.
-    fn upper_u16(self, a: Self::Int, b: Self::Int) -> Self::Int;
 
     /// `x` in every lane.
     fn splat_f32(self, x: f32) -> Self::F32;

@@ -57,6 +57,7 @@ impl Simd for Neon {
     operations! {
         fn splat_u32(x: u32) -> uint32x4_t = vdupq_n_u32(x);
         fn splat_u64(x: u64) -> uint32x4_t = u32s!(vdupq_n_u64(x));
+        fn lane_order() -> uint32x4_t = u32s!(vcombine_u64(vcreate_u64(0), vcreate_u64(1)));
         fn zip_order() -> uint32x4_t = u32s!(vcombine_u64(vcreate_u64(0), vcreate_u64(1)));
 
         fn add_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t = vaddq_u32(a, b);
@@ -79,11 +80,6 @@ impl Simd for Neon {
         fn pair_even_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t = vtrn1q_u32(a, b);
         fn pair_odd_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t = vtrn2q_u32(a, b);
         fn zip_u32(a: uint32x4_t, b: uint32x4_t) -> (uint32x4_t, uint32x4_t) = (vzip1q_u32(a, b), vzip2q_u32(a, b));
-        fn unzip_u32(a: uint32x4_t, b: uint32x4_t) -> (uint32x4_t, uint32x4_t) = (vuzp1q_u32(a, b), vuzp2q_u32(a, b));
-        fn unzip_u64(a: uint32x4_t, b: uint32x4_t) -> (uint32x4_t, uint32x4_t) =
-            (u32s!(vuzp1q_u64(u64s!(a), u64s!(b))), u32s!(vuzp2q_u64(u64s!(a), u64s!(b))));
-        fn upper_u16(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t =
-            vreinterpretq_u32_u16(vuzp2q_u16(vreinterpretq_u16_u32(a), vreinterpretq_u16_u32(b)));
 
         fn splat_f32(x: f32) -> float32x4_t = vdupq_n_f32(x);
         fn add_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t = vaddq_f32(a, b);

@@ -106,6 +106,11 @@ impl<S: Simd> Simd for Paired<S> {
     }
 
     #[inline(always)]
+    fn lane_order(self) -> [S::Int; 2] {
+        let order = self.0.lane_order();
+        [order, self.0.add_u64(order, self.0.splat_u64(S::PAIRS as u64))]
+    }
+    #[inline(always)]
     fn zip_order(self) -> [S::Int; 2] {
         let order = self.0.zip_order();
         [order, self.0.add_u64(order, self.0.splat_u64(S::PAIRS as u64))]
@@ -114,20 +119,6 @@ impl<S: Simd> Simd for Paired<S> {
     fn zip_u32(self, a: [S::Int; 2], b: [S::Int; 2]) -> ([S::Int; 2], [S::Int; 2]) {
         let (first, second) = (self.0.zip_u32(a[0], b[0]), self.0.zip_u32(a[1], b[1]));
         ([first.0, first.1], [second.0, second.1])
-    }
-    #[inline(always)]
-    fn unzip_u32(self, a: [S::Int; 2], b: [S::Int; 2]) -> ([S::Int; 2], [S::Int; 2]) {
-        let (first, second) = (self.0.unzip_u32(a[0], a[1]), self.0.unzip_u32(b[0], b[1]));
-        ([first.0, second.0], [first.1, second.1])
-    }
-    #[inline(always)]
-    fn unzip_u64(self, a: [S::Int; 2], b: [S::Int; 2]) -> ([S::Int; 2], [S::Int; 2]) {
-        let (first, second) = (self.0.unzip_u64(a[0], a[1]), self.0.unzip_u64(b[0], b[1]));
-        ([first.0, second.0], [first.1, second.1])
-    }
-    #[inline(always)]
-    fn upper_u16(self, a: [S::Int; 2], b: [S::Int; 2]) -> [S::Int; 2] {
-        [self.0.upper_u16(a[0], a[1]), self.0.upper_u16(b[0], b[1])]
     }
     #[inline(always)]
     fn narrow_f16(self, a: [S::F32; 2], b: [S::F32; 2]) -> [S::Int; 2] {

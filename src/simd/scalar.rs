@@ -52,6 +52,10 @@ impl Simd for Scalar {
         x
     }
     #[inline(always)]
+    fn lane_order(self) -> u64 {
+        0
+    }
+    #[inline(always)]
     fn zip_order(self) -> u64 {
         0
     }
@@ -127,19 +131,6 @@ impl Simd for Scalar {
     #[inline(always)]
     fn zip_u32(self, a: u64, b: u64) -> (u64, u64) {
         (self.pair_even_u32(a, b), self.pair_odd_u32(a, b))
-    }
-    #[inline(always)]
-    fn unzip_u32(self, a: u64, b: u64) -> (u64, u64) {
-        self.zip_u32(a, b)
-    }
-    #[inline(always)]
-    fn unzip_u64(self, a: u64, b: u64) -> (u64, u64) {
-        (a, b)
-    }
-    #[inline(always)]
-    fn upper_u16(self, a: u64, b: u64) -> u64 {
-        let upper = |a: u64| (a >> 16 & 0xffff) | (a >> 48) << 16;
-        upper(a) | upper(b) << 32
     }
 
     #[inline(always)]

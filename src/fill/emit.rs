@@ -1,0 +1,98 @@
+//! What is stored for a block: samples in one of the four formats, or the words themselves.
+
+use crate::distr::{SampleF32, SampleF64};
+use crate::math::narrow::pair_as_bf16;
+use crate::simd::Simd;
+
+/// Turns the words of a group of blocks (one block for each pair of lanes) into what is stored.
+pub(super) trait Emit: Copy {
+    /// How many registers a group fills: one or two.
+    const REGISTERS: usize;
+    /// Which block stands in which lane, as [`Emit::emit`] wants them.
+    #[inline(always)]
+    fn order<S: Simd>(s: S) -> S::Int {
+        s.zip_order()
+    }
+    /// The elements of the group in order: in two registers, or in the first one alone where they fit.
+    fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int);
+}
+
+/// The samples in order.
+#[inline(always)]
+fn in_order<S: Simd, D: SampleF32>(distribution: &D, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
+    let (even, odd) = distribution.sample(s, even, odd);
+    let (a, b) = s.zip_u32(s.f32_to_bits(even), s.f32_to_bits(odd));
+    (s.f32_from_bits(a), s.f32_from_bits(b))
+}
+
+/// Samples as `f32`.
+#[derive(Clone, Copy)]
+pub(super) struct AsF32<D>(pub D);
+
+impl<D: SampleF32> Emit for AsF32<D> {
+    const REGISTERS: usize = 2;
+    #[inline(always)]
+    fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int) {
+        let (a, b) = in_order(&self.0, s, even, odd);
+        (s.f32_to_bits(a), s.f32_to_bits(b))
+    }
+}
+
+/// Samples as binary16.
+#[derive(Clone, Copy)]
+pub(super) struct AsF16<D>(pub D);
+
+impl<D: SampleF32> Emit for AsF16<D> {
+    const REGISTERS: usize = 1;
+    #[inline(always)]
+    fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int) {
+        let (a, b) = in_order(&self.0, s, even, odd);
+        let packed = s.narrow_f16(a, b);
+        (packed, packed)
+    }
+}
+
+/// Samples as bfloat16.
+#[derive(Clone, Copy)]
+pub(super) struct AsBf16<D>(pub D);
+
+impl<D: SampleF32> Emit for AsBf16<D> {
+    const REGISTERS: usize = 1;
+    #[inline(always)]
+    fn order<S: Simd>(s: S) -> S::Int {
+        s.lane_order()
+    }
+    #[inline(always)]
+    fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int) {
+        let (even, odd) = self.0.sample(s, even, odd);
+        let packed = pair_as_bf16(s, even, odd);
+        (packed, packed)
+    }
+}
+
+/// Samples as `f64`.
+#[derive(Clone, Copy)]
+pub(super) struct AsF64<D>(pub D);
+
+impl<D: SampleF64> Emit for AsF64<D> {
+    const REGISTERS: usize = 2;
+    #[inline(always)]
+    fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int) {
+        let (first, second) = (s.pair_even_u32(even, odd), s.pair_odd_u32(even, odd));
+        let (a, b) = self.0.sample(s, first, second);
+        let (a, b) = s.zip_f64(a, b);
+        (s.f64_to_bits(a), s.f64_to_bits(b))
+    }
+}
+
+/// The words themselves. In one of 64 bits the first word is the low half, and comes first in memory too.
+#[derive(Clone, Copy)]
+pub(super) struct AsWords;
+
+impl Emit for AsWords {
+    const REGISTERS: usize = 2;
+    #[inline(always)]
+    fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int) {
+        s.zip_u32(even, odd)
+    }
+}

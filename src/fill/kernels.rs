@@ -5,6 +5,7 @@ use crate::distr::{SampleF32, Sampler};
 use crate::dtype::Dtype;
 use crate::rng::philox::Philox;
 use crate::simd::{Kernel, Simd};
+use std::mem::MaybeUninit;
 
 /// What is made of the words of a block.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +24,8 @@ pub(super) struct Make<'a> {
     pub count: usize,
     /// Room for them.
     pub to: *mut u8,
+    /// Whether to store past the caches; `to` must be a multiple of 64 then.
+    pub stream: bool,
 }
 
 impl Make<'_> {
@@ -59,6 +62,13 @@ impl Make<'_> {
     }
 }
 
+/// Bytes of the widest group.
+const GROUP: usize = 512;
+
+/// Room for a group.
+#[repr(align(64))]
+struct Group(MaybeUninit<[u8; GROUP]>);
+
 struct Groups<'a, E> {
     emit: E,
     make: Make<'a>,
@@ -76,45 +86,55 @@ impl<E: Emit> Kernel for Groups<'_, E> {
 impl<E: Emit> Groups<'_, E> {
     #[inline(always)]
     fn groups<S: Simd>(self, s: S) {
-        let Groups { emit, make: Make { philox, first, count, mut to, .. } } = self;
+        let Groups { emit, make: Make { philox, first, count, mut to, stream, .. } } = self;
         let philox = *philox;
         let mut counter = s.add_u64(s.splat_u64(first as u64), E::order(s));
         let step = s.splat_u64(S::PAIRS as u64);
+        // Elements that go past the caches are stored here first: so there is one loop for both kinds of store, whose arithmetic no
+        // branch divides.
+        const { assert!(16 * S::PAIRS <= GROUP) };
+        let mut group = Group(MaybeUninit::uninit());
+        let group: *mut u8 = group.0.as_mut_ptr().cast();
+        let bytes = E::REGISTERS * 8 * S::PAIRS;
+        let mut pending = false;
         // The words of the next group are made beside the elements of this one: the two are independent.
         let mut words = philox.words(s, counter);
         for _ in 0..count / S::PAIRS {
+            if pending {
+                // SAFETY: the group before was stored to `group`, and there is room for it before `to`.
+                unsafe { stream_group(s, group, to.sub(bytes), bytes) };
+            }
             counter = s.add_u64(counter, step);
             let next = philox.words(s, counter);
             let (a, b) = emit.emit(s, words.0, words.1);
             words = next;
-            // SAFETY: the registers are the blocks of the group, for which there is room.
+            let at = if stream { group } else { to };
+            // SAFETY: the registers are the blocks of the group, for which there is room at both places.
             unsafe {
-                s.store(to, a);
+                s.store(at, a);
                 if E::REGISTERS == 2 {
-                    s.store(to.add(8 * S::PAIRS), b);
+                    s.store(at.add(8 * S::PAIRS), b);
                 }
-                to = to.add(E::REGISTERS * 8 * S::PAIRS);
+                to = to.add(bytes);
             }
+            pending = stream;
+        }
+        if pending {
+            // SAFETY: as above.
+            unsafe { stream_group(s, group, to.sub(bytes), bytes) };
         }
     }
 }
 
-/// Copies `bytes` bytes, a multiple of 64, past the caches, to a multiple of 64.
-pub(super) struct Stream {
-    pub from: *const u8,
-    pub to: *mut u8,
-    pub bytes: usize,
-}
-
-impl Kernel for Stream {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        for at in (0..self.bytes).step_by(8 * S::PAIRS) {
-            // SAFETY: a register divides 64 bytes.
-            unsafe { s.stream(self.to.add(at), s.load(self.from.add(at))) };
-        }
+/// Copies a group past the caches.
+///
+/// # Safety
+/// Both must have room for `bytes` bytes, and `to` be aligned as [`Simd::stream`] wants it.
+#[inline(always)]
+unsafe fn stream_group<S: Simd>(s: S, group: *const u8, to: *mut u8, bytes: usize) {
+    for at in (0..bytes).step_by(8 * S::PAIRS) {
+        // SAFETY: the contract is the same.
+        unsafe { s.stream(to.add(at), s.load(group.add(at))) };
     }
 }
 

@@ -4,8 +4,7 @@ use super::emit::{AsBf16, AsF16, AsF32, AsF64, AsWords, Emit};
 use crate::distr::{SampleF32, Sampler};
 use crate::dtype::Dtype;
 use crate::rng::philox::Philox;
-use crate::simd::{Kernel, Simd};
-use std::mem::MaybeUninit;
+use crate::simd::{Kernel, Paired, Simd};
 
 /// What is made of the words of a block.
 #[derive(Clone, Copy, Debug)]
@@ -58,23 +57,22 @@ impl Make<'_> {
 
     #[inline(always)]
     fn of<S: Simd, E: Emit>(self, s: S, emit: E) {
-        s.run(Groups { emit, make: self });
+        if S::STREAMS && self.stream && !E::BRANCHES {
+            s.run(Groups::<E, true> { emit, make: self });
+        } else {
+            s.run(Groups::<E, false> { emit, make: self });
+        }
     }
 }
 
-/// Bytes of the widest group.
-const GROUP: usize = 512;
-
-/// Room for a group.
-#[repr(align(64))]
-struct Group(MaybeUninit<[u8; GROUP]>);
-
-struct Groups<'a, E> {
+/// `STREAM` says that the loop stores past the caches alone. Where it does not, it stores so only if the elements are made with branches
+/// anyway: one branch in a loop without any keeps the compiler from mixing the arithmetic of two groups, and costs up to a tenth.
+struct Groups<'a, E, const STREAM: bool> {
     emit: E,
     make: Make<'a>,
 }
 
-impl<E: Emit> Kernel for Groups<'_, E> {
+impl<E: Emit, const STREAM: bool> Kernel for Groups<'_, E, STREAM> {
     type Output = ();
 
     #[inline(always)]
@@ -83,58 +81,37 @@ impl<E: Emit> Kernel for Groups<'_, E> {
     }
 }
 
-impl<E: Emit> Groups<'_, E> {
+impl<E: Emit, const STREAM: bool> Groups<'_, E, STREAM> {
     #[inline(always)]
     fn groups<S: Simd>(self, s: S) {
         let Groups { emit, make: Make { philox, first, count, mut to, stream, .. } } = self;
         let philox = *philox;
+        let register = 8 * S::PAIRS;
         let mut counter = s.add_u64(s.splat_u64(first as u64), E::order(s));
         let step = s.splat_u64(S::PAIRS as u64);
-        // Elements that go past the caches are stored here first: so there is one loop for both kinds of store, whose arithmetic no
-        // branch divides.
-        const { assert!(16 * S::PAIRS <= GROUP) };
-        let mut group = Group(MaybeUninit::uninit());
-        let group: *mut u8 = group.0.as_mut_ptr().cast();
-        let bytes = E::REGISTERS * 8 * S::PAIRS;
-        let mut pending = false;
         // The words of the next group are made beside the elements of this one: the two are independent.
         let mut words = philox.words(s, counter);
         for _ in 0..count / S::PAIRS {
-            if pending {
-                // SAFETY: the group before was stored to `group`, and there is room for it before `to`.
-                unsafe { stream_group(s, group, to.sub(bytes), bytes) };
-            }
             counter = s.add_u64(counter, step);
             let next = philox.words(s, counter);
             let (a, b) = emit.emit(s, words.0, words.1);
             words = next;
-            let at = if stream { group } else { to };
-            // SAFETY: the registers are the blocks of the group, for which there is room at both places.
+            // SAFETY: the registers are the blocks of the group, for which there is room, aligned where they are to be.
             unsafe {
-                s.store(at, a);
-                if E::REGISTERS == 2 {
-                    s.store(at.add(8 * S::PAIRS), b);
+                if STREAM || (E::BRANCHES && stream) {
+                    s.stream(to, a);
+                    if E::REGISTERS == 2 {
+                        s.stream(to.add(register), b);
+                    }
+                } else {
+                    s.store(to, a);
+                    if E::REGISTERS == 2 {
+                        s.store(to.add(register), b);
+                    }
                 }
-                to = to.add(bytes);
+                to = to.add(E::REGISTERS * register);
             }
-            pending = stream;
         }
-        if pending {
-            // SAFETY: as above.
-            unsafe { stream_group(s, group, to.sub(bytes), bytes) };
-        }
-    }
-}
-
-/// Copies a group past the caches.
-///
-/// # Safety
-/// Both must have room for `bytes` bytes, and `to` be aligned as [`Simd::stream`] wants it.
-#[inline(always)]
-unsafe fn stream_group<S: Simd>(s: S, group: *const u8, to: *mut u8, bytes: usize) {
-    for at in (0..bytes).step_by(8 * S::PAIRS) {
-        // SAFETY: the contract is the same.
-        unsafe { s.stream(to.add(at), s.load(group.add(at))) };
     }
 }
 
@@ -171,7 +148,6 @@ impl Kernel for Repeat {
         // SAFETY: `bytes` is at least a register, and no store begins after `last`. Those past the caches are at a multiple of 64.
         unsafe {
             s.store(to, value);
-            let wide = s.wide();
             if stream {
                 while at + LINE <= bytes {
                     for part in (0..LINE).step_by(register) {
@@ -181,7 +157,7 @@ impl Kernel for Repeat {
                 }
                 s.stream_end();
             } else {
-                repeat(wide, pattern, to, &mut at, bytes);
+                repeat(Paired(Paired(s)), pattern, to, &mut at, bytes);
             }
             while at < last {
                 s.store(to.add(at), value);

@@ -200,7 +200,8 @@ impl Fill<'_> {
         let stream = bytes >= STREAM_FROM && self.options.untouched.is_none();
         let key = self.key;
         let part = |range: Range<usize>, pulse: &Pulse<'_>| {
-            Part { source: &source, key, level, stream, pace: Pace { pulse, elements: 0 } }.fill(&places, range);
+            Part { source: &source, key, level, stream, pace: Pace { pulse, elements: 0 } }
+                .fill(&places, range);
         };
         in_parts(length, GRAIN, bytes, self.options, part)
     }

@@ -1,6 +1,6 @@
 //! 256-bit AVX2 with FMA and F16C: four pairs of lanes.
 
-use super::{Kernel, Simd, Paired};
+use super::{Kernel, Paired, Simd};
 use std::arch::x86_64::*;
 
 /// Proof that the CPU has AVX2, FMA and F16C.
@@ -32,6 +32,7 @@ macro_rules! operations {
 
 /// Conditions are kept in the sign bit of each lane, which is where the blend instructions look.
 impl Simd for Avx2 {
+    const STREAMS: bool = true;
     const PAIRS: usize = 4;
     type Int = __m256i;
     type F32 = __m256;

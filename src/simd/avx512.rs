@@ -1,6 +1,6 @@
 //! 512-bit AVX-512: eight pairs of lanes.
 
-use super::{Kernel, Simd, Paired};
+use super::{Kernel, Paired, Simd};
 use std::arch::x86_64::*;
 
 /// Proof that the CPU has AVX-512 F, BW, CD, DQ and VL.
@@ -33,6 +33,7 @@ macro_rules! operations {
 }
 
 impl Simd for Avx512 {
+    const STREAMS: bool = true;
     const PAIRS: usize = 8;
     type Int = __m512i;
     type F32 = __m512;

@@ -1,6 +1,6 @@
 //! 128-bit NEON, which every AArch64 has: two pairs of lanes.
 
-use super::{Kernel, Simd, Paired};
+use super::{Kernel, Paired, Simd};
 use crate::dtype::F16;
 use std::arch::aarch64::*;
 
@@ -35,6 +35,7 @@ macro_rules! u32s {
 }
 
 impl Simd for Neon {
+    const STREAMS: bool = false;
     const PAIRS: usize = 2;
     type Int = uint32x4_t;
     type F32 = float32x4_t;

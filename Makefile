@@ -5,12 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 PYTHON_CODE := python tests/python examples benches/python tools
-MODELS := $(if $(PEERS),$(VENV)/.peers)
+PEER_LIBRARIES := $(if $(PEERS),$(VENV)/.peers)
 
 # Build against the interpreter in .venv, whatever environment the caller has activated.
 export VIRTUAL_ENV := $(abspath $(VENV))
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 unexport CONDA_PREFIX
+export PIP_QUIET := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Packages are downloaded while the crate compiles. Cargo has a job limit of its own and must not see that of make.
 MAKEFLAGS += --jobs=2
@@ -22,7 +24,7 @@ unexport MAKEFLAGS
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: build $(MODELS)  ## initialize a 1.2-billion-parameter model and measure it (ARGS="--layers 2" etc. are passed on)
+demo: build $(PEER_LIBRARIES)  ## initialize a 1.2-billion-parameter model and measure it (ARGS="--layers 2" etc. are passed on)
 	$(BIN)/python examples/llama.py $(ARGS)
 
 test: build $(VENV)/.frameworks  ## run the tests and doctests of both languages (ARGS goes to pytest)
@@ -48,7 +50,7 @@ format: $(VENV)/.dev  ## rewrite both languages in the project's style
 	$(BIN)/ruff check --fix $(PYTHON_CODE)
 	$(BIN)/ruff format $(PYTHON_CODE)
 
-bench: build $(VENV)/.dev $(MODELS)  ## compare with NumPy and, with PEERS=1, torch, JAX, Keras, ... (QUICK=1: two minutes)
+bench: build $(VENV)/.dev $(PEER_LIBRARIES)  ## compare with NumPy and, with PEERS=1, torch, JAX, Keras, ... (QUICK=1: two minutes)
 	$(BIN)/python benches/python/bench.py $(if $(QUICK),--quick) $(ARGS)
 	$(if $(PEERS),$(BIN)/python benches/python/models.py $(if $(QUICK),--rounds 1))
 	$(if $(PEERS),$(BIN)/python benches/python/keras_models.py $(if $(QUICK),--rounds 1))
@@ -68,7 +70,7 @@ clean:  ## remove everything that can be regenerated
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: $(VENV)/.dev  ## update the pinned Python dependencies from requirements-*.in
-	$(BIN)/pip install --quiet uv
+	$(BIN)/pip install uv
 	for set in build dev frameworks bench; do \
 	    $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --prerelease disallow \
 	        --no-annotate --custom-compile-command "make lock" \
@@ -80,19 +82,19 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.build: requirements-build.txt | $(BIN)/python
-	$(BIN)/pip install --quiet --requirement $<
+	$(BIN)/pip install --requirement $<
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.build
-	$(BIN)/pip install --quiet --requirement $<
+	$(BIN)/pip install --requirement $<
 	@touch $@
 
 $(VENV)/.frameworks: requirements-frameworks.txt $(VENV)/.dev
-	$(BIN)/pip install --quiet --requirement $<
+	$(BIN)/pip install --requirement $<
 	@touch $@
 
 $(VENV)/.peers: requirements-bench.txt $(VENV)/.dev
-	$(BIN)/pip install --quiet --requirement $<
+	$(BIN)/pip install --requirement $<
 	@touch $@
 
 # The Python sources are linked, not copied, so only a change on the Rust side needs a new build.

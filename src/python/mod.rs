@@ -60,8 +60,11 @@ struct Initializer(init::Initializer);
 impl Initializer {
     /// A fresh array, or `out`, with the contents of the logical tensor of this shape, or of the part that `index` selects.
     #[pyo3(
-        signature = (shape, seed=None, stream=Given(None), dtype=None, out=None, index=None, threads=None),
-        text_signature = "($self, shape, seed=None, stream=0, dtype='float32', out=None, index=None, threads=None)"
+        signature = (
+            shape, seed=None, stream=Given(None), dtype=None, out=None, index=None, threads=None, *, blocks=None, block_axis=None
+        ),
+        text_signature = "($self, shape, seed=None, stream=0, dtype='float32', out=None, index=None, threads=None, *, \
+            blocks=1, block_axis=None)"
     )]
     #[expect(clippy::too_many_arguments, reason = "one for each argument of the Python functions")]
     fn fill<'py>(
@@ -74,7 +77,15 @@ impl Initializer {
         out: Option<Argument<'_, 'py>>,
         index: Option<Argument<'_, 'py>>,
         threads: Option<Argument<'_, 'py>>,
+        blocks: Option<Argument<'_, 'py>>,
+        block_axis: Option<Argument<'_, 'py>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if blocks.is_some() || block_axis.is_some() {
+            let one = 1_u8.into_pyobject(py)?;
+            return self
+                .in_blocks(blocks.unwrap_or(&one), block_axis)?
+                .fill(py, shape, seed, stream, dtype, out, index, threads, None, None);
+        }
         let selection = Selection::new(&args::shape(shape)?, index)?;
         let key = key(seed, stream, self.0.is_random())?;
         let dtype = args::dtype(dtype)?;

@@ -1,6 +1,6 @@
 //! The scalar level: one pair of lanes at a time, in plain Rust. It defines what every operation gives.
 
-use super::{Kernel, Simd, Twice};
+use super::{Kernel, Paired, Simd};
 use crate::dtype::F16;
 
 /// The level that every machine has.
@@ -31,12 +31,14 @@ impl Simd for Scalar {
     type M32 = [bool; 2];
     type M64 = bool;
 
-    type Wide = Twice<Twice<Scalar>>;
+    type Wide = Paired<Paired<Scalar>>;
 
     #[inline(always)]
     fn wide(self) -> Self::Wide {
-        Twice(Twice(self))
+        Paired(Paired(self))
     }
+    // Not inlined, so that a kernel that runs others has one copy of each.
+    #[inline(never)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
     }

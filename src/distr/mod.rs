@@ -83,12 +83,16 @@ impl Sampler {
 
 /// Samples in single precision.
 pub(crate) trait SampleF32: Copy {
+    /// Whether [`SampleF32::sample`] has branches.
+    const BRANCHES: bool = false;
     /// The samples of whole blocks: `even` has the words 0 and 2 of each, `odd` the words 1 and 3, and so have the results.
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32);
 }
 
 /// Samples in double precision.
 pub(crate) trait SampleF64: Copy {
+    /// Whether [`SampleF64::sample`] has branches.
+    const BRANCHES: bool = false;
     /// The samples of whole blocks from their 64-bit words, the first and the second of each.
     fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64);
 }

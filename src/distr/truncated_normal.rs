@@ -136,6 +136,8 @@ impl Symmetric {
 }
 
 impl SampleF32 for Symmetric {
+    const BRANCHES: bool = true;
+
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
         (self.one(s, even), self.one(s, odd))
@@ -178,6 +180,8 @@ impl General<f32> {
 }
 
 impl SampleF32 for General<f32> {
+    const BRANCHES: bool = true;
+
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
         (self.one(s, even), self.one(s, odd))
@@ -210,6 +214,8 @@ fn fraction<S: Simd>(s: S, k: S::Int) -> S::F64 {
 }
 
 impl SampleF64 for General<f64> {
+    const BRANCHES: bool = true;
+
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64) {
         (self.one(s, first), self.one(s, second))

@@ -8,6 +8,8 @@ use crate::simd::Simd;
 pub(super) trait Emit: Copy {
     /// How many registers a group fills: one or two.
     const REGISTERS: usize;
+    /// Whether [`Emit::emit`] has branches.
+    const BRANCHES: bool;
     /// Which block stands in which lane, as [`Emit::emit`] wants them.
     #[inline(always)]
     fn order<S: Simd>(s: S) -> S::Int {
@@ -31,6 +33,7 @@ pub(super) struct AsF32<D>(pub D);
 
 impl<D: SampleF32> Emit for AsF32<D> {
     const REGISTERS: usize = 2;
+    const BRANCHES: bool = D::BRANCHES;
     #[inline(always)]
     fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int) {
         let (a, b) = in_order(&self.0, s, even, odd);
@@ -44,6 +47,7 @@ pub(super) struct AsF16<D>(pub D);
 
 impl<D: SampleF32> Emit for AsF16<D> {
     const REGISTERS: usize = 1;
+    const BRANCHES: bool = D::BRANCHES;
     #[inline(always)]
     fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int) {
         let (a, b) = in_order(&self.0, s, even, odd);
@@ -58,6 +62,7 @@ pub(super) struct AsBf16<D>(pub D);
 
 impl<D: SampleF32> Emit for AsBf16<D> {
     const REGISTERS: usize = 1;
+    const BRANCHES: bool = D::BRANCHES;
     #[inline(always)]
     fn order<S: Simd>(s: S) -> S::Int {
         s.lane_order()
@@ -76,6 +81,7 @@ pub(super) struct AsF64<D>(pub D);
 
 impl<D: SampleF64> Emit for AsF64<D> {
     const REGISTERS: usize = 2;
+    const BRANCHES: bool = D::BRANCHES;
     #[inline(always)]
     fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int) {
         let (first, second) = (s.pair_even_u32(even, odd), s.pair_odd_u32(even, odd));
@@ -91,6 +97,7 @@ pub(super) struct AsWords;
 
 impl Emit for AsWords {
     const REGISTERS: usize = 2;
+    const BRANCHES: bool = false;
     #[inline(always)]
     fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int) {
         s.zip_u32(even, odd)

@@ -1,6 +1,6 @@
 //! The loop: consecutive elements of the logical tensor into consecutive memory, a buffer of blocks at a time.
 
-use super::kernels::{Blocks, LINE, Make, Repeat, Stream};
+use super::kernels::{Blocks, LINE, Make, Repeat};
 use crate::distr::{Distribution, Sampler};
 use crate::dtype::Dtype;
 use crate::rng::Substream;
@@ -122,17 +122,17 @@ impl<S: Simd> Pass<'_, S> {
         let mut length = if out.len() > BUFFER { head } else { 0 };
         while !out.is_empty() {
             let whole = out.len() / self.bytes / Self::GROUP * Self::GROUP;
-            let blocks = if skip == 0 && length == 0 && whole > 0 && !stream {
+            let blocks = if skip == 0 && length == 0 && whole > 0 {
                 // Whole groups go to their place at once.
                 let (now, rest) = out.split_at_mut(whole * self.bytes);
-                self.make(block, whole, now.as_mut_ptr().cast());
+                self.make(block, whole, now.as_mut_ptr().cast(), stream);
                 out = rest;
                 whole
             } else {
                 let length = if length == 0 { out.len() } else { std::mem::take(&mut length) };
                 let blocks = (skip + length).div_ceil(self.bytes).min(BUFFER / self.bytes);
                 let (now, rest) = out.split_at_mut(length.min(blocks * self.bytes - skip));
-                self.by_buffer(&mut buffer, now, block, blocks, skip, stream);
+                self.by_buffer(&mut buffer, now, block, blocks, skip);
                 (out, skip) = (rest, 0);
                 blocks
             };
@@ -142,8 +142,8 @@ impl<S: Simd> Pass<'_, S> {
 
     /// Makes `count` blocks from number `first` on, a multiple of a group, at `to`.
     #[inline(always)]
-    fn make(&self, first: u32, count: usize, to: *mut u8) {
-        Make { blocks: self.blocks, philox: self.philox, first, count, to }.run(self.s);
+    fn make(&self, first: u32, count: usize, to: *mut u8, stream: bool) {
+        Make { blocks: self.blocks, philox: self.philox, first, count, to, stream }.run(self.s);
     }
 
     /// Makes `count` blocks from number `first` on, at most a buffer of them: all that `out` has but for the first `skip` bytes.
@@ -155,18 +155,12 @@ impl<S: Simd> Pass<'_, S> {
         first: u32,
         count: usize,
         skip: usize,
-        stream: bool,
     ) {
         const { assert!((BUFFER / 16).is_multiple_of(Self::GROUP)) };
         let from: *mut u8 = buffer.0.as_mut_ptr().cast();
-        let to: *mut u8 = out.as_mut_ptr().cast();
-        self.make(first, count.next_multiple_of(Self::GROUP), from);
-        if stream && skip == 0 && out.len().is_multiple_of(LINE) && (to as usize).is_multiple_of(LINE) {
-            self.s.run(Stream { from, to, bytes: out.len() });
-        } else {
-            // SAFETY: the buffer has the bytes of all blocks, of which `out` takes all but the first `skip` and what is left over.
-            unsafe { std::ptr::copy_nonoverlapping(from.add(skip), to, out.len()) };
-        }
+        self.make(first, count.next_multiple_of(Self::GROUP), from, false);
+        // SAFETY: the buffer has the bytes of all blocks, of which `out` takes all but the first `skip` and what is left over.
+        unsafe { std::ptr::copy_nonoverlapping(from.add(skip).cast(), out.as_mut_ptr(), out.len()) };
     }
 }
 

@@ -32,6 +32,7 @@ macro_rules! operations {
 
 /// Conditions are kept in the sign bit of each lane, which is where the blend instructions look.
 impl Simd for Avx2 {
+    const STREAMS: bool = true;
     const PAIRS: usize = 4;
     type Int = __m256i;
     type F32 = __m256;

@@ -33,6 +33,7 @@ macro_rules! operations {
 }
 
 impl Simd for Avx512 {
+    const STREAMS: bool = true;
     const PAIRS: usize = 8;
     type Int = __m512i;
     type F32 = __m512;

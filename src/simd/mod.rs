@@ -142,6 +142,8 @@ pub(crate) trait Kernel {
 /// Names say the lanes: `_u32` and `_i32` work on each 32-bit lane of an [`Simd::Int`], `_u64` on each 64-bit one, `_f32` and
 /// `_f64` on the lanes of the floating-point registers. Integer arithmetic wraps. No operation is defined on NaN.
 pub(crate) trait Simd: Copy {
+    /// Whether [`Simd::stream`] differs from [`Simd::store`].
+    const STREAMS: bool;
     /// How many pairs of 32-bit lanes a register has, which is how many 64-bit lanes.
     const PAIRS: usize;
     /// Integers: `2 * PAIRS` lanes of 32 bits or `PAIRS` of 64.

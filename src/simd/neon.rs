@@ -35,6 +35,7 @@ macro_rules! u32s {
 }
 
 impl Simd for Neon {
+    const STREAMS: bool = false;
     const PAIRS: usize = 2;
     type Int = uint32x4_t;
     type F32 = float32x4_t;

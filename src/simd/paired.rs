@@ -32,6 +32,7 @@ macro_rules! both {
 }
 
 impl<S: Simd> Simd for Paired<S> {
+    const STREAMS: bool = S::STREAMS;
     const PAIRS: usize = 2 * S::PAIRS;
     type Int = [S::Int; 2];
     type F32 = [S::F32; 2];

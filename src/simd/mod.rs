@@ -33,6 +33,7 @@ pub(crate) use scalar::Scalar;
 
 /// Which instructions the kernels use. All levels give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Level {
     /// One pair of lanes at a time, in plain Rust: the definition.
     Scalar,

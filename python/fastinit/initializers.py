@@ -22,6 +22,22 @@ if TYPE_CHECKING:
 
 _I = TypeVar("_I", bound="Initializer")
 
+
+def _preset(scale: float, mode: str, distribution: str) -> Any:
+    return lambda *axes: _core.variance_scaling(scale, mode, distribution, *axes)
+
+
+class _Presets:
+    """Discarded with the rewrite of this file."""
+
+    glorot_uniform = staticmethod(_preset(1.0, "fan_avg", "uniform"))
+    glorot_normal = staticmethod(_preset(1.0, "fan_avg", "truncated_normal"))
+    he_uniform = staticmethod(_preset(2.0, "fan_in", "uniform"))
+    he_normal = staticmethod(_preset(2.0, "fan_in", "truncated_normal"))
+    lecun_uniform = staticmethod(_preset(1.0, "fan_in", "uniform"))
+    lecun_normal = staticmethod(_preset(1.0, "fan_in", "truncated_normal"))
+
+
 _ZEROS = _core.constant(0.0)
 _ONES = _core.constant(1.0)
 
@@ -130,11 +146,12 @@ class Initializer:
             >>> fastinit.VarianceScaling(1.0, distribution="untruncated_normal").for_shape((64, 300))
             RandomNormal(mean=0.0, stddev=0.125, seed=None)
         """
-        found = self._initializer.distribution(shape)
-        if found is None:
+        [(_, name, parameters)] = self._initializer.check(shape)
+        if name not in ("uniform", "normal", "truncated_normal"):
             return self
-        name, parameters = found
-        kind: Any = _class_of(name)
+        if name == "uniform":
+            parameters = {"minval": parameters["low"], "maxval": parameters["high"]}
+        kind: Any = _class_of(name if name == "truncated_normal" else f"random_{name}")
         law: Initializer = kind(**parameters, seed=self.seed)
         return law
 
@@ -521,8 +538,10 @@ def orthogonal(
         neural networks", ICLR 2014, arXiv:1312.6120. Stewart, "The efficient generation of random orthogonal
         matrices with an application to condition estimators", SIAM Journal on Numerical Analysis 17, 1980.
     """
-    return _core.orthogonal(gain, column_axis, blocks, block_axis).fill(
-        shape, seed, stream, dtype, out, index, threads
+    return (
+        _core.orthogonal(gain, column_axis)
+        .in_blocks(blocks, block_axis)
+        .fill(shape, seed, stream, dtype, out, index, threads)
     )
 
 
@@ -561,7 +580,7 @@ class Orthogonal(Initializer):
         block_axis: int | None = None,
     ) -> None:
         self._configure(
-            _core.orthogonal(gain, column_axis, blocks, block_axis),
+            _core.orthogonal(gain, column_axis).in_blocks(blocks, block_axis),
             gain=float(gain),
             column_axis=operator.index(column_axis),
             blocks=operator.index(blocks),
@@ -1131,7 +1150,7 @@ def glorot_uniform(
         Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
         AISTATS 2010.
     """
-    return _core.glorot_uniform(in_axis, out_axis, batch_axis, groups).fill(
+    return _Presets.glorot_uniform(in_axis, out_axis, batch_axis, groups).fill(
         shape, seed, stream, dtype, out, index, threads
     )
 
@@ -1145,7 +1164,7 @@ class GlorotUniform(_Preset):
         (64, 32)
     """
 
-    _make = staticmethod(_core.glorot_uniform)
+    _make = staticmethod(_Presets.glorot_uniform)
 
 
 def glorot_normal(
@@ -1177,7 +1196,7 @@ def glorot_normal(
         Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
         AISTATS 2010.
     """
-    return _core.glorot_normal(in_axis, out_axis, batch_axis, groups).fill(
+    return _Presets.glorot_normal(in_axis, out_axis, batch_axis, groups).fill(
         shape, seed, stream, dtype, out, index, threads
     )
 
@@ -1191,7 +1210,7 @@ class GlorotNormal(_Preset):
         (64, 32)
     """
 
-    _make = staticmethod(_core.glorot_normal)
+    _make = staticmethod(_Presets.glorot_normal)
 
 
 def he_uniform(
@@ -1223,7 +1242,7 @@ def he_uniform(
         He, Zhang, Ren and Sun, "Delving deep into rectifiers: surpassing human-level performance on ImageNet
         classification", ICCV 2015, arXiv:1502.01852.
     """
-    return _core.he_uniform(in_axis, out_axis, batch_axis, groups).fill(
+    return _Presets.he_uniform(in_axis, out_axis, batch_axis, groups).fill(
         shape, seed, stream, dtype, out, index, threads
     )
 
@@ -1237,7 +1256,7 @@ class HeUniform(_Preset):
         (64, 32)
     """
 
-    _make = staticmethod(_core.he_uniform)
+    _make = staticmethod(_Presets.he_uniform)
 
 
 def he_normal(
@@ -1269,7 +1288,7 @@ def he_normal(
         He, Zhang, Ren and Sun, "Delving deep into rectifiers: surpassing human-level performance on ImageNet
         classification", ICCV 2015, arXiv:1502.01852.
     """
-    return _core.he_normal(in_axis, out_axis, batch_axis, groups).fill(
+    return _Presets.he_normal(in_axis, out_axis, batch_axis, groups).fill(
         shape, seed, stream, dtype, out, index, threads
     )
 
@@ -1283,7 +1302,7 @@ class HeNormal(_Preset):
         (64, 32)
     """
 
-    _make = staticmethod(_core.he_normal)
+    _make = staticmethod(_Presets.he_normal)
 
 
 def lecun_uniform(
@@ -1313,7 +1332,7 @@ def lecun_uniform(
     References:
         LeCun, Bottou, Orr and Mueller, "Efficient BackProp", in Neural Networks: Tricks of the Trade, 1998.
     """
-    return _core.lecun_uniform(in_axis, out_axis, batch_axis, groups).fill(
+    return _Presets.lecun_uniform(in_axis, out_axis, batch_axis, groups).fill(
         shape, seed, stream, dtype, out, index, threads
     )
 
@@ -1327,7 +1346,7 @@ class LecunUniform(_Preset):
         (64, 32)
     """
 
-    _make = staticmethod(_core.lecun_uniform)
+    _make = staticmethod(_Presets.lecun_uniform)
 
 
 def lecun_normal(
@@ -1358,7 +1377,7 @@ def lecun_normal(
     References:
         LeCun, Bottou, Orr and Mueller, "Efficient BackProp", in Neural Networks: Tricks of the Trade, 1998.
     """
-    return _core.lecun_normal(in_axis, out_axis, batch_axis, groups).fill(
+    return _Presets.lecun_normal(in_axis, out_axis, batch_axis, groups).fill(
         shape, seed, stream, dtype, out, index, threads
     )
 
@@ -1372,7 +1391,7 @@ class LecunNormal(_Preset):
         (64, 32)
     """
 
-    _make = staticmethod(_core.lecun_normal)
+    _make = staticmethod(_Presets.lecun_normal)
 
 
 # Identifiers

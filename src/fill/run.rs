@@ -3,12 +3,13 @@
 use super::kernels::{Blocks, LINE, Make, Repeat};
 use crate::distr::{Distribution, Sampler};
 use crate::dtype::Dtype;
+use crate::rng::Substream;
 use crate::rng::philox::Philox;
 use crate::seed::Key;
 use crate::simd::{Detected, Kernel, Simd};
 use std::mem::MaybeUninit;
 
-/// The bits of a block number above those that elements use say what the words are for: sub-stream 0 is the values.
+/// The sub-stream stands in the bits of a block number above those that elements use.
 pub(super) const SUBSTREAM_SHIFT: u32 = 62;
 
 /// What the elements are.
@@ -44,8 +45,7 @@ impl Source {
 pub(super) struct Run<'a> {
     pub source: &'a Source,
     pub key: Key,
-    /// 0 to 3, see [`SUBSTREAM_SHIFT`].
-    pub substream: u64,
+    pub substream: Substream,
     /// The C-order index in the logical tensor of the first element.
     pub first: u64,
     /// Whole elements.
@@ -74,7 +74,7 @@ impl Kernel for Run<'_> {
             }
             Source::Blocks { blocks, per_block, bytes } => (blocks, *per_block as u64, *bytes),
         };
-        let mut block = (first / per_block) | (substream << SUBSTREAM_SHIFT);
+        let mut block = (first / per_block) | ((substream as u64) << SUBSTREAM_SHIFT);
         let mut skip = (first % per_block) as usize * (bytes / per_block as usize);
         // One pass for each upper word of the block number: nearly always one in all.
         while !out.is_empty() {

@@ -144,7 +144,7 @@ fn a_fill_of_the_wrong_shape_or_given_up_says_so() {
     let mut wrong = ArrayD::<f32>::ones(IxDyn(&[6, 4]));
     let out = fill::as_uninit(wrong.view_mut());
     let error = fill::sample(out, &window, KEY, &DISTRIBUTION, &Options::default()).unwrap_err();
-    assert_eq!(error.to_string(), "the output has shape [6, 4], the elements asked for [4, 6]");
+    assert_eq!(error, crate::Error::OutputShape { shape: vec![6, 4], expected: vec![4, 6] });
     assert!(wrong.iter().all(|&x| x == 1.0), "something was written");
 
     let stop = || true;

@@ -13,7 +13,7 @@ use crate::distr::Distribution;
 use crate::dtype::{Bf16, Dtype, F16};
 use crate::error::Result;
 use crate::fill::{self, Options};
-use crate::init::{self, Contents, Plan, VarianceScaling};
+use crate::init::{self, Contents, Cut, VarianceScaling};
 use crate::seed::Key;
 use crate::shape::{KernelAxes, Window};
 use args::{Given, Selection};
@@ -90,7 +90,7 @@ impl Initializer {
         let key = key(seed, stream, self.0.is_random())?;
         let dtype = args::dtype(dtype)?;
         let threads = args::threads(threads)?;
-        let plan = self.0.plan(selection.window.shape(), dtype)?;
+        let plan = Cut::new(&self.0, selection.window.shape(), dtype)?;
         match dtype {
             Dtype::F32 => fill_elements::<f32>(py, &plan, &selection, key, out, threads),
             Dtype::F64 => fill_elements::<f64>(py, &plan, &selection, key, out, threads),
@@ -164,7 +164,7 @@ fn described(contents: Contents) -> (&'static str, Vec<(&'static str, f64)>) {
 
 fn fill_elements<'py, T: crate::Element + Scalar>(
     py: Python<'py>,
-    plan: &Plan,
+    plan: &Cut,
     selection: &Selection,
     key: Key,
     out: Option<Argument<'_, 'py>>,
@@ -173,7 +173,7 @@ fn fill_elements<'py, T: crate::Element + Scalar>(
     let options = Options { threads, ..Options::default() };
     produce::<T>(py, selection, out, options, |view, options| {
         run(py, view, &selection.window, options, |view, options| {
-            plan.fill_uninit(view, key, &selection.window, options)
+            plan.fill(view, key, &selection.window, options)
         })
     })
 }

@@ -14,9 +14,9 @@ import pytest
 import fastinit
 from fastinit import diagnose
 from fastinit.guidance.diagnose.schemes import TRUNCATED
-from fastinit.guidance.diagnose.statistics import CHUNK, measure
-from fastinit.guidance.diagnose.tensors import decode
-from fastinit.theory.distributions import truncated
+from fastinit.guidance.diagnose.onepass import CHUNK, measure
+from fastinit.guidance.diagnose.sources.elements import decode
+from fastinit.theory.distributions import truncated_moments
 
 
 def loud(diagnosis):
@@ -534,11 +534,11 @@ def test_truncated_moments_agree_with_scipy():
     stats = pytest.importorskip("scipy.stats")
     for lower, upper in [(-2, 2), (-1, 3), (0.5, math.inf), (-math.inf, -1), (6, 7)]:
         law = stats.truncnorm(lower, upper)
-        mean, std, kurtosis = truncated(lower, upper)
+        mean, std, kurtosis = truncated_moments(lower, upper)
         assert math.isclose(mean, law.mean(), rel_tol=1e-9, abs_tol=1e-12)
         assert math.isclose(std, law.std(), rel_tol=1e-6)
         assert math.isclose(kurtosis, float(law.stats("k")) + 3, rel_tol=1e-3)
-    assert math.isclose(TRUNCATED.kurtosis, truncated(-2, 2)[2], rel_tol=1e-9)
+    assert math.isclose(TRUNCATED.kurtosis, truncated_moments(-2, 2)[2], rel_tol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])

@@ -7,8 +7,7 @@ Frameworks, matplotlib and scikit-learn are loaded by what needs them.
 from fastinit.theory.gains import gain
 
 from .compare import Comparison, ComparisonRun, compare
-from .diagnose import Diagnosis, TensorSummary, diagnose
-from .diagnose.findings import Finding
+from .diagnose import Code, Diagnosis, Finding, Severity, TensorRow, diagnose
 from .recommend import recommend
 from .recommend.recommendation import Alternative, Judgement, Recommendation
 from .show import show
@@ -16,15 +15,17 @@ from .signal import Signal, SignalRun, signal
 
 __all__ = [
     "Alternative",
+    "Code",
     "Comparison",
     "ComparisonRun",
     "Diagnosis",
     "Finding",
     "Judgement",
     "Recommendation",
+    "Severity",
     "Signal",
     "SignalRun",
-    "TensorSummary",
+    "TensorRow",
     "compare",
     "diagnose",
     "gain",

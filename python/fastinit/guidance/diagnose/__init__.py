@@ -1,8 +1,8 @@
 """`diagnose`: what is wrong with the initial weights of a model.
 
-Its way from the argument to the result: `sources` finds the tensors, as `tensors` describes them and `roles` names what
-they are for; `measure` takes their statistics, each part in one pass (`onepass`, `units`); `judge` compares them with
-`schemes`, with the rest of the `model`, and with what is `expected`; `results` is returned.
+From the argument to the result: `sources` finds the tensors, which `tensors` describes and `roles` recognizes
+by name; `measure` takes their statistics, each part in one pass (`onepass`, `units`); `judge` compares them
+with known `schemes`, with the rest of the `model` and with what is `expected`; `results` is what is returned.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def diagnose(
 ) -> Diagnosis:
     """Finds what is wrong with initial weights.
 
-    Weights are judged as they should be before training. Those of a trained model are recognized, and only what
-    is broken is reported of them.
+    Weights are judged as they should be before training. Those of a trained model are recognized, and only
+    what is broken is reported of them.
 
-    A kernel (a matrix, or the weights of a convolution) is compared with the schemes of the literature and the
-    defaults of frameworks by its fans, its standard deviation and the shape of its distribution. What such a
-    scheme explains is no fault. Nothing is reported that the number of elements cannot tell or, where the order
-    of the axes is only assumed, that the other order explains.
+    A kernel (a matrix, or the weights of a convolution) is compared with the schemes of the literature and
+    the defaults of frameworks by its fans, its standard deviation and the shape of its distribution. What
+    such a scheme explains is no fault. Nothing is reported that the number of elements cannot tell or, where
+    the order of the axes is only assumed, that the other order explains.
 
     Args:
         x: What to diagnose:
@@ -66,12 +66,14 @@ def diagnose(
               `.npy` in Fortran order as a whole);
             * a module of PyTorch;
             * a model or layer of Keras that has been built.
-        layout: The order of the axes of kernels: `"out_in"` for (out, in, *spatial), as in PyTorch, `"in_out"`
-            for (*spatial, in, out), as in Keras and JAX. With `None` the type of a layer tells; where there is
-            none, `"out_in"` is assumed for tensors of PyTorch and `.safetensors`, `"in_out"` for other arrays.
+        layout: The order of the axes of kernels: `"out_in"` for (out, in, *spatial), as in PyTorch,
+            `"in_out"` for (*spatial, in, out), as in Keras and JAX. With `None` the type of a layer tells;
+            where there is none, `"out_in"` is assumed for tensors of PyTorch and `.safetensors`, `"in_out"`
+            for other arrays.
         expect: The initializer that the tensors are meant to follow, as an object or a name: one for all
-            kernels, or a mapping from patterns (`"*.weight"`, see `fnmatch`) to initializers, of which the first
-            pattern that fits a name counts. An initializer with the default axes takes them from the layout.
+            kernels, or a mapping from patterns (`"*.weight"`, see `fnmatch`) to initializers, of which the
+            first pattern that fits a name counts. An initializer with the default axes takes them from the
+            layout.
         progress: Whether to show a bar on standard error; `None` for more than 2**28 elements if that is a
             terminal. Or a function that is called with the number of elements that are done, that of all
             elements, and the name of a tensor.
@@ -153,18 +155,6 @@ def _row(s: Statistics) -> TensorRow:
     def plain(value: float | None) -> float | None:
         return float(value) if moments.count and value is not None and math.isfinite(value) else None
 
-    return TensorRow(
-        name=tensor.name,
-        names=tensor.names,
-        shape=tensor.shape,
-        dtype=tensor.dtype,
-        role=tensor.role,
-        fan_in=fan_in,
-        fan_out=fan_out,
-        mean=plain(moments.mean),
-        std=plain(moments.std),
-        min=plain(s.low),
-        max=plain(s.high),
-        scheme=s.scheme,
-        scale_error=plain(s.scale_error),
-    )
+    mean, std, low, high = map(plain, (moments.mean, moments.std, s.low, s.high))
+    about = (tensor.name, tensor.names, tensor.shape, tensor.dtype, tensor.role, fan_in, fan_out)
+    return TensorRow(*about, mean, std, low, high, s.scheme, plain(s.scale_error))

@@ -1,7 +1,7 @@
 """Whether a tensor follows the initializer that it is meant to follow.
 
-Everything that its distribution promises is compared, moments, bounds and zeros, and the structure beyond it. Nothing
-is reported that the number of elements cannot tell.
+Everything that its distribution promises is compared, moments, bounds and zeros, and the structure beyond it.
+Nothing is reported that the number of elements cannot tell.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from .statistics import Statistics
     from .tensors import Tensor
 
-# What has the same root mean square each time, by the name of its distribution; in which it differs, at most, by rounding.
+# Distributions of tensors whose root mean square is fixed, and by how much rounding may change it; that of
+# half types averages out.
 _FIXED = ("orthogonal", "one_tap_orthogonal", "identity", "identity_in_one_tap")
 CLOSE_GAIN = 2e-3
 

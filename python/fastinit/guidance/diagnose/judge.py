@@ -1,8 +1,8 @@
 """What is wrong with weights: from the statistics of the tensors to findings.
 
-Nothing is reported that a published scheme, a framework's default or the other order of axes explains, and nothing
-that the number of elements cannot tell. The rest is judged by its effect on a signal: a kernel of standard deviation
-s and fan_in n multiplies the root mean square of a signal by s * sqrt(n), its *gain*.
+Nothing is reported that a published scheme, a framework's default or the other order of axes explains, and
+nothing that the number of elements cannot tell. The rest is judged by its effect on a signal: a kernel of
+standard deviation s and fan_in n multiplies the root mean square of a signal by s * sqrt(n), its *gain*.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def judge(tensors: Sequence[Statistics], expected: dict[str, fastinit.Initialize
     model = Model(tensors, expected)
     if model.trained:
         text = (
-            "the weights follow no distribution that initializers draw from, so they look trained; only what is "
-            "broken is reported, and nothing about scales, which are a matter of initialization"
+            "the weights follow no distribution that initializers draw from, so they look trained; only what "
+            "is broken is reported, and nothing about scales, which are a matter of initialization"
         )
         model.add(None, Code.LOOKS_TRAINED, INFO, text)
     for s in model.tensors:
@@ -82,8 +82,8 @@ def _judge(model: Model, s: Statistics) -> None:
         s.scheme = constant_name(s.low)
 
 
-# With a mean of a fifth of the standard deviation, 100 inputs of mean 1 add twice as much to the outputs as the
-# deviations do.
+# With a mean of a fifth of the standard deviation, 100 inputs of mean 1 add twice as much to the outputs as
+# the deviations do.
 OFFSET = 0.2
 
 
@@ -114,16 +114,17 @@ def _drawn(model: Model, s: Statistics) -> None:
     offset = abs(moments.mean) / moments.std
     if moments.count >= FEW and offset > max(OFFSET, ERRORS / math.sqrt(moments.count)):
         text = (
-            f"the mean {moments.mean:.4g} is {offset:.2g} standard deviations from 0, so all units get the same "
-            "offset, which grows from layer to layer; draw around 0, from U(-a, a) and not from U(0, a)"
+            f"the mean {moments.mean:.4g} is {offset:.2g} standard deviations from 0, so all units get the "
+            "same offset, which grows from layer to layer; draw from a distribution with mean 0, such as "
+            "U(-a, a) instead of U(0, a)"
         )
         model.add(s, Code.MEAN_NOT_ZERO, WARNING, text)
     elif s.matches and not any(match.corrected for match in s.matches):
         name = s.matches[0].title.replace(" without correction", "")
         text = (
-            f"the std {moments.std:.4g} is {TRUNCATION:.4f} times that of {name}, as if a normal distribution was "
-            "truncated at two standard deviations without making up for the 23 % of variance that this takes; "
-            f"divide its std by {TRUNCATION:.5f}, as fastinit does"
+            f"the std {moments.std:.4g} is {TRUNCATION:.4f} times that of {name}, as if truncation at two "
+            "standard deviations, which takes 23 % of the variance, was not corrected for; divide the std by "
+            f"{TRUNCATION:.5f}, as fastinit does"
         )
         model.add(s, Code.UNCORRECTED_TRUNCATION, WARNING, text)
     elif not s.matches:
@@ -144,9 +145,9 @@ def _name_scheme(model: Model, s: Statistics) -> None:
     s.scheme, s.scale_error = found.title, s.moments.std / found.std - 1.0
 
 
-# Gains beyond which a signal is in danger if no known scheme explains them. He's scheme has sqrt(2), PyTorch's
-# default 0.58, and N(0, 0.02) from 0.16 (64 inputs) to 2.6 (16384 inputs). Beyond TINY and HUGE, a single layer
-# divides by a thousand or multiplies by thirty.
+# Gains beyond which a signal is in danger if no known scheme explains them. He's scheme has sqrt(2),
+# PyTorch's default 0.58, and N(0, 0.02) from 0.16 (64 inputs) to 2.6 (16384 inputs). Beyond TINY and HUGE, a
+# single layer divides by a thousand or multiplies by thirty.
 SMALL, TINY = 0.02, 1e-3
 LARGE, HUGE = 4.0, 30.0
 
@@ -162,9 +163,12 @@ def _size(model: Model, s: Statistics) -> None:
     small, large = s.rms * math.sqrt(max(inputs)), s.rms * math.sqrt(min(inputs))
     room = NORMALIZED if model.normalized else 1.0
     usual = 1 / math.sqrt(inputs[0])
-    advice = f"; draw it with fastinit.lecun_normal (std {usual:.4g}) or the like, or pass its initializer as expect="
+    advice = (
+        f"; draw it with a scheme such as fastinit.lecun_normal (std {usual:.4g}), or pass yours as expect="
+    )
     if enough and small < SMALL / room:
-        text = f"the std {std:.4g} with {max(inputs):.0f} inputs makes a signal {1 / max(small, 1e-300):.3g} times "
+        times = 1 / max(small, 1e-300)
+        text = f"the std {std:.4g} with {max(inputs):.0f} inputs makes a signal {times:.3g} times "
         if is_output(s.tensor):
             model.add(s, Code.TOO_SMALL, INFO, text + "smaller, so the output starts near its bias")
         else:
@@ -250,8 +254,8 @@ def _scale(model: Model, s: Statistics) -> None:
     model.add(s, Code.SCALE_NOT_ONE, INFO if model.trained else severity, text)
 
 
-# A bias of the size of a normalized signal saturates units or kills them. PyTorch's own are U(±1/sqrt(fan_in)), at
-# most 0.58 for a fan of 1; constants of detection heads, for a prior of 1 %, are -4.6.
+# A bias of the size of a normalized signal saturates units or kills them. PyTorch's own are
+# U(±1/sqrt(fan_in)), at most 0.58 for a fan of 1; constants of detection heads, for a prior of 1 %, are -4.6.
 BIAS, BIAS_CONSTANT = 0.6, 5.0
 
 # What is as good as 0 beside 1.
@@ -282,11 +286,11 @@ def _bias(model: Model, s: Statistics) -> None:
 
 def _running_variance(model: Model, s: Statistics) -> None:
     if s.low < 0.0:
-        text = f"a running variance is {s.low:.4g}, and the square root of a negative number is NaN; fill it with "
-        model.add(s, Code.NEGATIVE_VARIANCE, SEVERE, text + "fastinit.ones")
+        text = f"a running variance is {s.low:.4g}, and its square root is NaN; fill it with fastinit.ones"
+        model.add(s, Code.NEGATIVE_VARIANCE, SEVERE, text)
     elif s.low == 0.0:
-        text = "a running variance is 0, and the signal that is divided by its root explodes; fill it with "
-        model.add(s, Code.RUNNING_STATISTICS, WARNING, text + "fastinit.ones")
+        text = "a running variance is 0, and dividing by its root explodes; fill it with fastinit.ones"
+        model.add(s, Code.RUNNING_STATISTICS, WARNING, text)
     else:
         _running(model, s, 1.0)
 
@@ -294,5 +298,5 @@ def _running_variance(model: Model, s: Statistics) -> None:
 def _running(model: Model, s: Statistics, start: float) -> None:
     if not s.low == s.high == start and not model.trained:
         what = "mean" if s.tensor.role == "running_mean" else "variance"
-        text = f"the running {what} ranges {s.range} instead of starting at {start:.0f}, so the model has been run"
+        text = f"the running {what} ranges {s.range} and starts at {start:.0f}, so the model has been run"
         model.add(s, Code.RUNNING_STATISTICS, INFO, text)

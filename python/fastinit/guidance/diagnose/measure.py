@@ -1,7 +1,7 @@
 """Measures the tensors of a model: which pieces of work they are, and what comes of the pieces.
 
-Parts of large tensors are measured at the same time, each in one pass and in bounded memory. The results come in
-the order of the tensors and do not depend on the number of threads.
+Parts of large tensors are measured at the same time, each in one pass and in bounded memory. The results come
+in the order of the tensors and do not depend on the number of threads.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A model as a whole: what most of its tensors are, which belong together, and what is found of them.
 
-A tensor is compared with the other kernels of the model, with those of its layer, and with the same tensor of other
-layers, its siblings. What all siblings share is on purpose.
+A tensor is compared with the other kernels of the model, with those of its layer, and with the same tensor of
+other layers, its siblings. What all siblings share is taken to be on purpose.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 # The share of the kernels that makes a scheme that of the model. In GPT-2 half of them are scaled by depth.
 CONSENSUS = 0.4
 
-# The numbers of layers, not those of fc1 and fc2 in each: whole parts of a name, and those of layer1, stage_2,
-# dense_3/.
+# The numbers of layers, not those of fc1 and fc2 in each: whole parts of a name, and those of layer1,
+# stage_2, dense_3/.
 _NUMBER = re.compile(r"(?<![^./])\d+(?=[./])|(?<=layer|stage|block)_?\d+|_\d+(?=/)")
 
 
@@ -140,7 +140,7 @@ def _match(s: Statistics) -> None:
 
 
 def _range(group: Sequence[Statistics]) -> tuple[float, float]:
-    """The least and the largest scale of two or more, zeros and infinities aside; otherwise an empty range."""
+    """The least and the largest scale, zeros and infinities aside; of less than two, an empty range."""
     found = [s.rms for s in group if 0.0 < s.rms < math.inf]
     return (min(found), max(found)) if len(found) > 1 else (math.inf, 0.0)
 

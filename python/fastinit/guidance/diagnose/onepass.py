@@ -1,9 +1,10 @@
 """Measures a tensor, or a part of it, in one pass and in bounded memory.
 
-A tensor comes in chunks that stay in the processor's cache. Each gives power sums about a pivot near the mean, so
-that nothing cancels; they are kept as central moments in float64 and merged. Beside them are kept the extremes
-and how often they occur, a sample of values spread over the tensor, a random projection of each unit along each
-axis, by which equal units are found, and the inner products of the first few rows and columns.
+A tensor comes in chunks that stay in the processor's cache. Each gives power sums about a pivot near the
+mean, so that nothing cancels; they are kept as central moments in float64 and merged. Beside them are kept
+the extremes and how often they occur, a sample of values spread over the tensor, a random projection of each
+unit along each axis, by which equal units are found, and the inner products of the first few rows and
+columns.
 """
 
 from __future__ import annotations
@@ -102,8 +103,8 @@ def measure(
     """Measures some rows of a matrix.
 
     Args:
-        chunks: Their elements, whole rows at a time, one-dimensional, float32 or float64. A chunk is read before
-            the next one is asked for.
+        chunks: Their elements, whole rows at a time, one-dimensional, float32 or float64. A chunk is read
+            before the next one is asked for.
         start: The number of the first row.
         rows, columns: The size of the whole matrix.
         units: Whether to project rows and columns.
@@ -113,41 +114,37 @@ def measure(
     every = max(1.0, rows * columns / SAMPLE)
     work = np.empty((2, 0), np.float32)
     for chunk in chunks:
-        found.size += chunk.size
         if chunk.size == 0:
             continue
         matrix = chunk.reshape(-1, columns)
-        low, high = float(matrix.min()), float(matrix.max())
+        counts = Counts(chunk.size, low=float(matrix.min()), high=float(matrix.max()))
         finite = chunk
-        if not (math.isfinite(low) and math.isfinite(high)):
+        if not (math.isfinite(counts.low) and math.isfinite(counts.high)):
             mask = np.isfinite(chunk)
-            nan = int(np.isnan(chunk).sum())
-            found.nan += nan
-            found.infinite += int(chunk.size - mask.sum()) - nan
             finite = chunk[mask]
+            nan = int(np.isnan(chunk).sum())
+            low, high = finite.min(initial=math.inf), finite.max(initial=-math.inf)
+            counts = Counts(chunk.size, nan, chunk.size - finite.size - nan, low=float(low), high=float(high))
             matrix = np.where(mask, chunk, chunk.dtype.type(0)).reshape(-1, columns)
-            low, high = (float(finite.min()), float(finite.max())) if finite.size else (math.inf, -math.inf)
         if finite.size:
             if work.shape[1] < finite.size or work.dtype != finite.dtype:
                 work = np.empty((2, finite.size), finite.dtype)
-            found.moments.add(_moments(finite, low, high, work))
-            # Extremes are counted only where they may be those of the whole.
-            at_low = _count(finite, low) if low <= found.low else 0
-            at_high = _count(finite, high) if high >= found.high else 0
-            found.extend(low, at_low, high, at_high)
-            if low <= 0.0 <= high:
-                found.zeros += _count(finite, 0.0)
+            counts.moments = _moments(finite, counts.low, counts.high, work)
+            # What takes time is counted only where it may matter.
+            if counts.low <= found.low:
+                counts.at_low = int(np.count_nonzero(finite == counts.low))
+            if counts.high >= found.high:
+                counts.at_high = int(np.count_nonzero(finite == counts.high))
+            if counts.low <= 0.0 <= counts.high:
+                counts.zeros = finite.size - int(np.count_nonzero(finite))
             found.samples.append(finite[: max(8, math.ceil(chunk.size / every))].copy())
+        found.merge(counts)
         if units:
             _project(found, matrix, start, rows)
         if gram:
             _inner(found, matrix, start)
         start += len(matrix)
     return found
-
-
-def _count(values: Array, value: float) -> int:
-    return int(np.count_nonzero(values == value))
 
 
 def _moments(x: Array, low: float, high: float, work: Array) -> Moments:

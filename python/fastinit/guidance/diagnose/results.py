@@ -42,7 +42,8 @@ class Code(str, Enum):
         NOT_ORTHOGONAL: A tensor should be orthogonal, or nearly is.
         TWINS: Two tensors are equal, or have the same draws at different scales.
         BIAS_NOT_ZERO, SCALE_NOT_ONE: What starts at 0 or 1 does not.
-        NEGATIVE_VARIANCE, RUNNING_STATISTICS: The running statistics of a normalization are not at their start.
+        NEGATIVE_VARIANCE, RUNNING_STATISTICS: The running statistics of a normalization are not at their
+            start.
         NOT_AS_EXPECTED: A tensor does not follow `expect`.
         LOOKS_TRAINED: The weights are not initial ones.
     """

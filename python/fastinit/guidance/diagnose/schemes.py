@@ -1,8 +1,8 @@
 """Known initialization schemes: which distributions a tensor may have been drawn from.
 
-A distribution is recognized by its family (uniform, normal, truncated normal), which the kurtosis and the largest
-deviation tell, and by its standard deviation. What is asked of a tensor grows with the number of its elements:
-where they are too few to tell two distributions apart, it may be of either.
+A distribution is recognized by its family (uniform, normal, truncated normal), which the kurtosis and the
+largest deviation tell, and by its standard deviation. What is asked of a tensor grows with the number of its
+elements: where they are too few to tell two distributions apart, it may be of either.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 import fastinit
 from fastinit._registry import PRESETS
@@ -31,7 +29,8 @@ if TYPE_CHECKING:
 # Six standard errors: in one of 500 sets of a million tensors, a normal statistic has a false alarm.
 ERRORS = 6.0
 
-# Relative differences of standard deviations that do not matter for training, whatever the number of elements.
+# Relative differences of standard deviations that do not matter for training, whatever the number of
+# elements.
 CLOSE = 0.01
 
 # Fewer elements tell nothing about their mean or their scale.
@@ -58,7 +57,7 @@ class Family:
     reach: float
 
     def fits(self, moments: Moments, low: float, high: float, eps: float) -> bool:
-        """Whether elements may be of it, by their moments and extremes; `eps` is the rounding of their dtype."""
+        """Whether elements may be of it, by moments and extremes; `eps` is the rounding of their dtype."""
         if not moments.std > 0.0 or math.isnan(moments.kurtosis):
             return False
         # A kurtosis of few elements is biased, by about 6 / n.
@@ -129,8 +128,8 @@ def tolerance(moments: Moments) -> float:
 def fans(tensor: Tensor) -> list[tuple[float, float]]:
     """What fan_in and fan_out may be: first as the layout says, then by conventions that differ.
 
-    Frameworks do not agree on the fans of depthwise, grouped, transposed and multi-headed kernels; and where a
-    layout is only assumed, the other one may be true.
+    Frameworks do not agree on the fans of depthwise, grouped, transposed and multi-headed kernels; and where
+    a layout is only assumed, the other one may be true.
     """
     shape = tensor.shape
     if len(shape) < 2 or tensor.size == 0:
@@ -206,8 +205,8 @@ def _by_size(name: str, scale: float, distribution: str, size: int) -> Scheme:
     return _scheme(name, fastinit.VarianceScaling(scale, "fan_in", distribution), (max(size, 1), 1))
 
 
-# Constants of published models and of frameworks: GPT-2 and BERT, AlexNet and detection heads, Keras's defaults.
-# The last two, BERT's truncated normal distribution and that of Keras, are uncorrected on purpose.
+# Constants of published models and of frameworks: GPT-2 and BERT, AlexNet and detection heads, Keras's
+# defaults. The last two, BERT's truncated normal distribution and that of Keras, are uncorrected on purpose.
 _FIXED = (
     _scheme("N(0, 0.02)", fastinit.RandomNormal(stddev=0.02)),
     _scheme("N(0, 0.01)", fastinit.RandomNormal(stddev=0.01)),

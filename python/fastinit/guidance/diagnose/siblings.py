@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from .schemes import Scheme
     from .statistics import Statistics
 
-# How far a kernel may be from what most kernels of the same model follow. Scaling by depth, as in BEiT, divides
-# by at most sqrt(2 * layers): a factor of 3.6 from the median for 24 layers.
+# How far a kernel may be from what most kernels of the same model follow. Scaling by depth, as in BEiT,
+# divides by at most sqrt(2 * layers): a factor of 3.6 from the median for 24 layers.
 UNLIKE = 4.0
 
 
@@ -33,8 +33,8 @@ def find_unlike(model: Model, s: Statistics) -> None:
         code = Code.TOO_LARGE if ratio > 1 else Code.TOO_SMALL
         text = (
             f"the std {s.moments.std:.4g} is {ratio:.3g} times that of {model.consensus}, which "
-            f"{model.names[model.consensus]} of the {len(model.kernels)} kernels of this model follow; draw this "
-            "one like them, or pass its initializer as expect="
+            f"{model.names[model.consensus]} of the {len(model.kernels)} kernels of this model follow; draw "
+            "this one like them, or pass its initializer as expect="
         )
         model.add(s, code, Severity.WARNING, text)
 
@@ -79,9 +79,9 @@ def find_modes(model: Model) -> None:
             if deviates and not meant and s.tensor.certain and _mode(s.matches) == mode:
                 fan_of = dict(zip(("fan_in", "fan_out"), fans(s.tensor)[0], strict=True))
                 text = (
-                    f"the std {s.moments.std:.4g} follows {mode} ({fan_of[mode]:.0f}), and the other kernels follow "
-                    f"{other if unlike else model.consensus} (here {other} is {fan_of[other]:.0f}); use "
-                    f"mode={other!r}, or set layout= if the axes are in the other order"
+                    f"the std {s.moments.std:.4g} follows {mode} ({fan_of[mode]:.0f}), and the other kernels "
+                    f"follow {other if unlike else model.consensus} (here {other} is {fan_of[other]:.0f}); "
+                    f"use mode={other!r}, or set layout= if the axes are in the other order"
                 )
                 model.add(s, Code.WRONG_MODE, Severity.WARNING, text)
             elif mode == "fan_out":
@@ -90,8 +90,8 @@ def find_modes(model: Model) -> None:
         names = ", ".join(s.name for s in choice[:3]) + (" ..." if len(choice) > 3 else "")
         count = "1 kernel follows" if len(choice) == 1 else f"{len(choice)} kernels follow"
         text = (
-            f"{count} fan_out ({names}), which keeps the size of gradients but not that of signals; if that is "
-            "not on purpose, use mode='fan_in', or set layout= if the axes are in the other order"
+            f"{count} fan_out ({names}), which keeps the size of gradients but not that of signals; unless "
+            "that is on purpose, use mode='fan_in', or set layout= if the axes are in the other order"
         )
         model.add(choice[0] if len(choice) == 1 else None, Code.WRONG_MODE, Severity.INFO, text)
 
@@ -138,7 +138,7 @@ def find_twins(model: Model) -> None:
             copy = _COPY.search(names) or "embedding" in (first.tensor.role, s.tensor.role)
             on_purpose = model.trained or (equal and copy)
             text = (
-                f"it {what} {first.name!r}, so two layers start, and may stay, the same; give each tensor its own "
-                "stream or seed"
+                f"it {what} {first.name!r}, so two layers start the same and may stay so; give each tensor "
+                "its own stream or seed"
             )
             model.add(s, Code.TWINS, Severity.INFO if on_purpose else Severity.WARNING, text)

@@ -78,16 +78,12 @@ class Counts:
         self.infinite += other.infinite
         self.zeros += other.zeros
         self.moments.add(other.moments)
-        self.extend(other.low, other.at_low, other.high, other.at_high)
-
-    def extend(self, low: float, at_low: int, high: float, at_high: int) -> None:
-        """Merges the extremes of more elements, and how often they occur."""
-        if low <= self.low:
-            self.at_low = at_low + (self.at_low if low == self.low else 0)
-            self.low = low
-        if high >= self.high:
-            self.at_high = at_high + (self.at_high if high == self.high else 0)
-            self.high = high
+        if other.low <= self.low:
+            self.at_low = other.at_low + (self.at_low if other.low == self.low else 0)
+            self.low = other.low
+        if other.high >= self.high:
+            self.at_high = other.at_high + (self.at_high if other.high == self.high else 0)
+            self.high = other.high
 
 
 @dataclass

@@ -1,12 +1,11 @@
 """What is wrong with a tensor however its elements are distributed: equal units, zeros, values that pile up.
 
-Sparse tensors, identities and branches that start at zero are recognized and no faults. A fault is what keeps units
-equal, or what no continuous distribution gives.
+Sparse tensors, identities and branches that start at zero are recognized and not faults. A fault is what
+keeps units equal, or what no continuous distribution produces.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,15 +19,15 @@ if TYPE_CHECKING:
 
 
 def judge_structure(model: Model, s: Statistics) -> bool:
-    """Whether a fault or a known structure explains the elements, so that their distribution does not matter."""
+    """Whether a fault or a known structure explains the elements, whatever their distribution."""
     if (s.constant and s.size > 1) or s.low == s.high == 0.0:
         s.scheme = constant_name(s.low)
         if s.low == 0.0:
             _zero(model, s)
         else:
             text = (
-                f"all {s.size:,} elements are {s.low:.4g}, so all units compute the same, get the same gradient "
-                "and stay equal; draw the elements at random, as with fastinit.lecun_normal"
+                f"all {s.size:,} elements are {s.low:.4g}, so all units compute the same, get the same "
+                "gradient and stay equal; draw the elements at random, as with fastinit.lecun_normal"
             )
             model.add(s, Code.CONSTANT, Severity.SEVERE, text)
         return True
@@ -78,8 +77,8 @@ def find_units(model: Model, s: Statistics) -> bool:
         total = tensor.shape[axis]
         if empty := s.empty.get(axis):
             text = f"{len(empty):,} of {total:,} {kind}s (axis {axis}) are zero: {_some(empty, ', ')}"
-            # The row of a padding token, or of a vocabulary that was made longer. A matrix of which only the name
-            # is known may be an embedding.
+            # The row of a padding token, or of a vocabulary that was made longer. A matrix of which only the
+            # name is known may be an embedding.
             padding = embedding or (not tensor.certain and len(empty) == 1 and len(tensor.shape) == 2)
             if padding and axis == 0:
                 model.add(s, Code.ZERO_UNITS, Severity.INFO, text)
@@ -89,7 +88,8 @@ def find_units(model: Model, s: Statistics) -> bool:
                 return True
         if groups := s.equal.get(axis):
             shown = _some([_some(group, " = ") for group in groups], "; ", 3)
-            text = f"{sum(map(len, groups)):,} of {total:,} {kind}s (axis {axis}) are equal to another one: {shown}"
+            count = sum(map(len, groups))
+            text = f"{count:,} of {total:,} {kind}s (axis {axis}) are equal to another one: {shown}"
             if what == "output" and not embedding:
                 own_input = tensor.groups > 1 or tensor.shape[tensor.in_axis] == 1
                 severity = Severity.INFO if own_input else Severity.SEVERE
@@ -102,8 +102,8 @@ def find_units(model: Model, s: Statistics) -> bool:
     return False
 
 
-# A value with a thousandth of all elements, eight times as many as the values next to it. Clipping a normal tensor
-# at three standard deviations leaves 0.00135 at each bound.
+# A value with a thousandth of all elements, eight times as many as the values next to it. Clipping a normal
+# tensor at three standard deviations leaves 0.00135 at each bound.
 PILED, PILED_TIMES = 1e-3, 8
 
 

@@ -1,4 +1,4 @@
-"""The description of a tensor that is to be diagnosed: its names, its role, its axes, and how its elements are read."""
+"""The description of a tensor: its names, its role, its axes, and how its elements are read."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from fastinit._typing import Array
 
-# Yields the elements from `start` to `stop`, `step` at a time, as one-dimensional float32 or float64 in C order.
-# A chunk is valid until the next one is asked for.
+# Yields the elements from `start` to `stop`, `step` at a time, as one-dimensional float32 or float64 in C
+# order. A chunk is valid until the next one is asked for.
 Read = Callable[[int, int, int], "Iterator[Array]"]
 
 LAYOUTS = ("out_in", "in_out")

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 # Relative difference of projections that rounding may make.
 _ROUNDING = 1e-5
 
-# The most units with equal projections that are compared element by element; the others are taken as equal, too.
+# The most units with equal projections that are compared element by element; the others are taken as equal,
+# too.
 _COMPARED = 24
 
 # Units of fewer bits than it takes to number their pairs, and these, may be equal by chance.
@@ -91,32 +92,25 @@ def _compared(tensor: Tensor, at: int, axis: int, candidates: list[list[int]]) -
     units = _gathered(tensor, at, axis, sorted(wanted))
     groups: list[list[int]] = []
     for group in candidates:
-        known = [unit for unit in group if unit in units]
-        if not known:
+        classes: dict[bytes, list[int]] = {}
+        for unit in (unit for unit in group if unit in units):
+            classes.setdefault(units[unit], []).append(unit)
+        best = max(classes.values(), key=len, default=[])
+        if len(classes) < 2:  # Nothing speaks against the rest.
             groups.append(group)
-            continue
-        classes: list[list[int]] = []
-        for unit in known:
-            for members in classes:
-                if np.array_equal(units[members[0]], units[unit], equal_nan=True):
-                    members.append(unit)
-                    break
-            else:
-                classes.append([unit])
-        best = max(classes, key=len)
-        if len(best) > 1:
-            others = [unit for unit in group if unit not in units] if len(classes) == 1 else []
-            groups.append(sorted(best + others))
-    return groups if any(unit in units for group in groups for unit in group) else []
+        elif len(best) > 1:
+            groups.append(sorted(best))
+    return groups if any(units.keys() & group for group in groups) else []
 
 
-def _gathered(tensor: Tensor, at: int, axis: int, wanted: list[int]) -> dict[int, Array]:
-    """The elements of some units, by another pass over the tensor."""
+def _gathered(tensor: Tensor, at: int, axis: int, wanted: list[int]) -> dict[int, bytes]:
+    """The bytes of some units, by another pass over the tensor."""
     parts: dict[int, list[Array]] = {unit: [] for unit in wanted}
     for owner, values in _by_unit(tensor, at, axis):
         for unit in np.intersect1d(owner, wanted):
             parts[int(unit)].append(values[owner == unit].ravel())
-    return {unit: np.concatenate(found) for unit, found in parts.items()}
+    # Adding 0 makes 0 of -0.
+    return {unit: (np.concatenate(found) + 0).tobytes() for unit, found in parts.items()}
 
 
 def even_zeros(tensor: Tensor, at: int) -> bool:

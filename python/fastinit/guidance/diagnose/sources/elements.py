@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from typing import TYPE_CHECKING, Any
+import tokenize
+import zipfile
+import zlib
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    import io
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from fastinit._typing import Array
 
@@ -86,22 +88,41 @@ def array_reader(load: Callable[[], Array], dtype: str) -> Read:
     return read
 
 
+@contextlib.contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Names what is read in the errors of a damaged file, which become `ValueError`s."""
+    try:
+        yield
+    except (
+        ValueError,  # Also of NumPy and zipfile, about headers, as the next three.
+        SyntaxError,
+        TypeError,
+        tokenize.TokenError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise ValueError(f"{what} is damaged or of another format: {error}") from None
+
+
 def file_reader(
-    open_file: Callable[[], io.RawIOBase], offset: int, raw: np.dtype[Any], dtype: str, path: Path
+    open_file: Callable[[], IO[bytes]], offset: int, raw: np.dtype[Any], dtype: str, what: str
 ) -> Read:
     """Reads a file from `offset` on through a buffer; mapped pages would count as memory."""
 
     def read(start: int, stop: int, step: int) -> Iterator[Array]:
         buffer = np.empty(min(step, max(stop - start, 1)) * raw.itemsize, np.uint8)
-        with open_file() as file:
+        with reading(what), open_file() as file:
             file.seek(offset + start * raw.itemsize)
             for at in range(start, stop, step):
                 wanted = memoryview(buffer.data)[: (min(at + step, stop) - at) * raw.itemsize]
                 done = 0
                 while done < len(wanted):
-                    count = file.readinto(wanted[done:])
+                    count = file.readinto(wanted[done:])  # type: ignore[attr-defined]
                     if not count:
-                        raise ValueError(f"{path} ends before its data does")
+                        raise EOFError("it ends before its data")
                     done += count
                 part = buffer[: len(wanted)].view(raw)
                 native = part if raw.isnative else part.astype(raw.newbyteorder("="))

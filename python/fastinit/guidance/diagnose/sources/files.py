@@ -1,8 +1,9 @@
 """Files of NumPy and safetensors, read in pieces, in little memory.
 
-Nothing in a file is trusted: one that breaks its format is refused with a `ValueError` that names the file and the
-rule. The library safetensors checks its headers; elements are read here, since its slices read whole tensors
-(`backend="pread"`) or mapped pages, which count as memory, and know no bfloat16 or float8 without a framework.
+Nothing in a file is trusted: one that breaks its format is refused with a `ValueError` that names the file.
+The library safetensors checks its headers. The elements are read here: slices of that library read the whole
+tensor (`backend="pread"`) or map it, and mapped pages count as memory; as arrays of NumPy they cannot be
+bfloat16 or float8.
 """
 
 from __future__ import annotations
@@ -12,11 +13,9 @@ import io
 import json
 import math
 import re
-import tokenize
 import zipfile
-import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from fastinit._registry import DISTRIBUTION
 
 from ..roles import describe
 from .arrays import unreadable
-from .elements import array_reader, bits_of, file_reader, is_readable
+from .elements import array_reader, bits_of, file_reader, is_readable, reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,8 +66,7 @@ def from_path(path: Path) -> Iterator[Tensor | Skipped]:
     elif suffix == ".npz":
         yield from _from_npz(path)
     elif suffix == ".npy":
-        opener = functools.partial(path.open, "rb", buffering=0)
-        yield _from_npy("array", opener, path.stat().st_size, path)
+        yield _from_npy("array", functools.partial(io.FileIO, path), path.stat().st_size, path)
     else:
         known = "it must be .safetensors, .safetensors.index.json, .npz, .npy or a directory"
         raise ValueError(f"cannot read {path}: {_HINTS.get(suffix, known)}")
@@ -89,7 +87,6 @@ _SAFETENSORS = {
 def _from_safetensors(files: list[Path]) -> Iterator[Tensor | Skipped]:
     seen: dict[str, Path] = {}
     for path in files:
-        opener = functools.partial(path.open, "rb", buffering=0)
         for name, kind, shape, offset in _entries(path):
             if name in seen:
                 raise ValueError(f"{name!r} is in two files, {seen[name]} and {path}")
@@ -98,7 +95,9 @@ def _from_safetensors(files: list[Path]) -> Iterator[Tensor | Skipped]:
             if dtype is None:
                 yield unreadable(name, kind, integer=kind.startswith(("BOOL", "I", "U")))
             else:
-                read = file_reader(opener, offset, bits_of(dtype), dtype, path)
+                read = file_reader(
+                    functools.partial(io.FileIO, path), offset, bits_of(dtype), dtype, str(path)
+                )
                 yield describe(name, shape, dtype, read, "out_in")
 
 
@@ -122,15 +121,16 @@ def _entries(path: Path) -> Iterator[tuple[str, str, tuple[int, ...], int]]:
                 bits = re.search(r"\d+", kind)
                 offset += math.prod(shape) * (int(bits[0]) if bits else 8) // 8
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a file of safetensors, or is damaged: {error}") from None
+        why = str(error).removeprefix("Error while deserializing header: ")
+        raise ValueError(f"{path} is not a safetensors file, or is damaged: {why}") from None
 
 
 def _shards(index: Path) -> list[Path]:
-    """The files that an index names."""
+    """The files that an index of shards names."""
     try:
         names = sorted(set(map(str, json.loads(index.read_text("utf-8"))["weight_map"].values())))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ValueError(f"{index} is not an index of safetensors: it has no object 'weight_map'") from None
+        raise ValueError(f"{index} is not a safetensors index: it has no object 'weight_map'") from None
     for name in names:
         # Shards lie beside their index; nothing else is opened, whatever the index says.
         if Path(name).name != name or not (index.parent / name).is_file():
@@ -149,24 +149,20 @@ def _from_npz(path: Path) -> Iterator[Tensor | Skipped]:
     for member in archive.infolist():
         name = member.filename.removesuffix(".npy")
         if name != member.filename:
-            opener = functools.partial(_Member, archive, member.filename)
+            # Threads may read one archive at the same time, each through a file of its own.
+            opener = functools.partial(archive.open, member)
             yield _from_npy(name, opener, member.file_size, path, parallel=False)
 
 
 def _from_npy(
-    name: str, open_file: Callable[[], io.RawIOBase], size: int, path: Path, *, parallel: bool = True
+    name: str, open_file: Callable[[], IO[bytes]], size: int, path: Path, *, parallel: bool = True
 ) -> Tensor | Skipped:
     """An array in NumPy's format."""
-    file: Any
-    with open_file() as file:
-        try:
-            first = np.lib.format.read_magic(file) == (1, 0)
-            header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-            shape, fortran, raw = header(file)
-        except (ValueError, SyntaxError, TypeError, EOFError, tokenize.TokenError) as error:
-            raise ValueError(
-                f"{path} is not in NumPy's format, or is damaged, at {name!r}: {error}"
-            ) from None
+    what = f"{path}, {name!r},"
+    with reading(what), open_file() as file:
+        first = np.lib.format.read_magic(file) == (1, 0)
+        header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        shape, fortran, raw = header(file)
         start = file.tell()
     # NumPy's format has no name for bfloat16, and keeps it as two bytes of no kind.
     dtype = "bfloat16" if raw.kind == "V" and raw.itemsize == 2 and raw.names is None else raw.name
@@ -174,47 +170,16 @@ def _from_npy(
         return unreadable(name, dtype, integer=raw.kind in "biu")
     if start + math.prod(shape) * raw.itemsize > size:
         raise ValueError(
-            f"{path} ends before the data of {name!r} does: shape {shape} and dtype {raw} need more"
+            f"{path} is damaged: it ends before the data of {name!r}, of shape {shape} and dtype {raw}"
         )
     if fortran and len(shape) > 1:  # Its elements are read in another order than they lie in.
 
         def load() -> Array:
-            with open_file() as file:
-                array: Array = np.lib.format.read_array(file)  # type: ignore[arg-type]
+            with reading(what), open_file() as file:
+                array: Array = np.lib.format.read_array(file)
             return array.astype(raw.newbyteorder("=")).view(bits_of(dtype))
 
         return describe(name, shape, dtype, array_reader(load, dtype), "in_out", parallel=False)
     bits = bits_of(dtype).newbyteorder(raw.byteorder if raw.kind == "f" else "=")
-    read = file_reader(open_file, start, bits, dtype, path)
+    read = file_reader(open_file, start, bits, dtype, what)
     return describe(name, shape, dtype, read, "in_out", parallel=parallel)
-
-
-class _Member(io.RawIOBase):
-    """A file in an archive. Threads may read one archive at the same time, each through a file of its own."""
-
-    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
-        self._where = f"{archive.filename} is damaged at {name!r}"
-        try:
-            self._file: Any = archive.open(name)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-            raise ValueError(f"{self._where}: {error}") from None
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            return int(self._file.readinto(buffer))
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(f"{self._where}: {error}") from None
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return int(self._file.seek(offset, whence))
-
-    def tell(self) -> int:
-        return int(self._file.tell())
-
-    def close(self) -> None:
-        if not self.closed:
-            self._file.close()
-        super().close()

@@ -1,4 +1,4 @@
-"""Layers and models of Keras, on any backend. Keras is never imported: whoever has its objects has loaded it."""
+"""Layers and models of Keras, on any backend. It is never imported: whoever has its objects has loaded it."""
 
 from __future__ import annotations
 

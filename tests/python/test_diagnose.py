@@ -13,6 +13,7 @@ import pytest
 
 import fastinit
 from fastinit import diagnose
+from fastinit.guidance import Code, Severity
 from fastinit.guidance.diagnose.onepass import CHUNK, measure
 from fastinit.guidance.diagnose.schemes import TRUNCATED
 from fastinit.guidance.diagnose.sources.elements import decode
@@ -777,3 +778,59 @@ def test_progress_reaches_the_whole():
     assert [name for _, _, name in seen] == ["a", "b", "c"]
     assert [done for done, _, _ in seen] == [60000, 60000, 60007]
     assert {total for _, total, _ in seen} == {60007}
+
+
+def test_each_result_has_plain_values():
+    found = diagnose({"a/kernel": np.zeros((8, 8), np.float32)})
+    assert found.findings[0].code is Code.ALL_ZERO
+    assert found.worst is Severity.SEVERE
+    assert f"{found.worst}" == str(found.worst) == "severe"
+    plain = found.to_dict()
+    assert plain["findings"] == [finding.to_dict() for finding in found.findings]
+    assert plain["tensors"] == [row.to_dict() for row in found.tensors]
+    assert type(plain["worst"]) is type(plain["findings"][0]["code"]) is str
+    assert plain["tensors"][0]["shape"] == [8, 8]
+
+
+def test_safetensors_of_all_dtypes_are_read_where_they_lie(tmp_path):
+    pytest.importorskip("safetensors")
+    bits = {"BOOL": 8, "F4": 4, "F8_E5M2": 8, "BF16": 16, "F32": 32, "C64": 64, "F16": 16, "F8_E4M3": 8}
+    rng, entries, data = np.random.default_rng(0), {}, b""
+    for i, (dtype, size) in enumerate(bits.items()):
+        raw = (rng.integers(0, 128, 60 * size // 8) & (1 if dtype == "BOOL" else 0x3B)).astype(np.uint8)
+        shape = [6, 10]
+        entries[f"{i}"] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + raw.size]}
+        data += raw.tobytes()
+    text = json.dumps(entries | {"none": {"dtype": "F32", "shape": [0], "data_offsets": [len(data)] * 2}})
+    text += " " * (-len(text) % 8)
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text.encode() + data)
+    found = diagnose(path, layout="in_out")
+    assert set(found.skipped) == {"1", "5"}
+    for i, dtype in (
+        (2, "float8_e5m2"),
+        (3, "bfloat16"),
+        (4, "float32"),
+        (6, "float16"),
+        (7, "float8_e4m3fn"),
+    ):
+        start, stop = entries[f"{i}"]["data_offsets"]
+        kind = {8: np.uint8, 16: np.uint16, 32: np.float32}[bits[entries[f"{i}"]["dtype"]]]
+        exact = decode(np.frombuffer(data[start:stop], kind), dtype)
+        row = found[f"{i}"]
+        assert (row.dtype, row.min, row.max) == (dtype, float(exact.min()), float(exact.max()))
+        assert math.isclose(row.mean, exact.astype(np.float64).mean(), rel_tol=1e-5)
+
+
+def test_a_missing_library_is_named(python, tmp_path):
+    (tmp_path / "x.safetensors").write_bytes(b"")
+    python(f"""
+        import sys, fastinit
+        sys.modules["safetensors"] = None
+        try:
+            fastinit.diagnose({str(tmp_path / "x.safetensors")!r})
+        except ImportError as error:
+            assert "pip install 'fastinit-nn[safetensors]'" in str(error), error
+        else:
+            raise AssertionError
+    """)

@@ -93,11 +93,8 @@ def _deviations(s: Statistics, expected: Distribution) -> Iterator[str]:
         yield f"{s.zeros:,} elements are 0 instead of {s.size - most:,}"
     if expected.name.startswith("identity") and not is_identity(s):
         yield "it is not an identity"
-    if (
-        expected.name == "orthogonal"
-        and s.gram
-        and (not s.orthogonality or s.orthogonality[1] > s.tensor.rounding)
-    ):
+    orthonormal = s.orthogonality is not None and s.orthogonality[1] <= s.tensor.rounding
+    if expected.name == "orthogonal" and s.gram and not orthonormal:
         yield "its units are not orthonormal"
     symmetric = math.isclose(expected.mean - expected.low, expected.high - expected.mean)
     if right and enough and expected.kurtosis is not None and symmetric:

@@ -53,16 +53,12 @@ def judge(tensors: Sequence[Statistics], expected: dict[str, fastinit.Initialize
 def _judge(model: Model, s: Statistics) -> None:
     role, count = s.tensor.role, s.size
     if s.nan:
-        text = (
-            f"{s.nan:,} of {count:,} elements are NaN, as every output then is; initialize the tensor again"
-        )
+        text = f"{s.nan:,} of {count:,} elements are NaN, and so is the output; initialize the tensor again"
         model.add(s, Code.NAN, SEVERE, text)
     elif s.infinite:
         if role != "buffer":  # Masks are made of infinities.
-            text = (
-                f"{s.infinite:,} of {count:,} elements are infinite; initialize the tensor again, in a dtype "
-            )
-            model.add(s, Code.INFINITE, SEVERE, text + "with room for its values")
+            text = f"{s.infinite:,} of {count:,} elements are infinite, and so is the output; initialize the "
+            model.add(s, Code.INFINITE, SEVERE, text + "tensor again, in a dtype with room for its values")
     elif count == 0 or role == "buffer":
         pass
     elif s.name in model.expected:
@@ -134,10 +130,8 @@ def _drawn(model: Model, s: Statistics) -> None:
 def _name_scheme(model: Model, s: Statistics) -> None:
     """Notes the scheme that a tensor follows, or the nearest."""
     if s.matches:
-        found = max(
-            s.matches,
-            key=lambda x: (x.corrected, model.votes[x.title], x.mode not in ("fan_out", "swapped")),
-        )
+        unusual = ("fan_out", "swapped")
+        found = max(s.matches, key=lambda x: (x.corrected, model.votes[x.title], x.mode not in unusual))
     else:
         own = s.families or FAMILIES
         known = [scheme for scheme in schemes(s.tensor) if scheme.family in own and scheme.corrected]
@@ -163,25 +157,21 @@ def _size(model: Model, s: Statistics) -> None:
     small, large = s.rms * math.sqrt(max(inputs)), s.rms * math.sqrt(min(inputs))
     room = NORMALIZED if model.normalized else 1.0
     usual = 1 / math.sqrt(inputs[0])
-    advice = (
-        f"; draw it with a scheme such as fastinit.lecun_normal (std {usual:.4g}), or pass yours as expect="
-    )
+    advice = f"; use fastinit.lecun_normal (std {usual:.4g}) or the like, or pass its initializer as expect="
     if enough and small < SMALL / room:
         times = 1 / max(small, 1e-300)
         text = f"the std {std:.4g} with {max(inputs):.0f} inputs makes a signal {times:.3g} times "
         if is_output(s.tensor):
             model.add(s, Code.TOO_SMALL, INFO, text + "smaller, so the output starts near its bias")
         else:
-            severity = SEVERE if small < TINY / room else WARNING
-            model.add(
-                s, Code.TOO_SMALL, severity, text + "smaller, so it vanishes within a few layers" + advice
-            )
+            text += "smaller, so it vanishes within a few layers" + advice
+            model.add(s, Code.TOO_SMALL, SEVERE if small < TINY / room else WARNING, text)
     elif enough and large > LARGE * room:
         text = (
             f"the std {std:.4g} with {min(inputs):.0f} inputs makes a signal {large:.3g} times larger, so it "
-            "explodes or saturates within a few layers"
+            f"explodes or saturates within a few layers{advice}"
         )
-        model.add(s, Code.TOO_LARGE, SEVERE if large > HUGE * room else WARNING, text + advice)
+        model.add(s, Code.TOO_LARGE, SEVERE if large > HUGE * room else WARNING, text)
     else:
         find_unlike(model, s)
 
@@ -238,7 +228,7 @@ def _scale(model: Model, s: Statistics) -> None:
         return
     severity = INFO
     if low == high == 0.0:
-        text = "the scale is 0, so its branch starts at zero, or its layer adds 1 to it"
+        text = "the scale is 0, so its branch starts at zero unless the layer adds 1 to it"
     elif low == high:
         text = f"the scale is {low:.4g}"
         usual = SCALE_LOW <= low <= SCALE_HIGH if s.tensor.norm else 0.0 < low <= SCALE_HIGH

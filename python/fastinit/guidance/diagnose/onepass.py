@@ -136,7 +136,7 @@ def measure(
             if counts.high >= found.high:
                 counts.at_high = int(np.count_nonzero(finite == counts.high))
             if counts.low <= 0.0 <= counts.high:
-                counts.zeros = finite.size - int(np.count_nonzero(finite))
+                counts.zeros = int(np.count_nonzero(finite == 0.0))
             found.samples.append(finite[: max(8, math.ceil(chunk.size / every))].copy())
         found.merge(counts)
         if units:

@@ -33,11 +33,11 @@ ERRORS = 6.0
 # elements.
 CLOSE = 0.01
 
+# The same for kurtosis; those of the families differ by more than 0.5.
+_CLOSE_KURTOSIS = 0.03
+
 # Fewer elements tell nothing about their mean or their scale.
 FEW = 32
-
-# The same for kurtosis; that of the families differs by more than half.
-_CLOSE_KURTOSIS = 0.03
 
 
 @dataclass(frozen=True)

@@ -121,13 +121,8 @@ def find_twins(model: Model) -> None:
     blamed = model.blamed()
     alike: dict[object, list[Statistics]] = defaultdict(list)
     for s in model.tensors:
-        # A key is there only for weights that vary.
-        if (
-            s.key is not None
-            and s.size >= 8
-            and s.scheme not in ("identity", "dirac")
-            and s.name not in blamed
-        ):
+        plain = s.key is None or s.size < 8 or s.scheme in ("identity", "dirac")
+        if not plain and s.name not in blamed:
             alike[s.key].append(s)
     for first, *others in alike.values():
         for s in others:

@@ -25,11 +25,10 @@ def judge_structure(model: Model, s: Statistics) -> bool:
         if s.low == 0.0:
             _zero(model, s)
         else:
-            text = (
-                f"all {s.size:,} elements are {s.low:.4g}, so all units compute the same, get the same "
-                "gradient and stay equal; draw the elements at random, as with fastinit.lecun_normal"
+            text = f"all {s.size:,} elements are {s.low:.4g}, so units get the same gradient and stay equal; draw "
+            model.add(
+                s, Code.CONSTANT, Severity.SEVERE, text + "them at random, as with fastinit.lecun_normal"
             )
-            model.add(s, Code.CONSTANT, Severity.SEVERE, text)
         return True
     if is_identity(s):
         s.scheme = "identity" if len(s.tensor.shape) == 2 else "dirac"
@@ -56,15 +55,10 @@ def _zero(model: Model, s: Statistics) -> None:
     elif is_output(s.tensor) and model.zeros < len(model.kernels):
         text = "so the output starts at its bias, and the first step changes no layer below"
     elif whole_group and model.zeros <= len(model.kernels) / 2:
-        text = (
-            f"as are those of all {len(siblings)} layers of its kind, which are branches that start at zero"
-        )
+        text = f"as in all {len(siblings)} layers of its kind, so these branches start at zero"
     else:
         severity = Severity.SEVERE
-        text = (
-            "so no signal or gradient passes, and units stay equal; draw the elements at random, as with "
-            "fastinit.lecun_normal"
-        )
+        text = "so neither signal nor gradient passes; draw them at random, as with fastinit.lecun_normal"
     model.add(s, Code.ALL_ZERO, severity, f"all elements are 0, {text}")
 
 
@@ -124,15 +118,13 @@ def find_piles(model: Model, s: Statistics) -> bool:
                 continue
             text = f"{share:.2%} of the elements are exactly {value:.6g}, "
             if value in (s.low, s.high):
-                text += "the bound of all, so values beyond were clipped; draw from a truncated distribution "
-                model.add(
-                    s, Code.CLIPPED, Severity.WARNING, text + "instead, as with fastinit.truncated_normal"
-                )
+                text += "the bound of all, so values beyond were clipped; use fastinit.truncated_normal instead"
+                model.add(s, Code.CLIPPED, Severity.WARNING, text)
             else:
                 text += (
-                    "and values beside it are rare, as with a sampler of too few bits or a mask; draw the "
+                    "as from a mask or a sampler of few bits; draw the tensor in float32 and round it once"
                 )
-                model.add(s, Code.SPIKE, Severity.WARNING, text + "tensor in float32 and round it once")
+                model.add(s, Code.SPIKE, Severity.WARNING, text)
             return True
     _few_values(model, s, len(values))
     return False

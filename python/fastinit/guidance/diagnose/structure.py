@@ -25,10 +25,9 @@ def judge_structure(model: Model, s: Statistics) -> bool:
         if s.low == 0.0:
             _zero(model, s)
         else:
-            text = f"all {s.size:,} elements are {s.low:.4g}, so units get the same gradient and stay equal; draw "
-            model.add(
-                s, Code.CONSTANT, Severity.SEVERE, text + "them at random, as with fastinit.lecun_normal"
-            )
+            text = f"all {s.size:,} elements are {s.low:.4g}, so units get the same gradient and stay equal; "
+            text += "draw them at random, as with fastinit.lecun_normal"
+            model.add(s, Code.CONSTANT, Severity.SEVERE, text)
         return True
     if is_identity(s):
         s.scheme = "identity" if len(s.tensor.shape) == 2 else "dirac"
@@ -118,12 +117,10 @@ def find_piles(model: Model, s: Statistics) -> bool:
                 continue
             text = f"{share:.2%} of the elements are exactly {value:.6g}, "
             if value in (s.low, s.high):
-                text += "the bound of all, so values beyond were clipped; use fastinit.truncated_normal instead"
+                text += "the bound of all, so values beyond were clipped; use fastinit.truncated_normal"
                 model.add(s, Code.CLIPPED, Severity.WARNING, text)
             else:
-                text += (
-                    "as from a mask or a sampler of few bits; draw the tensor in float32 and round it once"
-                )
+                text += "as from a mask or a sampler of few bits; draw them in float32 and round once"
                 model.add(s, Code.SPIKE, Severity.WARNING, text)
             return True
     _few_values(model, s, len(values))

@@ -70,7 +70,7 @@ def resolve(activation: object, param: float | None = None) -> Activation:
     elif isinstance(activation, str):
         name = _BY_PLAIN_NAME.get(_plain(activation))
         if name is None:
-            hint = did_you_mean(activation, _BY_PLAIN_NAME)
+            hint = did_you_mean(activation, FORMULAS, _ALIASES)
             raise ValueError(
                 f"unknown activation {activation!r:.80}"
                 + (hint or f"; it must be one of {', '.join(FORMULAS)}, or a function")

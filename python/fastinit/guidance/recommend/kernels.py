@@ -156,8 +156,8 @@ def cautions(question: Question) -> tuple[str, ...]:
         with np.errstate(over="ignore"):
             total = np.float64(flow.gradient) ** depth
         found.append(
-            f"in a plain network each layer multiplies the variance of gradients by {flow.gradient:.3g}, "
-            f"{total:.1e} over {depth}"
+            f"in a plain network each layer multiplies the variance of gradients by {flow.gradient:.3g}, and "
+            f"{depth} layers by {total:.1e}"
         )
     return tuple(found)
 

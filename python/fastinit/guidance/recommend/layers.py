@@ -70,7 +70,7 @@ def resolve_layer(layer: object, layout: str | None = None, groups: int | None =
     name = layer if isinstance(layer, str) else kind.__name__
     family = _BY_NAME.get(_plain(name))
     if family is None:
-        hint = did_you_mean(_plain(name), _BY_NAME) or f"; it must be one of {', '.join(_FAMILIES)}"
+        hint = did_you_mean(_plain(name), _FAMILIES, _BY_NAME) or f"; it must be one of {', '.join(_FAMILIES)}"
         raise ValueError(f"unknown layer {layer!r:.80}{hint}")
     if layout is None:
         layout = "out_in" if not isinstance(layer, str) and _is_of_torch(kind) else "in_out"

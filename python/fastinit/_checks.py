@@ -43,4 +43,6 @@ def check_choice(name: str, value: object, known: Iterable[str]) -> str:
     known = tuple(known)
     if isinstance(value, str) and value in known:
         return value
-    raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r:.80}{did_you_mean(value, known)}")
+    raise ValueError(
+        f"{name} must be one of {', '.join(known)}, got {value!r:.80}{did_you_mean(value, known)}"
+    )

@@ -103,7 +103,9 @@ def _rich_bar(total: int) -> Any:
         return None
     # Names are shown literally: brackets in them are not markup.
     name = TextColumn("{task.description}", markup=False)
-    bar = Progress(BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), name, console=Console(stderr=True))
+    bar = Progress(
+        BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), name, console=Console(stderr=True)
+    )
     bar.add_task("", total=total)
     try:
         bar.start()

@@ -37,7 +37,9 @@ def test_densities_are_those_of_scipy(initializer, expected):
     x = X[(abs(X - expected.support()[0]) > 1e-9) & (abs(X - expected.support()[1]) > 1e-9)]
     np.testing.assert_allclose(initializer.check(1).density(x), expected.pdf(x), rtol=1e-9, atol=1e-300)
     found = initializer.check((3, 4))
-    np.testing.assert_allclose([found.mean, found.std], [expected.mean(), expected.std()], rtol=2e-6, atol=1e-7)
+    np.testing.assert_allclose(
+        [found.mean, found.std], [expected.mean(), expected.std()], rtol=2e-6, atol=1e-7
+    )
     np.testing.assert_allclose([found.low, found.high], expected.support(), atol=1e-12)
 
 
@@ -81,10 +83,7 @@ def symmetric(limit):
         (
             fastinit.LecunNormal(blocks=[5, 15], block_axis=0),
             (20, 30),
-            [
-                (size, stats.truncnorm(-2, 2, scale=size**-0.5 / 0.87962566103423978))
-                for size in (5, 15)
-            ],
+            [(size, stats.truncnorm(-2, 2, scale=size**-0.5 / 0.87962566103423978)) for size in (5, 15)],
         ),
         (
             fastinit.VarianceScaling(1.0, "fan_out", "untruncated_normal", blocks=[10, 10, 20]),
@@ -112,7 +111,9 @@ def test_blocks_are_mixtures(initializer, shape, parts):
     np.testing.assert_allclose(found.density(x), density, rtol=1e-7, atol=1e-100)
     mean = sum(weight / whole * part.mean() for weight, part in parts)
     square = sum(weight / whole * (part.var() + part.mean() ** 2) for weight, part in parts)
-    np.testing.assert_allclose([found.mean, found.std], [mean, (square - mean**2) ** 0.5], rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(
+        [found.mean, found.std], [mean, (square - mean**2) ** 0.5], rtol=1e-6, atol=1e-12
+    )
     zeros = 1.0 - sum(weight for weight, _ in parts) / whole
     assert sum(share for _, share in found.atoms) == pytest.approx(zeros, abs=1e-12)
     assert found.low == min(part.support()[0] for _, part in parts)
@@ -147,7 +148,10 @@ def test_densities_and_atoms_add_up_to_one(case):
     initializer, shape = case
     expected = initializer.check(shape)
     # The root at the ends of an arcsine distribution is no hindrance in the angle.
-    low, high = max(expected.low, expected.mean - 12 * expected.std), min(expected.high, expected.mean + 12 * expected.std)
+    low, high = (
+        max(expected.low, expected.mean - 12 * expected.std),
+        min(expected.high, expected.mean + 12 * expected.std),
+    )
 
     def of_angle(t):
         x = (low + high) / 2 + (high - low) / 2 * np.sin(t)
@@ -182,7 +186,11 @@ def test_densities_and_atoms_add_up_to_one(case):
 def test_distributions_are_those_of_samples(initializer, shape):
     expected, made = initializer.check(shape), initializer(shape, seed=1, dtype="float64").ravel()
     count = made.size
-    is_fixed = expected.low == expected.high and len(expected.atoms) < 3 and not isinstance(initializer, fastinit.Orthogonal)
+    is_fixed = (
+        expected.low == expected.high
+        and len(expected.atoms) < 3
+        and not isinstance(initializer, fastinit.Orthogonal)
+    )
     error = 1e-12 if is_fixed else 6 / np.sqrt(count)
     assert abs(made.mean() - expected.mean) <= error * max(expected.std, 1e-3)
     if shape != (1, 1):
@@ -223,7 +231,8 @@ def test_singular_values_follow_marchenko_and_pastur(initializer, shape):
     expected = singular_values_of(initializer, shape)
     parts = matrices(initializer, initializer(shape, seed=0))
     made = np.sort(np.concatenate([np.linalg.svd(part, compute_uv=False) for part in parts]))
-    # Singular values repel each other: they are far nearer to their distribution than independent samples would be.
+    # Singular values repel each other: they are far nearer to their distribution than independent samples
+    # would be.
     steps = np.arange(len(made) + 1) / len(made)
     reached = cdf_of(expected, made)
     distance = max(abs(reached - steps[1:]).max(), abs(reached - steps[:-1]).max())

@@ -154,7 +154,9 @@ def test_recurrent_layers():
     assert recommend("relu", "SimpleRNN").weights["recurrent_kernel"] == fastinit.Identity()
     assert recommend("tanh", "SimpleRNN").weights["recurrent_kernel"] == fastinit.Orthogonal()
     # Each gate is orthogonal, in both layouts.
-    keras, torch = (recommend(None, "lstm", layout=x).weights["recurrent_kernel"] for x in ("in_out", "out_in"))
+    keras, torch = (
+        recommend(None, "lstm", layout=x).weights["recurrent_kernel"] for x in ("in_out", "out_in")
+    )
     for gate in np.split(keras((16, 64), seed=0), 4, axis=1) + np.split(torch((64, 16), seed=0), 4):
         np.testing.assert_allclose(gate.T @ gate, np.eye(16), atol=1e-5)
 
@@ -414,8 +416,9 @@ for cls, arguments, activation, shape in cases:
             weight = getattr(layer.cell, name) if hasattr(layer, "cell") else layer.kernel
         value = keras.ops.convert_to_numpy(weight)
         expected = made(value.shape, seed=0)
-        assert abs(value.std() - expected.std()) <= 0.1 * expected.std(), (cls, name, value.std(), expected.std())
-        assert abs(value.mean() - expected.mean()) <= 0.3 * expected.std(), (cls, name, value.mean(), expected.mean())
+        std = expected.std()
+        assert abs(value.std() - std) <= 0.1 * std, (cls, name, value.std(), std)
+        assert abs(value.mean() - expected.mean()) <= 0.3 * std, (cls, name, value.mean())
 for groups, mode in ((4, None), (1, "fan_geo_avg")):
     found = recommend("relu", "conv", groups=groups, mode=mode)
     kernel = eval("dict(" + found.keras["kernel"] + ")", {"fastinit": fastinit})
@@ -474,7 +477,11 @@ def test_functions_of_pytorch_make_the_same(activation, layer):
         (lambda: recommend("relu", bias=math.nan), ValueError, "bias must be finite, got nan"),
         (lambda: recommend("relu", depth=0), ValueError, "depth must be at least 1, got 0"),
         (lambda: recommend("relu", depth=1.5), TypeError, "depth must be an int, got 1.5"),
-        (lambda: recommend("relu", layout="tf"), ValueError, "layout must be one of in_out, out_in, got 'tf'"),
+        (
+            lambda: recommend("relu", layout="tf"),
+            ValueError,
+            "layout must be one of in_out, out_in, got 'tf'",
+        ),
         (lambda: recommend("relu", "conv", groups=0), ValueError, "groups must be at least 1, got 0"),
         (lambda: recommend("relu", "dense", groups=2), ValueError, "groups is for the layer 'conv'"),
         (lambda: recommend("relu", proposal="glorot"), ValueError, "unknown initializer 'glorot'"),

@@ -361,7 +361,11 @@ def test_without_matplotlib(python):
             ".png or .svg, got 'picture.jpeg'",
         ),
         (lambda: show("zeros", path="picture"), ValueError, ".png or .svg"),
-        (lambda: show("zeros", path="no/such/folder/a.png"), FileNotFoundError, "the folder 'no/such/folder' .* does not exist"),
+        (
+            lambda: show("zeros", path="no/such/folder/a.png"),
+            FileNotFoundError,
+            "the folder 'no/such/folder' .* does not exist",
+        ),
     ],
 )
 def test_what_cannot_be_drawn(call, error, message):

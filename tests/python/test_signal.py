@@ -53,7 +53,7 @@ def fifty():
 
 @pytest.mark.parametrize("name", [name for name in names() if resolve(name).kind != "joint"])
 def test_fifty_layers_stay_within_a_factor_of_four(fifty, name):
-    # The input has variance 1. Three seeds, of which each is within the factor.
+    # The input has variance 1. Each of the three seeds is within the factor.
     for variance in fifty[name][:3]:
         assert 0.25 <= variance <= 4.0
 
@@ -229,7 +229,7 @@ def test_names_and_repetition():
     assert (found.rows[0].activation_std != other.rows[0].activation_std).any()
     assert found["he_normal"] is found.rows[0]
     with pytest.raises(KeyError):
-        found["nobody"]
+        found["unknown"]
 
 
 def test_the_choice_that_tells_most():

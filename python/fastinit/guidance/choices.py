@@ -49,7 +49,7 @@ def parse_choices(given: Any) -> dict[str, Choice]:
 
 
 def default_choices(activation: object, param: float | None = None) -> dict[str, Choice]:
-    """An instructive comparison: what is recommended for an activation, the usual default, and bad choices."""
+    """An instructive comparison: the recommended initializer, the usual default, and three bad choices."""
     right = _choice(recommend(activation, param=param))
     return {
         f"recommended: {label(right.kernel)}": right,

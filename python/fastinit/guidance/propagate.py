@@ -1,4 +1,4 @@
-"""The propagation of a signal and its gradient through a plain network, by real matrix products in float64."""
+"""The propagation of a signal and its gradient through a plain network, by matrix products in float64."""
 
 from __future__ import annotations
 

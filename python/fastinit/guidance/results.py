@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -24,13 +24,18 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """All attributes by name, as values that `json` takes.
 
-        Initializers are dictionaries that `fastinit.get` takes, and numbers that are not finite are the strings
-        `"inf"`, `"-inf"` and `"nan"`.
+        Initializers are dictionaries that `fastinit.get` takes, and numbers that are not finite are the
+        strings `"inf"`, `"-inf"` and `"nan"`.
         """
         return {name: plain(value) for name, value in vars(self).items()}
 
 
-Row = TypeVar("Row")
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=_Named)
 
 
 class Rows(Result, Generic[Row]):
@@ -41,7 +46,7 @@ class Rows(Result, Generic[Row]):
     def __getitem__(self, name: str) -> Row:
         """The row of this name."""
         for row in self.rows:
-            if getattr(row, "name") == name:  # noqa: B009 - not an attribute of every type
+            if row.name == name:
                 return row
         raise KeyError(name)
 

@@ -60,15 +60,16 @@ class SignalRow(Result):
         name: Its label.
         initializer: The initializer of the kernels.
         bias: The initializer of the biases.
-        preactivation_std: The standard deviation of the pre-activations over units and samples; infinite where
-            it overflows. That of the inputs of the network is 1.
+        preactivation_std: The standard deviation of the pre-activations over units and samples; infinite
+            where it overflows. That of the inputs of the network is 1.
         activation_std: That of the outputs of the activations.
         gradient_std: That of the gradient of the loss with respect to these outputs; 1 in the last layer.
         dead: The fraction of units with a zero gradient for all samples.
         saturated: The fraction of outputs, over units and samples, in a flat region of the activation that is
             not its inactive one: those of tanh near -1 and 1, but not those of ReLU at 0.
-        unit_distance: How different the units of a layer are: the standard deviation of the pre-activations over
-            the units, divided by their root mean square; 0 where all units are alike, 1 in a layer of one unit.
+        unit_distance: How different the units of a layer are: the standard deviation of the pre-activations
+            over the units, divided by their root mean square; 0 where all units are alike, 1 in a layer of
+            one unit.
         sample_distance: The same over the samples; 0 where a layer does not depend on the input any more.
     """
 
@@ -100,9 +101,10 @@ class SignalRow(Result):
         """Both verdicts in words, with numbers."""
         std = self.preactivation_std
         signal, last = _judge(std[-1]), std[-1]
+        end = f", {last:.1e} at the end"
         words = {
-            SignalVerdict.VANISHES: f": below {1 / _GONE:g} from layer {_since(std < 1 / _GONE)}, {last:.1e} at the end",
-            SignalVerdict.EXPLODES: f": above {_GONE:g} from layer {_since(std > _GONE)}, {last:.1e} at the end",
+            SignalVerdict.VANISHES: f": below {1 / _GONE:g} from layer {_since(std < 1 / _GONE)}{end}",
+            SignalVerdict.EXPLODES: f": above {_GONE:g} from layer {_since(std > _GONE)}{end}",
             SignalVerdict.DRIFTS: f" to {last:.2g}",
         }
         text = f"{signal}{words.get(signal, '')}"
@@ -196,8 +198,8 @@ def signal(
     Args:
         initializers: One initializer or several: names (`"he_normal"`), configurations, initializers of
             fastinit, or results of `recommend`, whose biases are used, too; a sequence of these, or a mapping
-            of labels to them. `None` for the recommended one, Glorot's, one that is too small, one that is too
-            large, and zeros.
+            of labels to them. `None` for the recommended one, Glorot's, one that is too small, one that is
+            too large, and zeros.
         activation: The activation after each layer, as in `gain`. GLU halves its inputs, so that its kernels
             have twice as many outputs; softmax and similar act on each layer as a whole.
         param: The parameter of the activation, as in `gain`.

@@ -43,11 +43,12 @@ class Activation:
         derivative: Its derivative; for an activation that is not elementwise, the derivative of each output
             with respect to its own input.
         param: Its parameter, `None` if it has none.
-        kind: `"elementwise"`; `"gated"` if each output depends on two inputs (GLU, which halves the last axis);
-            `"joint"` if each output depends on all units of a layer (softmax and similar, along the last axis).
+        kind: `"elementwise"`; `"gated"` if each output depends on two inputs (GLU, which halves the last
+            axis); `"joint"` if each output depends on all units of a layer (softmax and similar, along the
+            last axis).
         known: Whether the name is one of `names()`.
-        pull: The vector-Jacobian product of an activation that is not elementwise: a function of the inputs and
-            the gradient with respect to the outputs.
+        pull: The vector-Jacobian product of an activation that is not elementwise: a function of the inputs
+            and the gradient with respect to the outputs.
     """
 
     name: str
@@ -339,8 +340,8 @@ def named(name: str, param: float | None) -> Activation:
 def saturation(activation: Activation) -> tuple[float, float]:
     """The bounds outside which an activation is saturated: nearly flat, at a value other than f(0).
 
-    Nearly flat is a slope below 5 % of the steepest one within [-1, 1]. Where ReLU is zero it is inactive, not
-    saturated. A bound is infinite if there is no saturation on that side.
+    Nearly flat is a slope below 5 % of the steepest one within [-1, 1]. Where ReLU is zero it is inactive,
+    not saturated. A bound is infinite if there is no saturation on that side.
     """
     if activation.kind != "elementwise":
         return -math.inf, math.inf

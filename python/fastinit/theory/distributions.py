@@ -65,8 +65,8 @@ def of_parts(parts: Iterable[tuple[int, str, Mapping[str, float]]]) -> Distribut
     """The distribution of all elements of a tensor that consists of parts.
 
     Args:
-        parts: For each part the number of its elements, the kind of its distribution (a key of `KINDS`) and the
-            parameters of that kind, as the compiled `Initializer.check` returns them. At least one part.
+        parts: For each part the number of its elements, the kind of its distribution (a key of `KINDS`) and
+            the parameters of that kind, as the compiled `Initializer.check` returns them. At least one part.
     """
     found = [(count, of_kind(kind, tuple(parameters.items()))) for count, kind, parameters in parts]
     return found[0][1] if len(found) == 1 else mixture(found)
@@ -214,7 +214,7 @@ KINDS: dict[str, Callable[..., Distribution]] = {
     "normal": normal,
     "truncated_normal": truncated_normal,
     "orthogonal": lambda gain, rows, columns: sphere(max(1, rows, columns), gain),
-    "delta_orthogonal": lambda gain, inputs, outputs, taps: with_zeros(
+    "delta_orthogonal": lambda gain, outputs, taps, **_: with_zeros(
         1 / max(1, taps), sphere(max(1, outputs), gain)
     ),
     "sparse": lambda zeros, rows, stddev: with_zeros(1 - zeros / max(1, rows), normal(0.0, stddev)),

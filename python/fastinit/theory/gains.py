@@ -48,8 +48,8 @@ def gain(
         activation: A name in any case, such as `"gelu"`; a function or layer of Keras, PyTorch or JAX; or a
             elementwise function of float64 NumPy arrays (or, where PyTorch is loaded, of its tensors).
         param: The parameter, where the activation is given by name: the negative slope of `leaky_relu` (0.01
-            if `None`) and `prelu` (0.25), the alpha of `elu` and `celu` (1), the threshold of `threshold` (0),
-            `hard_shrink` and `soft_shrink` (0.5), the b of `squareplus` (4).
+            if `None`) and `prelu` (0.25), the alpha of `elu` and `celu` (1), the threshold of `threshold`
+            (0), `hard_shrink` and `soft_shrink` (0.5), the b of `squareplus` (4).
         direction: `"forward"` or `"backward"`.
         convention: `None`, or `"pytorch"` for the table of `torch.nn.init.calculate_gain`; it ignores
             `direction`.
@@ -182,8 +182,8 @@ def moments(activation: Activation, variance: float) -> tuple[float, float, floa
     """Second moments of an activation whose inputs are normal with mean 0 and this variance.
 
     Returns:
-        The mean square of the outputs; its derivative with respect to the variance; and the mean square of the
-        derivative of the activation.
+        The mean square of the outputs; its derivative with respect to the variance; and the mean square of
+        the derivative of the activation.
 
     Raises:
         ValueError: If the activation couples the units of a layer.

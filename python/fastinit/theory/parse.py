@@ -51,8 +51,8 @@ def resolve(activation: object, param: float | None = None) -> Activation:
             `None`, which is `"linear"`; or an elementwise function of NumPy arrays or, where PyTorch is
             loaded, of its tensors.
         param: The parameter, where the activation is given by name: the negative slope of `leaky_relu` (0.01
-            if `None`) and `prelu` (0.25), the alpha of `elu` and `celu` (1), the threshold of `threshold` (0),
-            `hard_shrink` and `soft_shrink` (0.5), the b of `squareplus` (4).
+            if `None`) and `prelu` (0.25), the alpha of `elu` and `celu` (1), the threshold of `threshold`
+            (0), `hard_shrink` and `soft_shrink` (0.5), the b of `squareplus` (4).
 
     Raises:
         ValueError: If a name is unknown, or `param` is out of range or the activation has none.

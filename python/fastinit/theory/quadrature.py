@@ -33,7 +33,8 @@ def normal_mean_square(function: Callable[[Array], Any], *, power: int = 0) -> f
     """E z**power f(z)**2 for a standard normal z, by adaptive Gauss-Legendre quadrature.
 
     The Gauss-Hermite rule, which suits smooth functions, would converge slowly for functions with kinks, such
-    as ReLU. Here intervals are halved until both halves agree with the whole; steps and kinks may be anywhere.
+    as ReLU. Here intervals are halved until both halves agree with the whole; steps and kinks may be
+    anywhere.
 
     Args:
         function: An elementwise function of one-dimensional float64 arrays.

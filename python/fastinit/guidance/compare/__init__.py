@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         """A network of dense layers."""
 
         def step(self, x: Array, y: Array) -> tuple[float, float]:
-            """Makes a step of training; returns the norms of the gradients of the first weights and of all."""
+            """Makes a step of training; returns the gradient norms of the first weights and of all."""
 
         def outputs(self, x: Array) -> list[Array]:
             """The outputs of each hidden layer, and the logits."""
@@ -103,7 +103,7 @@ class ComparisonRow(Result):
     seconds: float = field(compare=False)
 
     def epochs_to(self, accuracy: float) -> int | None:
-        """The first epoch after which the validation accuracy is at least `accuracy`; `None` if there is none."""
+        """The first epoch after which the validation accuracy is at least this; `None` if there is none."""
         reached = (epoch for epoch, found in enumerate(self.validation_accuracy) if found >= accuracy)
         return next(reached, None)
 
@@ -208,30 +208,30 @@ def compare(
 
     The network is plain: hidden layers of equal width, an activation, ten outputs, zero biases; no
     normalization and no residual connections. It is trained by SGD without momentum. The images are the 1797
-    handwritten digits that come with scikit-learn, 8 by 8 pixels, of which a fifth is used for validation. All
-    runs have the same batches in the same order, and weights of the same seed and streams. The results of
+    handwritten digits that come with scikit-learn, 8 by 8 pixels, a fifth of them for validation.
+    All runs have the same batches in the same order, and weights of the same seed and streams. The results of
     PyTorch and Keras differ by rounding. On one machine the same arguments give the same numbers.
 
     Args:
-        initializers: One initializer or several: names, configurations, initializers of fastinit, or results of
-            `recommend`, whose kernel is used; a sequence of these, or a mapping of labels to them. Each is used
-            for all weight matrices, of shape (inputs, outputs). `None` for the recommended one, Glorot's, one
-            that is too small, one that is too large, and zeros.
+        initializers: One initializer or several: names, configurations, initializers of fastinit, or results
+            of `recommend`, whose kernel is used; a sequence of these, or a mapping of labels to them. Each is
+            used for all weight matrices, of shape (inputs, outputs). `None` for the recommended one,
+            Glorot's, one that is too small, one that is too large, and zeros.
         activation: The activation of the hidden layers, in any case: `"elu"`, `"gelu"`, `"leaky_relu"` (with
             the slope 0.01), `"linear"`, `"mish"`, `"relu"`, `"selu"`, `"sigmoid"`, `"silu"`, `"softplus"`,
             `"softsign"` or `"tanh"`; or an elementwise function of tensors of the framework.
         depth: The number of hidden layers; at least 1.
         width: The number of units in each of them; at least 1.
         epochs: The number of epochs; at least 1.
-        batch_size: The number of images in a batch; from 1 to 1438. In each epoch the images left over after the
-            last full batch are not used.
+        batch_size: The number of images in a batch; from 1 to 1438. In each epoch the images left over after
+            the last full batch are not used.
         learning_rate: The learning rate; positive and finite.
         backend: `"torch"` or `"keras"`; `None` for PyTorch if it is installed and Keras otherwise. Keras uses
             the backend that it is configured for: TensorFlow, JAX or PyTorch.
         seed: The seed of the split, of the batches, and of initializers without a seed; an int in [0, 2**64).
-        progress: Whether to show the progress on standard error; `None` to show it on a terminal; or a function
-            that is called after each epoch with the number of epochs done, their total, and the label of the
-            initializer.
+        progress: Whether to show the progress on standard error; `None` to show it on a terminal; or a
+            function that is called after each epoch with the number of epochs done, their total, and the
+            label of the initializer.
 
     Returns:
         The measurements, before training and after each epoch.
@@ -452,10 +452,12 @@ def _title(activation: str | Callable[[Any], Any]) -> str:
 def _networks(framework: str) -> Any:
     """The module of a framework."""
     if framework == "torch":
-        from . import torch_network as networks
-    else:
-        from . import keras_network as networks
-    return networks
+        from . import torch_network
+
+        return torch_network
+    from . import keras_network
+
+    return keras_network
 
 
 def _chosen(backend: str | None) -> tuple[str, str]:
@@ -477,7 +479,9 @@ def _chosen(backend: str | None) -> tuple[str, str]:
             + (", or set KERAS_BACKEND before it starts" if backend == "keras" else "")
         )
     if engine not in ("torch", "tensorflow", "jax"):
-        raise RuntimeError(f"Keras uses the backend {engine}, which cannot train: set KERAS_BACKEND to another")
+        raise RuntimeError(
+            f"Keras uses the backend {engine}, which cannot train: set KERAS_BACKEND to another"
+        )
     for name in dict.fromkeys((backend, engine)):
         if importlib.util.find_spec(name) is None:
             raise ImportError(f"backend={backend!r} needs {name}: pip install {name}")

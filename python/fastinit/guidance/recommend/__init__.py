@@ -41,8 +41,8 @@ def recommend(
     """Recommends an initializer for each weight of a layer, and gives the reasons.
 
     The rule for kernels: each layer preserves the variance of signals, and that of gradients as far as
-    possible. For ReLU this is He's initialization, for SELU LeCun's, for linear layers Glorot's; for all other
-    activations it is variance scaling with the square of the gain, which is computed. Popular tables
+    possible. For ReLU this is He's initialization, for SELU LeCun's, for linear layers Glorot's; for all
+    other activations it is variance scaling with the square of the gain, which is computed. Popular tables
     recommend Glorot's for ReLU, which halves the variance in each layer; and with plain Glorot's for tanh the
     variance falls as one over the depth, which is acceptable for a few layers.
 

@@ -1,4 +1,4 @@
-"""The recommendation for each family of layers: an initializer for every weight, with reasons and warnings."""
+"""The recommendations for each family of layers: an initializer for every weight, and the reasons."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ def _embedding(_: Question) -> Answer:
     by_dimension = VarianceScaling(1.0, "fan_out", "untruncated_normal")
     return Answer(
         {"embeddings": RandomNormal(stddev=1.0)},
-        "a row is selected, nothing is summed: the fan is 1, and rows of variance 1 are a signal of variance 1. "
-        "He's and Glorot's would use the size of the vocabulary as a fan",
+        "a row is selected, nothing is summed: the fan is 1, and rows of variance 1 are a signal of variance "
+        "1. He's and Glorot's would use the size of the vocabulary as a fan",
         (
             Alternative({"embeddings": TruncatedNormal(stddev=0.02)}, "transformers such as BERT and GPT-2"),
             Alternative(
@@ -100,7 +100,8 @@ def _embedding(_: Question) -> Answer:
             Alternative({"embeddings": RandomUniform(-0.05, 0.05)}, "Keras's default: small, unscaled"),
         ),
         (
-            "if the output layer shares the weights, use variance 1 / dimension, otherwise logits are too large",
+            "if the output layer shares the weights, use variance 1 / dimension, otherwise logits are too "
+            "large",
         ),
         (papers.ATTENTION, papers.BERT, papers.GPT_2),
         is_activated=False,
@@ -142,8 +143,8 @@ def _recurrent(question: Question) -> Answer:
         why += ". With a bias of 1 the forget gate is open at first, and gradients reach far back"
         sources = (*sources, *papers.FORGET)
         warnings.append(
-            "forget_bias is the second quarter of the bias, [units:2 * units]. PyTorch adds two biases: set it in "
-            "one of them"
+            "forget_bias is the second quarter of the bias, [units:2 * units]. PyTorch adds two biases: set "
+            "it in one of them"
         )
     alternatives.append(same_variance(question, "kernel", make=make))
     return Answer(
@@ -161,15 +162,15 @@ def _attention(question: Question) -> Answer:
     }
     return Answer(
         {**kernels, "bias": question.bias},
-        "projections are linear: gain 1. Products of queries and keys of variance 1 have variance head_dim; the "
-        "division by sqrt(head_dim) makes it 1, so that the softmax is not saturated",
+        "projections are linear: gain 1. Products of queries and keys of variance 1 have variance head_dim; "
+        "the division by sqrt(head_dim) makes it 1, so that the softmax is not saturated",
         (
             Alternative({"output_kernel": Zeros()}, "deep networks: each block is the identity at first"),
             Alternative({name: TruncatedNormal(stddev=0.02) for name in kernels}, "as in BERT and GPT-2"),
         ),
         (
-            "a fused kernel of queries, keys and values is three matrices: pass blocks=3, otherwise the fan_out of "
-            "Glorot's counts the outputs of all three",
+            "a fused kernel of queries, keys and values is three matrices: pass blocks=3, otherwise the "
+            "fan_out of Glorot's counts the outputs of all three",
             "for a deep transformer, scale output_kernel as recommended for the layer 'residual'",
         ),
         (papers.ATTENTION, papers.GLOROT),
@@ -211,8 +212,8 @@ def _residual(question: Question) -> Answer:
     if depth is None:
         last: Initializer = Zeros()
         head = (
-            "the last kernel of each branch is zero: the network is the identity at first, at any depth, and can "
-            "learn, since the units before the last kernel differ. Inside, "
+            "the last kernel of each branch is zero: the network is the identity at first, at any depth, and "
+            "can learn, since the units before the last kernel differ. Inside, "
         )
         alternatives: tuple[Alternative, ...] = (gamma,)
     else:
@@ -222,8 +223,8 @@ def _residual(question: Question) -> Answer:
             1.0 / depth, question.mode or "fan_in", distribution, AXES["plain", question.layer.layout]
         )
         head = (
-            f"{depth} branches are added: with the variance of each last kernel divided by {depth}, their sum "
-            "has the variance of the signal. Inside, "
+            f"{depth} branches are added: with the variance of each last kernel divided by {depth}, their "
+            "sum has the variance of the signal. Inside, "
         )
         alternatives = (Alternative({"output_kernel": Zeros()}, "any depth: the identity at first"), gamma)
     return Answer(

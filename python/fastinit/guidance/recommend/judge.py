@@ -17,7 +17,6 @@ from fastinit.initializers import (
     Zeros,
     get,
 )
-
 from fastinit.theory.parse import resolve
 from fastinit.theory.variance import after, without_bias
 
@@ -65,8 +64,8 @@ def judge(proposal: object, question: Question, answer: Answer) -> Judgement:
             JudgementVerdict.REFUSED,
             0.0,
             0.0,
-            f"{words} gives all units of a layer the same weights: they have the same outputs and gradients and "
-            "stay equal in training, as if the layer had one unit. Random weights break the symmetry",
+            f"{words} gives all units of a layer the same weights: they have the same outputs and gradients "
+            "and stay equal in training, as if the layer had one unit. Random weights break the symmetry",
         )
     is_activated = answer.is_activated and question.activation.kind != "joint"
     activation = question.activation if is_activated else resolve("linear")
@@ -82,12 +81,12 @@ def judge(proposal: object, question: Question, answer: Answer) -> Judgement:
     biases = f", with biases of standard deviation {flow.bias_std:.3g}," if flow.bias_std else ""
     text = (
         f"{words} has weights of variance {scale:.3g} / fan where {activation} needs {flow.scale:.3g}: "
-        f"{depth} plain layers{biases} turn a signal of variance 1 into one of {signal:.2g}, and multiply the "
-        f"variance of gradients by {gradient:.2g}"
+        f"{depth} plain layers{biases} turn a signal of variance 1 into one of {signal:.2g}, and multiply "
+        f"the variance of gradients by {gradient:.2g}"
     )
     if is_unscaled:
         fan = flow.scale * _WIDTH / scale
-        text += f". That is at width {_WIDTH}; its variance does not depend on the fan, and is right for {fan:.0f}"
+        text += f". That is at width {_WIDTH}; its variance is the same at any fan, and right for {fan:.0f}"
     if found == right:
         text = f"it is what is recommended. {text}"
     return Judgement(found, _verdict(1.0 / FACTOR <= signal <= FACTOR), signal, gradient, text)
@@ -105,9 +104,9 @@ def _with_a_mean(found: Initializer, mean: float, activation: Activation, depth:
     # Near 1 if the mean of the weights is 0.
     own = float(series["unit_distance"][-1])
     text = (
-        f"{short(found)} has weights of mean {mean:.3g}, so that all units of a layer have a component in common: "
-        f"{depth} plain layers of width {_WIDTH} and {activation} turn a signal of variance 1 into one of "
-        f"{signal:.2g}, of which units differ by {own:.1%}, and multiply the variance of gradients by "
+        f"{short(found)} has weights of mean {mean:.3g}, so that all units of a layer have a component in "
+        f"common: {depth} plain layers of width {_WIDTH} and {activation} turn a signal of variance 1 into "
+        f"one of {signal:.2g}, in which units differ by {own:.1%}, and multiply the variance of gradients by "
         f"{gradient:.2g}"
     )
     return Judgement(found, _verdict(1.0 / FACTOR <= signal <= FACTOR and own > 0.5), signal, gradient, text)

@@ -86,28 +86,29 @@ def reason(question: Question) -> tuple[str, tuple[str, ...]]:
     square = f"{activation} has E f(z)**2 = {1.0 / flow.scale:.4g} for a standard normal z"
     if activation.kind == "joint":
         return (
-            f"{activation} couples the outputs: the layer before it counts as linear, with gain 1, and the mean "
-            "of both fans is a compromise between signals and gradients",
+            f"{activation} couples the outputs: the layer before it counts as linear, with gain 1, and the "
+            "mean of both fans is a compromise between signals and gradients",
             (papers.GLOROT,),
         )
     if flow.bias_std:
         return (
-            f"with zero biases no scale preserves the variance of {activation} in a deep plain network (slope "
-            f"{without_bias(activation).slope:.3f}). With weights of variance {scale} / fan_in and biases of "
-            f"standard deviation {flow.bias_std:.3g} it is stable at {flow.variance:.3g} "
+            f"with zero biases no scale preserves the variance of {activation} in a deep plain network "
+            f"(slope {without_bias(activation).slope:.3f}). With weights of variance {scale} / fan_in and "
+            f"biases of standard deviation {flow.bias_std:.3g} it is stable at {flow.variance:.3g} "
             f"(slope {flow.slope:.2f})",
             papers.CHAOS,
         )
     if question.mode == "fan_out" and flow.gradient > 0.0:
         return (
             f"{activation} has E f'(z)**2 = {flow.gradient / flow.scale:.4g} for a standard normal z: "
-            f"weights of variance {flow.scale / flow.gradient:.4g} / fan_out preserve the variance of gradients",
+            f"weights of variance {flow.scale / flow.gradient:.4g} / fan_out preserve the variance of "
+            "gradients",
             (papers.HE,),
         )
     if question.is_("selu"):
         return (
-            "SELU has gain 1 by design, and drives mean and variance to 0 and 1. AlphaDropout preserves them, "
-            "other dropout does not",
+            "SELU has gain 1 by design, and drives mean and variance to 0 and 1. AlphaDropout preserves "
+            "them, other dropout does not",
             (papers.SELU,),
         )
     if question.is_("linear"):
@@ -123,15 +124,15 @@ def reason(question: Question) -> tuple[str, tuple[str, ...]]:
         )
     if flow.variance != 1.0:
         return (
-            f"at variance 1 the signal of {activation} is unstable. With weights of variance {scale} / fan_in "
-            f"it is stable at {flow.variance:.3g} (slope {flow.slope:.2f})",
+            f"at variance 1 the signal of {activation} is unstable. With weights of variance {scale} / "
+            f"fan_in it is stable at {flow.variance:.3g} (slope {flow.slope:.2f})",
             papers.CHAOS,
         )
     if question.is_rectifier:
         return (
             f"He's, with the gain {math.sqrt(flow.scale):.4f}: {square}, and weights of variance {scale} / "
-            "fan_in compensate for it. Glorot's, found in many tables, was derived for linear units and loses "
-            "this factor in each layer",
+            "fan_in compensate for it. Glorot's, found in many tables, was derived for linear units and "
+            "loses this factor in each layer",
             (papers.HE,),
         )
     return (
@@ -224,7 +225,7 @@ def _critical(question: Question, weight: str, axes: str) -> list[Alternative]:
     return [
         Alternative(
             {weight: critical, "bias": RandomNormal(stddev=other.bias_std)},
-            f"deep plain networks: signals are stable (slope {other.slope:.2f}), and each layer multiplies the "
-            f"variance of gradients by {other.gradient:.3g}",
+            f"deep plain networks: signals are stable (slope {other.slope:.2f}), and each layer multiplies "
+            f"the variance of gradients by {other.gradient:.3g}",
         )
     ]

@@ -24,22 +24,24 @@ _FAMILIES = {
     "gru": "gru grucell",
     "attention": "attention multiheadattention groupqueryattention groupedqueryattention selfattention",
     "normalization": (
-        "normalization norm batchnormalization batchnorm syncbatchnorm lazybatchnorm layernormalization layernorm "
-        "groupnormalization groupnorm instancenorm rmsnormalization rmsnorm"
+        "normalization norm batchnormalization batchnorm syncbatchnorm lazybatchnorm layernormalization "
+        "layernorm groupnormalization groupnorm instancenorm rmsnormalization rmsnorm"
     ),
     "output": "output logits head classifier",
     "residual": "residual residualblock resnet transformerblock",
 }
 _BY_NAME = {name: family for family, names in _FAMILIES.items() for name in names.split()}
 
-# The axes of the inputs and outputs of a kernel in each layout; empty where they are the default, (..., in, out).
+# The axes of the inputs and outputs of a kernel in each layout; empty where they are the default, (..., in,
+# out).
 AXES: dict[tuple[str, str], dict[str, Any]] = {
     ("plain", "in_out"): {},
     ("plain", "out_in"): {"in_axis": 1, "out_axis": 0},
     # (height, width, out, in) and (in, out, height, width)
     ("transposed", "in_out"): {"in_axis": -1, "out_axis": -2},
     ("transposed", "out_in"): {"in_axis": 0, "out_axis": 1},
-    # (height, width, channels, multiplier) and (channels, 1, height, width): one input channel for each output.
+    # (height, width, channels, multiplier) and (channels, 1, height, width): one input channel for each
+    # output.
     ("depthwise", "in_out"): {"in_axis": (), "out_axis": -1, "batch_axis": -2},
     ("depthwise", "out_in"): {"in_axis": 1, "out_axis": (), "batch_axis": 0},
     # (model, heads, head) and (heads, head, model) in Keras; matrices in PyTorch.
@@ -70,7 +72,9 @@ def resolve_layer(layer: object, layout: str | None = None, groups: int | None =
     name = layer if isinstance(layer, str) else kind.__name__
     family = _BY_NAME.get(_plain(name))
     if family is None:
-        hint = did_you_mean(_plain(name), _FAMILIES, _BY_NAME) or f"; it must be one of {', '.join(_FAMILIES)}"
+        hint = (
+            did_you_mean(_plain(name), _FAMILIES, _BY_NAME) or f"; it must be one of {', '.join(_FAMILIES)}"
+        )
         raise ValueError(f"unknown layer {layer!r:.80}{hint}")
     if layout is None:
         layout = "out_in" if not isinstance(layer, str) and _is_of_torch(kind) else "in_out"

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 class JudgementVerdict(Verdict):
     """The verdict on a proposed initializer.
 
-    `GOOD`: the variance of signals stays within a factor of 4 over the depth, and the units of a layer differ.
-    `POOR`: they do not. `REFUSED`: no network can learn from it, since all units of a layer stay equal.
+    `GOOD`: the variance of signals stays within a factor of 4 over the depth, and the units of a layer
+    differ. `POOR`: they do not. `REFUSED`: no network can learn from it, since all units of a layer stay
+    equal.
     """
 
     GOOD = "good"
@@ -72,8 +73,8 @@ class Recommendation(Result):
         weights: An initializer for each weight, by name.
         keras: The same as arguments of a Keras layer, by the same names; an empty string where Keras has no
             argument for it.
-        torch: The same as calls of functions of `fastinit.torch`, most of which are also in `torch.nn.init`; an
-            empty string where there is no such call.
+        torch: The same as calls of functions of `fastinit.torch`, most of which are also in `torch.nn.init`;
+            an empty string where there is no such call.
         reason: Why.
         alternatives: Other good choices.
         warnings: What to look out for.

@@ -75,7 +75,7 @@ _OTHER_FAN = {"fan_in": "fan_out", "fan_out": "fan_in"}
 
 
 def torch_spelling(weight: str, initializer: Initializer, layer: Layer) -> str:
-    """The call of a function of `fastinit.torch`, with PyTorch's name of the weight; empty if there is none."""
+    """The call of a function of `fastinit.torch`, with PyTorch's name of the weight; empty if none."""
     name = _torch_name(weight, layer.family)
     gates = {"lstm": 4, "gru": 3}.get(layer.family, 1)
     match initializer:

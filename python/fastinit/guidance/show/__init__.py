@@ -103,7 +103,8 @@ def show(
             tensor of more than two dimensions is reshaped to a matrix with the last axis as its columns; the
             tensors of `Orthogonal`, by its axis and blocks.
         seed: The seed of initializers without one: an int in [0, 2**64), or a `numpy.random.SeedSequence`.
-        path: A file to save the picture to, with the suffix `.png` or `.svg`. Equal pictures make equal files.
+        path: A file to save the picture to, with the suffix `.png` or `.svg`. Equal pictures make equal
+            files.
 
     Returns:
         A figure of matplotlib, on a transparent background, that a notebook displays. It does not belong to
@@ -166,7 +167,9 @@ def _checked(path: str | os.PathLike[str]) -> Path:
     if file.suffix.lower() not in SUFFIXES:
         raise ValueError(f"path must have the suffix {' or '.join(SUFFIXES)}, got {str(file)!r}")
     if not file.parent.is_dir():
-        raise FileNotFoundError(f"the folder {str(file.parent)!r} of the picture {file.name!r} does not exist")
+        raise FileNotFoundError(
+            f"the folder {str(file.parent)!r} of the picture {file.name!r} does not exist"
+        )
     return file
 
 
@@ -274,11 +277,16 @@ def _singular_values(name: str, thing: Any, sizes: tuple[int, ...], seed: Seed) 
     else:
         std, expected = thing.check(sizes).std, singular_values_of(thing, sizes)
         values = np.concatenate(
-            [np.linalg.svd(matrix, compute_uv=False) for matrix in matrices(thing, _sample(thing, sizes, seed))]
+            [
+                np.linalg.svd(matrix, compute_uv=False)
+                for matrix in matrices(thing, _sample(thing, sizes, seed))
+            ]
         )
         line, notes = "limit for large matrices", [expected.title]
         if thing.blocks != 1:
-            notes[0] += f", of each of {thing.blocks if isinstance(thing.blocks, int) else len(thing.blocks)} blocks"
+            notes[0] += (
+                f", of each of {thing.blocks if isinstance(thing.blocks, int) else len(thing.blocks)} blocks"
+            )
     notes[0] += f", std {std:.4g}"
     notes.append(f"{_range(expected)}; of the sample {values.min():.3g} to {values.max():.3g}")
     # Sampled values differ from an atom by rounding, and from an outlier above a density by chance.

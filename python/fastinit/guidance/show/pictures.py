@@ -44,8 +44,8 @@ LINES: tuple[Any, ...] = (
     (0, (10, 3)),
     (0, (3, 1, 1, 1, 1, 1)),
 )
-# The squares of numbers outside this range are out of the range of float32; axes that included them would hide
-# everything else.
+# The squares of numbers outside this range are out of the range of float32; axes that included them would
+# hide everything else.
 _WINDOW = (1e-19, 1e19)
 _MARKS = {
     "v": "vanishes: 0, or below the chart",
@@ -118,7 +118,9 @@ def distributions(panels: Sequence[Panel], title: str, label: str) -> Figure:
             axes.remove()
         shown = list(grid.flat[: len(panels)])
         is_smooth = any(panel.distribution.high > panel.distribution.low for panel in panels)
-        lines = list(dict.fromkeys(panel.line for panel in panels if panel.distribution.high > panel.distribution.low))
+        lines = list(
+            dict.fromkeys(panel.line for panel in panels if panel.distribution.high > panel.distribution.low)
+        )
         styles = dict(zip(lines, LINES, strict=False))
         heights = [
             _panel(axes, panel, styles.get(panel.line)) for axes, panel in zip(shown, panels, strict=True)
@@ -152,7 +154,10 @@ def _panel(axes: Axes, panel: Panel, style: Any) -> float:
         rest = rest[~panel.is_at(value, rest)]
     if expected.high == expected.low:
         return 0.0
-    low, high = max(expected.low, expected.mean - 5 * expected.std), min(expected.high, expected.mean + 5 * expected.std)
+    low, high = (
+        max(expected.low, expected.mean - 5 * expected.std),
+        min(expected.high, expected.mean + 5 * expected.std),
+    )
     height = 0.0
     if rest.size:
         low, high = min(low, float(rest.min())), max(high, float(rest.max()))

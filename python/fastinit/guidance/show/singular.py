@@ -43,7 +43,9 @@ def singular_values_of(initializer: Initializer, shape: Shape) -> Distribution:
     initializer.check(shape)
     sizes = sizes_of(shape)
     if len(sizes) < 2 or 0 in sizes:
-        raise ValueError(f"singular values need two dimensions or more, none of them 0, got the shape {sizes}")
+        raise ValueError(
+            f"singular values need two dimensions or more, none of them 0, got the shape {sizes}"
+        )
     config = {name: value for name, value in initializer.get_config().items() if not name.startswith("block")}
     single = type(initializer).from_config(config)
     axis, blocks = _blocks(initializer, sizes)

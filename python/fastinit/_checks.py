@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import operator
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,20 @@ def check_int(name: str, value: object, least: int, most: int | None = None) -> 
         limits = f"at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name} must be {limits}, got {number}")
     return number
+
+
+def check_number(name: str, value: object) -> float:
+    """A finite number. The numbers of NumPy count; booleans do not.
+
+    Raises:
+        TypeError: If it is not a number.
+        ValueError: If it is not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {value!r:.80}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return float(value)
 
 
 def check_choice(name: str, value: object, known: Iterable[str]) -> str:

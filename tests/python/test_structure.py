@@ -117,12 +117,12 @@ def test_the_files_are_found():
     )  # for type checkers
 
 
-def test_no_circle_of_modules():
-    done, circles = set(), []
+def test_no_circular_imports():
+    done, cycles = set(), []
 
     def visit(module, path):
         if module in path:
-            circles.append(" -> ".join([*path[path.index(module) :], module]))
+            cycles.append(" -> ".join([*path[path.index(module) :], module]))
         elif module not in done:
             for target in sorted(EDGES.get(module, ())):
                 visit(target, [*path, module])
@@ -130,7 +130,7 @@ def test_no_circle_of_modules():
 
     for module in EDGES:
         visit(module, [])
-    assert not circles, "\n".join(circles)
+    assert not cycles, "\n".join(cycles)
 
 
 def test_nothing_private_of_another_part():

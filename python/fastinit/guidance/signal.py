@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastinit._checks import check_int
+from fastinit._checks import check_int, check_number
 from fastinit._terminal import table
 from fastinit.initializers import Constant, Initializer, Zeros
 from fastinit.theory.parse import resolve
@@ -257,8 +257,6 @@ def _sizes(depth: int, width: int, widths: Sequence[int] | None) -> tuple[int, .
 
 
 def _bias(bias: object) -> Initializer:
-    if isinstance(bias, (int, float, np.floating, np.integer)) and not isinstance(bias, bool):
-        if not math.isfinite(bias):
-            raise ValueError(f"bias must be finite, got {bias!r}")
-        return Constant(float(bias)) if bias else Zeros()
+    if isinstance(bias, numbers.Real):
+        return Constant(check_number("bias", bias)) if bias else Zeros()
     return initializer(bias)

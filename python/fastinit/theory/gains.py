@@ -153,12 +153,8 @@ _SQUARES: dict[str, Callable[[float], float]] = {
     "selu": lambda _: SELU_SCALE**2 * (0.5 + _half_of_elu(SELU_ALPHA)),
 }
 _SLOPE_SQUARES: dict[str, Callable[[float], float]] = {
+    **{name: _SQUARES[name] for name in ("exponential", "leaky_relu", "linear", "prelu", "relu")},
     "elu": lambda a: 0.5 + _half_of_elu_slope(a),
-    "exponential": lambda _: math.e**2,
-    "leaky_relu": lambda a: 0.5 * (1.0 + a * a),
-    "linear": lambda _: 1.0,
-    "prelu": lambda a: 0.5 * (1.0 + a * a),
-    "relu": lambda _: 0.5,
     "selu": lambda _: SELU_SCALE**2 * (0.5 + _half_of_elu_slope(SELU_ALPHA)),
 }
 

@@ -6,12 +6,12 @@ function gets a numerical derivative.
 
 from __future__ import annotations
 
-import math
 import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastinit._checks import check_number
 from fastinit._suggest import did_you_mean
 
 from .activations import FORMULAS, Activation, named
@@ -50,9 +50,7 @@ def resolve(activation: object, param: float | None = None) -> Activation:
             `keras.activations`, `torch` or `jax.nn`; a layer or a module, such as `torch.nn.GELU("tanh")`;
             `None`, which is `"linear"`; or an elementwise function of NumPy arrays or, where PyTorch is
             loaded, of its tensors.
-        param: The parameter, where the activation is given by name: the negative slope of `leaky_relu` (0.01
-            if `None`) and `prelu` (0.25), the alpha of `elu` and `celu` (1), the threshold of `threshold`
-            (0), `hard_shrink` and `soft_shrink` (0.5), the b of `squareplus` (4).
+        param: The parameter, where the activation is given by name; see `gain`.
 
     Raises:
         ValueError: If a name is unknown, or `param` is out of range or the activation has none.
@@ -100,11 +98,7 @@ def _parameter(name: str, param: float | None) -> float | None:
         return None
     if param is None:
         return FORMULAS[name].default
-    if isinstance(param, bool) or not isinstance(param, (int, float, np.floating, np.integer)):
-        raise TypeError(f"param, the {kind} of {name}, must be a number, got {param!r}")
-    param = float(param)
-    if not math.isfinite(param):
-        raise ValueError(f"param, the {kind} of {name}, must be finite, got {param!r}")
+    param = check_number(f"param, the {kind} of {name},", param)
     if (name in ("celu", "squareplus") and param <= 0) or (name.endswith("_shrink") and param < 0):
         least = "at least 0" if name.endswith("_shrink") else "positive"
         raise ValueError(f"param, the {kind} of {name}, must be {least}, got {param!r}")

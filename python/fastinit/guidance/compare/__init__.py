@@ -12,7 +12,6 @@ import importlib.util
 import itertools
 import json
 import math
-import numbers
 import os
 import sys
 import time
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastinit._checks import check_choice, check_int
+from fastinit._checks import check_choice, check_int, check_number
 from fastinit._registry import install_hint
 from fastinit._runtime import random_bits
 from fastinit._suggest import did_you_mean
@@ -260,14 +259,10 @@ def compare(
     choices = default_choices(activation) if initializers is None else parse_choices(initializers)
     given = {name: choice.kernel for name, choice in choices.items()}
     seed = check_int("seed", seed, 0, 2**64 - 1)
-    depth, width, epochs = (
-        check_int("depth", depth, 1),
-        check_int("width", width, 1),
-        check_int("epochs", epochs, 1),
-    )
-    if isinstance(learning_rate, bool) or not isinstance(learning_rate, numbers.Real):
-        raise TypeError(f"learning_rate must be a number, got {learning_rate!r}")
-    if not 0 < learning_rate < math.inf:
+    depth, width = check_int("depth", depth, 1), check_int("width", width, 1)
+    epochs = check_int("epochs", epochs, 1)
+    learning_rate = check_number("learning_rate", learning_rate)
+    if learning_rate <= 0.0:
         raise ValueError(f"learning_rate must be positive and finite, got {learning_rate!r}")
     data = _data(seed)
     batch_size = check_int("batch_size", batch_size, 1, len(data.y))
@@ -298,7 +293,7 @@ def compare(
         width=width,
         epochs=epochs,
         batch_size=batch_size,
-        learning_rate=float(learning_rate),
+        learning_rate=learning_rate,
         seed=seed,
         backend=framework if framework == engine else f"{framework} on {engine}",
     )

@@ -14,6 +14,7 @@ from fastinit.initializers import Constant
 
 from .families import FAMILIES
 from .judge import judge
+from .layers import resolve_layer
 from .question import ask
 from .recommendation import Recommendation
 from .spelling import keras_spelling, torch_spelling
@@ -110,18 +111,8 @@ def recommend(
         Hayou, Doucet and Rousseau, "On the impact of the activation function on deep neural networks
         training", ICML 2019, arXiv:1902.06853. Those of each answer are in its `sources`.
     """
-    question = ask(
-        activation,
-        layer,
-        distribution=distribution,
-        mode=mode,
-        param=param,
-        bias=bias,
-        depth=depth,
-        layout=layout,
-        groups=groups,
-    )
-    of_layer = question.layer
+    of_layer = resolve_layer(layer, layout, groups)
+    question = ask(activation, param, of_layer, mode, distribution, bias, depth)
     answer, weights = _answer(question)
     flow = question.flow if answer.is_activated else None
     # The spelling for Keras has Keras's axes, in either layout.

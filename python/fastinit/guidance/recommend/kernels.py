@@ -47,7 +47,7 @@ def kernel(question: Question, axes: str = "plain") -> Initializer:
     """The kernel before the activation.
 
     Args:
-        question: What was asked.
+        question: The arguments of `recommend`.
         axes: The roles of the axes of the kernel, a key of `AXES`.
     """
     flow = question.flow

@@ -6,18 +6,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from fastinit._checks import check_choice, check_int
+from fastinit._checks import check_choice, check_int, check_number
 from fastinit._registry import MODES
 from fastinit.initializers import Constant, Initializer, Zeros
 from fastinit.theory.parse import resolve
 from fastinit.theory.variance import Flow, with_bias, without_bias
 
-from .layers import Layer, resolve_layer
-
 if TYPE_CHECKING:
     from fastinit.theory.activations import Activation
+
+    from .layers import Layer
 
 # A variance counts as preserved if it changes at most by this factor over the depth of the network.
 FACTOR = 4.0
@@ -90,43 +88,29 @@ class Question:
 
 def ask(
     activation: object,
-    layer: object,
-    *,
-    distribution: str | None,
-    mode: str | None,
     param: float | None,
+    layer: Layer,
+    mode: str | None,
+    distribution: str | None,
     bias: float,
     depth: int | None,
-    layout: str | None,
-    groups: int | None,
 ) -> Question:
     """Checks and resolves the arguments of `recommend`."""
-    of_layer = resolve_layer(layer, layout, groups)
-    if activation is None and of_layer.family in ("simple_rnn", "lstm", "gru"):
+    if activation is None and layer.family in ("simple_rnn", "lstm", "gru"):
         activation = "tanh"
     found = resolve(activation, param)
     if mode is not None:
         check_choice("mode", mode, MODES)
-    if distribution is not None:
-        check_choice("distribution", distribution, _DISTRIBUTIONS)
-    if isinstance(bias, bool) or not isinstance(bias, (int, float, np.floating, np.integer)):
-        raise TypeError(f"bias must be a number, got {bias!r}")
-    if not math.isfinite(bias):
-        raise ValueError(f"bias must be finite, got {bias!r}")
+    bias = check_number("bias", bias)
     if depth is not None:
         depth = check_int("depth", depth, 1)
     # An activation that couples units belongs to the loss: the layer before it counts as linear.
     flow = without_bias(resolve("linear") if found.kind == "joint" else found)
-    is_plain = of_layer.family in ("dense", "conv", "depthwise_conv", "separable_conv", "conv_transpose")
+    is_plain = layer.family in ("dense", "conv", "depthwise_conv", "separable_conv", "conv_transpose")
     drifts = depth is not None and not flow.is_stable and depth * math.log(flow.slope) > math.log(FACTOR)
     if is_plain and drifts and bias == 0.0 and mode in (None, "fan_in"):
         flow = with_bias(found) or flow
-    return Question(
-        activation=found,
-        layer=of_layer,
-        flow=flow,
-        mode=mode,
-        distribution=None if distribution is None else _DISTRIBUTIONS[distribution],
-        bias=Zeros() if bias == 0.0 else Constant(bias),
-        depth=depth,
-    )
+    if distribution is not None:
+        distribution = _DISTRIBUTIONS[check_choice("distribution", distribution, _DISTRIBUTIONS)]
+    biases = Zeros() if bias == 0.0 else Constant(bias)
+    return Question(found, layer, flow, mode, distribution, biases, depth)

@@ -136,6 +136,19 @@ def test_kurtosis(initializer, shape, expected):
     assert fastinit.Orthogonal().check((1, 1)).kurtosis == 1.0
 
 
+def test_kurtosis_of_mixtures():
+    assert fastinit.Sparse(0.75, 0.3).check((100, 5)).kurtosis == pytest.approx(12.0)
+    identity = np.eye(5, 7)
+    assert fastinit.Identity().check((5, 7)).kurtosis == pytest.approx(stats.kurtosis(identity, None) + 3)
+    # Of the variances 1 / 10 and 1 / 30, in a part of 1 / 4 and 3 / 4: 3 times the mean square of variances,
+    # divided by the square of their mean.
+    scaling = fastinit.VarianceScaling(1.0, "fan_out", "untruncated_normal", blocks=[10, 30])
+    assert scaling.check((20, 40)).kurtosis == pytest.approx(3 * (0.25 / 100 + 0.75 / 900) / 0.05**2)
+    # Blocks of one distribution are not a mixture.
+    assert fastinit.HeNormal(blocks=[10, 30]).check((20, 40)).name == "truncated_normal"
+    assert fastinit.Sparse(1.0).check((100, 5)).kurtosis is None
+
+
 def test_every_kind_has_a_name_and_parameters(case):
     initializer, shape = case
     found = initializer.check(shape)

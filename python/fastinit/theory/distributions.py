@@ -68,7 +68,11 @@ def of_parts(parts: Iterable[tuple[int, str, Mapping[str, float]]]) -> Distribut
         parts: For each part the number of its elements, the kind of its distribution (a key of `KINDS`) and
             the parameters of that kind, as the compiled `Initializer.check` returns them. At least one part.
     """
-    found = [(count, of_kind(kind, tuple(parameters.items()))) for count, kind, parameters in parts]
+    counts: dict[tuple[str, tuple[tuple[str, float], ...]], int] = {}
+    for count, kind, parameters in parts:
+        key = kind, tuple(parameters.items())
+        counts[key] = counts.get(key, 0) + count
+    found = [(count, of_kind(*key)) for key, count in counts.items()]
     return found[0][1] if len(found) == 1 else mixture(found)
 
 
@@ -186,6 +190,14 @@ def mixture(parts: Iterable[tuple[float, Distribution]], name: str = "mixture") 
     shares = [(weight / total, part) for weight, part in parts if weight] if total else [(1.0, parts[0][1])]
     mean = sum(share * part.mean for share, part in shares)
     square = sum(share * (part.std**2 + part.mean**2) for share, part in shares)
+    variance = max(0.0, square - mean**2)
+    kurtosis = None
+    # With other means the skewness of the parts would be needed.
+    if variance and all(part.std == 0.0 or (part.mean == mean and part.kurtosis) for _, part in shares):
+        fourth = sum(
+            s * ((part.kurtosis or 0.0) * part.std**4 + (part.mean - mean) ** 4) for s, part in shares
+        )
+        kurtosis = fourth / variance**2
     mass: dict[float, float] = {}
     for share, part in shares:
         for value, probability in part.atoms:
@@ -194,11 +206,12 @@ def mixture(parts: Iterable[tuple[float, Distribution]], name: str = "mixture") 
     return Distribution(
         name,
         mean,
-        math.sqrt(max(0.0, square - mean**2)),
+        math.sqrt(variance),
         min(part.low for part in spread),
         max(part.high for part in spread),
         lambda x: sum((share * part.density(x) for share, part in shares), np.zeros_like(x)),
         tuple(sorted(mass.items())),
+        kurtosis,
     )
 
 

@@ -316,8 +316,8 @@ def _sample(
 
 
 def _fans(initializer: Initializer, sizes: tuple[int, ...]) -> str:
-    """The fans of a tensor, in words; with the default axes, if the initializer has none."""
-    if len(sizes) < 2:
+    """The fans of a tensor of one block, in words; with the default axes, if the initializer has none."""
+    if len(sizes) < 2 or initializer.blocks != 1:
         return ""
     scaling = initializer if isinstance(initializer, VarianceScaling) else VarianceScaling()
     return ", fan in {:.0f}, fan out {:.0f}".format(*scaling.fans(sizes))

@@ -830,7 +830,7 @@ def test_a_missing_library_is_named(python, tmp_path):
         try:
             fastinit.diagnose({str(tmp_path / "x.safetensors")!r})
         except ImportError as error:
-            assert "pip install 'fastinit-nn[safetensors]'" in str(error), error
+            assert 'pip install "fastinit-nn[safetensors]"' in str(error), error
         else:
             raise AssertionError
     """)

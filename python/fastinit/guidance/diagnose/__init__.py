@@ -27,8 +27,8 @@ from .tensors import LAYOUTS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import fastinit
     from fastinit._terminal import Progress
+    from fastinit.initializers import Initializer
 
     from .statistics import Statistics
     from .tensors import Tensor
@@ -43,7 +43,7 @@ def diagnose(
     x: Any,
     *,
     layout: str | None = None,
-    expect: fastinit.Initializer | str | Mapping[str, fastinit.Initializer | str] | None = None,
+    expect: Initializer | str | Mapping[str, Initializer | str] | None = None,
     progress: Progress = None,
 ) -> Diagnosis:
     """Finds what is wrong with initial weights.
@@ -122,7 +122,7 @@ def diagnose(
     return Diagnosis(tuple(map(_row, statistics)), tuple(findings), skipped)
 
 
-def _expectations(expect: Any, tensors: list[Tensor]) -> dict[str, fastinit.Initializer]:
+def _expectations(expect: Any, tensors: list[Tensor]) -> dict[str, Initializer]:
     """The initializer that each tensor is meant to follow, by name."""
     if expect is None:
         return {}
@@ -131,7 +131,7 @@ def _expectations(expect: Any, tensors: list[Tensor]) -> dict[str, fastinit.Init
         return {t.name: one for t in tensors if t.is_kernel and len(t.shape) > 1}
     rules = {str(pattern): initializer(value) for pattern, value in expect.items()}
     names = [name for tensor in tensors for name in tensor.names]
-    found: dict[str, fastinit.Initializer] = {}
+    found: dict[str, Initializer] = {}
     for pattern, rule in rules.items():
         fits = [t for t in tensors if any(fnmatch.fnmatchcase(name, pattern) for name in t.names)]
         if not fits:

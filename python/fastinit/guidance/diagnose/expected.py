@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import fastinit
+from fastinit.initializers import Initializer, Orthogonal, VarianceScaling
 
 from .results import Code, Severity
 from .schemes import ERRORS, FEW, family_of, tolerance
@@ -26,11 +26,14 @@ if TYPE_CHECKING:
 
 # Distributions of tensors whose root mean square is fixed, and by how much rounding may change it; that of
 # half types averages out.
-_FIXED = ("orthogonal", "one_tap_orthogonal", "identity", "identity_in_one_tap")
-CLOSE_GAIN = 2e-3
+_FIXED = ("orthogonal", "delta_orthogonal", "identity", "dirac")
+_CLOSE = 2e-3
+
+# Distributions with independent elements and a density.
+_INDEPENDENT = ("uniform", "normal", "truncated_normal")
 
 
-def promised(initializer: fastinit.Initializer, tensor: Tensor) -> Distribution:
+def promised(initializer: Initializer, tensor: Tensor) -> Distribution:
     """The distribution that an initializer gives a tensor.
 
     Axes that are those of the default are taken from the layout of the tensor.
@@ -39,15 +42,15 @@ def promised(initializer: fastinit.Initializer, tensor: Tensor) -> Distribution:
         ValueError: If the initializer does not fit the shape.
     """
     axes: dict[str, int] = {}
-    if isinstance(initializer, fastinit.VarianceScaling) and len(tensor.shape) > 1:
+    if isinstance(initializer, VarianceScaling) and len(tensor.shape) > 1:
         if (initializer.in_axis, initializer.out_axis) == (-2, -1):
             axes = {"in_axis": tensor.in_axis, "out_axis": tensor.out_axis, "groups": tensor.groups}
-    elif isinstance(initializer, fastinit.Orthogonal) and tensor.layout == "out_in":
+    elif isinstance(initializer, Orthogonal) and tensor.layout == "out_in":
         axes = {"column_axis": 0} if initializer.column_axis == -1 else {}
     return type(initializer).from_config(initializer.get_config() | axes).check(tensor.shape)
 
 
-def judge_expected(model: Model, s: Statistics, initializer: fastinit.Initializer) -> None:
+def judge_expected(model: Model, s: Statistics, initializer: Initializer) -> None:
     """Judges a tensor against the initializer that it is meant to follow."""
     distribution = promised(initializer, s.tensor)
     s.scheme = type(initializer).__name__
@@ -57,7 +60,7 @@ def judge_expected(model: Model, s: Statistics, initializer: fastinit.Initialize
     if wrong:
         text = f"{'; '.join(wrong)}, but {initializer!r} is expected; draw the tensor with it"
         model.add(s, Code.NOT_AS_EXPECTED, Severity.WARNING, text)
-    elif distribution.kurtosis is not None and s.tensor.is_weight:
+    elif distribution.name in _INDEPENDENT and s.tensor.is_weight:
         _ = find_units(model, s) or find_piles(model, s)
 
 
@@ -79,7 +82,7 @@ def _deviations(s: Statistics, expected: Distribution) -> Iterator[str]:
         right = False
         yield f"the mean is {moments.mean:.4g} instead of {expected.mean:.4g} ± {error:.2g}"
     fixed, others = expected.name in _FIXED, s.size - s.zeros
-    slack = CLOSE_GAIN + eps if fixed else tolerance(moments)
+    slack = _CLOSE + eps if fixed else tolerance(moments)
     rms = math.hypot(expected.std, expected.mean)
     found, wanted = (s.rms, rms) if fixed else (moments.std, expected.std)
     enough = fixed or others >= FEW
@@ -91,13 +94,13 @@ def _deviations(s: Statistics, expected: Distribution) -> Iterator[str]:
     most = round((1 - zeros) * s.size)
     if zeros and (others > most or (others < most and not fixed)):
         yield f"{s.zeros:,} elements are 0 instead of {s.size - most:,}"
-    if expected.name.startswith("identity") and not is_identity(s):
+    if expected.name in ("identity", "dirac") and not is_identity(s):
         yield "it is not an identity"
     orthonormal = s.orthogonality is not None and s.orthogonality[1] <= s.tensor.rounding
     if expected.name == "orthogonal" and s.gram and not orthonormal:
         yield "its units are not orthonormal"
     symmetric = math.isclose(expected.mean - expected.low, expected.high - expected.mean)
-    if right and enough and expected.kurtosis is not None and symmetric:
+    if right and enough and expected.name in _INDEPENDENT and symmetric:
         family = family_of(expected)
         if not family.fits(moments, s.low, s.high, eps):
             yield f"the elements are not {family.name}: their kurtosis is {moments.kurtosis:.3g}"

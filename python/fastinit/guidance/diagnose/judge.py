@@ -21,7 +21,7 @@ from .structure import constant_name, judge_structure
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import fastinit
+    from fastinit.initializers import Initializer
 
     from .results import Finding
     from .statistics import Statistics
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 INFO, WARNING, SEVERE = Severity
 
 
-def judge(tensors: Sequence[Statistics], expected: dict[str, fastinit.Initializer]) -> list[Finding]:
+def judge(tensors: Sequence[Statistics], expected: dict[str, Initializer]) -> list[Finding]:
     """All findings, the most severe first, and otherwise in the order of the tensors.
 
     Args:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-import fastinit
+from fastinit._runtime import get_num_threads
 
 from .onepass import CHUNK, SAMPLE, Measured, measure, split
 from .statistics import Counts, Statistics
@@ -72,7 +72,7 @@ def _parts(tensor: Tensor) -> Iterator[_Part]:
 def measured(tensors: list[Tensor], bar: Bar) -> Iterator[Statistics]:
     """Measures tensors, parts of them at the same time."""
     parts = [part for tensor in tensors for part in _parts(tensor)]
-    threads = fastinit.get_num_threads() if sum(tensor.size for tensor in tensors) >= _FEW else 1
+    threads = get_num_threads() if sum(tensor.size for tensor in tensors) >= _FEW else 1
     with ThreadPoolExecutor(max_workers=threads) as pool:
         results = _counted(zip(parts, pool.map(_Part.measure, parts), strict=True), bar)
         try:

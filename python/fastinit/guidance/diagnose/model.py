@@ -17,7 +17,7 @@ from .schemes import FAMILIES, NORMAL, schemes, tolerance
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import fastinit
+    from fastinit.initializers import Initializer
 
     from .results import Code
     from .statistics import Statistics
@@ -48,7 +48,7 @@ class Model:
         normalized: Whether batch normalizations follow most kernels.
     """
 
-    def __init__(self, tensors: Sequence[Statistics], expected: dict[str, fastinit.Initializer]) -> None:
+    def __init__(self, tensors: Sequence[Statistics], expected: dict[str, Initializer]) -> None:
         self.tensors = tensors
         self.expected = expected
         self.findings: list[Finding] = []

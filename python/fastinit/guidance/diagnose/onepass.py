@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-import fastinit
+from fastinit.functions import random_normal
 
 from .statistics import Counts, Moments
 
@@ -186,7 +186,7 @@ def _products(y: Array, z: Array) -> float:
 @functools.lru_cache(maxsize=8)
 def _weights(name: str, size: int) -> Array:
     """The vectors that units are projected on."""
-    return fastinit.random_normal((2, size), 0.0, 1.0, seed=0, stream=name)
+    return random_normal((2, size), 0.0, 1.0, seed=0, stream=name)
 
 
 def _project(found: Measured, matrix: Array, start: int, rows: int) -> None:

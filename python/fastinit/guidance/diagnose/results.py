@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, fields
-from enum import Enum
+from dataclasses import dataclass
 from typing import Any
 
 from fastinit._terminal import printable, table
+from fastinit.guidance.results import Result, Verdict, plain
 
 
-class Severity(str, Enum):
+class Severity(Verdict):
     """How bad a finding is; the members are in ascending order.
 
     Attributes:
@@ -24,10 +24,8 @@ class Severity(str, Enum):
     WARNING = "warning"
     SEVERE = "severe"
 
-    __str__ = str.__str__
 
-
-class Code(str, Enum):
+class Code(Verdict):
     """What kind of thing a finding is; the codes stay the same between versions.
 
     Attributes:
@@ -71,27 +69,9 @@ class Code(str, Enum):
     NOT_AS_EXPECTED = "not_as_expected"
     LOOKS_TRAINED = "looks_trained"
 
-    __str__ = str.__str__
-
-
-class _Result:
-    """A dataclass that has its fields as plain values, too."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as plain Python values, which `json` takes."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, _Result):
-        return value.to_dict()
-    if isinstance(value, Enum):
-        return value.value
-    return [_plain(one) for one in value] if isinstance(value, tuple) else value
-
 
 @dataclass(frozen=True)
-class Finding(_Result):
+class Finding(Result):
     """Something that deserves a look.
 
     Attributes:
@@ -108,7 +88,7 @@ class Finding(_Result):
 
 
 @dataclass(frozen=True)
-class TensorRow(_Result):
+class TensorRow(Result):
     """A tensor as measured.
 
     Attributes:
@@ -155,7 +135,7 @@ _HEADER = ("tensor", "shape", "dtype", "role", "fan in, out", "mean", "std", "mi
 
 
 @dataclass(frozen=True)
-class Diagnosis(_Result):
+class Diagnosis(Result):
     """What `diagnose` found. `print` shows it as text.
 
     Attributes:
@@ -194,7 +174,7 @@ class Diagnosis(_Result):
             >>> found.to_dict()["findings"][0]["code"]
             'all_zero'
         """
-        return {"ok": self.ok, "worst": _plain(self.worst), **super().to_dict()}
+        return {"ok": self.ok, "worst": plain(self.worst), **super().to_dict()}
 
     def __str__(self) -> str:
         """The findings, the most severe first, and a table of the tensors."""

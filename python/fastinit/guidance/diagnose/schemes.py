@@ -12,15 +12,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import fastinit
 from fastinit._registry import PRESETS
 from fastinit._runtime import fans as core_fans
+from fastinit.initializers import RandomNormal, RandomUniform, TruncatedNormal, VarianceScaling
 from fastinit.theory.distributions import normal, truncated_normal, uniform
 from fastinit.theory.quadrature import legendre
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fastinit.initializers import Initializer
     from fastinit.theory.distributions import Distribution
 
     from .statistics import Moments
@@ -162,9 +163,7 @@ def fans(tensor: Tensor) -> list[tuple[float, float]]:
     return list(dict.fromkeys((max(into, 1.0), max(out, 1.0)) for into, out in found))
 
 
-def _scheme(
-    name: str, made: fastinit.Initializer, shape: tuple[int, ...] = (1,), mode: str | None = None
-) -> Scheme:
+def _scheme(name: str, made: Initializer, shape: tuple[int, ...] = (1,), mode: str | None = None) -> Scheme:
     """The scheme of an initializer, for a kernel (in, out) where it depends on the shape."""
     found = made.check(shape)
     family = next(family for family in FAMILIES if family.name == found.title)
@@ -181,9 +180,9 @@ def _drawn(
         (f"{preset}_normal", "truncated_normal"),
         (f"{preset}_normal, untruncated", "untruncated_normal"),
     ):
-        found = _scheme(name, fastinit.VarianceScaling(scale, mode, distribution), shape, known)
+        found = _scheme(name, VarianceScaling(scale, mode, distribution), shape, known)
         yield found
-    truncated = fastinit.TruncatedNormal(stddev=found.std)
+    truncated = TruncatedNormal(stddev=found.std)
     yield _scheme(f"{preset}_normal without correction", truncated, mode=known)
 
 
@@ -194,7 +193,7 @@ def _scaled(fan_in: float, fan_out: float, known: tuple[str | None, str | None])
     found: list[Scheme] = []
     for mode, label in zip(("fan_in", "fan_out"), known, strict=True):
         found += [*_drawn("lecun", shape, mode, label), *_drawn("he", shape, mode, label)]
-        torch = fastinit.VarianceScaling(1 / 3, mode, "uniform")  # PyTorch: kaiming_uniform(a=sqrt(5)).
+        torch = VarianceScaling(1 / 3, mode, "uniform")  # PyTorch: kaiming_uniform(a=sqrt(5)).
         found.append(_scheme("U(±1/sqrt(fan))", torch, shape, label))
     return (*found, *_drawn("glorot", shape))
 
@@ -202,20 +201,20 @@ def _scaled(fan_in: float, fan_out: float, known: tuple[str | None, str | None])
 @functools.lru_cache(maxsize=256)
 def _by_size(name: str, scale: float, distribution: str, size: int) -> Scheme:
     """A scheme of variance `scale / size`."""
-    return _scheme(name, fastinit.VarianceScaling(scale, "fan_in", distribution), (max(size, 1), 1))
+    return _scheme(name, VarianceScaling(scale, "fan_in", distribution), (max(size, 1), 1))
 
 
 # Constants of published models and of frameworks: GPT-2 and BERT, AlexNet and detection heads, Keras's
 # defaults. The last two, BERT's truncated normal distribution and that of Keras, are uncorrected on purpose.
 _FIXED = (
-    _scheme("N(0, 0.02)", fastinit.RandomNormal(stddev=0.02)),
-    _scheme("N(0, 0.01)", fastinit.RandomNormal(stddev=0.01)),
-    _scheme("N(0, 0.05)", fastinit.RandomNormal()),
-    _scheme("U(-0.05, 0.05)", fastinit.RandomUniform()),
-    _scheme("N(0, 0.02), truncated", fastinit.TruncatedNormal(stddev=0.02)),
-    _scheme("N(0, 0.05), truncated", fastinit.TruncatedNormal()),
+    _scheme("N(0, 0.02)", RandomNormal(stddev=0.02)),
+    _scheme("N(0, 0.01)", RandomNormal(stddev=0.01)),
+    _scheme("N(0, 0.05)", RandomNormal()),
+    _scheme("U(-0.05, 0.05)", RandomUniform()),
+    _scheme("N(0, 0.02), truncated", TruncatedNormal(stddev=0.02)),
+    _scheme("N(0, 0.05), truncated", TruncatedNormal()),
 )
-_EMBEDDING = _scheme("N(0, 1)", fastinit.RandomNormal(stddev=1.0))
+_EMBEDDING = _scheme("N(0, 1)", RandomNormal(stddev=1.0))
 
 
 def schemes(tensor: Tensor) -> Iterator[Scheme]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-import fastinit
+from fastinit.functions import random_normal
 
 from .onepass import CHUNK
 
@@ -64,7 +64,7 @@ def _projections(tensor: Tensor, found: Measured, at: int, axis: int) -> Array:
         assert found.columns is not None
         values, shape, axis = found.columns, tensor.shape[at:], axis - at
     units = np.moveaxis(values.reshape(2, *shape), axis + 1, 1).reshape(2, shape[axis], -1)
-    weights = fastinit.random_normal((units.shape[2],), 0.0, 1.0, seed=1, dtype="float64")
+    weights = random_normal((units.shape[2],), 0.0, 1.0, seed=1, dtype="float64")
     projected: Array = (units * weights).sum(axis=2)
     return projected
 

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from fastinit._registry import DISTRIBUTION
+from fastinit._registry import install_hint
 
 from ..roles import describe
 from .arrays import unreadable
@@ -106,9 +106,7 @@ def _entries(path: Path) -> Iterator[tuple[str, str, tuple[int, ...], int]]:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
-        raise ImportError(
-            f"reading {path.name} needs safetensors: pip install '{DISTRIBUTION}[safetensors]'"
-        ) from error
+        raise ImportError(f"reading {path.name} needs safetensors: {install_hint('safetensors')}") from error
     with path.open("rb") as file:
         offset = 8 + int.from_bytes(file.read(8), "little")
     try:

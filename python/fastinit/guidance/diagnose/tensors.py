@@ -97,7 +97,8 @@ class Tensor:
     @property
     def is_weight(self) -> bool:
         """Whether it is a matrix, a convolution kernel or an embedding, which is usually drawn at random."""
-        return len(self.shape) > 1 and (self.is_kernel or self.role == "embedding")
+        # An initializer takes at most 32 axes.
+        return 1 < len(self.shape) <= 32 and (self.is_kernel or self.role == "embedding")
 
     @property
     def eps(self) -> float:

@@ -371,7 +371,7 @@ def test_false_alarms_are_rare():
 # Expectations
 
 
-def test_expected_laws():
+def test_expected_distributions():
     model = dense(fastinit.he_normal)
     assert loud(diagnose(model, expect="he_normal")) == []
     assert loud(diagnose(model, expect={"*/kernel": fastinit.HeNormal(), "*/bias": "zeros"})) == []
@@ -405,7 +405,7 @@ def test_small_tensors_meet_their_expectation(init, dtype):
             assert loud(diagnose(init(shape, **key, dtype=dtype), expect=init, layout="in_out")) == []
 
 
-def test_expected_laws_with_zeros():
+def test_expected_distributions_with_zeros():
     delta, sparse = fastinit.DeltaOrthogonal(), fastinit.Sparse(0.25, 0.1)
     shape = (3, 3, 8, 16)
     for expected, right, wrong in (
@@ -418,7 +418,7 @@ def test_expected_laws_with_zeros():
         assert loud(diagnose(wrong, expect=expected)) == [("not_as_expected", "array")]
 
 
-def test_expected_laws_follow_the_layout():
+def test_expected_distributions_follow_the_layout():
     kernels = {"a.weight": fastinit.VarianceScaling(2.0, in_axis=1, out_axis=0)((64, 300), seed=0)}
     assert loud(diagnose(kernels, layout="out_in", expect="he_normal")) == []
     assert loud(diagnose(kernels, layout="in_out", expect="he_normal")) == [("not_as_expected", "a.weight")]
@@ -534,11 +534,11 @@ def test_counts():
 def test_truncated_moments_agree_with_scipy():
     stats = pytest.importorskip("scipy.stats")
     for lower, upper in [(-2, 2), (-1, 3), (0.5, math.inf), (-math.inf, -1), (6, 7)]:
-        law = stats.truncnorm(lower, upper)
+        exact = stats.truncnorm(lower, upper)
         mean, std, kurtosis = truncated_moments(lower, upper)
-        assert math.isclose(mean, law.mean(), rel_tol=1e-9, abs_tol=1e-12)
-        assert math.isclose(std, law.std(), rel_tol=1e-6)
-        assert math.isclose(kurtosis, float(law.stats("k")) + 3, rel_tol=1e-3)
+        assert math.isclose(mean, exact.mean(), rel_tol=1e-9, abs_tol=1e-12)
+        assert math.isclose(std, exact.std(), rel_tol=1e-6)
+        assert math.isclose(kurtosis, float(exact.stats("k")) + 3, rel_tol=1e-3)
     assert math.isclose(TRUNCATED.kurtosis, truncated_moments(-2, 2)[2], rel_tol=1e-9)
 
 
@@ -762,10 +762,10 @@ def test_memory_is_bounded(tmp_path):
 
 @pytest.mark.timeout(60)  # It takes seconds, and took minutes when each tensor was compared with each.
 def test_many_tensors(tmp_path):
-    law = fastinit.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+    init = fastinit.VarianceScaling(2.0, "fan_out", "untruncated_normal")
     model = {}
     for i in range(4000):
-        model[f"layers.{i}.kernel"] = law((8, 24), seed=i)
+        model[f"layers.{i}.kernel"] = init((8, 24), seed=i)
         model[f"layers.{i}.bias"] = np.full(8, 7.0, np.float32)
     np.savez(tmp_path / "many.npz", **model)
     assert len(diagnose(tmp_path / "many.npz").tensors) == 8000

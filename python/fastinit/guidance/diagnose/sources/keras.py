@@ -1,4 +1,4 @@
-"""Layers and models of Keras, on any backend. It is never imported: whoever has its objects has loaded it."""
+"""Layers and models of Keras, which is never imported: its objects exist only where it is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors and modules of PyTorch. It is never imported: whoever has its objects has loaded it."""
+"""Tensors and modules of PyTorch, which is never imported: its objects exist only where it is loaded."""
 
 from __future__ import annotations
 

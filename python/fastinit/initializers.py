@@ -141,7 +141,7 @@ class Initializer:
             >>> fastinit.HeUniform().check(600)
             Traceback (most recent call last):
             ...
-            ValueError: fans need a shape of at least 2 dimensions (..., in, out), or in_axis and out_axis; got shape [600]
+            ValueError: fans need a shape of at least 2 dimensions (..., in, out), or in_axis and out_axis, got shape [600]
         """
         from .theory.distributions import of_parts
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from fastinit.initializers import GlorotUniform, Initializer, RandomNormal, Zeros, get
 
 from .recommend import recommend
 from .recommend.recommendation import Recommendation
 from .recommend.spelling import short
+
+_T = TypeVar("_T")
 
 
 class Choice(NamedTuple):
@@ -36,13 +38,7 @@ def parse_choices(given: Any) -> dict[str, Choice]:
         >>> list(parse_choices(["zeros", fastinit.RandomNormal(stddev=1.0), fastinit.recommend("selu")]))
         ['zeros', 'RandomNormal(stddev=1)', 'LecunNormal']
     """
-    if isinstance(given, Mapping) and "class_name" not in given:
-        found = {str(name): _choice(one) for name, one in given.items()}
-    else:
-        found = {}
-        for one in given if isinstance(given, Sequence) and not isinstance(given, str) else [given]:
-            choice = _choice(one)
-            add_label(found, one if isinstance(one, str) else label(choice.kernel), choice)
+    found = by_label(given, _choice, lambda choice: label(choice.kernel))
     if not found:
         raise ValueError("no initializer given: at least one is needed")
     return found
@@ -60,15 +56,26 @@ def default_choices(activation: object, param: float | None = None) -> dict[str,
     }
 
 
-def add_label(found: dict[str, Any], name: str, value: object) -> None:
-    """Adds a value under a label that is not there yet.
+def by_label(given: Any, parse: Callable[[Any], _T], name_of: Callable[[_T], str]) -> dict[str, _T]:
+    """One thing, a sequence of things or a mapping of labels to them, as parsed things by label.
+
+    The label of a thing is the name that it is given by, or else `name_of(parse(thing))`.
 
     Raises:
-        ValueError: If it is.
+        ValueError: If a label occurs twice.
     """
-    if name in found:
-        raise ValueError(f"the initializer {name} is given twice: pass a mapping of labels to initializers")
-    found[name] = value
+    if isinstance(given, Mapping) and "class_name" not in given:
+        return {str(name): parse(one) for name, one in given.items()}
+    found: dict[str, _T] = {}
+    for one in given if isinstance(given, Sequence) and not isinstance(given, str) else [given]:
+        parsed = parse(one)
+        name = one if isinstance(one, str) else name_of(parsed)
+        if name in found:
+            raise ValueError(
+                f"the initializer {name} is given twice: pass a mapping of labels to initializers"
+            )
+        found[name] = parsed
+    return found
 
 
 def _choice(given: Any) -> Choice:

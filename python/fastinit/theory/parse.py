@@ -150,7 +150,7 @@ def _of_framework(thing: Any) -> Activation | None:
             return None
         if name == "gelu" and source == "jax":  # JAX's default is the approximation.
             name = "gelu_tanh"
-        return named(name, _default_of(source, name))
+        return named(name, 0.2 if (source, name) == ("keras", "leaky_relu") else _parameter(name, None))
     if name == "gelu":
         return named("gelu_tanh" if thing.approximate == "tanh" else "gelu", None)
     if name == "prelu":
@@ -176,11 +176,6 @@ def _of_class(cls: Any) -> Activation | None:
         return _of_framework(cls())
     except TypeError:  # It needs arguments.
         return None
-
-
-def _default_of(source: str, name: str) -> float | None:
-    """The default parameter of a function of a framework."""
-    return 0.2 if (source, name) == ("keras", "leaky_relu") else _parameter(name, None)
 
 
 def _mean_slope(layer: Any) -> float:

@@ -77,7 +77,8 @@ def resolve_layer(layer: object, layout: str | None = None, groups: int | None =
         )
         raise ValueError(f"unknown layer {layer!r:.80}{hint}")
     if layout is None:
-        layout = "out_in" if not isinstance(layer, str) and _is_of_torch(kind) else "in_out"
+        packages = {base.__module__.split(".")[0] for base in kind.__mro__}
+        layout = "out_in" if "torch" in packages and "keras" not in packages else "in_out"
     else:
         check_choice("layout", layout, LAYOUTS)
     if groups is None:
@@ -98,8 +99,3 @@ def _plain(name: str) -> str:
     for dimensions in ("1d", "2d", "3d"):
         plain = plain.replace(dimensions, "")
     return plain
-
-
-def _is_of_torch(kind: type) -> bool:
-    packages = {base.__module__.split(".")[0] for base in kind.__mro__}
-    return "torch" in packages and "keras" not in packages

@@ -127,17 +127,13 @@ def _torch_scaling(name: str, initializer: VarianceScaling, weight: str, layer: 
 
 def _torch_name(weight: str, family: str) -> str:
     """The weight as PyTorch names it."""
-    names = {
+    names = dict.fromkeys(("depthwise_kernel", "embeddings", "gamma", "kernel"), "weight") | {
         "alpha": "prelu.weight",
         "beta": "bias",
-        "embeddings": "weight",
-        "gamma": "weight",
-        "kernel": "weight",
         "last_gamma": "last_norm.weight",
         "moving_mean": "running_mean",
         "moving_variance": "running_var",
         "output_kernel": "last.weight",
-        "depthwise_kernel": "weight",
         "pointwise_kernel": "pointwise.weight",
     }
     if family in ("simple_rnn", "lstm", "gru"):
@@ -148,9 +144,7 @@ def _torch_name(weight: str, family: str) -> str:
             "forget_bias": "bias_ih_l0.chunk(4)[1]",
         }
     if family == "attention":
-        third = {
-            f"{part}_kernel": f"in_proj_weight.chunk(3)[{i}]"
-            for i, part in enumerate(("query", "key", "value"))
-        }
-        names |= {**third, "output_kernel": "out_proj.weight", "bias": "in_proj_bias"}
+        for i, part in enumerate(("query", "key", "value")):
+            names[f"{part}_kernel"] = f"in_proj_weight.chunk(3)[{i}]"
+        names |= {"output_kernel": "out_proj.weight", "bias": "in_proj_bias"}
     return names.get(weight, weight)

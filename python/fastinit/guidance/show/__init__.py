@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from fastinit._checks import check_choice
 from fastinit._registry import install_hint
-from fastinit.guidance.choices import add_label, initializer, label
+from fastinit.guidance.choices import by_label, initializer, label
 from fastinit.guidance.compare import Comparison
 from fastinit.guidance.signal import Signal
 from fastinit.initializers import (
@@ -175,28 +176,15 @@ def _checked(path: str | os.PathLike[str]) -> Path:
 
 def _things(x: Any) -> dict[str, Any]:
     """Initializers and arrays of NumPy, by label."""
-    if isinstance(x, Mapping) and "class_name" not in x:
-        found = {str(name): _thing(given) for name, given in x.items()}
-    elif isinstance(x, Sequence) and not isinstance(x, str):
-        found = {}
-        for given in x:
-            thing = _thing(given)
-            name = _name(given, thing)
-            if isinstance(thing, np.ndarray):
-                name = f"{name} {len(found) + 1}"
-            add_label(found, name, thing)
-    else:
-        thing = _thing(x)
-        found = {_name(x, thing): thing}
+    numbers = map(" {}".format, itertools.count(1)) if isinstance(x, Sequence) else itertools.repeat("")
+
+    def name_of(thing: Any) -> str:
+        return f"array{next(numbers)}" if isinstance(thing, np.ndarray) else label(thing)
+
+    found = by_label(x, _thing, name_of)
     if not 0 < len(found) <= _MOST_PANELS:
         raise ValueError(f"a picture shows 1 to {_MOST_PANELS} things side by side, got {len(found)}")
     return found
-
-
-def _name(given: Any, thing: Any) -> str:
-    if isinstance(thing, np.ndarray):
-        return "array"
-    return given if isinstance(given, str) else label(thing)
 
 
 def _thing(given: Any) -> Any:

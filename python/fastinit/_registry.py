@@ -13,6 +13,21 @@ from ._suggest import did_you_mean
 DISTRIBUTION = "fastinit-nn"
 
 
+def install_hint(extra: str) -> str:
+    """How to install what a feature needs.
+
+    Args:
+        extra: The name of an optional dependency group: `"bf16"`, `"cli"`, `"compare"`, `"plot"` or
+            `"safetensors"`.
+
+    Example:
+        >>> from fastinit._registry import install_hint
+        >>> install_hint("plot")
+        'pip install "fastinit-nn[plot]"'
+    """
+    return f'pip install "{DISTRIBUTION}[{extra}]"'
+
+
 class Preset(NamedTuple):
     """The parameters of variance scaling that a preset fixes."""
 
@@ -80,8 +95,8 @@ def parse_name(name: str) -> str:
     """
     if name not in _KNOWN:
         raise ValueError(
-            f"unknown initializer {name!r}{did_you_mean(name, _KNOWN)} "
-            f"Known are {', '.join(sorted((*NAMES, *ALIASES)))}, and the names of the classes"
+            f"unknown initializer {name!r}"
+            + (did_you_mean(name, _KNOWN) or f"; it must be one of {', '.join(sorted((*NAMES, *ALIASES)))}")
         )
     return _KNOWN[name]
 

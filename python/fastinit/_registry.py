@@ -13,6 +13,20 @@ from ._suggest import did_you_mean
 DISTRIBUTION = "fastinit-nn"
 
 
+def install_hint(extra: str) -> str:
+    """How to install what a feature needs.
+
+    Args:
+        extra: The name of an optional dependency group: `"bf16"`, `"cli"`, `"compare"` or `"plot"`.
+
+    Example:
+        >>> from fastinit._registry import install_hint
+        >>> install_hint("plot")
+        'pip install "fastinit-nn[plot]"'
+    """
+    return f'pip install "{DISTRIBUTION}[{extra}]"'
+
+
 class Preset(NamedTuple):
     """The parameters of variance scaling that a preset fixes."""
 

@@ -128,7 +128,7 @@ def _array(path: str) -> Array:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
-Seed = Annotated[int, typer.Option(help="The seed.", min=0, max=2**64 - 1)]
+Seed = Annotated[int, typer.Option(help="The seed, from 0 to 2**64 - 1.")]
 Names = Annotated[
     list[str] | None,
     typer.Argument(
@@ -328,12 +328,10 @@ def sample(
     initializer: Annotated[str, typer.Argument(help="Such as he_normal, or random_normal:stddev=0.01.")],
     shape: Annotated[str, typer.Argument(help="Such as 4096x4096.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write: .npy or .safetensors.")],
-    seed: Annotated[
-        int | None, typer.Option(help="The seed.", min=0, max=2**64 - 1, show_default="from the system")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed; a random one by default.")] = None,
     stream: Annotated[str, typer.Option(help="The name of the tensor, or a number.")] = "0",
     dtype: Annotated[str, typer.Option(help="float32, float64, float16 or bfloat16.")] = "float32",
-    threads: Annotated[int | None, typer.Option(help="The largest number of threads.", min=1)] = None,
+    threads: Annotated[int | None, typer.Option(help="The largest number of threads.")] = None,
 ) -> None:
     """Write a new tensor to a file, without a copy in memory."""
     chosen, sizes = _initializer(initializer), _sizes(shape)

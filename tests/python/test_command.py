@@ -141,7 +141,7 @@ def test_sample_of_nothing(tmp_path, shape, suffix):
         (("he_normal", "2x2", "-o", "w.npy", "--dtype", "bfloat16"), "bfloat16"),
         (("he_normal", "2x2", "-o", "w.npy", "--dtype", "int8"), "int8"),
         (("he_normal", "2x2", "-o", "w.npy", "--seed", "-1"), "-1"),
-        (("he_normal", "2x2", "-o", "w.npy", "--threads", "0"), "--threads"),
+        (("he_normal", "2x2", "-o", "w.npy", "--threads", "0"), "threads"),
         (("he_normal", "2x2", "-o", "w.npy", "--stream", str(2**64)), "18446744073709551616"),
         (("he_normal:blocks=3", "4x4", "-o", "w.npy"), "blocks"),
         (("he_normal", "4", "-o", "w.npy"), "2 dimensions"),

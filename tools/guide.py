@@ -17,9 +17,9 @@ import re
 from pathlib import Path
 
 import fastinit
-from fastinit._text import table
-from fastinit.guidance._activations._resolve import resolve
-from fastinit.guidance._activations._variance import without_bias
+from fastinit._terminal import table
+from fastinit.theory.parse import resolve
+from fastinit.theory.variance import without_bias
 
 PAGE = Path(__file__).parent.parent / "docs" / "guide.md"
 BLOCK = re.compile(

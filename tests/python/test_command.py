@@ -221,7 +221,8 @@ def _odd(tmp_path):
 def test_names_that_cannot_be_printed(odd):
     out, _ = run("diagnose", odd, status=1, PYTHONIOENCODING="ascii")
     assert "\\u5c64.kernel" in out
-    assert "skipped \\x1b[31m\\na.kernel: elements of complex64 are not read\n" in out
+    assert "skipped \\x1b[31m\\na.kernel: elements of " in out
+    assert "complex64 are not read\n" in out
     assert "\x1b" not in out
 
 

@@ -17,7 +17,8 @@ def install_hint(extra: str) -> str:
     """How to install what a feature needs.
 
     Args:
-        extra: The name of an optional dependency group: `"bf16"`, `"cli"`, `"compare"` or `"plot"`.
+        extra: The name of an optional dependency group: `"bf16"`, `"cli"`, `"compare"`, `"plot"` or
+            `"safetensors"`.
 
     Example:
         >>> from fastinit._registry import install_hint
@@ -94,8 +95,8 @@ def parse_name(name: str) -> str:
     """
     if name not in _KNOWN:
         raise ValueError(
-            f"unknown initializer {name!r}{did_you_mean(name, _KNOWN)} "
-            f"Known are {', '.join(sorted((*NAMES, *ALIASES)))}, and the names of the classes"
+            f"unknown initializer {name!r}"
+            + (did_you_mean(name, _KNOWN) or f"; it must be one of {', '.join(sorted((*NAMES, *ALIASES)))}")
         )
     return _KNOWN[name]
 

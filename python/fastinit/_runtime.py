@@ -8,7 +8,7 @@ from . import _core
 from ._registry import DISTRIBUTION
 
 if TYPE_CHECKING:
-    from ._typing import Array, BuildInfo, DTypeLike, Index, Seed, Shape, Stream
+    from ._typing import Array, Axes, BuildInfo, DTypeLike, Index, Seed, Shape, Stream
 
 
 def random_bits(
@@ -81,6 +81,13 @@ def block_stream(stream: Stream, block: int) -> int:
         True
     """
     return _core.block_stream(stream, block)
+
+
+def fans(
+    shape: Shape, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), groups: int = 1
+) -> tuple[float, float]:
+    """The fan_in and fan_out of a kernel, as variance scaling takes them."""
+    return _core.fans(shape, in_axis, out_axis, batch_axis, groups)
 
 
 def build_info() -> BuildInfo:

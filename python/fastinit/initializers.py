@@ -141,7 +141,7 @@ class Initializer:
             >>> fastinit.HeUniform().check(600)
             Traceback (most recent call last):
             ...
-            ValueError: fans need a shape of at least 2 dimensions (..., in, out), or in_axis and out_axis; got shape [600]
+            ValueError: fans need a shape of at least 2 dimensions (..., in, out), or in_axis and out_axis, got shape [600]
         """
         from .theory.distributions import of_parts
 
@@ -216,10 +216,19 @@ class Initializer:
         return hash((type(self), *self.get_config().values()))
 
     def __repr__(self) -> str:
-        return self._spell(repr)
+        return self.spell(repr)
 
-    def _spell(self, number: Callable[[Any], str]) -> str:
-        """The call that makes this object, without parameters that have their defaults."""
+    def spell(self, number: Callable[[Any], str]) -> str:
+        """The call that makes this object, without parameters that have their defaults.
+
+        Args:
+            number: Formats the value of a parameter.
+
+        Example:
+            >>> import fastinit
+            >>> fastinit.RandomNormal(stddev=2**0.5).spell("{:.3g}".format)
+            'RandomNormal(stddev=1.41)'
+        """
         defaults = {name: one.default for name, one in inspect.signature(type(self)).parameters.items()}
         given = {name: value for name, value in self.get_config().items() if value != defaults[name]}
         return (
@@ -531,6 +540,22 @@ class VarianceScaling(Initializer):
             groups=operator.index(groups),
             seed=seed,
         )
+
+    def fans(self, shape: Shape) -> tuple[float, float]:
+        """`fan_in` and `fan_out` of a kernel of this shape: the numbers of inputs of an output, and the reverse.
+
+        Args:
+            shape: The shape of the kernel; of one block, where there are several.
+
+        Raises:
+            ValueError: If the axes do not fit the shape.
+
+        Example:
+            >>> import fastinit
+            >>> fastinit.HeNormal().fans((3, 3, 16, 32))
+            (144.0, 288.0)
+        """
+        return _core.fans(shape, self.in_axis, self.out_axis, self.batch_axis, self.groups)
 
 
 class _Preset(VarianceScaling):

@@ -19,6 +19,7 @@ pub(crate) use uniform::Uniform;
 
 /// A distribution with its parameters, as plain data. They are checked where an initializer is made.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Distribution {
     /// Uniform on `[low, high)`.
     Uniform {

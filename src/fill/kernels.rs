@@ -143,11 +143,17 @@ impl Kernel for Repeat {
         }
         // The first and the last register may overlap those between: every place is a multiple of the size of the value, so
         // the bytes agree.
-        let mut at = (to as usize).next_multiple_of(LINE) - to as usize;
+        let head = (to as usize).next_multiple_of(LINE) - to as usize;
         let last = bytes - register;
         // SAFETY: `bytes` is at least a register, and no store begins after `last`. Those past the caches are at a multiple of 64.
         unsafe {
             s.store(to, value);
+            let mut at = register;
+            while at < head.min(last) {
+                s.store(to.add(at), value);
+                at += register;
+            }
+            at = head;
             if stream {
                 while at + LINE <= bytes {
                     for part in (0..LINE).step_by(register) {

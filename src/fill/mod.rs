@@ -77,14 +77,14 @@ impl std::fmt::Debug for Options<'_> {
 }
 
 /// The standard normal elements of [`Substream::Matrix`] from number `first` on, on the calling thread.
-pub(crate) fn normals<T: Element>(level: Level, key: Key, first: u64, out: &mut [MaybeUninit<T>]) {
+pub(crate) fn normals<T: Element>(level: Level, key: Key, first: u64, out: &mut [T]) {
     let source = Source::samples(&Distribution::Normal { mean: 0.0, stddev: 1.0 }, T::DTYPE);
-    let substream = Substream::Matrix;
-    Run { source: &source, key, substream, first, out: bytes_of(out), stream: false }.at(level.detect());
+    let out = bytes_of(slice_as_uninit(out));
+    Run { source: &source, key, substream: Substream::Matrix, first, out, stream: false }.at(level.detect());
 }
 
 /// An initialized slice as one that [`Run`] takes.
-pub(crate) fn slice_as_uninit<T: Element>(out: &mut [T]) -> &mut [MaybeUninit<T>] {
+fn slice_as_uninit<T: Element>(out: &mut [T]) -> &mut [MaybeUninit<T>] {
     // SAFETY: `MaybeUninit<T>` has the layout of `T`, and `Run` writes nothing uninitialized through the result.
     unsafe { &mut *(out as *mut [T] as *mut [MaybeUninit<T>]) }
 }

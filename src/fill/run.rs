@@ -1,4 +1,4 @@
-//! The loop: consecutive elements of the logical tensor into consecutive memory, a buffer of blocks at a time.
+//! Consecutive elements of the logical tensor into consecutive memory: whole groups of blocks at their place, the rest by way of a buffer.
 
 use super::kernels::{Blocks, LINE, Make, Repeat};
 use crate::distr::{Distribution, Sampler};
@@ -55,7 +55,7 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Runs at a level. Not generic, so that the stages are compiled with this crate and not with those that use it.
+    /// Runs at a level. Not generic, so that the loops are compiled with this crate and not with those that use it.
     pub(super) fn at(self, level: Detected) {
         level.run(self);
     }
@@ -122,8 +122,10 @@ impl<S: Simd> Pass<'_, S> {
         let mut length = if out.len() > BUFFER { head } else { 0 };
         while !out.is_empty() {
             let whole = out.len() / self.bytes / Self::GROUP * Self::GROUP;
-            let blocks = if skip == 0 && length == 0 && whole > 0 {
-                // Whole groups go to their place at once.
+            let short = out.len() <= BUFFER && out.len() > whole * self.bytes;
+            let blocks = if skip == 0 && length == 0 && whole > 0 && !short {
+                // Whole groups go to their place at once. What fits the buffer is made in one pass in any case, since the first
+                // words of a pass have nothing to be made beside.
                 let (now, rest) = out.split_at_mut(whole * self.bytes);
                 self.make(block, whole, now.as_mut_ptr().cast(), stream);
                 out = rest;

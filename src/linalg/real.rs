@@ -1,7 +1,7 @@
 //! The two precisions that matrices are computed in, as one trait over the registers of [`Simd`].
 
 use crate::dtype::Element;
-use crate::fill::{normals, slice_as_uninit};
+use crate::fill::normals;
 use crate::seed::Key;
 use crate::simd::{Level, Simd};
 
@@ -80,7 +80,7 @@ macro_rules! real {
                 s.$neg_mul_add(a, b, c)
             }
             fn normals(level: Level, key: Key, first: u64, out: &mut [$number]) {
-                normals(level, key, first, slice_as_uninit(out));
+                normals(level, key, first, out);
             }
         }
     };

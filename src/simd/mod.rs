@@ -33,6 +33,7 @@ pub(crate) use scalar::Scalar;
 
 /// Which instructions the kernels use. All levels give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Level {
     /// One pair of lanes at a time, in plain Rust: the definition.
     Scalar,
@@ -157,7 +158,7 @@ pub(crate) trait Simd: Copy {
     /// A condition for each lane of an `F64`.
     type M64: Copy;
 
-    /// As many of these registers side by side as the CPU can keep busy and the level has room for: see [`Paired`].
+    /// Several of these registers side by side, as many as the level has room for: see [`Paired`].
     type Wide: Simd;
     /// The level that the fills run on.
     fn wide(self) -> Self::Wide;
@@ -303,7 +304,7 @@ pub(crate) trait Simd: Copy {
     /// Writes a register past the caches, where the level can; [`Simd::stream_end`] must follow before another thread reads it.
     ///
     /// # Safety
-    /// As [`Simd::store`], and `to` must be a multiple of 64.
+    /// As [`Simd::store`], and `to` must be a multiple of 64, or lie whole registers behind one.
     unsafe fn stream(self, to: *mut u8, a: Self::Int);
 
     /// Orders what [`Simd::stream`] wrote before all later stores.

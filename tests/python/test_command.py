@@ -245,7 +245,7 @@ def test_signal(tmp_path):
         run("signal", "he_normal", "zeros", "--depth", 5, "--width", 32, "--json")[0],
         parse_constant=lambda name: pytest.fail(f"{name} is not JSON"),
     )
-    assert [one["name"] for one in found["runs"]] == ["he_normal", "zeros"]
+    assert [one["name"] for one in found["rows"]] == ["he_normal", "zeros"]
     out, _ = run("signal", "--activation", "tanh", "--depth", 6, "--width", 16)
     assert "zeros" in out
     pytest.importorskip("matplotlib")
@@ -274,7 +274,7 @@ def test_compare(tmp_path):
     pytest.importorskip("torch")
     few = ("--depth", 2, "--width", 16, "--epochs", 1, "--backend", "torch")
     found = json.loads(run("compare", "he_normal", "zeros", *few, "--json")[0])
-    assert [one["name"] for one in found["runs"]] == ["he_normal", "zeros"]
+    assert [one["name"] for one in found["rows"]] == ["he_normal", "zeros"]
     pytest.importorskip("matplotlib")
     run("compare", "he_normal", *few, "-o", tmp_path / "c.png")
     assert (tmp_path / "c.png").exists()

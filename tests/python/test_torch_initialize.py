@@ -306,7 +306,7 @@ def test_values_are_those_of_fastinit(make, laws):
     parameters = dict(model.named_parameters())
     assert parameters.keys() == laws.keys()
     for name, law in laws.items():
-        assert report[name].law == law
+        assert report[name].initializer == law
         assert_is(parameters[name], law, name)
 
 
@@ -332,7 +332,7 @@ def test_meta_device(make, laws):  # noqa: ARG001
     report = initialize(meta, SEED)
     initialize(model, SEED)
     assert_same(meta, model)
-    assert report.buffers == report.untouched == ()
+    assert report.meta_buffers == report.uninitialized == ()
     assert all(parameter.is_leaf and parameter.requires_grad for parameter in meta.parameters())
     assert {name: type(module) for name, module in meta.named_modules()} == types
 
@@ -385,7 +385,7 @@ def test_channels_last(make, layout, dtype):
         assert model.weight.is_contiguous(memory_format=layout)
         assert not model.weight.is_contiguous()
         assert_same(model, plain)
-        assert report["weight"].law == kaiming(math.prod(plain.weight.shape[1:]))
+        assert report["weight"].initializer == kaiming(math.prod(plain.weight.shape[1:]))
 
 
 @pytest.mark.parametrize(
@@ -449,7 +449,7 @@ def test_seeds():
 
 def test_a_model_without_parameters():
     report = initialize(nn.Sequential(nn.ReLU(), nn.Flatten()), SEED)
-    assert report.rows == report.untouched == report.empty == ()
+    assert report.rows == report.uninitialized == report.empty == ()
     assert "0 tensors" in str(report)
 
 
@@ -499,7 +499,7 @@ def test_other_random_numbers_have_the_key_of_the_module(reset):
 
     model, meta = both(make)
     report = initialize(model, SEED)
-    assert report.twins == report.untouched == ()
+    assert report.twins == report.uninitialized == ()
     assert named(report) == {"a.weight", "b.weight"}
     assert (model["a"].weight == 7).double().mean() < 0.1
     initialize(meta, SEED)
@@ -546,7 +546,7 @@ def test_prefix():
     stage = zoo()
     report = initialize(stage, SEED, {"layers.1.conv.bias": None, "conv.bias": 3.0}, prefix="layers.1")
     assert report["layers.1.linear.weight"].shape == (40, 30)
-    assert report.unused == ("conv.bias",)
+    assert report.unused_rules == ("conv.bias",)
     for prefix in ("layers.1", "layers.1."):
         initialize(stage, SEED, prefix=prefix)
         assert_same(stage, model["layers"][1])
@@ -705,7 +705,7 @@ def test_tied_parameters_have_the_law_of_the_first(make, law):
         assert_is(model[0].weight, law, "0.weight")
         (row,) = report.rows
         assert row.names == ("0.weight", "1.weight")
-        assert row.law == law
+        assert row.initializer == law
         assert report["1.weight"] is row
         assert report.twins == ()
 
@@ -722,7 +722,7 @@ def test_types_know_the_first_module_of_a_tied_parameter():
     model = embedding_first()
     report = initialize(model, SEED, {nn.Linear: 1.0, nn.Embedding: 2.0})
     assert (model[0].weight == 2).all()
-    assert report.unused == ("Linear.weight",)
+    assert report.unused_rules == ("Linear.weight",)
 
 
 def test_shared_modules():
@@ -843,14 +843,14 @@ def test_buffers_of_custom_modules_keep_their_values():
     report = initialize(model, SEED, {"0.weight": 1.0, "*table": 3.0})
     assert model[0].table.tolist() == [0, 1, 2]
     assert "0.table" not in named(report)
-    assert report.buffers == ()
-    assert report.unused == ("*table",)
+    assert report.meta_buffers == ()
+    assert report.unused_rules == ("*table",)
 
 
 def test_buffers_that_nobody_knows_stay_on_the_meta_device():
     model = on_meta(lambda: nn.Sequential(Bare(), nn.BatchNorm1d(3)))
     report = initialize(model, SEED, {"0.weight": 1.0})
-    assert report.buffers == ("0.table",)
+    assert report.meta_buffers == ("0.table",)
     assert model[0].table.is_meta
     assert "table" in dict(model[0].named_buffers())
     assert "buffers still on the meta device: 0.table" in str(report)
@@ -891,7 +891,7 @@ def test_a_buffer_that_a_module_draws_has_the_key_of_its_name():
     for model in both(lambda: nn.Sequential(make())):
         report = initialize(model, SEED)
         assert_is(model[0].noise, NORMAL, "0.noise")
-        assert report["0.noise"].law == NORMAL
+        assert report["0.noise"].initializer == NORMAL
 
 
 # Parameters that nobody initialized
@@ -899,22 +899,22 @@ def test_a_buffer_that_a_module_draws_has_the_key_of_its_name():
 
 def test_untouched_parameters_keep_their_values():
     model = nn.Sequential(Bare(), nn.Linear(3, 3))
-    with pytest.warns(UserWarning, match=r"nobody initialized 1 parameters: 0\.weight") as seen:
+    with pytest.warns(UserWarning, match=r"1 parameter was not initialized: 0\.weight") as seen:
         report = initialize(model, SEED)
     assert [warning.filename for warning in seen] == [__file__]
-    assert report.untouched == ("0.weight",)
+    assert report.uninitialized == ("0.weight",)
     assert (model[0].weight == 7).all()
     assert "0.weight" not in named(report)
-    assert "initialized by nobody: 0.weight" in str(report)
+    assert "not initialized: 0.weight" in str(report)
 
 
 def test_untouched_parameters_stay_on_the_meta_device():
     model = on_meta(lambda: nn.Sequential(Bare(), nn.Linear(3, 3)))
     model[0].weight.mark = "kept"
     model[0].weight.requires_grad_(False)
-    with pytest.warns(UserWarning, match="nobody initialized 1 parameters"):
+    with pytest.warns(UserWarning, match="1 parameter was not initialized"):
         report = initialize(model, SEED)
-    assert report.untouched == ("0.weight",)
+    assert report.uninitialized == ("0.weight",)
     assert model[0].weight.is_meta
     assert model[0].weight.mark == "kept"
     assert isinstance(model[0].weight, Parameter)
@@ -926,7 +926,7 @@ def test_rule_none_says_that_this_is_meant():
     for model in both(Bare):
         weight = copy.deepcopy(model.weight)
         report = initialize(model, SEED, {"weight": None})
-        assert report.rows == report.untouched == report.unused == ()
+        assert report.rows == report.uninitialized == report.unused_rules == ()
         assert model.weight.is_meta == weight.is_meta
         assert weight.is_meta or torch.equal(model.weight, weight)
 
@@ -967,7 +967,7 @@ def test_rule_none_keeps_what_a_custom_module_would_fill(reset):
     model = Custom(reset)
     report = initialize(model, SEED, {"weight": None})
     assert (model.weight == 7).all()
-    assert report.untouched == ()
+    assert report.uninitialized == ()
 
 
 @pytest.mark.parametrize("reset", WAYS_OF_WRITING.values(), ids=WAYS_OF_WRITING)
@@ -975,7 +975,7 @@ def test_a_rule_wins_over_a_custom_module(reset):
     model = Custom(reset)
     report = initialize(model, SEED, {"weight": fastinit.RandomNormal(0.0, 0.02)})
     assert_is(model.weight, fastinit.RandomNormal(0.0, 0.02), "weight")
-    assert report["weight"].law == fastinit.RandomNormal(0.0, 0.02)
+    assert report["weight"].initializer == fastinit.RandomNormal(0.0, 0.02)
 
 
 @pytest.mark.parametrize("reset", WAYS_OF_WRITING.values(), ids=WAYS_OF_WRITING)
@@ -991,11 +991,11 @@ def test_a_module_that_sets_requires_grad_does_not_fill():
         return Custom(lambda module: setattr(module.weight, "requires_grad", False))
 
     model, meta = both(make)
-    with pytest.warns(UserWarning, match="nobody initialized 1 parameters"):
+    with pytest.warns(UserWarning, match="1 parameter was not initialized"):
         report = initialize(model, SEED)
-    assert report.untouched == ("weight",)
+    assert report.uninitialized == ("weight",)
     assert not model.weight.requires_grad
-    with pytest.warns(UserWarning, match="nobody initialized 1 parameters"):
+    with pytest.warns(UserWarning, match="1 parameter was not initialized"):
         initialize(meta, SEED)
     assert meta.weight.is_meta
 
@@ -1017,7 +1017,7 @@ def test_requires_grad_can_be_set_beside_a_rule():
         module.weight.requires_grad = False
 
     model = Custom(freeze)
-    assert initialize(model, SEED)["weight"].law == NORMAL
+    assert initialize(model, SEED)["weight"].initializer == NORMAL
     assert not model.weight.requires_grad
     model = Custom(freeze)
     initialize(model, SEED, {"weight": 1.0})
@@ -1029,8 +1029,8 @@ def test_reset_parameters_with_arguments_is_not_called():
         def reset_parameters(self, scale):
             raise AssertionError(scale)
 
-    with pytest.warns(UserWarning, match="nobody"):
-        assert initialize(Scaled(), SEED).untouched == ("weight",)
+    with pytest.warns(UserWarning, match="1 parameter was not initialized"):
+        assert initialize(Scaled(), SEED).uninitialized == ("weight",)
 
 
 def test_plain_parameters():
@@ -1050,9 +1050,9 @@ def test_plain_parameters():
 
 def test_a_rule_that_writes_nothing_initializes_nothing():
     model = on_meta(lambda: nn.Linear(3, 4))
-    with pytest.warns(UserWarning, match="nobody initialized 1 parameters: weight"):
+    with pytest.warns(UserWarning, match="1 parameter was not initialized: weight"):
         report = initialize(model, SEED, {"weight": torch.randn_like})
-    assert report.untouched == ("weight",)
+    assert report.uninitialized == ("weight",)
     assert model.weight.is_meta
 
 
@@ -1065,7 +1065,7 @@ def test_ways_to_fill_a_parameter(reset, dtype):
     for model in both(lambda: nn.Sequential(Custom(reset, dtype=dtype))):
         report = initialize(model, SEED)
         assert_is(model[0].weight, NORMAL, "0.weight")
-        assert report["0.weight"].law == NORMAL
+        assert report["0.weight"].initializer == NORMAL
         assert report["0.weight"].target_std == 1
 
 
@@ -1088,7 +1088,7 @@ def test_laws_that_a_custom_module_may_have(reset, law):
     model = Custom(reset)
     report = initialize(model, SEED)
     assert_is(model.weight, law, "weight")
-    assert report["weight"].law == law
+    assert report["weight"].initializer == law
 
 
 def test_reset_parameters_with_a_leading_underscore():
@@ -1105,7 +1105,7 @@ def test_reset_parameters_with_a_leading_underscore():
 def test_parents_come_after_their_children():
     model = Custom(lambda module: nn.init.ones_(module.child.weight))
     model.child = nn.Linear(3, 4)
-    with pytest.warns(UserWarning, match="nobody"):
+    with pytest.warns(UserWarning, match="1 parameter was not initialized"):
         report = initialize(model, SEED)
     assert (model.child.weight == 1).all()
     assert_is(model.child.bias, uniform(1 / math.sqrt(3)), "child.bias")
@@ -1123,7 +1123,7 @@ def test_writing_in_ways_that_nobody_sees_is_told():
     model = Custom(lambda module: torch._foreach_mul_([module.weight], 2.0))
     report = initialize(model, SEED)
     assert report["weight"].rule == "Custom.reset_parameters"
-    assert report["weight"].law is None
+    assert report["weight"].initializer is None
     assert (model.weight == 14).all()
 
 
@@ -1190,7 +1190,7 @@ def test_no_law_is_claimed_for_what_was_changed_later(scale):
     model = Custom(lambda module: scale(nn.init.normal_(module.weight)))
     row = initialize(model, SEED)["weight"]
     assert row.std == pytest.approx(0.02, rel=0.1)
-    assert row.law is None
+    assert row.initializer is None
     assert row.target_mean is row.target_std is None
 
 
@@ -1199,12 +1199,12 @@ def test_parametrized_modules():
 
     for model in both(lambda: nn.Sequential(weight_norm(nn.Linear(3, 4)))):
         names = tuple(f"0.parametrizations.weight.original{i}" for i in (0, 1))
-        with pytest.warns(UserWarning, match="nobody initialized 2 parameters"):
+        with pytest.warns(UserWarning, match="2 parameters were not initialized"):
             report = initialize(model, SEED)
-        assert report.untouched == names
+        assert report.uninitialized == names
         assert_is(model[0].bias, uniform(1 / math.sqrt(3)), "0.bias")
         report = initialize(model, SEED, {names[0]: 1.0, names[1]: "he_normal"})
-        assert report.untouched == ()
+        assert report.uninitialized == ()
         torch.testing.assert_close(model[0].weight.norm(dim=1), torch.ones(4))
 
 
@@ -1212,7 +1212,7 @@ def test_parametrized_modules():
 def test_parametrized_modules_with_a_rule_for_one_of_two(number):
     model = nn.utils.parametrizations.weight_norm(nn.Linear(3, 4))
     name = "parametrizations.weight.original{}".format
-    with pytest.warns(UserWarning, match=f"nobody initialized 1 parameters: {name(1 - number)}"):
+    with pytest.warns(UserWarning, match=f"1 parameter was not initialized: {name(1 - number)}"):
         initialize(model, SEED, {name(number): 0.5})
     assert (model.get_parameter(name(number)) == 0.5).all()
 
@@ -1381,7 +1381,7 @@ def test_names(key, filled):
     model = nn.ModuleDict({"layers": layers, "head": nn.Linear(3, 3, bias=False)})
     report = initialize(model, SEED, {key: 0.25})
     assert {name for name, p in model.named_parameters() if (p == 0.25).all()} == filled
-    assert report.unused == (() if filled else (getattr(key, "pattern", key),))
+    assert report.unused_rules == (() if filled else (getattr(key, "pattern", key),))
 
 
 def test_first_name_counts():
@@ -1425,7 +1425,7 @@ def test_first_type_counts():
     assert (model[2].weight == 3).all()
     assert (model[2].bias == 4).all()
     assert report["0.weight"].rule == "Linear.weight"
-    assert set(report.unused) == {"Module.wieght", "Embedding.weight"}
+    assert set(report.unused_rules) == {"Module.wieght", "Embedding.weight"}
     assert "rules that matched nothing: " in str(report)
 
 
@@ -1473,7 +1473,7 @@ def test_a_function_of_modules():
         assert (model["linear"].bias == 0).all()
         assert report["linear.weight"].rule.endswith("function")
         assert report["conv.weight"].rule == "_ConvNd.reset_parameters"
-        assert report.untouched == report.buffers == ()
+        assert report.uninitialized == report.meta_buffers == ()
         for name in ("conv", "embedding", "gru", "norm"):
             assert_same(model[name], plain[name])
 
@@ -1489,7 +1489,7 @@ def test_a_function_of_modules_is_called_as_apply_does():
 
 def test_a_function_that_fills_some_parameters_of_a_module():
     model = nn.Linear(3, 4)
-    with pytest.warns(UserWarning, match="nobody initialized 1 parameters: bias"):
+    with pytest.warns(UserWarning, match="1 parameter was not initialized: bias"):
         initialize(model, SEED, lambda module: nn.init.ones_(module.weight))
     assert (model.weight == 1).all()
 
@@ -1510,7 +1510,7 @@ def test_models_of_transformers(is_tied):
     report = initialize(meta, SEED, meta._init_weights)
     initialize(model, SEED, model._init_weights)
     assert_same(model, meta)
-    assert report.untouched == report.buffers == report.twins[1:] == ()
+    assert report.uninitialized == report.meta_buffers == report.twins[1:] == ()
     assert (meta.lm_head.weight is meta.model.embed_tokens.weight) == is_tied
     assert_is(
         meta.model.layers[1].mlp.up_proj.weight,
@@ -1528,11 +1528,11 @@ def test_models_of_timm():
     model = on_meta(lambda: timm.create_model("vit_tiny_patch16_224", depth=1, num_classes=3))
     normal = functools.partial(timm.layers.trunc_normal_, std=0.02)
     report = initialize(model, SEED, {"cls_token": 0.0, "pos_embed": normal, nn.Linear: normal})
-    assert report.untouched == report.buffers == ()
+    assert report.uninitialized == report.meta_buffers == ()
     law = fastinit.TruncatedNormal(0.0, 1.0, lower=-2.0, upper=2.0)
     assert report["pos_embed"].std == pytest.approx(0.02, rel=0.05)
     assert report["blocks.0.attn.qkv.weight"].target_std == pytest.approx(0.02, rel=1e-6)
-    assert type(report["pos_embed"].law) is type(law)
+    assert type(report["pos_embed"].initializer) is type(law)
 
 
 # Errors
@@ -1682,8 +1682,8 @@ def test_blocks_of_defaults():
         assert_blocks(model[0].weight, [10] * 4, kaiming(30), "0.weight")
         assert_blocks(model[0].bias, [10, 20, 10], uniform(1 / math.sqrt(30)), "0.bias")
         assert report["0.weight"].rule == "Linear.reset_parameters, 4 blocks"
-        assert report["0.weight"].law == kaiming(30)
-        assert report.unused == ()
+        assert report["0.weight"].initializer == kaiming(30)
+        assert report.unused_rules == ()
 
 
 def test_one_block_is_a_block():
@@ -1700,7 +1700,7 @@ def test_blocks_have_fans_of_their_own():
         report = initialize(model, SEED, blocks={"in_proj_weight": 3})
         assert_blocks(model.in_proj_weight, [32] * 3, xavier(32, 32), "in_proj_weight")
         row = report["in_proj_weight"]
-        assert row.law == xavier(32, 32)
+        assert row.initializer == xavier(32, 32)
         assert row.target_std == pytest.approx(math.sqrt(1 / 32))
         assert row.std == pytest.approx(row.target_std, rel=7 / math.sqrt(96 * 32))
     plain = make()
@@ -1789,7 +1789,7 @@ def test_first_pattern_of_blocks_counts():
     model = nn.Linear(3, 4)
     report = initialize(model, SEED, blocks={"w*": 2, "weight": 4, "other": 3})
     assert_blocks(model.weight, [2, 2], kaiming(3), "weight")
-    assert report.unused == ("other",)
+    assert report.unused_rules == ("other",)
 
 
 def test_blocks_with_a_prefix():
@@ -1832,7 +1832,7 @@ def test_rows(make, laws):
             assert row.fan is None
         else:
             assert row.fan == nn.init._calculate_fan_in_and_fan_out(parameter)
-    assert report.untouched == report.buffers == report.empty == report.twins == report.unused == ()
+    assert report.uninitialized == report.meta_buffers == report.empty == report.twins == report.unused_rules == ()
     assert report.seconds > 0
 
 
@@ -1878,7 +1878,7 @@ def test_measured_parts_are_spread_over_the_tensor():
     row = initialize(Custom(ramp, (700, 1000)), SEED)["weight"]
     assert row.mean == pytest.approx(0.5, abs=0.01)
     assert row.std == pytest.approx(1 / math.sqrt(12), abs=0.01)
-    assert row.law is None
+    assert row.initializer is None
 
 
 def test_rows_by_name():
@@ -1922,7 +1922,7 @@ def test_parameters_without_elements():
         model["c"].weight = Parameter(torch.zeros(0, 3, device=model["c"].weight.device))
         report = initialize(model, SEED, {"b.weight": "he_normal"})
         assert report.empty == ("a.weight", "b.weight", "c.weight")
-        assert report.untouched == report.twins == ()
+        assert report.uninitialized == report.twins == ()
         assert named(report) == {"a.bias"}
         assert "without elements: a.weight, b.weight, c.weight" in str(report)
 
@@ -1957,15 +1957,15 @@ def test_table():
         "shape",
         "dtype",
         "rule",
-        "law",
+        "distribution",
         "fan in, out",
         *head.split()[-4:],
     ]
     assert head.split()[-4:] == ["mean", "std", "target", "ms"]
     assert [line.split()[0] for line in lines] == ["0.weight", "1.bias", "2.weight", "2.bias"]
     assert "0.weight (+1)  40 x 30" in lines[0]
-    assert "Embedding.reset_parameters  RandomNormal" in lines[0]
-    assert re.search(r"6 x 4 x 3 x 3 +float32 +2\.weight +TruncatedNormal +36, 54 ", lines[2])
+    assert "Embedding.reset_parameters  normal" in lines[0]
+    assert re.search(r"6 x 4 x 3 x 3 +float32 +2\.weight +truncated normal +36, 54 ", lines[2])
     assert f"{math.sqrt(2 / 36):.4g}" in lines[2]
     assert summary.startswith("4 tensors, 1,462 elements, ")
     assert all(line == line.rstrip() for line in str(report).split("\n"))

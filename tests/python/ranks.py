@@ -657,7 +657,8 @@ def modules_of_torch():
     yield pairs_of(sharded, plain)
     yield {name: (value, plain.get_buffer(name)) for name, value in sharded.named_buffers()}
     for row, theirs in zip(report.rows, reference.rows, strict=True):
-        for attribute in ("name", "names", "shape", "rule", "initializer", "distribution", "fan", "target_std"):
+        attributes = ("name", "names", "shape", "rule", "initializer", "distribution", "fan", "target_std")
+        for attribute in attributes:
             assert getattr(row, attribute) == getattr(theirs, attribute), (row.name, attribute)
     assert report["bag.weight"].rule == "EmbeddingBag.reset_parameters"
     yield {}
@@ -743,7 +744,7 @@ def a_function_of_modules_that_writes_to_data():
 
 
 @check()
-def what_nobody_initializes_stays_on_meta():
+def what_is_not_initialized_stays_on_meta():
     class Silent(nn.Module):
         def __init__(self):
             super().__init__()
@@ -983,7 +984,7 @@ def dirac(text):
     yield pairs_of(sharded, plain)
 
 
-# Laws that fastinit does not have, and so leaves to PyTorch.
+# Parameters that fastinit does not take, and so leaves to PyTorch.
 LAWLESS = {
     "normal_": (lambda tensor: init.normal_(tensor, 2.0, 0.0), (5, 3)),
     "xavier_uniform_": (lambda tensor: init.xavier_uniform_(tensor, 0.0), (5, 3)),

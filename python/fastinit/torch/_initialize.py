@@ -189,13 +189,13 @@ class _Work:
         self.seed_generator(name)
         self.tracker.module = module
         if self.function is not None:
-            self.tracker.title = getattr(self.function, "__qualname__", repr(self.function))
+            self.tracker.title = _title_of(self.function)
             self.function(module)
             self.tracker.note_changes(own)
         if self.function is None or (own and not any(entry.written for entry in own)):
             reset = _reset_of(module)
             if reset is not None:
-                self.tracker.title = getattr(reset, "__qualname__", repr(reset))
+                self.tracker.title = _title_of(reset)
                 with _unpadded(module):
                     reset()
                 self.tracker.note_changes(own)
@@ -283,6 +283,10 @@ def _reset_of(module: Module) -> Callable[[], object] | None:
             method: Callable[[], object] = getattr(module, name)
             return method
     return None
+
+
+def _title_of(function: Callable[..., object]) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)  # `repr` of a method spells out its module
 
 
 @functools.lru_cache(maxsize=1024)

@@ -32,8 +32,8 @@ test-slow: build  ## run the tests that need 9 GB of memory and a few minutes
 
 lint: build  ## check formatting, lints, types, stubs and documentation
 	cargo fmt --check
+	cargo clippy --all-targets --features python -- -D warnings
 	cargo clippy --all-targets -- -D warnings
-	cargo clippy --all-targets --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --no-default-features
 	$(BIN)/ruff check $(PYTHON_CODE)
 	$(BIN)/ruff format --check $(PYTHON_CODE)

@@ -8,14 +8,9 @@
 //!     cargo bench --no-default-features --bench fill -- 'float32/256 MiB/avx512'
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use fastinit::distr::Distribution;
-use fastinit::fill::{Options, as_uninit, buffer::Buffer, constant, sample};
-use fastinit::linalg::orthogonal;
-use fastinit::shape::Window;
-use fastinit::{Bf16, Element, F16, Key, Level};
-use ndarray::{Array2, ArrayViewMutD};
+use fastinit::{Bf16, Distribution, Element, F16, Initializer, Key, Level, Options, Orthogonal, Window};
+use ndarray::{Array2, ArrayViewMut1};
 use std::hint::black_box;
-use std::mem::MaybeUninit;
 use std::time::Duration;
 
 const SIZES: [(&str, usize); 3] = [("16 KiB", 16 << 10), ("4 MiB", 4 << 20), ("256 MiB", 256 << 20)];
@@ -32,10 +27,14 @@ fn distributions() -> Vec<(&'static str, Distribution)> {
     ]
 }
 
-/// All of a buffer as one row.
-fn view<T>(buffer: &mut Buffer) -> ArrayViewMutD<'_, MaybeUninit<T>> {
-    let elements = buffer.as_uninit_slice();
-    ArrayViewMutD::from_shape(vec![elements.len()], elements).expect("as many elements as the shape has")
+/// The size that buffers are aligned to.
+const LINE: usize = 64;
+
+/// Memory for so many elements that begin at a cache line, and where they begin.
+fn aligned<T: Element>(length: usize) -> (Vec<T>, usize) {
+    let memory = vec![T::default(); length + LINE / size_of::<T>()];
+    let start = memory.as_ptr().align_offset(LINE);
+    (memory, start)
 }
 
 fn fills<T: Element>(criterion: &mut Criterion) {
@@ -45,26 +44,26 @@ fn fills<T: Element>(criterion: &mut Criterion) {
         group.warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(400));
         let length = bytes / size_of::<T>();
         let window = Window::whole(&[length]).expect("a small shape");
-        let mut buffer = Buffer::new(bytes).expect("memory");
+        let (mut memory, start) = aligned::<T>(length);
+        let memory = &mut memory[start..][..length];
         // All of the memory is there before the first measurement.
-        buffer.as_uninit_slice::<u8>().fill(MaybeUninit::new(0));
+        Initializer::ONES
+            .fill(ArrayViewMut1::from(&mut *memory), Key::new(1), &Options::default())
+            .expect("a fill");
         for &level in Level::available() {
-            let options = Options { level: Some(level), ..Options::default() };
-            group.bench_function(BenchmarkId::new(level.name(), "store"), |bencher| {
-                bencher.iter(|| constant(black_box(view::<T>(&mut buffer)), T::from_f64(1.0), &options));
-            });
-            for (name, distribution) in distributions() {
+            let options = Options::default().level(level);
+            let mut bench = |name, initializer: Initializer| {
+                let plan = initializer.plan(window.shape(), T::DTYPE).expect("valid parameters");
                 group.bench_function(BenchmarkId::new(level.name(), name), |bencher| {
                     bencher.iter(|| {
-                        sample(
-                            black_box(view::<T>(&mut buffer)),
-                            &window,
-                            Key::new(1),
-                            &distribution,
-                            &options,
-                        )
+                        let view = black_box(ArrayViewMut1::from(&mut *memory));
+                        plan.fill(view, Key::new(1), &window, &options)
                     });
                 });
+            };
+            bench("store", Initializer::ONES);
+            for (name, distribution) in distributions() {
+                bench(name, distribution.into());
             }
         }
         group.finish();
@@ -74,11 +73,12 @@ fn fills<T: Element>(criterion: &mut Criterion) {
 fn small(criterion: &mut Criterion) {
     let mut values = [0.0_f32; 64];
     let window = Window::whole(&[64]).expect("a small shape");
-    let normal = Distribution::Normal { mean: 0.0, stddev: 1.0 };
+    let normal = Initializer::from(Distribution::Normal { mean: 0.0, stddev: 1.0 });
+    let plan = normal.plan(window.shape(), f32::DTYPE).expect("valid parameters");
     criterion.bench_function("float32/64 elements/normal", |bencher| {
         bencher.iter(|| {
-            let view = ArrayViewMutD::from_shape(vec![64], &mut values[..]).expect("64 elements");
-            sample(as_uninit(black_box(view)), &window, Key::new(1), &normal, &Options::default())
+            let view = black_box(ArrayViewMut1::from(&mut values[..]));
+            plan.fill(view, Key::new(1), &window, &Options::default())
         });
     });
 }
@@ -89,15 +89,12 @@ fn matrices<T: Element>(criterion: &mut Criterion) {
     group.sample_size(10).measurement_time(Duration::from_millis(400));
     for size in [64_usize, 256, 1024] {
         group.throughput(Throughput::Elements(4 * (size as u64).pow(3) / 3));
-        let window = Window::whole(&[size, size]).expect("a small shape");
+        let orthogonal = Initializer::from(Orthogonal::default());
         let mut matrix = Array2::<T>::default((size, size));
         for &level in Level::available() {
-            let options = Options { level: Some(level), ..Options::default() };
+            let options = Options::default().level(level);
             group.bench_function(BenchmarkId::new(level.name(), size), |bencher| {
-                bencher.iter(|| {
-                    let view = as_uninit(black_box(matrix.view_mut()).into_dyn());
-                    orthogonal(view, &window, 1, Key::new(1), 1.0, &options)
-                });
+                bencher.iter(|| orthogonal.fill(black_box(matrix.view_mut()), Key::new(1), &options));
             });
         }
     }

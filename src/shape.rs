@@ -1,16 +1,14 @@
-//! Shapes, windows into them, and fans.
+//! Shapes, windows into them, blocks and fans.
 //!
-//! A [`Window`] says which part of a logical tensor is wanted. Sizes and offsets of the logical tensor are
-//! `u64`, for it may be far larger than the memory of this machine; those of the part are `usize`, for it is
-//! to be stored here.
+//! A [`Window`] is a part of a logical tensor. Sizes and offsets of the logical tensor are `u64`, since it may be far larger
+//! than the memory of this machine; those of the part are `usize`, since it is stored here.
 
 use crate::error::{Error, Result};
 
 /// The most dimensions that a tensor may have.
 pub const MAX_NDIM: usize = 32;
 
-/// The most elements that a logical tensor may have: every index then fits the counter with room for
-/// sub-streams.
+/// The most elements that a logical tensor may have: every index then fits the counter, with room for sub-streams.
 pub const MAX_ELEMENTS: u64 = 1 << 63;
 
 /// A rectangular part of a logical tensor: along each axis, `extent` elements from `start` on.
@@ -25,20 +23,25 @@ impl Window {
     /// The part of a tensor of this `shape` that begins at `start` and has the size `extent`.
     ///
     /// # Errors
-    /// [`Error::Value`] where the three differ in length, have more than [`MAX_NDIM`] axes, the part does not
-    /// lie inside the shape, or the shape has more than [`MAX_ELEMENTS`] elements.
+    /// [`Error::Window`] where the three differ in length or the part does not lie inside the shape, [`Error::Shape`] and
+    /// [`Error::Parameter`] for more than [`MAX_NDIM`] axes or [`MAX_ELEMENTS`] elements.
     pub fn new(shape: &[u64], start: &[u64], extent: &[usize]) -> Result<Window> {
         check_shape(shape)?;
         if start.len() != shape.len() || extent.len() != shape.len() {
-            return Err(Error::value(format!(
-                "a window needs a start and an extent for each axis: shape {shape:?}, start {start:?}, extent {extent:?}"
-            )));
+            return Err(Error::Window {
+                rule: format!(
+                    "a window needs a start and an extent for each axis; got shape {shape:?}, start {start:?} and extent \
+                     {extent:?}"
+                ),
+            });
         }
         for (axis, ((&size, &start), &extent)) in shape.iter().zip(start).zip(extent).enumerate() {
             if start.checked_add(extent as u64).is_none_or(|end| end > size) {
-                return Err(Error::value(format!(
-                    "the window [{start}, {start} + {extent}) does not lie inside axis {axis} of size {size}"
-                )));
+                return Err(Error::Window {
+                    rule: format!(
+                        "a window must lie inside its tensor; got [{start}, {start} + {extent}) on axis {axis} of size {size}"
+                    ),
+                });
             }
         }
         Ok(Window { shape: shape.to_vec(), start: start.to_vec(), extent: extent.to_vec() })
@@ -77,16 +80,15 @@ impl Window {
     /// Checks that an output has the shape of the part.
     ///
     /// # Errors
-    /// [`Error::Value`] where it has another.
+    /// [`Error::OutputShape`] where it has another.
     pub(crate) fn check_output(&self, shape: &[usize]) -> Result<()> {
         if shape == self.extent {
             return Ok(());
         }
-        let wanted = &self.extent;
-        Err(Error::value(format!("the output has shape {shape:?}, the elements asked for {wanted:?}")))
+        Err(Error::OutputShape { shape: shape.to_vec(), expected: self.extent.clone() })
     }
 
-    /// Where an index of the logical tensor lies along an axis of the part, if it does.
+    /// The position along an axis of the part of an index of the logical tensor, where the part has it.
     pub(crate) fn place(&self, axis: usize, index: u64) -> Option<usize> {
         self.range(axis).contains(&index).then(|| (index - self.start[axis]) as usize)
     }
@@ -111,13 +113,10 @@ impl Window {
 /// Checks the number of axes and of elements of a logical shape; returns the latter.
 ///
 /// # Errors
-/// [`Error::Value`] for more than [`MAX_NDIM`] axes or more than [`MAX_ELEMENTS`] elements.
-pub fn check_shape(shape: &[u64]) -> Result<u64> {
+/// [`Error::Shape`] for more than [`MAX_NDIM`] axes or more than [`MAX_ELEMENTS`] elements.
+pub(crate) fn check_shape(shape: &[u64]) -> Result<u64> {
     if shape.len() > MAX_NDIM {
-        return Err(Error::value(format!(
-            "a shape has at most {MAX_NDIM} dimensions, this one has {}",
-            shape.len()
-        )));
+        return Err(too_many_axes(shape));
     }
     if shape.contains(&0) {
         return Ok(0);
@@ -126,7 +125,43 @@ pub fn check_shape(shape: &[u64]) -> Result<u64> {
         .iter()
         .try_fold(1_u64, |product, &size| product.checked_mul(size))
         .filter(|&product| product <= MAX_ELEMENTS)
-        .ok_or_else(|| Error::value(format!("shape {shape:?} has more than {MAX_ELEMENTS} elements")))
+        .ok_or_else(|| Error::TooManyElements { shape: shape.to_vec() })
+}
+
+fn too_many_axes(shape: &[u64]) -> Error {
+    Error::shape(format!("a shape must have at most {MAX_NDIM} dimensions"), shape)
+}
+
+/// How a tensor is cut along an axis.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Blocks {
+    /// So many blocks of equal size; at least 1.
+    Equal(u64),
+    /// Blocks of these sizes, in order; at least one.
+    Sizes(Vec<u64>),
+}
+
+impl Blocks {
+    /// The number of blocks.
+    pub fn count(&self) -> u64 {
+        match self {
+            Blocks::Equal(count) => *count,
+            Blocks::Sizes(sizes) => sizes.len() as u64,
+        }
+    }
+}
+
+impl From<u64> for Blocks {
+    fn from(count: u64) -> Self {
+        Blocks::Equal(count)
+    }
+}
+
+impl From<Vec<u64>> for Blocks {
+    fn from(sizes: Vec<u64>) -> Self {
+        Blocks::Sizes(sizes)
+    }
 }
 
 /// What the axes of a kernel mean: which are its inputs, its outputs and its batch. The others are its
@@ -135,13 +170,20 @@ pub fn check_shape(shape: &[u64]) -> Result<u64> {
 /// Negative axes count from the end. The default is that of Keras and JAX, whose kernels are `(..., in,
 /// out)`: the last axis but one is the input, the last the output. A dense kernel of PyTorch, `(out, in,
 /// ...)`, has input axis 1 and output axis 0.
+///
+/// ```
+/// let torch = fastinit::KernelAxes::default().in_axis([1]).out_axis([0]);
+/// assert_eq!(torch.fans(&[32, 16, 3, 3])?.fan_in, 144.0);
+/// # Ok::<(), fastinit::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct KernelAxes {
     /// The axes that are summed over in a forward pass.
     pub in_axis: Vec<i64>,
     /// The axes that are summed over in a backward pass.
     pub out_axis: Vec<i64>,
-    /// The axes that merely count independent kernels.
+    /// The axes that count independent kernels.
     pub batch_axis: Vec<i64>,
     /// How many groups a grouped convolution has; at least 1. Such a kernel is `(..., in / groups, out)`: its
     /// input axis is right as it stands, and each input feeds `out / groups` outputs.
@@ -167,15 +209,34 @@ pub struct Fans {
 }
 
 impl KernelAxes {
+    /// These input axes.
+    pub fn in_axis(self, axes: impl Into<Vec<i64>>) -> Self {
+        KernelAxes { in_axis: axes.into(), ..self }
+    }
+
+    /// These output axes.
+    pub fn out_axis(self, axes: impl Into<Vec<i64>>) -> Self {
+        KernelAxes { out_axis: axes.into(), ..self }
+    }
+
+    /// These batch axes.
+    pub fn batch_axis(self, axes: impl Into<Vec<i64>>) -> Self {
+        KernelAxes { batch_axis: axes.into(), ..self }
+    }
+
+    /// So many groups.
+    pub fn groups(self, groups: u64) -> Self {
+        KernelAxes { groups, ..self }
+    }
+
     /// The fans of a kernel of this shape.
     ///
-    /// With *in*, *out* the sizes of those axes and *receptive* the size of all axes that are not named,
-    /// these are
-    /// `in * receptive` and `out * receptive / groups`. A shape of no elements has fans too (where an axis of
-    /// size 0 is part of them, they are 0).
+    /// With *in*, *out* the sizes of those axes and *receptive* the size of all axes that have no role, these are
+    /// `in * receptive` and `out * receptive / groups`. A shape without elements has fans too: a fan with an axis of size 0
+    /// is 0.
     ///
     /// ```
-    /// use fastinit::shape::{Fans, KernelAxes};
+    /// use fastinit::{Fans, KernelAxes};
     /// // A 3x3 convolution from 16 to 32 channels.
     /// let fans = KernelAxes::default().fans(&[3, 3, 16, 32])?;
     /// assert_eq!(fans, Fans { fan_in: 144.0, fan_out: 288.0 });
@@ -183,51 +244,38 @@ impl KernelAxes {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Value`] where an axis is out of range (so for fewer than two dimensions with the default
-    /// axes) or named twice, where `groups` is 0, and where the size of the output axes is not divisible by
-    /// `groups`.
+    /// [`Error::Axis`] where an axis is out of range or named twice, [`Error::Shape`] for fewer than two dimensions with the
+    /// default axes, [`Error::Parameter`] where `groups` is 0, and [`Error::Groups`] where the number of outputs is not a
+    /// multiple of it.
     pub fn fans(&self, shape: &[u64]) -> Result<Fans> {
-        if self.groups == 0 {
-            return Err(Error::value("groups must be at least 1, got 0"));
+        check_groups(self.groups)?;
+        if shape.len() < 2 && self.in_axis == [-2] && self.out_axis == [-1] {
+            return Err(Error::shape(
+                "fans need a shape of at least 2 dimensions (..., in, out), or in_axis and out_axis",
+                shape,
+            ));
         }
-        if shape.len() < 2 && (&self.in_axis, &self.out_axis) == (&vec![-2], &vec![-1]) {
-            return Err(Error::value(format!(
-                "fans need a shape of at least 2 dimensions (..., in, out), or in_axis and out_axis; got shape {shape:?}"
-            )));
-        }
-        let mut roles = vec![None; shape.len()];
+        let mut roles = [None; MAX_NDIM];
+        let roles = roles.get_mut(..shape.len()).ok_or_else(|| too_many_axes(shape))?;
         for (name, axes) in
             [("in_axis", &self.in_axis), ("out_axis", &self.out_axis), ("batch_axis", &self.batch_axis)]
         {
             for &axis in axes {
-                let role = resolve_axis(axis, shape.len()).and_then(|axis| roles.get_mut(axis));
-                match role {
-                    None => {
-                        return Err(Error::value(format!(
-                            "{name} {axis} is out of range for a shape of {} dimensions",
-                            shape.len()
-                        )));
-                    }
-                    Some(Some(earlier)) => {
-                        return Err(Error::value(format!(
-                            "in_axis, out_axis and batch_axis must name different axes; {name} {axis} of shape {shape:?} \
-                             is in {earlier} already"
-                        )));
-                    }
-                    Some(role) => *role = Some(name),
+                let refused = |taken_by| Error::Axis { name, axis, taken_by, shape: shape.to_vec() };
+                let position = resolve_axis(axis, shape.len()).ok_or_else(|| refused(None))?;
+                match roles[position] {
+                    None => roles[position] = Some(name),
+                    earlier => return Err(refused(earlier)),
                 }
             }
         }
         let sizes_of = |wanted: Option<&'static str>| {
-            shape.iter().zip(&roles).filter(move |&(_, &role)| role == wanted).map(|(&size, _)| size)
+            shape.iter().zip(&*roles).filter(move |&(_, &role)| role == wanted).map(|(&size, _)| size)
         };
         let number_of = |wanted| sizes_of(wanted).map(|size| size as f64).product::<f64>();
         if product_modulo(sizes_of(Some("out_axis")), self.groups) != 0 {
-            return Err(Error::value(format!(
-                "the outputs must be divisible by groups; got {} outputs in shape {shape:?} and groups={}",
-                number_of(Some("out_axis")),
-                self.groups
-            )));
+            let outputs = sizes_of(Some("out_axis")).map(u128::from).fold(1, u128::saturating_mul);
+            return Err(Error::Groups { groups: self.groups, outputs, shape: shape.to_vec() });
         }
         let receptive = number_of(None);
         Ok(Fans {
@@ -243,11 +291,16 @@ fn product_modulo(factors: impl Iterator<Item = u64>, modulus: u64) -> u128 {
     factors.fold(1 % modulus, |product, factor| product * u128::from(factor) % modulus)
 }
 
-/// The position of an axis that may count from the end.
+/// The position of an axis that may count from the end; `None` where it is out of range.
 pub(crate) fn resolve_axis(axis: i64, ndim: usize) -> Option<usize> {
-    let ndim = i64::try_from(ndim).ok()?;
-    let axis = if axis < 0 { axis + ndim } else { axis };
-    usize::try_from(axis).ok()
+    let size = i64::try_from(ndim).ok()?;
+    let axis = if axis < 0 { axis + size } else { axis };
+    usize::try_from(axis).ok().filter(|&axis| axis < ndim)
+}
+
+/// Checks the groups of a convolution.
+pub(crate) fn check_groups(groups: u64) -> Result<()> {
+    if groups == 0 { Err(Error::parameter("groups", "be at least 1", "0")) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -308,7 +361,7 @@ mod tests {
         let default = KernelAxes::default;
         assert_eq!(
             message(default().fans(&[7])),
-            "fans need a shape of at least 2 dimensions (..., in, out), or in_axis and out_axis; got shape [7]"
+            "fans need a shape of at least 2 dimensions (..., in, out), or in_axis and out_axis, got shape [7]"
         );
         assert!(message(default().fans(&[])).contains("got shape []"));
         let out = KernelAxes { out_axis: vec![2], ..default() };

@@ -1,10 +1,10 @@
-"""The compiled module. Private: what it offers is offered to everybody by the package itself."""
+"""The compiled module. Private: the package itself offers all of it."""
 
 from typing import Any, Final, final
 
 from numpy.typing import NDArray
 
-from ._typing import Axes, BuildInfo, DTypeLike, Index, Seed, Shape, Stream
+from ._typing import Axes, Blocks, BuildInfo, DTypeLike, Index, Seed, Shape, Stream
 
 __all__ = [
     "STREAM_VERSION",
@@ -16,14 +16,9 @@ __all__ = [
     "constant",
     "delta_orthogonal",
     "dirac",
+    "fans",
     "get_num_threads",
-    "glorot_normal",
-    "glorot_uniform",
-    "he_normal",
-    "he_uniform",
     "identity",
-    "lecun_normal",
-    "lecun_uniform",
     "orthogonal",
     "random_bits",
     "random_normal",
@@ -39,20 +34,22 @@ __version__: Final[str]
 
 @final
 class Initializer:
-    """What a tensor is to contain; its parameters are valid."""
+    """What a tensor contains; the parameters are valid."""
 
     def fill(
         self,
         shape: Shape,
-        seed: Seed,
-        stream: Stream,
-        dtype: DTypeLike,
-        out: NDArray[Any] | None,
-        index: Index,
-        threads: int | None,
-        /,
+        seed: Seed = None,
+        stream: Stream = 0,
+        dtype: DTypeLike = "float32",
+        out: NDArray[Any] | None = None,
+        index: Index = None,
+        threads: int | None = None,
     ) -> NDArray[Any]: ...
-    def distribution(self, shape: Shape, /) -> tuple[str, dict[str, float]] | None: ...
+    def check(
+        self, shape: Shape, dtype: DTypeLike = "float32"
+    ) -> list[tuple[int, str, dict[str, float]]]: ...
+    def in_blocks(self, blocks: Blocks, block_axis: int | None) -> Initializer: ...
 
 def constant(value: float) -> Initializer: ...
 def identity(gain: float) -> Initializer: ...
@@ -62,25 +59,21 @@ def truncated_normal(mean: float, stddev: float, lower: float, upper: float) -> 
 def variance_scaling(
     scale: float, mode: str, distribution: str, in_axis: Axes, out_axis: Axes, batch_axis: Axes, groups: int
 ) -> Initializer: ...
-def glorot_uniform(in_axis: Axes, out_axis: Axes, batch_axis: Axes, groups: int) -> Initializer: ...
-def glorot_normal(in_axis: Axes, out_axis: Axes, batch_axis: Axes, groups: int) -> Initializer: ...
-def he_uniform(in_axis: Axes, out_axis: Axes, batch_axis: Axes, groups: int) -> Initializer: ...
-def he_normal(in_axis: Axes, out_axis: Axes, batch_axis: Axes, groups: int) -> Initializer: ...
-def lecun_uniform(in_axis: Axes, out_axis: Axes, batch_axis: Axes, groups: int) -> Initializer: ...
-def lecun_normal(in_axis: Axes, out_axis: Axes, batch_axis: Axes, groups: int) -> Initializer: ...
 def dirac(groups: int) -> Initializer: ...
-def orthogonal(gain: float, column_axis: int, blocks: int, block_axis: int | None) -> Initializer: ...
+def orthogonal(gain: float, column_axis: int) -> Initializer: ...
 def delta_orthogonal(gain: float) -> Initializer: ...
 def sparse(sparsity: float, stddev: float) -> Initializer: ...
+def fans(
+    shape: Shape, in_axis: Axes, out_axis: Axes, batch_axis: Axes, groups: int
+) -> tuple[float, float]: ...
 def random_bits(
     shape: Shape,
-    seed: Seed,
-    stream: Stream,
-    dtype: DTypeLike,
-    out: NDArray[Any] | None,
-    index: Index,
-    threads: int | None,
-    /,
+    seed: Seed = None,
+    stream: Stream = 0,
+    dtype: DTypeLike = "uint32",
+    out: NDArray[Any] | None = None,
+    index: Index = None,
+    threads: int | None = None,
 ) -> NDArray[Any]: ...
 def block_stream(stream: Stream, block: int) -> int: ...
 def as_seed(seed: Seed) -> int | None: ...

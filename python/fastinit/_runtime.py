@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import _core as _compiled
-from . import _shim as _core
+from . import _core
 from ._registry import DISTRIBUTION
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def build_info() -> BuildInfo:
         >>> info["simd"] in info["simd_available"]
         True
     """
-    return {"distribution": DISTRIBUTION, "file": _compiled.__file__, **_core.build_info()}  # type: ignore[typeddict-item]
+    return {"distribution": DISTRIBUTION, "file": _core.__file__, **_core.build_info()}
 
 
 def get_num_threads() -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from . import _shim as _core
+from . import _core
 from ._registry import NAMES, PRESETS
 
 if TYPE_CHECKING:

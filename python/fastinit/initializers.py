@@ -6,7 +6,7 @@ import inspect
 import operator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from . import _shim as _core
+from . import _core
 from ._registry import PRESETS, class_name, parse_name
 
 if TYPE_CHECKING:

@@ -1,22 +1,21 @@
-//! Memory for results: aligned, uninitialized, in huge pages where they pay. The only code that allocates.
+//! Memory for results and intermediate results: aligned, in huge pages where they pay. Only this file allocates memory whose
+//! size follows from that of a tensor.
 
 use crate::dtype::Element;
 use crate::error::{Error, Result};
 use std::alloc::{Layout, alloc, dealloc};
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-/// Every buffer begins at a multiple of a cache line, which is also what XLA asks of memory that it borrows.
+/// Every buffer begins at a multiple of a cache line, as XLA requires of memory that it borrows.
 pub const ALIGNMENT: usize = 64;
 
 /// A type of that alignment.
 #[repr(align(64))]
 struct Line;
 
-/// Buffers of this size and more begin at a multiple of a huge page and ask for such pages: faulting 4 KiB pages in one by one
-/// would take longer than filling them. The size is NumPy's own threshold.
+/// Buffers of this size and more begin at a multiple of a huge page and request such pages: page faults for pages of 4 KiB
+/// would take longer than the fill. The size is NumPy's own threshold.
 const HUGE_FROM: usize = 4 << 20;
 const HUGE_PAGE: usize = 2 << 20;
 
@@ -35,7 +34,7 @@ pub struct Untouched(());
 /// Where the memory of a buffer comes from, and so where it goes back to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
-    /// Nowhere: there is none.
+    /// There is no memory.
     Empty,
     /// The allocator.
     Heap,
@@ -50,10 +49,10 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    /// Room for `bytes` bytes; none are needed for zero.
+    /// Memory of `bytes` bytes; nothing is allocated for zero.
     ///
     /// # Errors
-    /// [`Error::Memory`] where the system has not as much, or the size is no possible one.
+    /// [`Error::Memory`] where it cannot be allocated.
     pub fn new(bytes: usize) -> Result<Buffer> {
         if bytes == 0 {
             return Ok(Buffer { start: NonNull::<Line>::dangling().cast(), bytes, origin: Origin::Empty });
@@ -79,15 +78,11 @@ impl Buffer {
         self.bytes
     }
 
-    /// Whether it has no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.bytes == 0
-    }
-
-    /// That its memory came zeroed from the system, if it did.
+    /// Proof that its memory came zeroed from the system; `None` where it did not.
     ///
     /// # Safety
     /// Nothing may have been written to the memory so far, and the result may be used for one fill of all of it.
+    #[cfg(feature = "python")]
     pub unsafe fn untouched(&self) -> Option<Untouched> {
         (self.origin != Origin::Heap).then_some(Untouched(()))
     }
@@ -100,51 +95,38 @@ impl Buffer {
     }
 }
 
-/// Rows of numbers, all zero to begin with: room to work in.
+/// Memory for intermediate results: numbers, all zero at first.
 #[derive(Debug)]
-pub(crate) struct Rows<T, const N: usize> {
+pub(crate) struct Scratch {
     buffer: Buffer,
-    rows: PhantomData<[T; N]>,
+    used: bool,
 }
 
-impl<T: Element, const N: usize> Rows<T, N> {
-    /// So many rows.
+impl Scratch {
+    /// So many bytes.
     ///
     /// # Errors
     /// As [`Buffer::new`].
-    pub(crate) fn new(count: usize) -> Result<Rows<T, N>> {
-        let mut buffer = Buffer::new(count.saturating_mul(size_of::<[T; N]>()))?;
+    pub(crate) fn new(bytes: usize) -> Result<Scratch> {
+        let mut buffer = Buffer::new(bytes)?;
         if buffer.origin == Origin::Heap {
             buffer.as_uninit_slice::<u8>().fill(MaybeUninit::new(0));
         }
-        Ok(Rows { buffer, rows: PhantomData })
+        Ok(Scratch { buffer, used: false })
+    }
+
+    /// The memory as rows of numbers, and whether all of them are still zero.
+    pub(crate) fn rows<T: Element, const N: usize>(&mut self) -> (&mut [[T; N]], bool) {
+        const { assert!(align_of::<T>() <= ALIGNMENT && size_of::<T>() > 0 && N > 0) };
+        let zero = !std::mem::replace(&mut self.used, true);
+        let length = self.buffer.len() / size_of::<[T; N]>();
+        // SAFETY: the memory is initialized, aligned for `T` and long enough, belongs to `self` alone, and any bits are a number in
+        // every format.
+        (unsafe { std::slice::from_raw_parts_mut(self.buffer.as_ptr().cast(), length) }, zero)
     }
 }
 
-impl<T: Element, const N: usize> Deref for Rows<T, N> {
-    type Target = [[T; N]];
-    fn deref(&self) -> &[[T; N]] {
-        // SAFETY: the memory is zero or was written as such rows, is aligned, and is shared only as `self` is; zero bits are a number
-        // in every format.
-        unsafe {
-            std::slice::from_raw_parts(self.buffer.as_ptr().cast(), self.buffer.len() / size_of::<[T; N]>())
-        }
-    }
-}
-
-impl<T: Element, const N: usize> DerefMut for Rows<T, N> {
-    fn deref_mut(&mut self) -> &mut [[T; N]] {
-        // SAFETY: as above, and `self` is borrowed alone.
-        unsafe {
-            std::slice::from_raw_parts_mut(
-                self.buffer.as_ptr().cast(),
-                self.buffer.len() / size_of::<[T; N]>(),
-            )
-        }
-    }
-}
-
-/// The layout of memory from the allocator, where it is a possible one.
+/// The layout of memory from the allocator; `None` where the size is too large for one.
 fn heap_layout(bytes: usize) -> Option<Layout> {
     Layout::from_size_align(bytes, ALIGNMENT).ok()
 }
@@ -172,7 +154,7 @@ impl Drop for Buffer {
 #[cfg(target_os = "linux")]
 const PAGE: usize = 64 << 10;
 
-/// Untouched pages that begin at a multiple of a huge page, and are to be huge where that is possible.
+/// Untouched pages that begin at a multiple of a huge page; huge ones where the system allows it.
 #[cfg(target_os = "linux")]
 fn map(bytes: usize) -> Option<NonNull<u8>> {
     let size = bytes.checked_next_multiple_of(PAGE)?;
@@ -200,8 +182,8 @@ fn map(bytes: usize) -> Option<NonNull<u8>> {
     }
 }
 
-/// Asks for huge pages for the part of some memory that has no pages yet, if it is large: others' allocators seldom do. It may
-/// lie anywhere, and is not changed.
+/// Requests huge pages for the part of some memory that has no pages yet, if it is large: other allocators seldom do. The
+/// content does not change.
 pub(super) fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
     #[cfg(target_os = "linux")]
     if size_of_val(memory) >= HUGE_FROM {

@@ -6,7 +6,8 @@
 
 use crate::distr::{Distribution, General, Normal, TruncatedNormalF32, Uniform};
 use crate::dtype::{Bf16, Dtype, Element, F16};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::rng::Substream;
 use crate::seed::Key;
 use crate::shape::Window;
 use crate::simd::{DefaultEnvironment, Kernel, Level, Simd};
@@ -21,6 +22,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use threads::{Pulse, in_parts};
 
+pub(crate) mod blocks;
 pub mod buffer;
 mod emit;
 pub(crate) mod place;
@@ -30,17 +32,40 @@ pub mod threads;
 
 pub use sparse::sparse;
 
-/// How a fill is carried out; nothing here changes a value.
+/// How a fill is carried out. No option changes a value.
+///
+/// ```
+/// use std::num::NonZeroUsize;
+/// let options = fastinit::Options::default().threads(NonZeroUsize::MIN).level(fastinit::Level::Scalar);
+/// ```
 #[derive(Clone, Copy, Default)]
+#[non_exhaustive]
 pub struct Options<'a> {
-    /// How many threads to use at most; `None` takes [`threads::default_threads`].
+    /// The most threads to use; `None` stands for [`default_threads`](crate::default_threads).
     pub threads: Option<NonZeroUsize>,
-    /// Asked every few milliseconds on the calling thread; where it returns true, the fill ends with [`Error::Interrupted`].
+    /// Called every few milliseconds on the calling thread; where it returns true, the fill ends with [`Error::Interrupted`](crate::Error::Interrupted).
     pub interrupt: Option<&'a (dyn Fn() -> bool + 'a)>,
-    /// The level to use; `None` takes [`Level::current`].
+    /// The level to use; `None` stands for [`Level::current`].
     pub level: Option<Level>,
-    /// That the output is memory which came zeroed from the system and was never touched: zeros need then not be stored.
-    pub untouched: Option<Untouched>,
+    /// Proof that the output is memory that came zeroed from the system and was never touched: zeros need not be stored then.
+    pub(crate) untouched: Option<Untouched>,
+}
+
+impl<'a> Options<'a> {
+    /// At most so many threads.
+    pub fn threads(self, threads: NonZeroUsize) -> Self {
+        Options { threads: Some(threads), ..self }
+    }
+
+    /// This function decides whether to stop.
+    pub fn interrupt(self, interrupt: &'a (dyn Fn() -> bool + 'a)) -> Self {
+        Options { interrupt: Some(interrupt), ..self }
+    }
+
+    /// This level.
+    pub fn level(self, level: Level) -> Self {
+        Options { level: Some(level), ..self }
+    }
 }
 
 impl std::fmt::Debug for Options<'_> {
@@ -52,35 +77,50 @@ impl std::fmt::Debug for Options<'_> {
     }
 }
 
-/// The sub-stream of the elements themselves.
-const VALUES: u64 = 0;
-
-/// The sub-stream of the normal elements that a matrix is made from.
-const MATRIX: u64 = 2;
-
-/// The standard normal elements of sub-stream 2 from number `first` on, on the calling thread.
-pub(crate) fn normals_f32(level: Level, key: Key, first: u64, out: &mut [MaybeUninit<f32>]) {
+/// The standard normal elements of [`Substream::Matrix`] from number `first` on, on the calling thread.
+pub(crate) fn normals_f32(level: Level, key: Key, first: u64, out: &mut [f32]) {
     let emit = AsF32(Normal { mean: 0.0, stddev: 1.0 });
-    level.run(Run { emit, key, substream: MATRIX, first, out, stream: false });
+    level.run(Run {
+        emit,
+        key,
+        substream: Substream::Matrix,
+        first,
+        out: slice_as_uninit(out),
+        stream: false,
+    });
 }
 
 /// The same in double precision.
-pub(crate) fn normals_f64(level: Level, key: Key, first: u64, out: &mut [MaybeUninit<f64>]) {
+pub(crate) fn normals_f64(level: Level, key: Key, first: u64, out: &mut [f64]) {
     let emit = AsF64(Normal { mean: 0.0, stddev: 1.0 });
-    level.run(Run { emit, key, substream: MATRIX, first, out, stream: false });
+    level.run(Run {
+        emit,
+        key,
+        substream: Substream::Matrix,
+        first,
+        out: slice_as_uninit(out),
+        stream: false,
+    });
 }
 
-/// An initialized view as one that may be written to without being read: what the functions here take.
-pub fn as_uninit<T: Element>(out: ArrayViewMutD<'_, T>) -> ArrayViewMutD<'_, MaybeUninit<T>> {
-    // SAFETY: `MaybeUninit<T>` has the layout of `T`, and this module writes nothing uninitialized through the result.
+/// An initialized slice as one that [`Run`] takes.
+fn slice_as_uninit<T: Element>(out: &mut [T]) -> &mut [MaybeUninit<T>] {
+    // SAFETY: `MaybeUninit<T>` has the layout of `T`, and `Run` writes nothing uninitialized through the result.
+    unsafe { &mut *(out as *mut [T] as *mut [MaybeUninit<T>]) }
+}
+
+/// An initialized view as one that the functions of this module take. They write nothing uninitialized through it, and no
+/// other code may.
+pub(crate) fn as_uninit<T: Element>(out: ArrayViewMutD<'_, T>) -> ArrayViewMutD<'_, MaybeUninit<T>> {
+    // SAFETY: `MaybeUninit<T>` has the layout of `T`; for what is written see above.
     unsafe { cast(out) }
 }
 
 /// Samples `distribution`: each element of the window goes to its place in `out`.
 ///
 /// # Errors
-/// [`Error::Value`], before anything is written, where the shape of `out` is not that of the window, or the interval of a uniform
-/// distribution has no two numbers in the format; [`Error::Interrupted`] where the options say so.
+/// [`Error::OutputShape`](crate::Error::OutputShape), before anything is written, where the shape of `out` is not that of the window;
+/// [`Error::Interrupted`](crate::Error::Interrupted) where the options say so.
 pub fn sample<T: Element>(
     out: ArrayViewMutD<'_, MaybeUninit<T>>,
     window: &Window,
@@ -91,19 +131,10 @@ pub fn sample<T: Element>(
     let _environment = DefaultEnvironment::enter();
     let fill = Fill { window, key, options };
     match *distribution {
-        Distribution::Uniform { low, high } => {
-            if T::from_f64(low).to_f64() >= T::from_f64(high).to_f64() {
-                let rounded = T::from_f64(low).to_f64();
-                return Err(Error::value(format!(
-                    "a uniform distribution needs low < high as {}: {low} and {high} are both {rounded}",
-                    T::DTYPE
-                )));
-            }
-            match T::DTYPE {
-                Dtype::F64 => fill.emit(retype(out), AsF64(Uniform::new_f64(low, high))),
-                dtype => fill.single(out, Uniform::new_f32(low, high, dtype)),
-            }
-        }
+        Distribution::Uniform { low, high } => match T::DTYPE {
+            Dtype::F64 => fill.emit(retype(out), AsF64(Uniform::new_f64(low, high))),
+            dtype => fill.single(out, Uniform::new_f32(low, high, dtype)),
+        },
         Distribution::Normal { mean, stddev } => match T::DTYPE {
             Dtype::F64 => fill.emit(retype(out), AsF64(Normal { mean, stddev })),
             _ => fill.single(out, Normal { mean: mean as f32, stddev: stddev as f32 }),
@@ -122,7 +153,7 @@ pub fn sample<T: Element>(
 /// Stores one value in every element.
 ///
 /// # Errors
-/// [`Error::Interrupted`] where the options say so.
+/// [`Error::Interrupted`](crate::Error::Interrupted) where the options say so.
 pub fn constant<T: Element>(
     out: ArrayViewMutD<'_, MaybeUninit<T>>,
     value: T,
@@ -141,6 +172,7 @@ pub fn constant<T: Element>(
 ///
 /// # Errors
 /// As [`sample`].
+#[cfg(any(test, feature = "python"))]
 pub fn bits_u32(
     out: ArrayViewMutD<'_, MaybeUninit<u32>>,
     window: &Window,
@@ -154,6 +186,7 @@ pub fn bits_u32(
 ///
 /// # Errors
 /// As [`sample`].
+#[cfg(any(test, feature = "python"))]
 pub fn bits_u64(
     out: ArrayViewMutD<'_, MaybeUninit<u64>>,
     window: &Window,
@@ -328,7 +361,7 @@ impl<E: Emit> Part<'_, E> {
     /// Makes the elements from `first` on.
     #[inline(always)]
     fn make<S: Simd>(&self, s: S, first: u64, out: &mut [MaybeUninit<E::Item>], stream: bool) {
-        Run { emit: self.emit, key: self.key, substream: VALUES, first, out, stream }.run(s);
+        Run { emit: self.emit, key: self.key, substream: Substream::Values, first, out, stream }.run(s);
     }
 }
 

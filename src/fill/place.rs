@@ -1,6 +1,8 @@
-//! Where elements go: from the order of a window to places in memory.
+//! From the index of an element in the logical tensor to its place in memory.
+//!
+//! Nothing is stored for each element, row or column: strides suffice.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::shape::Window;
 use ndarray::ArrayViewMutD;
 use std::marker::PhantomData;
@@ -15,6 +17,36 @@ struct Axis {
     logical: u64,
     /// From one index to the next in memory, in elements.
     memory: isize,
+}
+
+/// Axes of a window as one, in C order: the logical index of its first element, and the axes in memory that are left after
+/// those that continue each other were joined, the outermost first.
+fn joined(
+    axes: impl DoubleEndedIterator<Item = usize>,
+    window: &Window,
+    strides: &[isize],
+) -> (u64, Vec<Axis>) {
+    let mut kept: Vec<Axis> = Vec::with_capacity(strides.len());
+    let (mut first, mut stride) = (0_u64, 1_u64);
+    for axis in axes.rev() {
+        let extent = window.extent()[axis];
+        // A window with elements lies inside a shape whose product was checked; one without is never walked.
+        first = first.wrapping_add(window.start()[axis].wrapping_mul(stride));
+        let outside = Axis { extent, logical: stride, memory: strides[axis] };
+        stride = stride.wrapping_mul(window.shape()[axis]);
+        match kept.last_mut() {
+            _ if extent == 1 => {}
+            Some(inside)
+                if outside.logical == inside.logical.wrapping_mul(inside.extent as u64)
+                    && outside.memory == inside.memory.wrapping_mul(inside.extent as isize) =>
+            {
+                inside.extent *= extent;
+            }
+            _ => kept.push(outside),
+        }
+    }
+    kept.reverse();
+    (first, kept)
 }
 
 /// The elements of a window and their places in `out`, with axes joined where both orders allow it.
@@ -43,31 +75,11 @@ impl<'a, T> Places<'a, T> {
     /// The places in `out` of the elements of `window`.
     ///
     /// # Errors
-    /// [`Error::Value`] where the shape of `out` is not that of the window.
+    /// [`Error::OutputShape`](crate::Error::OutputShape) where the shape of `out` is not that of the window.
     pub(super) fn new(mut out: ArrayViewMutD<'a, MaybeUninit<T>>, window: &Window) -> Result<Places<'a, T>> {
         window.check_output(out.shape())?;
         let start = out.as_mut_ptr().cast();
-        let mut axes: Vec<Axis> = Vec::with_capacity(window.shape().len());
-        let (mut first, mut stride) = (0_u64, 1_u64);
-        let sizes = window.shape().iter().zip(window.start()).zip(window.extent()).zip(out.strides());
-        // From the last axis to the first; an axis that goes on where the one inside of it ends is joined with that.
-        for (((&size, &start), &extent), &memory) in sizes.rev() {
-            // A window with elements lies inside a shape whose product was checked; one without is never walked.
-            first = first.wrapping_add(start.wrapping_mul(stride));
-            let axis = Axis { extent, logical: stride, memory };
-            stride = stride.wrapping_mul(size);
-            match axes.last_mut() {
-                _ if extent == 1 => {}
-                Some(inside)
-                    if axis.logical == inside.logical.wrapping_mul(inside.extent as u64)
-                        && axis.memory == inside.memory.wrapping_mul(inside.extent as isize) =>
-                {
-                    inside.extent *= extent;
-                }
-                _ => axes.push(axis),
-            }
-        }
-        axes.reverse();
+        let (first, mut axes) = joined(0..out.ndim(), window, out.strides());
         let inner = match axes.last() {
             Some(axis) if axis.logical == 1 => axes.pop(),
             _ => None,
@@ -120,43 +132,62 @@ impl<'a, T> Places<'a, T> {
     }
 }
 
-/// A tensor seen as a matrix: one axis has its columns, all others together, in C order, its rows.
+/// A window of a tensor as a matrix: columns along one axis, rows along all others together, in C order.
 pub(crate) struct Matrix<'a, T> {
     start: *mut MaybeUninit<T>,
-    pub rows: Vec<Place>,
-    pub columns: Vec<Place>,
+    pub rows: Side,
+    pub columns: Side,
     borrow: PhantomData<&'a mut T>,
 }
 
+/// The rows or the columns of a [`Matrix`].
+pub(crate) struct Side {
+    /// The number of the first one in the logical matrix.
+    first: u64,
+    axes: Vec<Axis>,
+}
+
 /// A row or a column of a [`Matrix`].
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Place {
     /// Its number in the logical matrix.
     pub index: u64,
-    /// How far it lies from the first one in memory, in elements.
+    /// Its distance from the first one in memory, in elements.
     pub offset: isize,
 }
 
-impl Place {
-    /// The places of an axis beneath each of `outer`, whose numbers count `scale` of them.
-    fn along(
-        outer: &[Place],
-        axis: usize,
-        scale: u64,
-        window: &Window,
-        strides: &[isize],
-    ) -> Result<Vec<Place>> {
-        let count = outer.len().saturating_mul(window.extent()[axis]);
-        let mut places = Vec::new();
-        let bytes = count.saturating_mul(size_of::<Place>());
-        places.try_reserve_exact(count).map_err(|_| Error::Memory { bytes })?;
-        for outer in outer {
-            places.extend(window.range(axis).zip(0..).map(|(index, i)| Place {
-                index: outer.index * scale + index,
-                offset: outer.offset + i * strides[axis],
-            }));
+impl Side {
+    fn new(axes: impl DoubleEndedIterator<Item = usize>, window: &Window, strides: &[isize]) -> Side {
+        let (first, axes) = joined(axes, window, strides);
+        Side { first, axes }
+    }
+
+    /// Number `position` of them.
+    #[inline]
+    pub fn at(&self, position: usize) -> Place {
+        let mut place = Place { index: self.first, offset: 0 };
+        let Some((outermost, inner)) = self.axes.split_first() else { return place };
+        let mut rest = position;
+        let mut go = |axis: &Axis, steps: usize| {
+            place.index += steps as u64 * axis.logical;
+            place.offset += steps as isize * axis.memory;
+        };
+        for axis in inner.iter().rev() {
+            go(axis, rest % axis.extent);
+            rest /= axis.extent;
         }
-        Ok(places)
+        go(outermost, rest);
+        place
+    }
+
+    /// At most `N` of them, from number `position` on, and how many those are.
+    pub fn some<const N: usize>(&self, positions: Range<usize>) -> ([Place; N], usize) {
+        let mut places = [Place::default(); N];
+        let length = positions.len().min(N);
+        for (place, position) in places.iter_mut().zip(positions) {
+            *place = self.at(position);
+        }
+        (places, length)
     }
 }
 
@@ -164,21 +195,19 @@ impl Place {
 unsafe impl<T: Send> Sync for Matrix<'_, T> {}
 
 impl<'a, T> Matrix<'a, T> {
-    /// The part of the matrix that the window names, in `out`, which has its shape.
+    /// The part of the matrix that the window names, in `out`.
     ///
     /// # Errors
-    /// [`Error::Memory`]
+    /// As [`Places::new`].
     pub fn new(
         mut out: ArrayViewMutD<'a, MaybeUninit<T>>,
         window: &Window,
         column_axis: usize,
     ) -> Result<Matrix<'a, T>> {
-        let first = [Place { index: 0, offset: 0 }];
-        let columns = Place::along(&first, column_axis, 0, window, out.strides())?;
-        let mut rows = first.to_vec();
-        for axis in (0..window.shape().len()).filter(|&axis| axis != column_axis) {
-            rows = Place::along(&rows, axis, window.shape()[axis], window, out.strides())?;
-        }
+        window.check_output(out.shape())?;
+        let rows = (0..out.ndim()).filter(move |&axis| axis != column_axis);
+        let rows = Side::new(rows, window, out.strides());
+        let columns = Side::new(column_axis..column_axis + 1, window, out.strides());
         Ok(Matrix { start: out.as_mut_ptr(), rows, columns, borrow: PhantomData })
     }
 

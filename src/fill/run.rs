@@ -1,12 +1,13 @@
 //! The loop: consecutive elements of the logical tensor into consecutive memory.
 
 use super::emit::{Emit, registers};
+use crate::rng::Substream;
 use crate::rng::philox::Philox;
 use crate::seed::Key;
 use crate::simd::{Kernel, Simd};
 use std::mem::MaybeUninit;
 
-/// The bits of a block number above those that elements use say what the words are for: sub-stream 0 is the values.
+/// The sub-stream stands in the bits of a block number above those that elements use.
 pub(super) const SUBSTREAM_SHIFT: u32 = 62;
 
 /// What a cache line holds, and the widest register.
@@ -21,8 +22,7 @@ struct Scratch([MaybeUninit<[u8; LINE]>; 2]);
 pub(super) struct Run<'a, E: Emit> {
     pub emit: E,
     pub key: Key,
-    /// 0 to 3, see [`SUBSTREAM_SHIFT`].
-    pub substream: u64,
+    pub substream: Substream,
     /// The C-order index in the logical tensor of the first element.
     pub first: u64,
     pub out: &'a mut [MaybeUninit<E::Item>],
@@ -39,7 +39,7 @@ impl<E: Emit> Kernel for Run<'_, E> {
         let (mut out, mut index) = (self.out, self.first);
         // One pass for each upper word of the block number: nearly always one in all.
         while !out.is_empty() {
-            let block = (index / per_block) | (self.substream << SUBSTREAM_SHIFT);
+            let block = (index / per_block) | ((self.substream as u64) << SUBSTREAM_SHIFT);
             let left = ((1 << 32) - (block & 0xffff_ffff)) * per_block - index % per_block;
             let length = usize::try_from(left).map_or(out.len(), |left| left.min(out.len()));
             let (now, rest) = out.split_at_mut(length);

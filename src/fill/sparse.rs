@@ -7,7 +7,8 @@ use super::threads::in_parts;
 use super::{Options, sample};
 use crate::distr::Distribution;
 use crate::dtype::Element;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::rng::Substream;
 use crate::seed::Key;
 use crate::shape::Window;
 use crate::simd::Level;
@@ -15,22 +16,20 @@ use ndarray::ArrayViewMutD;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
-/// The sub-stream whose words choose the zeros.
-const MASK: u64 = 1;
-
-/// Columns that are looked at together.
+/// Columns that are processed together.
 const COLUMNS: usize = 256;
 
 /// Normal values of mean 0, of which in each column of the logical matrix exactly `zeros_per_column` are zero, all choices
-/// being equally likely.
+/// being equally likely. The window is one of a matrix of at least as many rows.
 ///
 /// The zeros are chosen by selection sampling (Fan, Muller, Rezucha: Development of sampling plans by using sequential (item by
 /// item) selection techniques; Journal of the American Statistical Association 57, 1962): going down a column, an element becomes
 /// zero with the probability (zeros still to place) / (rows still to come). The word for element *i* is word *i* of
-/// sub-stream 1. A window costs as many words as there are elements in its columns from the first row to its last.
+/// sub-stream 1. A window costs as many words as there are elements in its columns from the first row to its last. No memory
+/// is needed beside the output.
 ///
 /// # Errors
-/// As [`sample`]; and [`Error::Value`] where the window is not one of a matrix, or there are more zeros than rows.
+/// As [`sample`].
 pub fn sparse<T: Element>(
     mut out: ArrayViewMutD<'_, MaybeUninit<T>>,
     window: &Window,
@@ -39,26 +38,19 @@ pub fn sparse<T: Element>(
     zeros_per_column: u64,
     options: &Options<'_>,
 ) -> Result<()> {
-    let (&[rows, columns], &[start_row, start_column]) = (window.shape(), window.start()) else {
-        return Err(Error::value(format!(
-            "a sparse matrix has 2 dimensions, this shape is {:?}",
-            window.shape()
-        )));
-    };
-    if zeros_per_column > rows {
-        return Err(Error::value(format!("a column of {rows} rows cannot have {zeros_per_column} zeros")));
-    }
     sample(out.view_mut(), window, key, &Distribution::Normal { mean: 0.0, stddev }, options)?;
     if window.is_empty() || zeros_per_column == 0 {
         return Ok(());
     }
+    let (rows, columns) = (window.shape()[0], window.shape()[1]);
+    let (start_row, start_column) = (window.start()[0], window.start()[1]);
     let level = options.level.unwrap_or_else(Level::current);
     let end_row = start_row + window.extent()[0] as u64;
     let matrix = Matrix::new(out, window, 1)?;
     let words_in_all = (end_row as usize).saturating_mul(window.extent()[1]).saturating_mul(size_of::<u32>());
     in_parts(window.extent()[1], COLUMNS, words_in_all, options, |range, pulse| {
         for from in range.clone().step_by(COLUMNS) {
-            let width = COLUMNS.min(range.end - from);
+            let (places, width) = matrix.columns.some::<COLUMNS>(from..range.end);
             let mut to_place = [zeros_per_column; COLUMNS];
             let mut words = [MaybeUninit::new(0_u32); COLUMNS];
             for row in 0..end_row {
@@ -68,7 +60,7 @@ pub fn sparse<T: Element>(
                 level.run(Run {
                     emit: Words::<u32>(PhantomData),
                     key,
-                    substream: MASK,
+                    substream: Substream::Mask,
                     first: row * columns + start_column + from as u64,
                     out: &mut words[..width],
                     stream: false,
@@ -79,11 +71,9 @@ pub fn sparse<T: Element>(
                     let chosen = ((word as u128 * (rows - row) as u128) >> 32) < *to_place as u128;
                     *to_place -= chosen as u64;
                     if chosen && row >= start_row {
+                        let row = matrix.rows.at((row - start_row) as usize);
                         // SAFETY: the row and the column lie in the window, and this part alone has the column.
-                        unsafe {
-                            let row = matrix.rows[(row - start_row) as usize];
-                            matrix.write(row.offset + matrix.columns[from + i].offset, T::default());
-                        }
+                        unsafe { matrix.write(row.offset + places[i].offset, T::default()) };
                     }
                 }
             }

@@ -1,24 +1,24 @@
-//! Threads: how many, who does what, and how to stop them.
+//! Threads: how many, what each does, and how they stop.
 //!
-//! The work is cut into as many contiguous parts as there are threads, or taken in turns where it is not spread evenly; the
-//! caller's thread works too. Threads are begun for one fill and end with it, so there is no pool that a forked process could
-//! inherit broken. Where a thread cannot be begun, its part is done by the caller.
+//! The work is cut into as many contiguous parts as there are threads, or shared out piece by piece where the pieces differ;
+//! the caller's thread works too. Threads are started for one fill and end with it, so a forked process cannot inherit a broken
+//! pool. Where a thread cannot be started, the caller does its part.
 
 use super::Options;
 use crate::error::{Error, Result};
 use crate::simd::DefaultEnvironment;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// The process-wide setting; zero where there is none.
+/// The process-wide limit; zero where none is set.
 static SETTING: AtomicUsize = AtomicUsize::new(0);
 
-/// What `threads: None` means: what [`set_default_threads`] was last given, else the environment variable `FASTINIT_NUM_THREADS`
-/// (read at the first call), else as many as the process may run at once.
+/// The default thread limit: that of the last [`set_default_threads`], else the environment variable `FASTINIT_NUM_THREADS`
+/// (read at the first call), else the parallelism available to the process.
 pub fn default_threads() -> NonZeroUsize {
     static AUTOMATIC: OnceLock<NonZeroUsize> = OnceLock::new();
     NonZeroUsize::new(SETTING.load(Ordering::Relaxed)).unwrap_or_else(|| {
@@ -29,26 +29,26 @@ pub fn default_threads() -> NonZeroUsize {
     })
 }
 
-/// Sets the process-wide number of threads, or with `None` takes the setting back.
+/// Sets the default thread limit of the process; `None` removes it.
 pub fn set_default_threads(threads: Option<NonZeroUsize>) {
     SETTING.store(threads.map_or(0, NonZeroUsize::get), Ordering::Relaxed);
 }
 
-/// Less work than this is not worth a thread: to begin one takes about as long as to store half a MiB.
-const BYTES_PER_THREAD: usize = 512 << 10;
+/// Less work than this is not worth a thread: starting one costs about as much as writing 512 KiB.
+pub(super) const BYTES_PER_THREAD: usize = 512 << 10;
 
-/// How often the caller looks for an interrupt while it waits for the others.
+/// How often the caller checks for an interrupt while it waits for the others.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Tells the code of a part whether to go on.
+/// Tells a part of the work whether to go on.
 pub(crate) struct Pulse<'a> {
     stop: &'a AtomicBool,
-    /// On the caller's thread alone.
+    /// Only on the caller's thread.
     interrupt: Option<&'a (dyn Fn() -> bool + 'a)>,
 }
 
 impl Pulse<'_> {
-    /// Whether the fill was given up. To be asked every millisecond or so.
+    /// Whether the fill was interrupted. To be checked about every millisecond.
     pub(crate) fn stopped(&self) -> bool {
         if self.interrupt.is_some_and(|interrupt| interrupt()) {
             self.stop.store(true, Ordering::Relaxed);
@@ -70,8 +70,7 @@ pub(super) fn in_parts(
     work: impl Fn(Range<usize>, &Pulse<'_>) + Sync,
 ) -> Result<()> {
     let grains = length.div_ceil(grain);
-    let most = (bytes / BYTES_PER_THREAD).min(grains).max(1);
-    let threads = how_many(most, options);
+    let threads = how_many((bytes / BYTES_PER_THREAD).min(grains), options);
     let part = |i: usize| {
         let edge = |i: usize| (grains as u128 * i as u128 / threads as u128) as usize * grain;
         edge(i)..edge(i + 1).min(length)
@@ -79,26 +78,28 @@ pub(super) fn in_parts(
     on_threads(threads, options, |i, pulse| work(part(i), pulse))
 }
 
-/// Calls `work` with each number below `count`, in order, on at most so many threads: who is free takes the next. For
-/// work that is not spread evenly.
+/// Calls `work` with each number below `count`, in order, on as many threads as there are `workers`, each of which a thread has
+/// to itself: a free thread takes the next number. For work that is not spread evenly.
 ///
 /// # Errors
 /// The first of `work`, after which no more is begun; or as [`in_parts`].
-pub(crate) fn in_turns(
+pub(crate) fn in_turns<W: Send>(
     count: usize,
-    most: usize,
+    workers: &mut [W],
     options: &Options<'_>,
-    work: impl Fn(usize, &Pulse<'_>) -> Result<()> + Sync,
+    work: impl Fn(usize, &mut W, &Pulse<'_>) -> Result<()> + Sync,
 ) -> Result<()> {
     let next = AtomicUsize::new(0);
     let failure = OnceLock::new();
-    on_threads(how_many(most.min(count).max(1), options), options, |_, pulse| {
+    let workers: Vec<_> = workers.iter_mut().map(Mutex::new).collect();
+    on_threads(workers.len(), options, |i, pulse| {
+        let mut worker = workers[i].lock().unwrap_or_else(PoisonError::into_inner);
         while failure.get().is_none() && !pulse.stopped() {
             let turn = next.fetch_add(1, Ordering::Relaxed);
             if turn >= count {
                 return;
             }
-            if let Err(error) = work(turn, pulse) {
+            if let Err(error) = work(turn, &mut worker, pulse) {
                 failure.get_or_init(|| error);
             }
         }
@@ -106,9 +107,9 @@ pub(crate) fn in_turns(
     failure.into_inner().map_or(Ok(()), Err)
 }
 
-/// How many threads the options allow, of at most so many.
-fn how_many(most: usize, options: &Options<'_>) -> usize {
-    if most == 1 { 1 } else { options.threads.unwrap_or_else(default_threads).get().min(most) }
+/// How many threads the options allow, of at most so many; at least one.
+pub(crate) fn how_many(most: usize, options: &Options<'_>) -> usize {
+    if most <= 1 { 1 } else { options.threads.unwrap_or_else(default_threads).get().min(most) }
 }
 
 /// Calls `work` with each number below `threads`, each on a thread of its own.

@@ -1,8 +1,7 @@
-//! Whether the parameters of a distribution make sense, in general and in a given dtype.
+//! The ranges of the parameters of a distribution, in a given dtype.
 //!
-//! Samples of `float32`, `float16` and `bfloat16` are computed in `float32`, so what counts is the parameter
-//! rounded to it. A spread below the smallest normal number would make the samples depend on whether the
-//! processor keeps subnormals.
+//! Samples of `float32`, `float16` and `bfloat16` are computed in `float32`, so the rules hold for the parameter rounded to
+//! it. A spread below the smallest normal number would make the samples depend on whether the processor keeps subnormals.
 
 use crate::distr::Distribution;
 use crate::dtype::{Bf16, Dtype, Element, F16};
@@ -12,20 +11,18 @@ use crate::error::{Error, Result};
 pub(super) fn check(distribution: &Distribution, dtype: Dtype) -> Result<()> {
     match *distribution {
         Distribution::Uniform { low, high } => {
+            let interval =
+                |name, rule| Error::parameter(name, rule, format!("minval={low:?} and maxval={high:?}"));
             check_finite("minval", low, dtype)?;
             check_finite("maxval", high, dtype)?;
             if low >= high {
-                return Err(Error::value(format!(
-                    "minval must be less than maxval, got minval={low:?} and maxval={high:?}"
-                )));
+                return Err(interval("minval", "be less than maxval"));
             }
             let width = round(round(high, dtype) - round(low, dtype), dtype);
             check_normal_number("maxval - minval", width, high - low, dtype)?;
             // The halves are coarser than the float32 in which they are computed.
             if stored(low, dtype) >= stored(high, dtype) {
-                return Err(Error::value(format!(
-                    "minval and maxval must differ in {dtype}, got minval={low:?} and maxval={high:?}"
-                )));
+                return Err(interval("minval and maxval", &format!("differ in {dtype}")));
             }
             Ok(())
         }
@@ -36,20 +33,26 @@ pub(super) fn check(distribution: &Distribution, dtype: Dtype) -> Result<()> {
             if lower < upper {
                 return Ok(());
             }
-            Err(Error::value(format!(
-                "lower must be less than upper, got lower={lower:?} and upper={upper:?}"
-            )))
+            Err(Error::parameter(
+                "lower",
+                "be less than upper",
+                format!("lower={lower:?} and upper={upper:?}"),
+            ))
         }
     }
 }
 
 /// Checks that a number is finite, also in the precision in which `dtype` is computed.
-pub(super) fn check_finite(name: &str, value: f64, dtype: Dtype) -> Result<()> {
+pub(super) fn check_finite(name: &'static str, value: f64, dtype: Dtype) -> Result<()> {
     if !value.is_finite() {
-        return Err(Error::value(format!("{name} must be finite, got {value:?}")));
+        return Err(Error::parameter(name, "be finite", format!("{value:?}")));
     }
     if !round(value, dtype).is_finite() {
-        return Err(Error::value(format!("{name} must be finite in {}, got {value:?}", precision(dtype))));
+        return Err(Error::parameter(
+            name,
+            format!("be finite in {}", precision(dtype)),
+            format!("{value:?}"),
+        ));
     }
     Ok(())
 }
@@ -58,7 +61,7 @@ pub(super) fn check_finite(name: &str, value: f64, dtype: Dtype) -> Result<()> {
 /// computed.
 pub(super) fn check_stddev(stddev: f64, dtype: Dtype) -> Result<()> {
     if !(stddev > 0.0 && stddev.is_finite()) {
-        return Err(Error::value(format!("stddev must be positive and finite, got {stddev:?}")));
+        return Err(Error::parameter("stddev", "be positive and finite", format!("{stddev:?}")));
     }
     check_normal_number("stddev", round(stddev, dtype), stddev, dtype)
 }
@@ -68,8 +71,8 @@ fn check_normal(mean: f64, stddev: f64, dtype: Dtype) -> Result<()> {
     check_stddev(stddev, dtype)
 }
 
-/// Checks that `seen`, what the dtype makes of `given`, is a positive normal number.
-fn check_normal_number(name: &str, seen: f64, given: f64, dtype: Dtype) -> Result<()> {
+/// Checks that `seen`, which is `given` in the precision of the dtype, is a positive normal number.
+fn check_normal_number(name: &'static str, seen: f64, given: f64, dtype: Dtype) -> Result<()> {
     let (least, range) = match dtype {
         Dtype::F64 => (f64::MIN_POSITIVE, "2.2e-308 to 1.8e308"),
         Dtype::F32 | Dtype::F16 | Dtype::Bf16 => (f64::from(f32::MIN_POSITIVE), "1.2e-38 to 3.4e38"),
@@ -77,10 +80,8 @@ fn check_normal_number(name: &str, seen: f64, given: f64, dtype: Dtype) -> Resul
     if seen >= least && seen.is_finite() {
         return Ok(());
     }
-    Err(Error::value(format!(
-        "{name} must be a normal number of {} ({range}), got {given:?}",
-        precision(dtype)
-    )))
+    let rule = format!("be a normal number of {} ({range})", precision(dtype));
+    Err(Error::parameter(name, rule, format!("{given:?}")))
 }
 
 /// The name of the dtype in which samples of `dtype` are computed.

@@ -1,46 +1,40 @@
-//! What to make: an [`Initializer`] is a plain description of the contents of a tensor.
+//! What to make: an [`Initializer`] describes the contents of a tensor, a [`Plan`] those of a tensor of one shape and dtype.
 //!
-//! This layer turns shapes into numbers (fans, standard deviations, bounds, which elements are one) and
-//! checks them; how the elements get into memory is [`crate::fill`]'s business. Every such number is computed
-//! here and nowhere else. The layer knows axes, not frameworks: whose kernels are `(..., in, out)` and whose
-//! are `(out, in, ...)` is told by [`KernelAxes`](crate::shape::KernelAxes).
+//! This layer turns shapes into numbers (fans, standard deviations, bounds, positions of ones) and checks them, each once and
+//! only here; [`crate::fill`] writes the elements. The layer knows axes, not frameworks:
+//! [`KernelAxes`](crate::KernelAxes) tells kernels of `(..., in, out)` from those of `(out, in, ...)`.
 #![forbid(unsafe_code)]
 
-mod dirac;
+mod contents;
 mod distribution;
-mod identity;
-mod orthogonal;
-mod sparse;
+mod plan;
 mod variance_scaling;
 
-pub use orthogonal::Orthogonal;
+pub use contents::Contents;
+pub use plan::Plan;
 pub use variance_scaling::{FanMode, ScaledDistribution, VarianceScaling};
 
 use crate::distr::Distribution;
 use crate::dtype::{Dtype, Element};
 use crate::error::{Error, Result};
-use crate::fill::{self, Options};
+use crate::fill::Options;
 use crate::seed::Key;
-use crate::shape::Window;
-use crate::simd::DefaultEnvironment;
-use ndarray::ArrayViewMutD;
-use std::mem::MaybeUninit;
+use crate::shape::{Blocks, Window, check_groups};
+use ndarray::{ArrayViewMut, Dimension};
 
-/// What a tensor is to contain.
+/// What a tensor contains.
 ///
 /// A value of this type is only data; its parameters are checked when it is used, before anything is written.
 ///
 /// ```
-/// use fastinit::{Key, fill::Options, init::{Initializer, VarianceScaling}};
+/// use fastinit::{Initializer, Key, Options, VarianceScaling};
 /// use ndarray::Array2;
 ///
 /// let kernel = Initializer::from(VarianceScaling::he_normal());
 /// let key = Key::new(42).with_name("mlp.up_proj");
 /// let mut weights = Array2::<f32>::zeros((512, 2048));
-/// kernel.fill_array(weights.view_mut().into_dyn(), key, &Options::default())?;
-///
-/// let bias = Initializer::ZEROS;
-/// assert!(bias.fill_array(weights.row_mut(0).into_dyn(), key, &Options::default()).is_ok());
+/// kernel.fill(weights.view_mut(), key, &Options::default())?;
+/// Initializer::ZEROS.fill(weights.row_mut(0), key, &Options::default())?;
 /// # Ok::<(), fastinit::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -71,23 +65,22 @@ pub enum Initializer {
         /// The groups of the convolution; at least 1, and a divisor of *out*.
         groups: u64,
     },
-    /// Matrices of orthonormal rows or columns, whichever are fewer, from the Haar measure.
+    /// A matrix of orthonormal rows or columns, whichever are fewer, from the Haar measure.
     ///
-    /// The tensor is seen as a matrix: columns along one axis, rows along all others, in C order. Each block of the tensor is a
-    /// matrix of its own; block *k* of several has the stream of [`Key::block`], so that a layer that is one tensor
-    /// equals its parts bit by bit.
+    /// The tensor is seen as a matrix: columns along one axis, rows along all others, in C order.
     ///
     /// Source: Saxe, McClelland and Ganguli, *Exact solutions to the nonlinear dynamics of learning in deep linear neural
-    /// networks*, ICLR 2014 (arXiv:1312.6120); for the method see [`crate::linalg`].
+    /// networks*, ICLR 2014 (arXiv:1312.6120). The reflectors are sampled directly: Stewart, SIAM Journal on Numerical
+    /// Analysis 17, 1980.
     Orthogonal(Orthogonal),
-    /// A convolution kernel that keeps norms: zero, but for the centre, which has orthonormal rows.
+    /// A convolution kernel that keeps norms: zero except for the centre, which has orthonormal rows.
     ///
     /// The kernel has 3 to 5 dimensions `(k.., in, out)` with no more inputs than outputs; the centre is the tap
     /// `(k - 1) / 2` of every spatial axis.
     ///
     /// Source: Xiao et al., *Dynamical isometry and a mean field theory of CNNs*, ICML 2018 (arXiv:1806.05393).
     DeltaOrthogonal {
-        /// What the centre is multiplied by; finite.
+        /// The factor of the centre; finite.
         gain: f64,
     },
     /// A matrix whose columns have exactly `ceil(sparsity * rows)` zeros each, in random places; the other
@@ -100,6 +93,44 @@ pub enum Initializer {
         /// The standard deviation of the other elements; positive.
         stddev: f64,
     },
+    /// Blocks along an axis, each with the contents of a tensor of its own: see [`Initializer::in_blocks`].
+    Blocks {
+        /// The contents of each block; not itself in blocks.
+        each: Box<Initializer>,
+        /// The number or the sizes of the blocks.
+        blocks: Blocks,
+        /// The axis along which they lie; `None` for the default.
+        axis: Option<i64>,
+    },
+}
+
+/// Orthogonal matrices: see [`Initializer::Orthogonal`].
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Orthogonal {
+    /// The factor of the matrix; finite.
+    pub gain: f64,
+    /// The axis along which the columns of the matrix lie; all others are its rows. Negative ones count from the end.
+    pub column_axis: i64,
+}
+
+impl Default for Orthogonal {
+    /// Gain 1, columns along the last axis.
+    fn default() -> Self {
+        Orthogonal { gain: 1.0, column_axis: -1 }
+    }
+}
+
+impl Orthogonal {
+    /// The same with this gain.
+    pub fn gain(self, gain: f64) -> Self {
+        Orthogonal { gain, ..self }
+    }
+
+    /// The same with columns along this axis.
+    pub fn column_axis(self, column_axis: i64) -> Self {
+        Orthogonal { column_axis, ..self }
+    }
 }
 
 impl From<VarianceScaling> for Initializer {
@@ -114,6 +145,12 @@ impl From<Distribution> for Initializer {
     }
 }
 
+impl From<Orthogonal> for Initializer {
+    fn from(orthogonal: Orthogonal) -> Self {
+        Initializer::Orthogonal(orthogonal)
+    }
+}
+
 impl Initializer {
     /// All zeros.
     pub const ZEROS: Initializer = Initializer::Constant(0.0);
@@ -121,8 +158,35 @@ impl Initializer {
     /// All ones.
     pub const ONES: Initializer = Initializer::Constant(1.0);
 
+    /// The contents of a tensor that is several of these, in blocks along an axis: a fused kernel.
+    ///
+    /// Fans, values and stream of each block are those of a tensor of its own: block *k* of several has the key
+    /// [`Key::block`]`(k)`. One block is the tensor itself, with its own key. The default axis is the column axis of an
+    /// orthogonal matrix, the output axis of scaled samples where that is a single one, else the last axis.
+    ///
+    /// ```
+    /// use fastinit::{Initializer, Key, Options, VarianceScaling};
+    /// use ndarray::{Array2, s};
+    ///
+    /// let kernel = Initializer::from(VarianceScaling::glorot_uniform());
+    /// let (key, options) = (Key::new(42).with_name("attention.qkv"), Options::default());
+    /// let mut fused = Array2::<f32>::zeros((64, 96));
+    /// kernel.clone().in_blocks(vec![64, 16, 16], None).fill(fused.view_mut(), key, &options)?;
+    ///
+    /// let mut value = Array2::<f32>::zeros((64, 16));
+    /// kernel.fill(value.view_mut(), key.block(2), &options)?;
+    /// assert_eq!(fused.slice(s![.., 80..]), value);
+    /// # Ok::<(), fastinit::Error>(())
+    /// ```
+    pub fn in_blocks(self, blocks: impl Into<Blocks>, axis: Option<i64>) -> Initializer {
+        match blocks.into() {
+            Blocks::Equal(1) if axis.is_none() => self,
+            blocks => Initializer::Blocks { each: Box::new(self), blocks, axis },
+        }
+    }
+
     /// Whether the contents depend on the key.
-    pub const fn is_random(&self) -> bool {
+    pub fn is_random(&self) -> bool {
         match self {
             Initializer::Constant(_) | Initializer::Identity { .. } | Initializer::Dirac { .. } => false,
             Initializer::Random(_)
@@ -130,164 +194,116 @@ impl Initializer {
             | Initializer::Orthogonal(_)
             | Initializer::DeltaOrthogonal { .. }
             | Initializer::Sparse { .. } => true,
+            Initializer::Blocks { each, .. } => each.is_random(),
         }
     }
 
-    /// Checks the parameters, as far as that can be done without knowing the shape and the dtype.
+    /// Checks the parameters, as far as that is possible without the shape and the dtype.
     ///
     /// ```
-    /// use fastinit::init::Initializer;
+    /// use fastinit::Initializer;
     /// let error = Initializer::Sparse { sparsity: 1.5, stddev: 0.01 }.validate().unwrap_err();
     /// assert_eq!(error.to_string(), "sparsity must lie in [0, 1], got 1.5");
     /// ```
     ///
     /// # Errors
-    /// [`Error::Value`] naming the parameter, its value and the rule.
+    /// [`Error::Parameter`] with the parameter, its value and the rule.
     pub fn validate(&self) -> Result<()> {
         match self {
-            Initializer::Constant(_) => Ok(()),
-            Initializer::Identity { gain } | Initializer::DeltaOrthogonal { gain } => {
-                distribution::check_finite("gain", *gain, Dtype::F64)
-            }
-            Initializer::Orthogonal(orthogonal) => orthogonal.validate(),
-            Initializer::Random(distribution) => distribution::check(distribution, Dtype::F64),
             Initializer::VarianceScaling(scaling) => scaling.validate(),
-            Initializer::Dirac { groups } => dirac::check_groups(*groups),
-            Initializer::Sparse { sparsity, stddev } => sparse::check(*sparsity, *stddev, Dtype::F64),
+            Initializer::Dirac { groups } => check_groups(*groups),
+            Initializer::Blocks { each, blocks, .. } => {
+                if blocks.count() == 0 {
+                    return Err(Error::parameter("blocks", "be at least 1", "0"));
+                }
+                if matches!(**each, Initializer::Blocks { .. }) {
+                    return Err(Error::parameter(
+                        "blocks",
+                        "not be cut into blocks again",
+                        "blocks of blocks",
+                    ));
+                }
+                each.validate()
+            }
+            _ => self.check_parameters(Dtype::F64),
         }
     }
 
-    /// The distribution that the elements of a tensor of this logical shape are independent samples of; `None` where they are
-    /// something else.
+    /// Checks the parameters that the precision of a dtype limits.
+    fn check_parameters(&self, dtype: Dtype) -> Result<()> {
+        match *self {
+            Initializer::Identity { gain }
+            | Initializer::DeltaOrthogonal { gain }
+            | Initializer::Orthogonal(Orthogonal { gain, .. }) => {
+                distribution::check_finite("gain", gain, dtype)
+            }
+            Initializer::Random(ref distribution) => distribution::check(distribution, dtype),
+            Initializer::Sparse { sparsity, stddev } => {
+                if !(0.0..=1.0).contains(&sparsity) {
+                    return Err(Error::parameter("sparsity", "lie in [0, 1]", format!("{sparsity:?}")));
+                }
+                distribution::check_stddev(stddev, dtype)
+            }
+            Initializer::Constant(_)
+            | Initializer::VarianceScaling(_)
+            | Initializer::Dirac { .. }
+            | Initializer::Blocks { .. } => Ok(()),
+        }
+    }
+
+    /// The plan for a tensor of this logical shape and dtype.
+    ///
+    /// The parameters must suit the dtype: samples of `float32` and of the half dtypes are computed in `float32`, so a standard
+    /// deviation of 1e-50 is refused there.
     ///
     /// ```
-    /// use fastinit::{distr::Distribution, init::{Initializer, ScaledDistribution, VarianceScaling}};
-    /// let kernel = VarianceScaling { distribution: ScaledDistribution::UntruncatedNormal, ..VarianceScaling::he_normal() };
-    /// let expected = Distribution::Normal { mean: 0.0, stddev: 0.125 };
-    /// assert_eq!(Initializer::from(kernel).distribution(&[128, 300])?, Some(expected));
+    /// use fastinit::{Contents, Distribution, Dtype, FanMode, Initializer, ScaledDistribution, VarianceScaling};
+    /// let scaling = VarianceScaling::new(2.0, FanMode::FanIn, ScaledDistribution::UntruncatedNormal);
+    /// let plan = Initializer::from(scaling).plan(&[128, 300], Dtype::F32)?;
+    /// let normal = Contents::Random(Distribution::Normal { mean: 0.0, stddev: 0.125 });
+    /// assert_eq!(plan.contents().collect::<Vec<_>>(), [(128 * 300, normal)]);
     /// # Ok::<(), fastinit::Error>(())
     /// ```
     ///
     /// # Errors
-    /// [`Error::Value`] where the shape has no fans.
-    pub fn distribution(&self, shape: &[u64]) -> Result<Option<Distribution>> {
-        match self {
-            Initializer::Random(distribution) => Ok(Some(*distribution)),
-            Initializer::VarianceScaling(scaling) => scaling.distribution_of(shape).map(Some),
-            _ => Ok(None),
-        }
+    /// Everything that can be wrong with the parameters, the shape and the blocks: [`Error::Parameter`], [`Error::Shape`],
+    /// [`Error::TooManyElements`], [`Error::Axis`], [`Error::Groups`] or [`Error::Blocks`].
+    pub fn plan(&self, shape: &[u64], dtype: Dtype) -> Result<Plan> {
+        Plan::new(self, shape, dtype)
     }
 
-    /// Checks that a tensor of this logical `shape` and `dtype` can be filled.
-    ///
-    /// Beyond [`validate`](Self::validate) this looks at the shape, and at the parameters as the dtype sees
-    /// them: samples of `float32` and of the half dtypes are computed in `float32`, so a standard deviation
-    /// of 1e-50 is zero there.
-    ///
-    /// # Errors
-    /// [`Error::Value`] naming the value and the rule. What passes here is not refused by
-    /// [`fill`](Self::fill).
-    pub fn check(&self, shape: &[u64], dtype: Dtype) -> Result<()> {
-        let _environment = DefaultEnvironment::enter();
-        self.validate()?;
-        match self {
-            Initializer::Constant(_) => Ok(()),
-            Initializer::Identity { gain } => {
-                identity::check_shape(shape)?;
-                distribution::check_finite("gain", *gain, dtype)
-            }
-            Initializer::Random(distribution) => distribution::check(distribution, dtype),
-            Initializer::VarianceScaling(scaling) => {
-                distribution::check(&scaling.distribution_of(shape)?, dtype)
-            }
-            Initializer::Dirac { groups } => dirac::check_shape(shape, *groups),
-            Initializer::Orthogonal(orthogonal) => orthogonal.check(shape, dtype),
-            Initializer::DeltaOrthogonal { gain } => {
-                orthogonal::check_delta(shape)?;
-                distribution::check_finite("gain", *gain, dtype)
-            }
-            Initializer::Sparse { sparsity, stddev } => {
-                sparse::check_shape(shape)?;
-                sparse::check(*sparsity, *stddev, dtype)
-            }
-        }
-    }
-
-    /// Fills `out` with the part of a logical tensor that `window` names; the shape of `out` is that of the
-    /// window, its strides are free.
-    ///
-    /// What is written is that part of what would be written for the whole tensor, exactly.
-    ///
-    /// # Errors
-    /// [`Error::Value`] as [`check`](Self::check) says, and where the shapes differ; nothing has been written
-    /// then. [`Error::Interrupted`] where `options.interrupt` asked to stop; `out` is partly written then.
-    pub fn fill<T: Element>(
-        &self,
-        out: ArrayViewMutD<'_, MaybeUninit<T>>,
-        window: &Window,
-        key: Key,
-        options: &Options<'_>,
-    ) -> Result<()> {
-        let _environment = DefaultEnvironment::enter();
-        self.check(window.shape(), T::DTYPE)?;
-        if out.shape() != window.extent() {
-            return Err(Error::value(format!(
-                "the output must have the shape of the window, {:?}; got {:?}",
-                window.extent(),
-                out.shape()
-            )));
-        }
-        match self {
-            Initializer::Constant(value) => fill::constant(out, T::from_f64(*value), options),
-            Initializer::Identity { gain } => identity::fill(out, window, T::from_f64(*gain), options),
-            Initializer::Random(distribution) => fill::sample(out, window, key, distribution, options),
-            Initializer::VarianceScaling(scaling) => {
-                fill::sample(out, window, key, &scaling.distribution_of(window.shape())?, options)
-            }
-            Initializer::Dirac { groups } => dirac::fill(out, window, *groups, options),
-            Initializer::Orthogonal(orthogonal) => orthogonal.fill(out, window, key, options),
-            Initializer::DeltaOrthogonal { gain } => orthogonal::fill_delta(out, window, key, *gain, options),
-            Initializer::Sparse { sparsity, stddev } => {
-                let zeros = sparse::zeros_per_column(*sparsity, window.shape());
-                fill::sparse(out, window, key, *stddev, zeros, options)
-            }
-        }
-    }
-
-    /// Fills a whole array, of any strides: the shape of `out` is that of the logical tensor.
+    /// Fills a whole array of any strides, whose shape is that of the logical tensor.
     ///
     /// ```
-    /// use fastinit::{Key, distr::Distribution, fill::Options, init::Initializer};
+    /// use fastinit::{Distribution, Initializer, Key, Options};
     /// use ndarray::Array1;
     ///
-    /// let embedding = Initializer::Random(Distribution::Normal { mean: 0.0, stddev: 0.02 });
-    /// let fill = |array: &mut Array1<f32>| {
-    ///     embedding.fill_array(array.view_mut().into_dyn(), Key::new(7), &Options::default())
-    /// };
-    /// let (mut short, mut long) = (Array1::zeros(10), Array1::zeros(1000));
-    /// fill(&mut short)?;
-    /// fill(&mut long)?;
+    /// let embedding = Initializer::from(Distribution::Normal { mean: 0.0, stddev: 0.02 });
+    /// let (mut short, mut long) = (Array1::<f32>::zeros(10), Array1::<f32>::zeros(1000));
+    /// embedding.fill(short.view_mut(), Key::new(7), &Options::default())?;
+    /// embedding.fill(long.view_mut(), Key::new(7), &Options::default())?;
     /// // Element i is a function of the key and i alone.
     /// assert_eq!(short.as_slice(), long.as_slice().map(|all| &all[..10]));
     /// # Ok::<(), fastinit::Error>(())
     /// ```
     ///
     /// # Errors
-    /// As [`fill`](Self::fill).
-    pub fn fill_array<T: Element>(
+    /// As [`plan`](Self::plan) and [`Plan::fill`].
+    pub fn fill<T: Element, D: Dimension>(
         &self,
-        out: ArrayViewMutD<'_, T>,
+        out: ArrayViewMut<'_, T, D>,
         key: Key,
         options: &Options<'_>,
     ) -> Result<()> {
         let window = Window::whole(out.shape())?;
-        self.fill(fill::as_uninit(out), &window, key, options)
+        self.plan(window.shape(), T::DTYPE)?.fill(out, key, &window, options)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shape::KernelAxes;
     use ndarray::{Array2, ArrayD, AxisDescription, IxDyn, Slice};
 
     /// The window of `shape` that starts at `start`, as an array.
@@ -299,7 +315,8 @@ mod tests {
     ) -> Result<ArrayD<f32>> {
         let window = Window::new(shape, start, extent)?;
         let mut array = ArrayD::from_elem(IxDyn(extent), f32::NAN);
-        initializer.fill(fill::as_uninit(array.view_mut()), &window, Key::new(1), &Options::default())?;
+        let plan = initializer.plan(shape, Dtype::F32)?;
+        plan.fill(array.view_mut(), Key::new(1), &window, &Options::default())?;
         Ok(array)
     }
 
@@ -356,8 +373,8 @@ mod tests {
             _ => Slice::new(1, None, 3),
         };
         let mut canvas = Array2::<f64>::from_elem((6, 8), 7.0);
-        let view = canvas.slice_each_axis_mut(step).into_dyn();
-        Initializer::Identity { gain: 1.0 }.fill_array(view, Key::new(0), &Options::default()).unwrap();
+        let view = canvas.slice_each_axis_mut(step);
+        Initializer::Identity { gain: 1.0 }.fill(view, Key::new(0), &Options::default()).unwrap();
         assert_eq!(canvas.slice_each_axis(step), Array2::<f64>::eye(3));
         assert_eq!(canvas.sum(), 7.0 * (48.0 - 9.0) + 3.0);
     }
@@ -444,16 +461,16 @@ mod tests {
             (Initializer::Identity { gain: 1e39 }, "gain must be finite in float32, got 1e39"),
         ] {
             assert_eq!(message(whole(&initializer, &[3, 3])), expected);
-            assert_eq!(initializer.check(&[3, 3], Dtype::F64), Ok(()));
-            assert_eq!(message(initializer.check(&[3, 3], Dtype::Bf16)), expected);
+            assert!(initializer.plan(&[3, 3], Dtype::F64).is_ok());
+            assert_eq!(message(initializer.plan(&[3, 3], Dtype::Bf16)), expected);
         }
         for (low, high, dtype) in
             [(1.0, 1.001, Dtype::Bf16), (1.0, 1.0001, Dtype::F16), (1e6, 2e6, Dtype::F16)]
         {
             let expected =
                 format!("minval and maxval must differ in {dtype}, got minval={low:?} and maxval={high:?}");
-            assert_eq!(message(uniform(low, high).check(&[3], dtype)), expected);
-            assert_eq!(uniform(low, high).check(&[3], Dtype::F32), Ok(()));
+            assert_eq!(message(uniform(low, high).plan(&[3], dtype)), expected);
+            assert!(uniform(low, high).plan(&[3], Dtype::F32).is_ok());
         }
         assert!(message(uniform(-1e308, 1e308).validate()).contains("of float64"));
         assert!(whole(&uniform(-3e38, 0.0), &[3]).is_ok());
@@ -465,7 +482,7 @@ mod tests {
             [(f64::NEG_INFINITY, f64::INFINITY), (8.0, f64::INFINITY), (5.0, 6.0), (1.0, 1.0 + 1e-15)]
         {
             let distribution = Distribution::TruncatedNormal { mean: 0.0, stddev: 1.0, lower, upper };
-            assert_eq!(Initializer::Random(distribution).check(&[3], Dtype::F16), Ok(()));
+            assert!(Initializer::Random(distribution).plan(&[3], Dtype::F16).is_ok());
         }
     }
 
@@ -489,11 +506,145 @@ mod tests {
         );
         let scaled = Initializer::from(VarianceScaling::he_normal());
         assert!(message(whole(&scaled, &[3])).starts_with("fans need a shape of at least 2 dimensions"));
+    }
+
+    #[test]
+    fn what_was_not_planned_is_refused() {
+        let plan = Initializer::ONES.plan(&[2, 3], Dtype::F32).unwrap();
+        let fill = |out: ndarray::ArrayViewMut2<'_, f32>, shape: &[usize]| {
+            let window = Window::whole(shape).unwrap();
+            message(plan.fill(out, Key::new(0), &window, &Options::default()))
+        };
+        let mut array = Array2::<f32>::zeros((3, 2));
+        assert_eq!(
+            fill(array.view_mut(), &[2, 3]),
+            "the output must have the shape of the window, [2, 3]; got [3, 2]"
+        );
+        assert_eq!(
+            fill(array.view_mut(), &[3, 2]),
+            "the window must be one of a tensor of shape [2, 3], as planned; got [3, 2]"
+        );
+        let mut doubles = Array2::<f64>::zeros((2, 3));
         let window = Window::whole(&[2, 3]).unwrap();
-        let mut array = ArrayD::<f32>::zeros(IxDyn(&[3, 2]));
-        let view = fill::as_uninit(array.view_mut());
-        let refused = Initializer::ONES.fill(view, &window, Key::new(0), &Options::default());
-        assert_eq!(message(refused), "the output must have the shape of the window, [2, 3]; got [3, 2]");
+        let refused = plan.fill(doubles.view_mut(), Key::new(0), &window, &Options::default());
+        assert_eq!(message(refused), "the elements of the output must be float32, as planned; got float64");
+        assert_eq!(doubles.sum(), 0.0);
         assert_eq!(array.sum(), 0.0);
+    }
+
+    /// Every kind of initializer that has blocks of `(3, 4, 5, 6)`.
+    fn all() -> Vec<Initializer> {
+        vec![
+            Initializer::Constant(2.5),
+            Distribution::Uniform { low: -1.0, high: 2.0 }.into(),
+            Distribution::Normal { mean: 0.0, stddev: 1.0 }.into(),
+            VarianceScaling::he_normal().into(),
+            VarianceScaling::new(1.0, FanMode::FanAvg, ScaledDistribution::Uniform).into(),
+            Initializer::Dirac { groups: 1 },
+            Orthogonal::default().gain(1.5).column_axis(1).into(),
+            Initializer::DeltaOrthogonal { gain: 0.5 },
+        ]
+    }
+
+    #[test]
+    fn blocks_are_tensors_of_their_own() {
+        let shape = [6_u64, 4, 6, 24];
+        for initializer in all() {
+            for axis in 0..4 {
+                let size = shape[axis];
+                for blocks in [
+                    Blocks::Equal(1),
+                    Blocks::Equal(2),
+                    Blocks::Sizes(vec![size]),
+                    Blocks::Sizes(vec![1, 0, size - 2, 1]),
+                ] {
+                    let fused = initializer.clone().in_blocks(blocks.clone(), Some(axis as i64));
+                    let Ok(array) = whole(&fused, &shape) else {
+                        // More inputs than outputs.
+                        assert!(matches!(initializer, Initializer::DeltaOrthogonal { .. }) && axis == 3);
+                        continue;
+                    };
+                    let sizes = match &blocks {
+                        Blocks::Equal(count) => vec![size / count; *count as usize],
+                        Blocks::Sizes(sizes) => sizes.clone(),
+                    };
+                    let mut begin = 0;
+                    for (number, &size) in sizes.iter().enumerate() {
+                        let mut shape = shape;
+                        shape[axis] = size;
+                        let extent = shape.map(|size| size as usize);
+                        let key =
+                            if sizes.len() == 1 { Key::new(1) } else { Key::new(1).block(number as u64) };
+                        let mut alone = ArrayD::<f32>::zeros(IxDyn(&extent));
+                        initializer.fill(alone.view_mut(), key, &Options::default()).unwrap();
+                        let end = begin + size as usize;
+                        let block = array.slice_axis(ndarray::Axis(axis), (begin..end).into());
+                        assert_eq!(block, alone, "{initializer:?} {blocks:?} along {axis}");
+                        begin = end;
+                    }
+                }
+            }
+            for blocks in [Blocks::Equal(3), Blocks::Sizes(vec![1, 2, 2, 1])] {
+                let fused = initializer.clone().in_blocks(blocks, Some(-2));
+                check_windows(&fused, &[3, 2, 6, 9]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_default_axis_of_blocks() {
+        let plan = |initializer: Initializer, shape: &[u64]| {
+            initializer.in_blocks(2, None).plan(shape, Dtype::F32).unwrap().contents().next().unwrap().1
+        };
+        let normal = VarianceScaling::new(1.0, FanMode::FanOut, ScaledDistribution::UntruncatedNormal);
+        let torch = normal.clone().axes(KernelAxes::default().in_axis([1]).out_axis([0]));
+        let stddev = |stddev| Contents::Random(Distribution::Normal { mean: 0.0, stddev });
+        assert_eq!(plan(torch.into(), &[8, 3]), stddev(0.5));
+        assert_eq!(plan(normal.clone().into(), &[3, 8]), stddev(0.5));
+        let heads = normal.axes(KernelAxes::default().in_axis([0]).out_axis([1, 2]));
+        assert_eq!(plan(heads.into(), &[3, 2, 4]), stddev(0.5));
+        let orthogonal = plan(Orthogonal::default().column_axis(0).into(), &[8, 3]);
+        assert_eq!(orthogonal, Contents::Orthogonal { gain: 1.0, column_axis: 0, rows: 3, columns: 4 });
+    }
+
+    #[test]
+    fn contents_have_one_item_for_each_different_block() {
+        let contents = |blocks: Blocks| {
+            let initializer = Initializer::from(VarianceScaling::glorot_uniform()).in_blocks(blocks, None);
+            let plan = initializer.plan(&[10, 40], Dtype::F32).unwrap();
+            plan.contents().map(|(elements, _)| elements).collect::<Vec<_>>()
+        };
+        assert_eq!(contents(4.into()), [400]);
+        assert_eq!(contents(vec![10, 20, 10].into()), [200, 200]);
+        assert_eq!(contents(vec![40].into()), [400]);
+        let zeros = Initializer::ZEROS.in_blocks(vec![1, 3], None).plan(&[4], Dtype::F32).unwrap();
+        assert_eq!(zeros.contents().collect::<Vec<_>>(), [(4, Contents::Constant { value: 0.0 })]);
+    }
+
+    #[test]
+    fn bad_blocks_are_refused() {
+        let refused = |blocks: Blocks, axis| {
+            message(Initializer::ZEROS.in_blocks(blocks, axis).plan(&[4, 6], Dtype::F32))
+        };
+        assert_eq!(refused(0.into(), None), "blocks must be at least 1, got 0");
+        assert_eq!(refused(vec![].into(), None), "blocks must be at least 1, got 0");
+        assert_eq!(
+            refused(4.into(), None),
+            "blocks must divide the size of their axis; got blocks=4 and size 6 of axis 1 in shape [4, 6]"
+        );
+        let sum = "the sizes of the blocks must add up to the size of their axis; got 2 blocks of 3 in all and size 4 of axis 0 in \
+                   shape [4, 6]";
+        assert_eq!(refused(vec![1, 2].into(), Some(0)), sum);
+        assert!(
+            refused(vec![u64::MAX, u64::MAX].into(), Some(0))
+                .starts_with("the sizes of the blocks must add up")
+        );
+        assert_eq!(refused(2.into(), Some(2)), "block_axis must lie in [-2, 2) for shape [4, 6], got 2");
+        let again = Initializer::ZEROS.in_blocks(2, None).in_blocks(2, None);
+        assert_eq!(
+            message(again.validate()),
+            "blocks must not be cut into blocks again, got blocks of blocks"
+        );
+        assert_eq!(Initializer::ZEROS.in_blocks(1, None), Initializer::ZEROS);
     }
 }

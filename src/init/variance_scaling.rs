@@ -1,9 +1,8 @@
-//! Samples whose variance follows from the fans of the shape: the Glorot, He and LeCun initializers and their
-//! kin.
+//! Samples whose variance follows from the fans of the shape: the Glorot, He and LeCun initializers and their relatives.
 
 use crate::distr::Distribution;
 use crate::error::{Error, Result};
-use crate::shape::{Fans, KernelAxes};
+use crate::shape::{Fans, KernelAxes, check_groups};
 use std::fmt;
 use std::str::FromStr;
 
@@ -22,18 +21,18 @@ const TRUNCATED_STDDEV: f64 = 0.879_625_661_034_239_8;
 /// | [`lecun_normal`](Self::lecun_normal) | 1 | fan_in | truncated normal | the same |
 ///
 /// ```
-/// use fastinit::{distr::Distribution, init::VarianceScaling, shape::KernelAxes};
+/// use fastinit::{Distribution, KernelAxes, VarianceScaling};
 /// // A dense kernel in PyTorch's layout, (out, in): 600 inputs.
-/// let axes = KernelAxes { in_axis: vec![1], out_axis: vec![0], ..KernelAxes::default() };
-/// let scaling = VarianceScaling { axes, ..VarianceScaling::he_uniform() };
+/// let scaling = VarianceScaling::he_uniform().axes(KernelAxes::default().in_axis([1]).out_axis([0]));
 /// assert_eq!(scaling.distribution_of(&[100, 600])?, Distribution::Uniform { low: -0.1, high: 0.1 });
 /// # Ok::<(), fastinit::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct VarianceScaling {
     /// The variance times the fan; positive and finite.
     pub scale: f64,
-    /// Which fan.
+    /// The fan.
     pub mode: FanMode,
     /// The shape of the distribution.
     pub distribution: ScaledDistribution,
@@ -41,8 +40,9 @@ pub struct VarianceScaling {
     pub axes: KernelAxes,
 }
 
-/// Which fan divides the variance.
+/// The fan that the variance is divided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum FanMode {
     /// The inputs of an output: keeps the variance of activations.
     FanIn,
@@ -56,9 +56,10 @@ pub enum FanMode {
 
 /// The distribution of scaled samples; all have mean 0 and the same variance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ScaledDistribution {
-    /// Normal, cut at two standard deviations; that of the uncut normal is larger by 1 / 0.87962566103423978,
-    /// so that the variance is as asked for.
+    /// Normal, truncated at two standard deviations. The standard deviation before truncation is larger by
+    /// 1 / 0.87962566103423978, so that the variance after it is right.
     TruncatedNormal,
     /// Normal.
     UntruncatedNormal,
@@ -74,55 +75,58 @@ impl Default for VarianceScaling {
 }
 
 impl VarianceScaling {
-    fn preset(scale: f64, mode: FanMode, distribution: ScaledDistribution) -> Self {
+    /// Samples of this scale, mode and distribution, with the default axes.
+    pub fn new(scale: f64, mode: FanMode, distribution: ScaledDistribution) -> Self {
         VarianceScaling { scale, mode, distribution, axes: KernelAxes::default() }
+    }
+
+    /// The same with these axes.
+    pub fn axes(self, axes: KernelAxes) -> Self {
+        VarianceScaling { axes, ..self }
     }
 
     /// Uniform with variance `2 / (fan_in + fan_out)`; also known as Xavier.
     pub fn glorot_uniform() -> Self {
-        Self::preset(1.0, FanMode::FanAvg, ScaledDistribution::Uniform)
+        Self::new(1.0, FanMode::FanAvg, ScaledDistribution::Uniform)
     }
 
     /// Truncated normal with variance `2 / (fan_in + fan_out)`; also known as Xavier.
     pub fn glorot_normal() -> Self {
-        Self::preset(1.0, FanMode::FanAvg, ScaledDistribution::TruncatedNormal)
+        Self::new(1.0, FanMode::FanAvg, ScaledDistribution::TruncatedNormal)
     }
 
     /// Uniform with variance `2 / fan_in`; also known as Kaiming.
     pub fn he_uniform() -> Self {
-        Self::preset(2.0, FanMode::FanIn, ScaledDistribution::Uniform)
+        Self::new(2.0, FanMode::FanIn, ScaledDistribution::Uniform)
     }
 
     /// Truncated normal with variance `2 / fan_in`; also known as Kaiming.
     pub fn he_normal() -> Self {
-        Self::preset(2.0, FanMode::FanIn, ScaledDistribution::TruncatedNormal)
+        Self::new(2.0, FanMode::FanIn, ScaledDistribution::TruncatedNormal)
     }
 
     /// Uniform with variance `1 / fan_in`.
     pub fn lecun_uniform() -> Self {
-        Self::preset(1.0, FanMode::FanIn, ScaledDistribution::Uniform)
+        Self::new(1.0, FanMode::FanIn, ScaledDistribution::Uniform)
     }
 
     /// Truncated normal with variance `1 / fan_in`.
     pub fn lecun_normal() -> Self {
-        Self::preset(1.0, FanMode::FanIn, ScaledDistribution::TruncatedNormal)
+        Self::new(1.0, FanMode::FanIn, ScaledDistribution::TruncatedNormal)
     }
 
     /// Checks what can be checked without a shape.
     pub(super) fn validate(&self) -> Result<()> {
         if !(self.scale > 0.0 && self.scale.is_finite()) {
-            return Err(Error::value(format!("scale must be positive and finite, got {:?}", self.scale)));
+            return Err(Error::parameter("scale", "be positive and finite", format!("{:?}", self.scale)));
         }
-        if self.axes.groups == 0 {
-            return Err(Error::value("groups must be at least 1, got 0"));
-        }
-        Ok(())
+        check_groups(self.axes.groups)
     }
 
     /// The distribution of the elements of a kernel of this logical shape.
     ///
     /// # Errors
-    /// [`Error::Value`] for a scale that is not positive and finite, and where the shape has no fans, see
+    /// [`Error::Parameter`] for a scale that is not positive and finite; where the shape has no fans, as
     /// [`KernelAxes::fans`].
     pub fn distribution_of(&self, shape: &[u64]) -> Result<Distribution> {
         self.validate()?;
@@ -154,15 +158,11 @@ impl VarianceScaling {
 
 impl FanMode {
     const ALL: [FanMode; 4] = [FanMode::FanIn, FanMode::FanOut, FanMode::FanAvg, FanMode::FanGeoAvg];
+    const NAMES: [&str; 4] = ["fan_in", "fan_out", "fan_avg", "fan_geo_avg"];
 
-    /// The name by which the mode is known: `"fan_in"`, `"fan_out"`, `"fan_avg"` or `"fan_geo_avg"`.
+    /// The name of the mode: `"fan_in"`, `"fan_out"`, `"fan_avg"` or `"fan_geo_avg"`.
     pub const fn name(self) -> &'static str {
-        match self {
-            FanMode::FanIn => "fan_in",
-            FanMode::FanOut => "fan_out",
-            FanMode::FanAvg => "fan_avg",
-            FanMode::FanGeoAvg => "fan_geo_avg",
-        }
+        Self::NAMES[self as usize]
     }
 }
 
@@ -172,15 +172,12 @@ impl ScaledDistribution {
         ScaledDistribution::UntruncatedNormal,
         ScaledDistribution::Uniform,
     ];
+    const NAMES: [&str; 3] = ["truncated_normal", "untruncated_normal", "uniform"];
 
-    /// The name by which the distribution is known: `"truncated_normal"`, `"untruncated_normal"` or
+    /// The name of the distribution: `"truncated_normal"`, `"untruncated_normal"` or
     /// `"uniform"`.
     pub const fn name(self) -> &'static str {
-        match self {
-            ScaledDistribution::TruncatedNormal => "truncated_normal",
-            ScaledDistribution::UntruncatedNormal => "untruncated_normal",
-            ScaledDistribution::Uniform => "uniform",
-        }
+        Self::NAMES[self as usize]
     }
 }
 
@@ -201,29 +198,21 @@ impl FromStr for FanMode {
 
     /// The mode of this name.
     fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|mode| mode.name() == name).ok_or_else(|| {
-            Error::value(format!(
-                "mode must be one of 'fan_in', 'fan_out', 'fan_avg', 'fan_geo_avg'; got '{name}'"
-            ))
-        })
+        let found = Self::ALL.into_iter().find(|mode| mode.name() == name);
+        found.ok_or_else(|| Error::Name { name: "mode", choices: &Self::NAMES, value: name.to_owned() })
     }
 }
 
 impl FromStr for ScaledDistribution {
     type Err = Error;
 
-    /// The distribution of this name. `"normal"` is refused, for it means different things to different
-    /// people.
+    /// The distribution of this name. `"normal"` is refused, since Keras and JAX mean different distributions by it.
     fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|distribution| distribution.name() == name).ok_or_else(|| {
-            Error::value(match name {
-                "normal" => "distribution 'normal' is ambiguous: Keras means 'truncated_normal' by it, JAX \
-                             'untruncated_normal'; give one of these"
-                    .to_owned(),
-                _ => format!(
-                    "distribution must be one of 'truncated_normal', 'untruncated_normal', 'uniform'; got '{name}'"
-                ),
-            })
+        let found = Self::ALL.into_iter().find(|distribution| distribution.name() == name);
+        found.ok_or_else(|| Error::Name {
+            name: "distribution",
+            choices: &Self::NAMES,
+            value: name.to_owned(),
         })
     }
 }

@@ -1,37 +1,38 @@
-//! Orthogonal matrices from the Haar measure, the one that no rotation or reflection changes.
+//! Orthogonal matrices from the Haar measure, which is invariant under rotations and reflections.
 //!
 //! The orthogonal factor of a Gaussian matrix, with the signs that make the diagonal of the triangular factor positive, is Haar
 //! distributed. Its Householder reflectors are those of independent Gaussian vectors of decreasing length, so
-//! they are sampled directly, and nothing is factorized (Stewart, The efficient generation of random orthogonal matrices with
+//! they are sampled directly, without a factorization (Stewart, The efficient generation of random orthogonal matrices with
 //! an application to condition estimators, SIAM Journal on Numerical Analysis 17, 1980; Mezzadri, How to generate random matrices from
 //! the classical compact groups, Notices of the AMS 54, 2007). Accumulating them costs 2mn^2 - 2n^3/3 operations
 //! for m rows and n columns, which are half as many as factorizing and accumulating.
 //!
-//! A column of the result is the product of the reflectors and a column of the identity, so it does not depend on which other columns
-//! are wanted, or on how they are shared out; and only the reflectors up to its own number touch it.
+//! A column of the result is the product of the reflectors and a column of the identity, so it does not depend on the window or
+//! on the number of threads; and only the reflectors up to its own number act on it.
 
 use crate::dtype::{Dtype, Element};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fill::Options;
-use crate::fill::buffer::Rows;
-use crate::fill::place::{Matrix, Place};
-use crate::fill::threads::{Pulse, in_turns};
+use crate::fill::buffer::Scratch;
+use crate::fill::place::{Matrix, Place, Side};
+use crate::fill::threads::{Pulse, how_many, in_turns};
 use crate::seed::Key;
 use crate::shape::Window;
 use crate::simd::{DefaultEnvironment, Level};
 use ndarray::ArrayViewMutD;
-use panel::{Panel, WIDTH};
+use panel::{Panel, Row, WIDTH};
 use real::Real;
 use std::mem::MaybeUninit;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 mod panel;
 mod real;
 
-/// Fewer operations than this are not worth a thread, see [`in_turns`].
+/// Fewer operations than this are not worth a thread.
 const OPERATIONS_PER_THREAD: usize = 8 << 20;
 
-/// So many strips are made together in any case.
+/// The number of strips that are made together where the output is smaller than that.
 const GROUP: usize = 8;
 
 /// The most panels that are kept in memory at a time.
@@ -44,142 +45,225 @@ const BATCH: usize = 1024;
 /// single precision, and the half types rounded once.
 ///
 /// A window is that part of the whole, exactly. Its time is that of its columns (rows, if these are orthonormal), whole and in
-/// units of 64. Beside the output it needs up to twice the memory of the output, or of 16 times 64 such columns.
+/// units of 64. The scratch memory has at least [`scratch_bytes`]: up to twice the memory of the output, or of 16 times 64 such
+/// columns. Nothing else is allocated.
 ///
 /// # Errors
-/// [`Error::Value`], before anything is written, where `out` has not the shape of the window or there is no such axis;
-/// [`Error::Memory`]; [`Error::Interrupted`] where the options say so.
+/// [`Error::OutputShape`](crate::Error::OutputShape), before anything is written, where `out` has not the shape of the window;
+/// [`Error::Interrupted`](crate::Error::Interrupted) where the options say so.
 pub fn orthogonal<T: Element>(
     out: ArrayViewMutD<'_, MaybeUninit<T>>,
     window: &Window,
     column_axis: usize,
     key: Key,
     gain: f64,
+    scratch: &mut Scratch,
     options: &Options<'_>,
 ) -> Result<()> {
     let _environment = DefaultEnvironment::enter();
-    if column_axis >= window.shape().len() {
-        let shape = window.shape();
-        return Err(Error::value(format!("there is no axis {column_axis} in shape {shape:?}")));
-    }
-    window.check_output(out.shape())?;
+    let matrix = Matrix::new(out, window, column_axis)?;
     if window.is_empty() {
         return Ok(());
     }
-    let columns = window.shape()[column_axis];
-    let rows = window.logical_len() / columns;
+    let size = Size::new(window.shape(), window.extent(), column_axis);
     let level = options.level.unwrap_or_else(Level::current);
-    let matrix = Matrix::new(out, window, column_axis)?;
     if T::DTYPE == Dtype::F64 {
-        Job::<T, f64>::new(&matrix, rows, columns, key, gain, level)?.run(options)
+        Job { matrix: &matrix, size, key, gain, level }.run(scratch, options)
     } else {
-        Job::<T, f32>::new(&matrix, rows, columns, key, gain, level)?.run(options)
+        Job { matrix: &matrix, size, key, gain: gain as f32, level }.run(scratch, options)
     }
 }
 
-/// One matrix, or a part of it, standing upright: what has no fewer rows than columns.
-struct Job<'a, T, R> {
-    matrix: &'a Matrix<'a, T>,
+/// The scratch memory that [`orthogonal`] needs for a window of this extent into a tensor of this shape.
+pub fn scratch_bytes(dtype: Dtype, shape: &[u64], extent: &[usize], column_axis: usize) -> usize {
+    if extent.contains(&0) {
+        return 0;
+    }
+    let size = Size::new(shape, extent, column_axis);
+    match dtype {
+        Dtype::F64 => size.memory::<f64>().saturating_mul(size_of::<Row<f64>>()),
+        _ => size.memory::<f32>().saturating_mul(size_of::<Row<f32>>()),
+    }
+}
+
+/// The sizes of a matrix and of a part of it, standing upright: it has no fewer rows than columns.
+#[derive(Clone, Copy)]
+struct Size {
+    /// Whether the rows and columns are exchanged.
+    turned: bool,
     rows: usize,
     columns: usize,
-    /// The rows and the columns that are wanted, ascending.
-    wanted_rows: &'a [Place],
-    wanted_columns: &'a [Place],
+    wanted_rows: usize,
+    wanted_columns: usize,
+}
+
+impl Size {
+    /// Of a part that is not empty.
+    fn new(shape: &[u64], extent: &[usize], column_axis: usize) -> Size {
+        // What does not fit `usize` does not fit the memory either.
+        let logical = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+        let columns = shape[column_axis];
+        let (rows, columns) = (logical(shape.iter().product::<u64>() / columns), logical(columns));
+        let wanted_columns = extent[column_axis];
+        let wanted_rows = extent.iter().product::<usize>() / wanted_columns;
+        if rows >= columns {
+            Size { turned: false, rows, columns, wanted_rows, wanted_columns }
+        } else {
+            Size {
+                turned: true,
+                rows: columns,
+                columns: rows,
+                wanted_rows: wanted_columns,
+                wanted_columns: wanted_rows,
+            }
+        }
+    }
+
+    /// How many strips are made together. They share their panels, and take as much memory as they have columns, whole. So of a
+    /// window of few rows no more are made at a time than the output has room for, or [`GROUP`]; the next ones make their panels
+    /// again.
+    fn strips(&self) -> usize {
+        let strip = self.rows.saturating_mul(WIDTH);
+        let room = (self.wanted_rows * self.wanted_columns).div_ceil(strip);
+        room.max(GROUP).min(self.wanted_columns.div_ceil(WIDTH))
+    }
+
+    /// How many panels are kept at a time. Panels take as much memory as strips; two at a time are made while one is applied to few
+    /// strips.
+    fn panels(&self) -> usize {
+        self.strips().clamp(2, BATCH).min(self.columns.div_ceil(WIDTH))
+    }
+
+    /// Rows of memory for strips and panels. Panel number `i` of a batch begins with column `64 i` or a later one.
+    fn memory<R: Real>(&self) -> usize {
+        let panels = (0..self.panels()).map(|i| Panel::<R>::memory(self.rows - i * WIDTH));
+        panels.fold(self.strips().saturating_mul(self.rows), usize::saturating_add)
+    }
+}
+
+/// One matrix, or a part of it.
+struct Job<'a, T, R> {
+    matrix: &'a Matrix<'a, T>,
+    size: Size,
     key: Key,
     gain: R,
     level: Level,
 }
 
-impl<'a, T: Element, R: Real> Job<'a, T, R> {
-    fn new(
-        matrix: &'a Matrix<'a, T>,
-        rows: u64,
-        columns: u64,
-        key: Key,
-        gain: f64,
-        level: Level,
-    ) -> Result<Job<'a, T, R>> {
-        let upright = rows >= columns;
-        let (long, short) = if upright { (rows, columns) } else { (columns, rows) };
-        let (wanted_rows, wanted_columns) =
-            if upright { (&matrix.rows, &matrix.columns) } else { (&matrix.columns, &matrix.rows) };
-        // A strip must fit the memory in any case.
-        let long = usize::try_from(long).map_err(|_| Error::Memory { bytes: usize::MAX })?;
-        let gain = R::from_f64(gain);
-        let columns = short as usize;
-        Ok(Job { matrix, rows: long, columns, wanted_rows, wanted_columns, key, gain, level })
+/// Columns in the making.
+struct Strip<'a, R> {
+    rows: &'a mut [Row<R>],
+    /// Whether the rows were zero or made so.
+    ready: bool,
+}
+
+impl<T: Element, R: Real> Job<'_, T, R> {
+    /// The rows that are wanted, ascending.
+    fn wanted_rows(&self) -> &Side {
+        if self.size.turned { &self.matrix.columns } else { &self.matrix.rows }
     }
 
-    /// How many threads some work is worth: so many panels that act on so many strips each.
-    fn threads(&self, panels: usize, strips: usize) -> usize {
-        self.rows.saturating_mul(4 * WIDTH * WIDTH).saturating_mul(panels).saturating_mul(strips)
-            / OPERATIONS_PER_THREAD
+    /// The columns that are wanted, ascending.
+    fn wanted_columns(&self) -> &Side {
+        if self.size.turned { &self.matrix.rows } else { &self.matrix.columns }
     }
 
-    /// Strips that are made together share their panels, and take as much memory as they have columns, whole. So of a window of
-    /// few rows no more are made at a time than the output has room for, or [`GROUP`]; the next ones make their panels again.
-    fn run(&self, options: &Options<'_>) -> Result<()> {
-        let strip = self.rows.saturating_mul(WIDTH);
-        let room = (self.wanted_rows.len() * self.wanted_columns.len()).div_ceil(strip);
-        let group = room.max(GROUP).saturating_mul(WIDTH);
-        self.wanted_columns.chunks(group).try_for_each(|columns| self.group(columns, options))
+    /// As many workers as some work is worth: so many panels that act on so many strips each.
+    fn workers(&self, panels: usize, strips: usize, options: &Options<'_>) -> Vec<()> {
+        let operations = self.size.rows.saturating_mul(4 * WIDTH * WIDTH).saturating_mul(panels);
+        let most = (operations.saturating_mul(strips) / OPERATIONS_PER_THREAD).min(panels.max(strips));
+        vec![(); how_many(most, options)]
     }
 
-    /// Makes these columns.
-    fn group(&self, wanted: &[Place], options: &Options<'_>) -> Result<()> {
-        let strips: Vec<_> = wanted.chunks(WIDTH).map(|_| Mutex::new(None)).collect();
-        let last = wanted.last().map_or(0, |column| column.index as usize);
-        // Panels take as much memory as strips; two at a time are made while one is applied to few strips.
-        let batch = strips.len().clamp(2, BATCH);
+    fn run(&self, scratch: &mut Scratch, options: &Options<'_>) -> Result<()> {
+        let (memory, mut zero) = scratch.rows();
+        let (strips, panels) = memory.split_at_mut(self.size.strips() * self.size.rows);
+        let group = self.size.strips() * WIDTH;
+        for begin in (0..self.size.wanted_columns).step_by(group) {
+            let wanted = begin..self.size.wanted_columns.min(begin + group);
+            self.group(wanted, strips, panels, zero, options)?;
+            zero = false;
+        }
+        Ok(())
+    }
+
+    /// Makes these of the columns, in memory that is zero or not.
+    fn group(
+        &self,
+        wanted: Range<usize>,
+        strips: &mut [Row<R>],
+        panels: &mut [Row<R>],
+        mut zero: bool,
+        options: &Options<'_>,
+    ) -> Result<()> {
+        let Size { rows, columns, .. } = self.size;
+        let last = self.wanted_columns().at(wanted.end - 1).index as usize;
+        let strips = strips.chunks_exact_mut(rows).take(wanted.len().div_ceil(WIDTH));
+        let strips: Vec<_> = strips.map(|rows| Mutex::new(Strip { rows, ready: zero })).collect();
+        let batch = self.size.panels();
         let mut end = last / WIDTH + 1;
         while end > 0 {
             let begin = end.saturating_sub(batch);
-            let panels: Vec<_> = (begin..end).map(|_| OnceLock::new()).collect();
-            in_turns(panels.len(), self.threads(panels.len(), 1), options, |turn, pulse| {
+            let mut rest = &mut *panels;
+            let places: Vec<_> = (begin..end)
+                .map(|number| {
+                    let (place, left) =
+                        std::mem::take(&mut rest).split_at_mut(Panel::<R>::memory(rows - number * WIDTH));
+                    rest = left;
+                    Mutex::new((Some(place), None))
+                })
+                .collect();
+            let mut workers = self.workers(places.len(), 1, options);
+            in_turns(places.len(), &mut workers, options, |turn, (), pulse| {
+                let mut place = places[turn].lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(memory) = place.0.take() else { return Ok(()) };
+                if !zero {
+                    memory.fill([R::default(); WIDTH]);
+                }
                 let first = (begin + turn) * WIDTH;
-                let panel = Panel::new(self.level, self.key, self.rows, self.columns, first, pulse)?;
-                panels[turn].get_or_init(|| panel);
+                place.1 = Some(Panel::new(self.level, self.key, rows, columns, first, memory, pulse)?);
                 Ok(())
             })?;
-            let panels: Vec<_> = panels.into_iter().filter_map(OnceLock::into_inner).collect();
-            in_turns(strips.len(), self.threads(panels.len(), strips.len()), options, |turn, pulse| {
+            let panels: Vec<_> = places
+                .into_iter()
+                .filter_map(|place| place.into_inner().unwrap_or_else(PoisonError::into_inner).1)
+                .collect();
+            let mut workers = self.workers(panels.len(), strips.len(), options);
+            in_turns(strips.len(), &mut workers, options, |turn, (), pulse| {
                 // The last ones have the most to do.
                 let number = strips.len() - 1 - turn;
-                let columns = &wanted[number * WIDTH..];
-                let columns = &columns[..columns.len().min(WIDTH)];
-                let mut place = strips[number].lock().unwrap_or_else(PoisonError::into_inner);
-                let mut strip = match place.take() {
-                    Some(strip) => strip,
-                    None => Rows::new(self.rows)?,
-                };
-                panel::apply(self.level, &panels, columns, &mut strip, pulse);
-                if pulse.stopped() {
-                    return Ok(());
+                let (columns, count) =
+                    self.wanted_columns().some::<WIDTH>(wanted.start + number * WIDTH..wanted.end);
+                let columns = &columns[..count];
+                let mut strip = strips[number].lock().unwrap_or_else(PoisonError::into_inner);
+                if !std::mem::replace(&mut strip.ready, true) {
+                    strip.rows.fill([R::default(); WIDTH]);
                 }
+                panel::apply(self.level, &panels, columns, strip.rows, pulse);
                 if begin == 0 {
-                    self.emit(columns, &strip, pulse);
-                } else {
-                    *place = Some(strip);
+                    self.emit(columns, strip.rows, pulse);
                 }
                 Ok(())
             })?;
-            end = begin;
+            (end, zero) = (begin, false);
         }
         Ok(())
     }
 
     /// Writes a finished strip to its columns.
-    fn emit(&self, columns: &[Place], strip: &Rows<R, WIDTH>, pulse: &Pulse<'_>) {
+    fn emit(&self, columns: &[Place], strip: &[Row<R>], pulse: &Pulse<'_>) {
         let write = |offset: isize, x: R| {
             // SAFETY: the places are those of the matrix, and this strip alone has these columns.
             unsafe { self.matrix.write(offset, T::from_f64(x.times(self.gain).to_f64())) };
         };
         let side_by_side = columns.windows(2).all(|pair| pair[1].offset - pair[0].offset == 1);
-        for rows in self.wanted_rows.chunks(WIDTH) {
+        for from in (0..self.size.wanted_rows).step_by(WIDTH) {
             // Memory that was never touched comes slowly.
             if pulse.stopped() {
                 return;
             }
+            let (rows, count) = self.wanted_rows().some::<WIDTH>(from..self.size.wanted_rows);
+            let rows = &rows[..count];
             if side_by_side {
                 for row in rows {
                     let values = &strip[row.index as usize][..columns.len()];

@@ -10,12 +10,10 @@
 
 use super::real::Real;
 use crate::error::{Error, Result};
-use crate::fill::buffer::{Buffer, Rows};
 use crate::fill::place::Place;
 use crate::fill::threads::Pulse;
 use crate::seed::Key;
 use crate::simd::{Kernel, Level, Simd};
-use std::mem::MaybeUninit;
 
 /// The columns of a panel, and of a strip.
 pub(super) const WIDTH: usize = 64;
@@ -38,51 +36,58 @@ impl<R: Real> Square<R> {
 }
 
 /// The reflectors of up to [`WIDTH`] consecutive columns.
-pub(super) struct Panel<R> {
+pub(super) struct Panel<'a, R> {
     /// The first column, and the first row that the reflectors touch.
     first: usize,
     /// How many columns.
     width: usize,
     /// The vectors, side by side; rows from `first` on. Columns beyond `width` are zero, and above the diagonal all are.
-    vectors: Rows<R, WIDTH>,
+    vectors: &'a [Row<R>],
     /// The products of the vectors: above the diagonal those of the reflectors, the rest is not used.
-    products: Rows<R, WIDTH>,
+    products: &'a [Row<R>],
     /// `2 / |v|^2`.
     tau: Row<R>,
-    /// 1 or -1: what a column of the identity begins with, so that the diagonal of the triangular factor, which nobody
-    /// computes, would be positive.
+    /// 1 or -1: what a column of the identity begins with, so that the diagonal of the triangular factor, which is not
+    /// computed, would be positive.
     sign: Row<R>,
 }
 
-impl<R: Real> Panel<R> {
-    /// The panel that begins with column `first` of a matrix of `rows` rows and `columns` columns.
+impl<'a, R: Real> Panel<'a, R> {
+    /// How many rows of memory a panel needs whose first column is so long.
+    pub fn memory(length: usize) -> usize {
+        // The vectors, their products, and one column.
+        length.saturating_add(WIDTH).saturating_add(length.div_ceil(WIDTH))
+    }
+
+    /// The panel that begins with column `first` of a matrix of `rows` rows and `columns` columns, in memory that
+    /// is all zero and has as many rows as [`Panel::memory`] says.
     ///
     /// # Errors
-    /// [`Error::Memory`], or [`Error::Interrupted`] where the pulse has stopped.
+    /// [`Error::Interrupted`] where the pulse has stopped.
     pub fn new(
         level: Level,
         key: Key,
         rows: usize,
         columns: usize,
         first: usize,
+        memory: &'a mut [Row<R>],
         pulse: &Pulse<'_>,
-    ) -> Result<Panel<R>> {
+    ) -> Result<Panel<'a, R>> {
         let (width, length) = (WIDTH.min(columns - first), rows - first);
-        let mut vectors = Rows::new(length)?;
+        let (vectors, memory) = memory.split_at_mut(length);
+        let (products, scratch) = memory.split_at_mut(WIDTH);
+        let scratch = &mut scratch.as_flattened_mut()[..length];
         let (mut tau, mut sign) = ([R::default(); WIDTH], [R::default(); WIDTH]);
-        let mut scratch = Buffer::new(length.saturating_mul(size_of::<R>()))?;
         for j in 0..width {
             if pulse.stopped() {
                 return Err(Error::Interrupted);
             }
-            let column = &mut scratch.as_uninit_slice::<R>()[j..];
+            let column = &mut scratch[j..];
             R::normals(level, key, ((first + j) as u64) * rows as u64 + (first + j) as u64, column);
-            // SAFETY: `normals` has written all of it.
-            let column = unsafe { &*(column as *mut [MaybeUninit<R>] as *mut [R]) };
             let (head, rest) = (column[0].to_f64(), sum_of_squares(&column[1..]));
             let norm = (head * head + rest).sqrt();
             let one = if head < 0.0 { -1.0 } else { 1.0 };
-            // Added with the sign of the head, so that nothing cancels. All that one element can be is a sign, and that exactly.
+            // Added with the sign of the head, so that nothing cancels. A single element can only be a sign, and exactly that.
             let pivot = R::from_f64(if column.len() == 1 { 1.0 } else { head + one * norm });
             tau[j] = R::from_f64(2.0 / (pivot.to_f64() * pivot.to_f64() + rest));
             sign[j] = R::from_f64(-one);
@@ -91,8 +96,7 @@ impl<R: Real> Panel<R> {
                 row[j] = x;
             }
         }
-        let mut products = Rows::new(WIDTH)?;
-        level.run(Products { vectors: &vectors, width, sums: &mut products });
+        level.run(Products { vectors, width, sums: products });
         Ok(Panel { first, width, vectors, products, tau, sign })
     }
 }
@@ -102,7 +106,7 @@ impl<R: Real> Panel<R> {
 /// the pulse has stopped.
 pub(super) fn apply<R: Real>(
     level: Level,
-    panels: &[Panel<R>],
+    panels: &[Panel<'_, R>],
     columns: &[Place],
     strip: &mut [Row<R>],
     pulse: &Pulse<'_>,
@@ -150,7 +154,7 @@ impl<R: Real> Kernel for Products<'_, R> {
 
 /// See [`apply`].
 struct Apply<'a, R> {
-    panels: &'a [Panel<R>],
+    panels: &'a [Panel<'a, R>],
     columns: &'a [Place],
     strip: &'a mut [Row<R>],
     pulse: &'a Pulse<'a>,
@@ -163,7 +167,7 @@ impl<R: Real> Kernel for Apply<'_, R> {
     fn run<S: Simd>(self, s: S) {
         let s = s.wide();
         // What is still to be subtracted: while the next panel takes its products of a block, so that the strip is gone over once.
-        let mut pending: Option<(&Panel<R>, Square<R>)> = None;
+        let mut pending: Option<(&Panel<'_, R>, Square<R>)> = None;
         for panel in self.panels.iter().rev() {
             if self.pulse.stopped() {
                 return;
@@ -190,13 +194,13 @@ impl<R: Real> Kernel for Apply<'_, R> {
             pending = Some((panel, sums));
         }
         if let Some((last, sums)) = &pending {
-            subtract_products(s, &last.vectors, sums, last.width, &mut self.strip[last.first..]);
+            subtract_products(s, last.vectors, sums, last.width, &mut self.strip[last.first..]);
         }
     }
 }
 
 /// Begins the columns that have their numbers in the panel; returns whether the strip has any that begin here or have begun.
-fn begin<R: Real>(panel: &Panel<R>, columns: &[Place], strip: &mut [Row<R>]) -> bool {
+fn begin<R: Real>(panel: &Panel<'_, R>, columns: &[Place], strip: &mut [Row<R>]) -> bool {
     let from = columns.partition_point(|column| (column.index as usize) < panel.first);
     for (place, column) in columns.iter().enumerate().skip(from) {
         let number = column.index as usize - panel.first;
@@ -245,7 +249,7 @@ fn add_products<S: Simd, R: Real>(
 
 /// Solves the triangular system of the panel for every column of `sums`, from the last row up.
 #[inline(always)]
-fn solve<S: Simd, R: Real>(s: S, panel: &Panel<R>, sums: &mut Square<R>) {
+fn solve<S: Simd, R: Real>(s: S, panel: &Panel<'_, R>, sums: &mut Square<R>) {
     for i in (0..panel.width).rev() {
         let (above, below) = sums.0.split_at_mut(i + 1);
         let row = &mut above[i];

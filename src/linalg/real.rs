@@ -4,7 +4,6 @@ use crate::dtype::Element;
 use crate::fill::{normals_f32, normals_f64};
 use crate::seed::Key;
 use crate::simd::{Level, Simd};
-use std::mem::MaybeUninit;
 
 /// `f32` or `f64`: numbers, and registers of them.
 pub(super) trait Real: Element {
@@ -37,7 +36,7 @@ pub(super) trait Real: Element {
         c: Self::Register<S>,
     ) -> Self::Register<S>;
     /// The standard normal elements from number `first` on.
-    fn normals(level: Level, key: Key, first: u64, out: &mut [MaybeUninit<Self>]);
+    fn normals(level: Level, key: Key, first: u64, out: &mut [Self]);
 }
 
 macro_rules! real {
@@ -80,7 +79,7 @@ macro_rules! real {
             fn neg_mul_add<S: Simd>(s: S, a: S::$register, b: S::$register, c: S::$register) -> S::$register {
                 s.$neg_mul_add(a, b, c)
             }
-            fn normals(level: Level, key: Key, first: u64, out: &mut [MaybeUninit<$number>]) {
+            fn normals(level: Level, key: Key, first: u64, out: &mut [$number]) {
                 $normals(level, key, first, out);
             }
         }

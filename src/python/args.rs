@@ -1,23 +1,23 @@
-//! Python arguments, checked: what comes in is any object at all, what goes out are plain Rust values.
+//! Parsing of Python arguments: any object to a plain Rust value.
 //!
-//! Each function takes the argument's name, or knows it, so that every refusal names the argument, the rule
-//! and the value. A value of the wrong kind is a `TypeError`, one of the right kind out of range a
-//! `ValueError`.
+//! Every error names the argument, the rule and the value. A value of the wrong kind is a `TypeError`, one of the right
+//! kind out of range a `ValueError`.
 #![forbid(unsafe_code)]
 
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::seed::stream_of;
-use crate::shape::{MAX_NDIM, Window};
+use crate::shape::{Blocks, MAX_NDIM, Window};
 use numpy::{PyArrayDescr, PyArrayDescrMethods, npyffi::NPY_TYPES};
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyEllipsis, PyFloat, PyInt, PyList, PySlice, PyString, PyTuple, PyType};
+use std::convert::Infallible;
 use std::num::NonZeroUsize;
 
-/// An object as it would be shown in Python, shortened to be part of a message.
+/// The repr of an object, shortened for a message.
 pub fn show(object: &Bound<'_, PyAny>) -> String {
     const LONGEST: usize = 80;
     let Ok(text) = object.repr().map(|text| text.to_string_lossy().into_owned()) else {
@@ -34,21 +34,32 @@ pub fn type_name(object: &Bound<'_, PyAny>) -> String {
     object.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-/// A `TypeError` or `ValueError`: `name` must be such and such, got `object`.
+/// A `TypeError`: `name` must be `rule`, got `object`.
 fn wrong_kind(name: &str, rule: &str, object: &Bound<'_, PyAny>) -> PyErr {
     PyTypeError::new_err(format!("{name} must be {rule}, got {}", show(object)))
 }
 
+/// The same as a `ValueError`.
 fn out_of_range(name: &str, rule: &str, object: &Bound<'_, PyAny>) -> PyErr {
     PyValueError::new_err(format!("{name} must be {rule}, got {}", show(object)))
 }
 
-/// Any object with `__index__`, booleans aside: a bool in the place of a number is nearly always a mistake.
+/// Whether an object is a boolean, of Python or of NumPy: where a number is expected this is nearly always a mistake.
+fn is_bool(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static NUMPY_BOOL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    if object.is_exact_instance_of::<PyInt>() {
+        return Ok(false);
+    }
+    let numpy_bool = NUMPY_BOOL.import(object.py(), "numpy", "bool_")?;
+    Ok(object.is_exact_instance_of::<PyBool>() || object.is_instance(numpy_bool)?)
+}
+
+/// Any object with `__index__` except booleans.
 pub fn integer<'py, T>(name: &str, rule: &str, object: &Bound<'py, PyAny>) -> PyResult<T>
 where
     T: for<'a> FromPyObject<'a, 'py, Error = PyErr>,
 {
-    if object.is_exact_instance_of::<PyBool>() {
+    if is_bool(object)? {
         return Err(wrong_kind(name, rule, object));
     }
     object.extract::<T>().map_err(|error| {
@@ -83,7 +94,7 @@ pub fn name<'a>(argument: &str, object: &'a Bound<'_, PyAny>) -> PyResult<&'a st
     object.cast::<PyString>().map_err(|_| wrong_kind(argument, "a str", object))?.to_str()
 }
 
-/// A number of groups or blocks; that it is positive is checked where it is used.
+/// A number of groups; the core checks that it is positive.
 pub fn count(name: &str, object: &Bound<'_, PyAny>) -> PyResult<u64> {
     integer(name, "an int of at least 1", object)
 }
@@ -94,6 +105,22 @@ pub fn axes(name: &str, object: &Bound<'_, PyAny>) -> PyResult<Vec<i64>> {
     match items(object)? {
         Some(items) => items.iter().map(|item| integer(name, RULE, item)).collect(),
         None => Ok(vec![integer(name, RULE, object)?]),
+    }
+}
+
+/// A number of equal blocks, or the sizes of the blocks; the core checks that there is at least one.
+pub fn blocks(object: &Bound<'_, PyAny>) -> PyResult<Blocks> {
+    const RULE: &str = "an int of at least 1 or a sequence of sizes";
+    if object.is_exact_instance_of::<PyInt>() || object.is_instance_of::<PyString>() {
+        return integer("blocks", RULE, object).map(Blocks::Equal);
+    }
+    match object.try_iter().and_then(|items| object.len().map(|_| items)) {
+        Ok(items) => items
+            .enumerate()
+            .map(|(i, size)| integer(&format!("blocks[{i}]"), "an int in [0, 2**64)", &size?))
+            .collect::<PyResult<_>>()
+            .map(Blocks::Sizes),
+        Err(_) => integer("blocks", RULE, object).map(Blocks::Equal),
     }
 }
 
@@ -111,7 +138,7 @@ fn items<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Vec<Bound<'py, PyAn
     // Anything else with a length and numbered items, so an array; a scalar array has no length.
     let Ok(len) = object.len() else { return Ok(None) };
     if len > MAX_NDIM {
-        // Whatever it is, it has too many: more than can be needed to say so are not looked at.
+        // Too many; one more than the limit suffices to say so.
         return (0..=MAX_NDIM).map(|i| object.get_item(i)).collect::<PyResult<_>>().map(Some);
     }
     Ok((0..len).map(|i| object.get_item(i)).collect::<PyResult<_>>().ok())
@@ -137,7 +164,7 @@ pub fn shape(object: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
     }
 }
 
-/// The part of a logical tensor that is wanted, and how it is to look.
+/// The selected part of a logical tensor, and the shape of the result.
 #[derive(Debug)]
 pub struct Selection {
     /// The part, with an axis of length 1 for each that an int picked from.
@@ -204,8 +231,9 @@ impl Selection {
 }
 
 fn extent(size: u64) -> Result<usize> {
-    usize::try_from(size)
-        .map_err(|_| Error::value(format!("an axis of {size} elements is too long for this machine")))
+    usize::try_from(size).map_err(|_| Error::Window {
+        rule: format!("an axis of {size} elements is too long for this machine"),
+    })
 }
 
 /// What one item of an index picks from an axis of `size`: start, length, and whether the axis goes away.
@@ -225,7 +253,7 @@ fn picked(pick: &Bound<'_, PyAny>, axis: usize, size: u64) -> PyResult<(u64, u64
         let stop = if stop.is_none() { size } else { position("stop in ", &stop, axis, size, size)? };
         return Ok((start, stop.saturating_sub(start), false));
     }
-    if pick.is_none() || pick.is_exact_instance_of::<PyBool>() || !pick.hasattr(intern!(py, "__index__"))? {
+    if pick.is_none() || is_bool(pick)? || !pick.hasattr(intern!(py, "__index__"))? {
         return Err(wrong_kind("index", "an int, a slice or an ellipsis, or a tuple of these", pick));
     }
     let Some(last) = size.checked_sub(1) else {
@@ -266,8 +294,21 @@ pub fn seed(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
     integer("seed", RULE, object).map(Some)
 }
 
-/// The stream: a number as it is, a name by its hash.
-pub fn stream(object: &Bound<'_, PyAny>) -> PyResult<u64> {
+/// An argument with a default that is not `None`: where it is given it is any object, `None` too.
+#[derive(Clone, Copy)]
+pub struct Given<'a, 'py>(pub Option<Borrowed<'a, 'py, PyAny>>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Given<'a, 'py> {
+    type Error = Infallible;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> std::result::Result<Self, Infallible> {
+        Ok(Given(Some(object)))
+    }
+}
+
+/// The stream: a number as it is, a name by its hash; 0 by default.
+pub fn stream(object: Given<'_, '_>) -> PyResult<u64> {
+    let Some(object) = object.0.as_deref() else { return Ok(0) };
     match object.cast::<PyString>() {
         Ok(name) => Ok(stream_of(name.to_str()?)),
         Err(_) => integer("stream", "an int in [0, 2**64) or a str", object),

@@ -1,9 +1,8 @@
-//! NumPy arrays over Rust memory: fresh ones lent out, given ones written to. The only unsafe code of the
+//! NumPy arrays over Rust memory: fresh ones that own it, given ones that are written to. The only unsafe code of the
 //! bindings.
 
 use super::args::{Selection, show, type_name};
 use crate::dtype::{Bf16, F16};
-use crate::error::Error;
 use crate::fill::Options;
 use crate::fill::buffer::Buffer;
 use ndarray::{ArrayViewMutD, Axis, IxDyn, ShapeBuilder};
@@ -53,8 +52,7 @@ unsafe impl Scalar for F16 {
 // ml_dtypes; that it has two bytes is checked.
 unsafe impl Scalar for Bf16 {
     fn descr(py: Python<'_>) -> PyResult<Bound<'_, PyArrayDescr>> {
-        // NumPy has no bfloat16 of its own. The package that brings it is loaded by those who ask for it, and
-        // only then.
+        // NumPy has no bfloat16 of its own. The package that has it is imported at the first use.
         static DESCR: PyOnceLock<Py<PyArrayDescr>> = PyOnceLock::new();
         let descr = DESCR.get_or_try_init(py, || {
             let module = py.import("ml_dtypes").map_err(|cause| {
@@ -80,10 +78,10 @@ struct Memory {
     _buffer: Buffer,
 }
 
-/// Has `fill` write to `out`, or to a fresh array where there is none, and returns the array.
+/// Calls `fill` for `out`, or for a fresh array where there is none, and returns the array.
 ///
-/// The view that `fill` is given has the shape of the selection's window; its options say
-/// whether its memory is untouched. Whatever can be wrong with `out` is found before `fill` is called. A fresh array is seen by nobody until `fill` has succeeded, that is, written all of it.
+/// The view has the shape of the selection's window; the options say whether its memory is untouched. Errors of `out` are found
+/// before `fill` is called. A fresh array becomes visible only after `fill` has succeeded, that is, written all of it.
 pub fn produce<'py, T: Scalar>(
     py: Python<'py>,
     selection: &Selection,
@@ -118,11 +116,10 @@ fn byte_count(selection: &Selection, itemsize: usize) -> PyResult<usize> {
     let nonzero = extent.iter().map(|&size| size.max(1)).try_fold(itemsize, usize::checked_mul);
     match nonzero.filter(|&bytes| isize::try_from(bytes).is_ok()) {
         Some(_) => Ok(selection.window.len() * itemsize),
-        None => Err(Error::value(format!(
+        None => Err(PyValueError::new_err(format!(
             "the result must be at most {} bytes large; shape {extent:?} of {itemsize} bytes each is more",
             isize::MAX
-        ))
-        .into()),
+        ))),
     }
 }
 
@@ -175,7 +172,7 @@ fn view_of<'a, T: Scalar>(
     let shape: Vec<usize> = selection.shape().collect();
     check_out(array, descr, &shape)?;
     let mut view = if array.is_empty() {
-        // There is nothing to write, and the strides of an empty array may lead anywhere.
+        // There is nothing to write, and the strides of an empty array may be anything.
         ArrayViewMutD::from_shape(IxDyn(&shape), &mut [])
             .map_err(|error| PyValueError::new_err(error.to_string()))?
     } else {

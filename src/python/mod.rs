@@ -1,9 +1,7 @@
-//! The Python bindings: the module `fastinit._core`, on which the Python package is built. Private to that
-//! package.
+//! The Python bindings: the module `fastinit._core`, private to the Python package.
 //!
-//! The bindings hold no knowledge of their own: they turn Python objects into Rust values, call
-//! [`crate::init`] and [`crate::fill`], and turn results and errors back. Nothing below this module knows of
-//! Python.
+//! The bindings only parse Python objects, call [`crate::init`] and [`crate::fill`], and convert results and errors. No other
+//! module knows Python.
 #![deny(unsafe_code)]
 
 mod args;
@@ -15,15 +13,15 @@ use crate::distr::Distribution;
 use crate::dtype::{Bf16, Dtype, F16};
 use crate::error::Result;
 use crate::fill::{self, Options};
-use crate::init::{self, VarianceScaling};
+use crate::init::{self, Contents, Plan, VarianceScaling};
 use crate::seed::Key;
 use crate::shape::{KernelAxes, Window};
-use args::Selection;
+use args::{Given, Selection};
 use array::{Scalar, produce};
 use ndarray::ArrayViewMutD;
 use pyo3::prelude::*;
+use pyo3::types::{IntoPyDict, PyDict};
 use std::cell::{Cell, OnceCell};
-use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
@@ -36,16 +34,14 @@ const ATTACHED_ELEMENTS: u64 = 1 << 14;
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 type Argument<'a, 'py> = &'a Bound<'py, PyAny>;
-type Parameters = BTreeMap<&'static str, f64>;
 
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
     use super::{
-        Initializer, as_seed, block_stream, build_info, constant, delta_orthogonal, dirac, get_num_threads,
-        glorot_normal, glorot_uniform, he_normal, he_uniform, identity, lecun_normal, lecun_uniform,
-        orthogonal, random_bits, random_normal, random_uniform, set_num_threads, sparse, truncated_normal,
-        variance_scaling,
+        Initializer, as_seed, block_stream, build_info, constant, delta_orthogonal, dirac, fans,
+        get_num_threads, identity, orthogonal, random_bits, random_normal, random_uniform, set_num_threads,
+        sparse, truncated_normal, variance_scaling,
     };
 
     #[pymodule_export]
@@ -56,22 +52,24 @@ mod _core {
     const __version__: &str = env!("CARGO_PKG_VERSION");
 }
 
-/// What a tensor is to contain; its parameters are valid.
+/// What a tensor contains; the parameters are valid.
 #[pyclass(frozen, module = "fastinit._core")]
 struct Initializer(init::Initializer);
 
 #[pymethods]
 impl Initializer {
-    /// A fresh array, or `out`, with the contents of the logical tensor of this shape, or the part that
-    /// `index` picks.
-    #[pyo3(signature = (shape, seed, stream, dtype, out, index, threads, /))]
+    /// A fresh array, or `out`, with the contents of the logical tensor of this shape, or of the part that `index` selects.
+    #[pyo3(
+        signature = (shape, seed=None, stream=Given(None), dtype=None, out=None, index=None, threads=None),
+        text_signature = "($self, shape, seed=None, stream=0, dtype='float32', out=None, index=None, threads=None)"
+    )]
     #[expect(clippy::too_many_arguments, reason = "one for each argument of the Python functions")]
     fn fill<'py>(
         &self,
         py: Python<'py>,
         shape: Argument<'_, 'py>,
         seed: Option<Argument<'_, 'py>>,
-        stream: Argument<'_, 'py>,
+        stream: Given<'_, 'py>,
         dtype: Option<Argument<'_, 'py>>,
         out: Option<Argument<'_, 'py>>,
         index: Option<Argument<'_, 'py>>,
@@ -81,53 +79,96 @@ impl Initializer {
         let key = key(seed, stream, self.0.is_random())?;
         let dtype = args::dtype(dtype)?;
         let threads = args::threads(threads)?;
-        self.0.check(selection.window.shape(), dtype)?;
+        let plan = self.0.plan(selection.window.shape(), dtype)?;
         match dtype {
-            Dtype::F32 => self.fill_elements::<f32>(py, &selection, key, out, threads),
-            Dtype::F64 => self.fill_elements::<f64>(py, &selection, key, out, threads),
-            Dtype::F16 => self.fill_elements::<F16>(py, &selection, key, out, threads),
-            Dtype::Bf16 => self.fill_elements::<Bf16>(py, &selection, key, out, threads),
+            Dtype::F32 => fill_elements::<f32>(py, &plan, &selection, key, out, threads),
+            Dtype::F64 => fill_elements::<f64>(py, &plan, &selection, key, out, threads),
+            Dtype::F16 => fill_elements::<F16>(py, &plan, &selection, key, out, threads),
+            Dtype::Bf16 => fill_elements::<Bf16>(py, &plan, &selection, key, out, threads),
         }
     }
 
-    /// The distribution of the elements of a tensor of this shape: the name of its function, and its arguments.
-    #[pyo3(signature = (shape, /))]
-    fn distribution(&self, shape: Argument<'_, '_>) -> PyResult<Option<(&'static str, Parameters)>> {
-        Ok(self.0.distribution(&args::shape(shape)?)?.map(|distribution| match distribution {
-            Distribution::Uniform { low, high } => {
-                ("random_uniform", Parameters::from([("minval", low), ("maxval", high)]))
-            }
-            Distribution::Normal { mean, stddev } => {
-                ("random_normal", Parameters::from([("mean", mean), ("stddev", stddev)]))
-            }
-            Distribution::TruncatedNormal { mean, stddev, lower, upper } => (
-                "truncated_normal",
-                Parameters::from([("mean", mean), ("stddev", stddev), ("lower", lower), ("upper", upper)]),
-            ),
-        }))
-    }
-}
-
-impl Initializer {
-    fn fill_elements<'py, T: crate::Element + Scalar>(
+    /// The number of elements, the kind and the parameters of each different block of a tensor of this shape.
+    #[pyo3(signature = (shape, dtype=None), text_signature = "($self, shape, dtype='float32')")]
+    fn check<'py>(
         &self,
         py: Python<'py>,
-        selection: &Selection,
-        key: Key,
-        out: Option<Argument<'_, 'py>>,
-        threads: Option<NonZeroUsize>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let options = Options { threads, ..Options::default() };
-        produce::<T>(py, selection, out, options, |view, options| {
-            run(py, view, &selection.window, options, |view, options| {
-                self.0.fill(view, &selection.window, key, options)
+        shape: Argument<'_, 'py>,
+        dtype: Option<Argument<'_, 'py>>,
+    ) -> PyResult<Vec<(u64, &'static str, Bound<'py, PyDict>)>> {
+        let plan = self.0.plan(&args::shape(shape)?, args::dtype(dtype)?)?;
+        plan.contents()
+            .map(|(elements, contents)| {
+                let (kind, parameters) = described(contents);
+                Ok((elements, kind, parameters.into_py_dict(py)?))
             })
-        })
+            .collect()
+    }
+
+    /// The contents of a tensor that is several of these, in blocks along an axis.
+    fn in_blocks(
+        &self,
+        blocks: Argument<'_, '_>,
+        block_axis: Option<Argument<'_, '_>>,
+    ) -> PyResult<Initializer> {
+        let axis = block_axis.map(|axis| args::integer("block_axis", "an int or None", axis)).transpose()?;
+        checked(self.0.clone().in_blocks(args::blocks(blocks)?, axis))
     }
 }
 
-/// The key of a fill. Entropy is drawn only where it is needed, but what is given is checked in any case.
-fn key(seed: Option<Argument<'_, '_>>, stream: Argument<'_, '_>, is_random: bool) -> PyResult<Key> {
+/// The kind of some contents, and the parameters by name.
+fn described(contents: Contents) -> (&'static str, Vec<(&'static str, f64)>) {
+    match contents {
+        Contents::Constant { value } => ("constant", vec![("value", value)]),
+        Contents::Random(Distribution::Uniform { low, high }) => {
+            ("uniform", vec![("low", low), ("high", high)])
+        }
+        Contents::Random(Distribution::Normal { mean, stddev }) => {
+            ("normal", vec![("mean", mean), ("stddev", stddev)])
+        }
+        Contents::Random(Distribution::TruncatedNormal { mean, stddev, lower, upper }) => {
+            ("truncated_normal", vec![("mean", mean), ("stddev", stddev), ("lower", lower), ("upper", upper)])
+        }
+        Contents::Identity { gain, rows, columns } => {
+            ("identity", vec![("gain", gain), ("rows", rows as f64), ("columns", columns as f64)])
+        }
+        Contents::Dirac { ones, size, .. } => ("dirac", vec![("ones", ones as f64), ("size", size as f64)]),
+        Contents::Orthogonal { gain, rows, columns, .. } => {
+            ("orthogonal", vec![("gain", gain), ("rows", rows as f64), ("columns", columns as f64)])
+        }
+        Contents::DeltaOrthogonal { gain, inputs, outputs, taps } => (
+            "delta_orthogonal",
+            vec![
+                ("gain", gain),
+                ("inputs", inputs as f64),
+                ("outputs", outputs as f64),
+                ("taps", taps as f64),
+            ],
+        ),
+        Contents::Sparse { zeros, rows, stddev } => {
+            ("sparse", vec![("zeros", zeros as f64), ("rows", rows as f64), ("stddev", stddev)])
+        }
+    }
+}
+
+fn fill_elements<'py, T: crate::Element + Scalar>(
+    py: Python<'py>,
+    plan: &Plan,
+    selection: &Selection,
+    key: Key,
+    out: Option<Argument<'_, 'py>>,
+    threads: Option<NonZeroUsize>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let options = Options { threads, ..Options::default() };
+    produce::<T>(py, selection, out, options, |view, options| {
+        run(py, view, &selection.window, options, |view, options| {
+            plan.fill_uninit(view, key, &selection.window, options)
+        })
+    })
+}
+
+/// The key of a fill. Entropy is drawn only where it is needed; given values are checked in any case.
+fn key(seed: Option<Argument<'_, '_>>, stream: Given<'_, '_>, is_random: bool) -> PyResult<Key> {
     let stream = args::stream(stream)?;
     let key = match args::seed(seed)? {
         Some(seed) => Key::new(seed),
@@ -155,7 +196,7 @@ fn run<T: Scalar>(
         let interrupt = || {
             if raised.get().is_none() && asked.get().elapsed() >= SIGNAL_INTERVAL {
                 asked.set(Instant::now());
-                // Where the interpreter is being shut down there is nobody to ask.
+                // There are no signals to check while the interpreter shuts down.
                 if let Some(Err(error)) = Python::try_attach(|py| py.check_signals()) {
                     raised.get_or_init(|| error);
                 }
@@ -225,43 +266,37 @@ fn variance_scaling(
         scale: args::real("scale", scale)?,
         mode: args::name("mode", mode)?.parse()?,
         distribution: args::name("distribution", distribution)?.parse()?,
-        axes: KernelAxes::default(),
+        axes: kernel_axes(in_axis, out_axis, batch_axis, groups)?,
     };
-    with_axes(scaling, in_axis, out_axis, batch_axis, groups)
+    checked(scaling.into())
 }
 
-/// A scaled initializer of these axes.
-fn with_axes(
-    scaling: VarianceScaling,
+fn kernel_axes(
     in_axis: Argument<'_, '_>,
     out_axis: Argument<'_, '_>,
     batch_axis: Argument<'_, '_>,
     groups: Argument<'_, '_>,
-) -> PyResult<Initializer> {
-    let axes = KernelAxes {
+) -> PyResult<KernelAxes> {
+    Ok(KernelAxes {
         in_axis: args::axes("in_axis", in_axis)?,
         out_axis: args::axes("out_axis", out_axis)?,
         batch_axis: args::axes("batch_axis", batch_axis)?,
         groups: args::count("groups", groups)?,
-    };
-    checked(VarianceScaling { axes, ..scaling }.into())
+    })
 }
 
-/// The presets of variance scaling, each of which leaves only the axes to choose.
-macro_rules! presets {
-    ($($name:ident),*) => {$(
-        #[pyfunction]
-        fn $name(
-            in_axis: Argument<'_, '_>,
-            out_axis: Argument<'_, '_>,
-            batch_axis: Argument<'_, '_>,
-            groups: Argument<'_, '_>,
-        ) -> PyResult<Initializer> {
-            with_axes(VarianceScaling::$name(), in_axis, out_axis, batch_axis, groups)
-        }
-    )*};
+/// The fans of a kernel: inputs per output, and outputs per input.
+#[pyfunction]
+fn fans(
+    shape: Argument<'_, '_>,
+    in_axis: Argument<'_, '_>,
+    out_axis: Argument<'_, '_>,
+    batch_axis: Argument<'_, '_>,
+    groups: Argument<'_, '_>,
+) -> PyResult<(f64, f64)> {
+    let fans = kernel_axes(in_axis, out_axis, batch_axis, groups)?.fans(&args::shape(shape)?)?;
+    Ok((fans.fan_in, fans.fan_out))
 }
-presets!(glorot_uniform, glorot_normal, he_uniform, he_normal, lecun_uniform, lecun_normal);
 
 #[pyfunction]
 fn dirac(groups: Argument<'_, '_>) -> PyResult<Initializer> {
@@ -269,19 +304,10 @@ fn dirac(groups: Argument<'_, '_>) -> PyResult<Initializer> {
 }
 
 #[pyfunction]
-fn orthogonal(
-    gain: Argument<'_, '_>,
-    column_axis: Argument<'_, '_>,
-    blocks: Argument<'_, '_>,
-    block_axis: Option<Argument<'_, '_>>,
-) -> PyResult<Initializer> {
-    let orthogonal = init::Orthogonal {
-        gain: args::real("gain", gain)?,
-        column_axis: args::integer("column_axis", "an int", column_axis)?,
-        blocks: args::count("blocks", blocks)?,
-        block_axis: block_axis.map(|axis| args::integer("block_axis", "an int or None", axis)).transpose()?,
-    };
-    checked(init::Initializer::Orthogonal(orthogonal))
+fn orthogonal(gain: Argument<'_, '_>, column_axis: Argument<'_, '_>) -> PyResult<Initializer> {
+    let gain = args::real("gain", gain)?;
+    let column_axis = args::integer("column_axis", "an int", column_axis)?;
+    checked(init::Initializer::Orthogonal(init::Orthogonal { gain, column_axis }))
 }
 
 #[pyfunction]
@@ -289,9 +315,9 @@ fn delta_orthogonal(gain: Argument<'_, '_>) -> PyResult<Initializer> {
     checked(init::Initializer::DeltaOrthogonal { gain: args::real("gain", gain)? })
 }
 
-/// The stream of one block of a tensor that is several.
+/// The stream of one block of a tensor in several blocks.
 #[pyfunction]
-fn block_stream(stream: Argument<'_, '_>, block: Argument<'_, '_>) -> PyResult<u64> {
+fn block_stream(stream: Given<'_, '_>, block: Argument<'_, '_>) -> PyResult<u64> {
     let key = Key::default().with_stream(args::stream(stream)?);
     Ok(key.block(args::integer("block", "an int in [0, 2**64)", block)?).stream)
 }
@@ -304,13 +330,16 @@ fn sparse(sparsity: Argument<'_, '_>, stddev: Argument<'_, '_>) -> PyResult<Init
 
 /// The raw words of a key.
 #[pyfunction]
-#[pyo3(signature = (shape, seed, stream, dtype, out, index, threads, /))]
+#[pyo3(
+    signature = (shape, seed=None, stream=Given(None), dtype=None, out=None, index=None, threads=None),
+    text_signature = "(shape, seed=None, stream=0, dtype='uint32', out=None, index=None, threads=None)"
+)]
 #[expect(clippy::too_many_arguments, reason = "one for each argument of the Python function")]
 fn random_bits<'py>(
     py: Python<'py>,
     shape: Argument<'_, 'py>,
     seed: Option<Argument<'_, 'py>>,
-    stream: Argument<'_, 'py>,
+    stream: Given<'_, 'py>,
     dtype: Option<Argument<'_, 'py>>,
     out: Option<Argument<'_, 'py>>,
     index: Option<Argument<'_, 'py>>,
@@ -340,8 +369,8 @@ fn as_seed(seed: Option<Argument<'_, '_>>) -> PyResult<Option<u64>> {
 }
 
 #[pyfunction]
-fn build_info(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
-    let info = pyo3::types::PyDict::new(py);
+fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let info = PyDict::new(py);
     info.set_item("version", env!("CARGO_PKG_VERSION"))?;
     info.set_item("stream_version", crate::STREAM_VERSION)?;
     info.set_item("simd", crate::Level::current().name())?;

@@ -4,13 +4,13 @@ use super::philox::block_words;
 use crate::seed::Key;
 use rand_core::{Infallible, SeedableRng, TryRng};
 
-/// The words of a [`Key`] one after the other, from any place: the bridge to `rand` and its distributions.
+/// The words of a [`Key`] in order, from any position: a generator for `rand` and its distributions.
 ///
-/// Word *n* is word `n & 3` of block `n >> 2`: the word that element *n* of a single-precision tensor is made of. There are
-/// 2^66 of them; the position wraps at 2^64.
+/// Word *n* is word `n & 3` of block `n >> 2`: the word that element *n* of a single-precision tensor is made from. The
+/// position wraps at 2^64.
 ///
 /// ```
-/// use fastinit::{Key, rng::PhiloxStream};
+/// use fastinit::{Key, PhiloxStream};
 /// use rand::{Rng, RngExt};
 /// let mut rng = PhiloxStream::new(Key::new(0));
 /// assert_eq!(rng.next_u32(), 0x6627_e8d5); // Random123's known answer for counter 0 and key 0
@@ -35,7 +35,7 @@ impl PhiloxStream {
         self.position
     }
 
-    /// Goes to word number `position`, at once.
+    /// Moves to word number `position`, in constant time.
     pub fn set_position(&mut self, position: u64) {
         self.position = position;
         self.block = block_words(self.key, position >> 2);

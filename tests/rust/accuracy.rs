@@ -8,11 +8,11 @@
 //! Words that differ only in bits that a kernel does not look at are taken once. What is symmetric is compared with the
 //! reference on one side only, and bit by bit with that side on the other.
 
-use crate::common::ulps;
-use crate::oracle::{area_above, area_from_zero, density};
-use fastinit::Level;
-use fastinit::distr::{SampleF32, TruncatedNormalF32, on_circle_f32, radius_f32};
-use fastinit::simd::{Kernel, Simd};
+use super::common::ulps;
+use super::oracle::{area_above, area_from_zero, density};
+use crate::Level;
+use crate::distr::{SampleF32, TruncatedNormalF32, on_circle_f32, radius_f32};
+use crate::simd::{Kernel, Simd};
 use std::f64::consts::FRAC_PI_4;
 use std::ops::Range;
 use std::thread;

@@ -1,10 +1,12 @@
 //! What the tests share: levels, distributions, fills into vectors, and kernels for chosen words.
 
-use fastinit::distr::{Distribution, SampleF32, SampleF64};
-use fastinit::fill::{self, Options};
-use fastinit::shape::{MAX_ELEMENTS, Window};
-use fastinit::simd::{Kernel, Simd};
-use fastinit::{Element, Key, Level};
+use crate::distr::{Distribution, SampleF32, SampleF64};
+use crate::fill::buffer::Scratch;
+use crate::fill::{self, Options};
+use crate::linalg;
+use crate::shape::{MAX_ELEMENTS, Window};
+use crate::simd::{Kernel, Simd};
+use crate::{Element, Key, Level};
 use ndarray::{Array1, ArrayViewMutD};
 use std::mem::MaybeUninit;
 
@@ -71,7 +73,7 @@ pub fn part_of_the_largest(first: u64, length: usize) -> Window {
 /// A vector that `fill` fills.
 pub fn filled<T: Copy + Default>(
     length: usize,
-    fill: impl FnOnce(ArrayViewMutD<'_, MaybeUninit<T>>) -> fastinit::Result<()>,
+    fill: impl FnOnce(ArrayViewMutD<'_, MaybeUninit<T>>) -> crate::Result<()>,
 ) -> Vec<T> {
     let mut out = Array1::from_elem(length, MaybeUninit::new(T::default()));
     fill(out.view_mut().into_dyn()).unwrap();
@@ -201,4 +203,16 @@ pub fn ulps<T: Element>(got: T, exact: f64, scale: f64) -> f64 {
     // The exponent from the bits: a logarithm might be rounded up to the next integer.
     let exponent = (size.to_bits() >> 52) as i32 - 1023;
     (got.to_f64() - exact).abs() * 2_f64.powi(precision - exponent)
+}
+
+/// The part of an orthogonal matrix that `window` names.
+pub fn orthogonal<T: Element>(
+    out: ArrayViewMutD<'_, MaybeUninit<T>>,
+    window: &Window,
+    column_axis: usize,
+    gain: f64,
+    options: &Options<'_>,
+) -> crate::Result<()> {
+    let bytes = linalg::scratch_bytes(T::DTYPE, window.shape(), window.extent(), column_axis);
+    linalg::orthogonal(out, window, column_axis, KEY, gain, &mut Scratch::new(bytes)?, options)
 }

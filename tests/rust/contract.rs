@@ -1,13 +1,13 @@
 //! What the documentation of `distr` promises, computed again from the words, in double precision with the platform's
 //! functions: the right word in the right role, and the error in units in the last place.
 
-use crate::common::{
+use super::common::{
     BOUNDS, KEY, at, extreme_words, levels, sample, sample_of_words_f32, sample_of_words_f64, ulps,
 };
-use crate::oracle;
-use fastinit::distr::{Distribution, General, Normal, TruncatedNormalF32, Uniform};
-use fastinit::rng::philox::block_words;
-use fastinit::{Dtype, Element};
+use super::oracle;
+use crate::distr::{Distribution, General, Normal, TruncatedNormalF32, Uniform};
+use crate::rng::philox::block_words;
+use crate::{Dtype, Element};
 use std::f64::consts::FRAC_PI_4;
 
 const TWO_31: f64 = (1_u64 << 31) as f64;

@@ -1,10 +1,10 @@
 //! Fills do not depend on the floating-point environment of the thread that asks for them, and leave it as it was.
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 
-use crate::common::{assert_same, at, distributions, levels, sample_bits};
-use fastinit::distr::Distribution;
-use fastinit::fill::Options;
-use fastinit::{Bf16, Dtype, Element, F16, Level};
+use super::common::{assert_same, at, distributions, levels, sample_bits};
+use crate::distr::Distribution;
+use crate::fill::Options;
+use crate::{Bf16, Dtype, Element, F16, Level};
 use std::arch::asm;
 use std::hint::black_box;
 use std::num::NonZeroUsize;

@@ -1,4 +1,4 @@
-//! Golden values: they freeze the sample space, of which [`fastinit::STREAM_VERSION`] is the number.
+//! Golden values: they freeze the sample space, of which [`crate::STREAM_VERSION`] is the number.
 //!
 //! A change in any bit of `tests/data/golden.txt` is a change of that version. After such a change, and only then:
 //!
@@ -6,12 +6,12 @@
 //! cargo test --no-default-features -- --ignored write_golden
 //! ```
 
-use crate::common::{KEY, at, bits_of, distributions_about, filled, levels};
+use super::common::{KEY, at, bits_of, distributions_about, filled, levels, orthogonal};
+use crate::distr::Distribution;
+use crate::fill::{self, Options};
+use crate::shape::Window;
+use crate::{Bf16, Element, F16, Level, STREAM_VERSION};
 use blake2::{Blake2b, Digest, digest::consts::U8};
-use fastinit::distr::Distribution;
-use fastinit::fill::{self, Options};
-use fastinit::shape::Window;
-use fastinit::{Bf16, Element, F16, Level, STREAM_VERSION, linalg};
 use std::fmt::Write;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/golden.txt");
@@ -59,7 +59,7 @@ fn orthogonal_line<T: Element>(shape: [usize; 2], options: &Options<'_>) -> Stri
     let window = Window::whole(&shape).unwrap();
     let elements = filled::<T>(rows * columns, |out| {
         let out = out.into_shape_with_order(shape.to_vec()).unwrap();
-        linalg::orthogonal(out, &window, 1, KEY, 1.0, options)
+        orthogonal(out, &window, 1, 1.0, options)
     });
     format!("orthogonal {rows}x{columns} {} {}", T::DTYPE, digest(&bits_of(&elements), size_of::<T>()))
 }

@@ -1,10 +1,10 @@
 //! Random123's known answers, for the plain form of the generator, the vector form on every level, and fills.
 
-use crate::common::{KEY, SplitMix, assert_same, at, filled, lanes, levels, part_of_the_largest};
-use fastinit::Key;
-use fastinit::fill::{bits_u32, bits_u64};
-use fastinit::rng::philox::{Philox, block_words, philox4x32};
-use fastinit::simd::{Kernel, Simd};
+use super::common::{KEY, SplitMix, assert_same, at, filled, lanes, levels, part_of_the_largest};
+use crate::Key;
+use crate::fill::{bits_u32, bits_u64};
+use crate::rng::philox::{Philox, block_words, philox4x32};
+use crate::simd::{Kernel, Simd};
 
 /// Counter, key and words of `philox4x32 10` in Random123's `tests/kat_vectors`.
 const KNOWN: [([u32; 4], [u32; 2], [u32; 4]); 3] = [

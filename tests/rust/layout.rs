@@ -1,10 +1,10 @@
 //! An element has its value wherever it is stored and whichever part of the tensor is asked for.
 
-use crate::common::{KEY, SplitMix, at, filled, levels, part_of_the_largest};
-use fastinit::distr::Distribution;
-use fastinit::fill::{self, Options};
-use fastinit::shape::Window;
-use fastinit::{Bf16, Element, F16, Level};
+use super::common::{KEY, SplitMix, at, filled, levels, part_of_the_largest};
+use crate::distr::Distribution;
+use crate::fill::{self, Options};
+use crate::shape::Window;
+use crate::{Bf16, Element, F16, Level};
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, IxDyn, Slice};
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
@@ -144,7 +144,7 @@ fn a_fill_of_the_wrong_shape_or_given_up_says_so() {
     let mut wrong = ArrayD::<f32>::ones(IxDyn(&[6, 4]));
     let out = fill::as_uninit(wrong.view_mut());
     let error = fill::sample(out, &window, KEY, &DISTRIBUTION, &Options::default()).unwrap_err();
-    assert_eq!(error.to_string(), "the output has shape [6, 4], the elements asked for [4, 6]");
+    assert_eq!(error, crate::Error::OutputShape { shape: vec![6, 4], expected: vec![4, 6] });
     assert!(wrong.iter().all(|&x| x == 1.0), "something was written");
 
     let stop = || true;
@@ -153,5 +153,5 @@ fn a_fill_of_the_wrong_shape_or_given_up_says_so() {
     let window = Window::whole(&[1 << 22]).unwrap();
     let out = fill::as_uninit(long.view_mut());
     let result = fill::sample(out, &window, KEY, &DISTRIBUTION, &options);
-    assert_eq!(result, Err(fastinit::Error::Interrupted));
+    assert_eq!(result, Err(crate::Error::Interrupted));
 }

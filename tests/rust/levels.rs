@@ -1,11 +1,11 @@
 //! Every level gives the bits of the scalar one, whatever the length, the offset and the number of threads.
 
-use crate::common::{
+use super::common::{
     assert_same, at, bits_of, distributions, filled, levels, part_of_the_largest, sample_bits,
 };
-use fastinit::distr::Distribution;
-use fastinit::fill::{self, Options};
-use fastinit::{Bf16, Element, F16, Key, Level};
+use crate::distr::Distribution;
+use crate::fill::{self, Options};
+use crate::{Bf16, Element, F16, Key, Level};
 use std::num::NonZeroUsize;
 
 /// Where fills begin: in all phases of a block, across the change of the upper word of the block (at 2^33 or 2^34), and
@@ -113,7 +113,7 @@ fn streamed_fills_agree<T: Element>() {
                 out.fill(T::default());
                 let view = ndarray::ArrayViewMut1::from(&mut *out).into_dyn();
                 let window = part_of_the_largest(first, length);
-                let key = crate::common::KEY;
+                let key = super::common::KEY;
                 fill::sample(fill::as_uninit(view), &window, key, &distribution, &at(level)).unwrap();
                 let what = format!("{level:?} {} from {first}, {misaligned} off", T::DTYPE);
                 assert_same(&bits_of(out), &expected, what);
@@ -135,7 +135,7 @@ fn fills_past_the_caches_agree() {
 fn halves_are_rounded<T: Element>(round: impl Fn(f32) -> u64) {
     for distribution in distributions() {
         for &level in levels() {
-            let single = crate::common::sample::<f32>(11, 50_000, &distribution, &at(level));
+            let single = super::common::sample::<f32>(11, 50_000, &distribution, &at(level));
             let half = sample_bits::<T>(11, 50_000, &distribution, &at(level));
             for (i, (&x, &half)) in single.iter().zip(&half).enumerate() {
                 let mut expected = round(x);
@@ -160,7 +160,7 @@ fn halves_are_singles_rounded_to_nearest_even() {
 #[test]
 fn sparse_matrices_agree() {
     for (rows, columns) in [(1, 1), (7, 300), (300, 7), (1000, 513)] {
-        let window = fastinit::shape::Window::whole(&[rows, columns]).unwrap();
+        let window = crate::shape::Window::whole(&[rows, columns]).unwrap();
         let key = Key { seed: 5, stream: 6 };
         let zeros = rows as u64 / 3;
         let fill = |options: &Options<'_>| -> Vec<u64> {

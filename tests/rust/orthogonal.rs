@@ -1,10 +1,10 @@
 //! Orthogonal matrices have the same bits at every level, on any number of threads, and in any part and place.
 
-use crate::common::{KEY, SplitMix, assert_same, at, bits_of, levels};
-use fastinit::fill::{self, Options};
-use fastinit::init::{Initializer, Orthogonal};
-use fastinit::shape::Window;
-use fastinit::{Bf16, Element, Error, F16, Key, Level, linalg};
+use super::common::{KEY, SplitMix, assert_same, at, bits_of, levels, orthogonal};
+use crate::fill::{self, Options};
+use crate::init::{Initializer, Orthogonal};
+use crate::shape::Window;
+use crate::{Bf16, Element, Error, F16, Key, Level};
 use ndarray::{ArrayD, Axis, IxDyn, ShapeBuilder, Slice};
 use std::num::NonZeroUsize;
 
@@ -34,7 +34,7 @@ fn shape_of(shape: &[usize]) -> Vec<u64> {
 fn whole<T: Element>(shape: &[usize], column_axis: usize, gain: f64, options: &Options<'_>) -> ArrayD<T> {
     let mut out = ArrayD::<T>::default(IxDyn(shape));
     let window = Window::whole(shape).unwrap();
-    linalg::orthogonal(fill::as_uninit(out.view_mut()), &window, column_axis, KEY, gain, options).unwrap();
+    orthogonal(fill::as_uninit(out.view_mut()), &window, column_axis, gain, options).unwrap();
     out
 }
 
@@ -149,7 +149,7 @@ fn parts_equal_those_of_the_whole<T: Element>() {
                 let turned = Axis(random.below(shape.len()));
                 view.invert_axis(turned);
                 let options = Options { threads, ..at(level) };
-                linalg::orthogonal(fill::as_uninit(view), &window, column_axis, KEY, 0.7, &options).unwrap();
+                orthogonal(fill::as_uninit(view), &window, column_axis, 0.7, &options).unwrap();
                 out.invert_axis(turned);
                 let expected = bits(&part.to_owned());
                 assert_same(&bits(&out), &expected, format!("{level:?} {} {window:?}", T::DTYPE));
@@ -170,22 +170,17 @@ fn parts_in_any_layout_equal_those_of_the_whole() {
 fn blocks_are_the_matrices_of_their_keys_on_any_number_of_threads() {
     // Fewer and more blocks than twice the threads.
     for (shape, blocks, axis) in [([70, 280], 4, 1), ([90, 20], 30, 0), ([66, 70], 1, 0)] {
-        let initializer = Initializer::Orthogonal(Orthogonal {
-            gain: 1.5,
-            blocks,
-            block_axis: Some(axis),
-            ..Orthogonal::default()
-        });
+        let plain = Initializer::from(Orthogonal::default().gain(1.5));
+        let initializer = plain.clone().in_blocks(blocks, Some(axis));
         for threads in [1, 2, 3, 7, usize::MAX] {
             let options = Options { threads: NonZeroUsize::new(threads), ..Options::default() };
             let mut fused = ArrayD::<f32>::zeros(IxDyn(&shape));
-            initializer.fill_array(fused.view_mut(), KEY, &options).unwrap();
+            initializer.fill(fused.view_mut(), KEY, &options).unwrap();
             let size = shape[axis as usize] / blocks as usize;
             for (number, block) in fused.axis_chunks_iter(Axis(axis as usize), size).enumerate() {
                 let key = if blocks == 1 { KEY } else { KEY.block(number as u64) };
                 let mut alone = ArrayD::<f32>::zeros(block.raw_dim());
-                let plain = Initializer::Orthogonal(Orthogonal { gain: 1.5, ..Orthogonal::default() });
-                plain.fill_array(alone.view_mut(), key, &Options::default()).unwrap();
+                plain.fill(alone.view_mut(), key, &Options::default()).unwrap();
                 assert!(block == alone, "block {number} of {blocks} in {shape:?}, {threads} threads");
             }
         }
@@ -198,23 +193,18 @@ fn a_matrix_of_the_wrong_shape_or_given_up_says_so() {
     let window = Window::whole(&[4, 6]).unwrap();
     let mut wrong = ArrayD::<f32>::ones(IxDyn(&[6, 4]));
     let out = fill::as_uninit(wrong.view_mut());
-    let error = linalg::orthogonal(out, &window, 1, KEY, 1.0, &Options::default()).unwrap_err();
-    assert_eq!(error.to_string(), "the output has shape [6, 4], the elements asked for [4, 6]");
-    let mut out = ArrayD::<f32>::ones(IxDyn(&[4, 6]));
-    let error =
-        linalg::orthogonal(fill::as_uninit(out.view_mut()), &window, 2, KEY, 1.0, &Options::default());
-    assert_eq!(error.unwrap_err().to_string(), "there is no axis 2 in shape [4, 6]");
-    assert!(wrong.iter().chain(&out).all(|&x| x == 1.0), "something was written");
+    let error = orthogonal(out, &window, 1, 1.0, &Options::default()).unwrap_err();
+    assert_eq!(error, Error::OutputShape { shape: vec![6, 4], expected: vec![4, 6] });
+    assert!(wrong.iter().all(|&x| x == 1.0), "something was written");
 
     let stop = || true;
     for (shape, blocks) in [([300, 300], 1), ([600, 30], 20)] {
-        let initializer =
-            Initializer::Orthogonal(Orthogonal { blocks, block_axis: Some(0), ..Orthogonal::default() });
+        let initializer = Initializer::from(Orthogonal::default()).in_blocks(blocks, Some(0));
         for threads in [1, 3] {
             let options =
                 Options { interrupt: Some(&stop), threads: NonZeroUsize::new(threads), ..Options::default() };
             let mut out = ArrayD::<f32>::zeros(IxDyn(&shape));
-            assert_eq!(initializer.fill_array(out.view_mut(), KEY, &options), Err(Error::Interrupted));
+            assert_eq!(initializer.fill(out.view_mut(), KEY, &options), Err(Error::Interrupted));
         }
     }
 }
@@ -226,7 +216,7 @@ fn a_matrix_that_no_memory_holds_says_so() {
             let options = Options { threads: NonZeroUsize::new(threads), ..Options::default() };
             let window = Window::new(&shape, &[1, 1], &[1, 1]).unwrap();
             let mut out = ArrayD::<f64>::zeros(IxDyn(&[1, 1]));
-            let result = linalg::orthogonal(fill::as_uninit(out.view_mut()), &window, 1, KEY, 1.0, &options);
+            let result = orthogonal(fill::as_uninit(out.view_mut()), &window, 1, 1.0, &options);
             assert!(matches!(result, Err(Error::Memory { .. })), "{shape:?}: {result:?}");
         }
     }

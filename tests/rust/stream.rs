@@ -1,9 +1,9 @@
 //! The generator for `rand` has the words that fills have.
 
-use crate::common::{KEY, SplitMix, at, filled, levels, part_of_the_largest};
-use fastinit::Key;
-use fastinit::fill::bits_u32;
-use fastinit::rng::PhiloxStream;
+use super::common::{KEY, SplitMix, at, filled, levels, part_of_the_largest};
+use crate::Key;
+use crate::fill::bits_u32;
+use crate::rng::PhiloxStream;
 use rand_core::{Rng, SeedableRng};
 
 fn words(first: u64, length: usize) -> Vec<u32> {

@@ -1,0 +1,309 @@
+//! Plans: an initializer for one shape and dtype, with all checks done.
+
+use super::contents::{Contents, axis_in};
+use super::{Initializer, Orthogonal};
+use crate::dtype::{Dtype, Element};
+use crate::error::{Error, Result};
+use crate::fill::buffer::Scratch;
+use crate::fill::{self, Options};
+use crate::seed::Key;
+use crate::shape::{Blocks, Window, check_shape};
+use crate::simd::DefaultEnvironment;
+use ndarray::{ArrayViewMut, ArrayViewMutD, Dimension};
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+/// An [`Initializer`] for tensors of one logical shape and dtype: parameters and shape are checked, fans and distributions
+/// computed.
+///
+/// ```
+/// use fastinit::{Dtype, Initializer, Key, Options, VarianceScaling, Window};
+/// use ndarray::Array2;
+///
+/// let plan = Initializer::from(VarianceScaling::he_normal()).plan(&[1 << 20, 2048], Dtype::F32)?;
+/// // A hundred rows of a tensor of 8 GiB.
+/// let rows = Window::new(plan.shape(), &[200_000, 0], &[100, 2048])?;
+/// let mut shard = Array2::<f32>::zeros((100, 2048));
+/// plan.fill(shard.view_mut(), Key::new(42), &rows, &Options::default())?;
+/// # Ok::<(), fastinit::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    shape: Vec<u64>,
+    dtype: Dtype,
+    cut: Cut,
+}
+
+/// How the tensor is cut, and what is in the parts.
+#[derive(Clone, Debug, PartialEq)]
+enum Cut {
+    /// Not at all.
+    Whole(Contents),
+    /// Into equal blocks along an axis.
+    Equal { axis: usize, size: u64, contents: Contents },
+    /// Into blocks along an axis that end at `ends`; what is in each is a number in `different`.
+    Listed { axis: usize, ends: Vec<u64>, kinds: Vec<usize>, different: Vec<(u64, Contents)> },
+}
+
+impl Plan {
+    /// See [`Initializer::plan`].
+    pub(super) fn new(initializer: &Initializer, shape: &[u64], dtype: Dtype) -> Result<Plan> {
+        let _environment = DefaultEnvironment::enter();
+        check_shape(shape)?;
+        let cut = match initializer {
+            Initializer::Blocks { each, blocks, axis } => {
+                initializer.validate()?;
+                Cut::new(each, blocks, *axis, shape, dtype)?
+            }
+            _ => Cut::Whole(Contents::new(initializer, shape, dtype)?),
+        };
+        Ok(Plan { shape: shape.to_vec(), dtype, cut })
+    }
+
+    /// The shape of the logical tensor.
+    pub fn shape(&self) -> &[u64] {
+        &self.shape
+    }
+
+    /// The type of the elements.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// What the tensor contains, with the number of elements: one item, or where there are blocks, one for each different
+    /// contents of a block.
+    pub fn contents(&self) -> impl Iterator<Item = (u64, Contents)> {
+        let all = self.elements();
+        let (one, several) = match &self.cut {
+            Cut::Whole(contents) | Cut::Equal { contents, .. } => (Some((all, *contents)), &[][..]),
+            Cut::Listed { different, .. } => (None, &different[..]),
+        };
+        one.into_iter().chain(several.iter().copied())
+    }
+
+    /// The number of elements of the logical tensor.
+    pub fn elements(&self) -> u64 {
+        if self.shape.contains(&0) { 0 } else { self.shape.iter().product() }
+    }
+
+    /// Fills `out` with the part of the tensor that `window` names; the shape of `out` is that of the window, its strides are
+    /// free.
+    ///
+    /// What is written equals that part of the whole tensor, bit by bit. All memory is allocated before the first write.
+    ///
+    /// # Errors
+    /// [`Error::PlannedShape`], [`Error::PlannedDtype`] or [`Error::OutputShape`] where `window` or `out` is another than
+    /// planned, and [`Error::Memory`]: nothing has been written then. [`Error::Interrupted`] where the options say so; `out` is
+    /// partly written then.
+    pub fn fill<T: Element, D: Dimension>(
+        &self,
+        out: ArrayViewMut<'_, T, D>,
+        key: Key,
+        window: &Window,
+        options: &Options<'_>,
+    ) -> Result<()> {
+        self.fill_uninit(fill::as_uninit(out.into_dyn()), key, window, options)
+    }
+
+    /// The same for memory that need not be initialized; afterwards all of it is, unless there was an error.
+    pub(crate) fn fill_uninit<T: Element>(
+        &self,
+        out: ArrayViewMutD<'_, MaybeUninit<T>>,
+        key: Key,
+        window: &Window,
+        options: &Options<'_>,
+    ) -> Result<()> {
+        let _environment = DefaultEnvironment::enter();
+        if T::DTYPE != self.dtype {
+            return Err(Error::PlannedDtype { dtype: T::DTYPE, planned: self.dtype });
+        }
+        if window.shape() != self.shape {
+            return Err(Error::PlannedShape { shape: window.shape().to_vec(), planned: self.shape.clone() });
+        }
+        window.check_output(out.shape())?;
+        let (axis, numbers) = match &self.cut {
+            Cut::Whole(contents) => {
+                let bytes = contents.scratch_bytes(self.dtype, &self.shape, window.extent());
+                return contents.fill(out, window, key, &mut Scratch::new(bytes)?, options);
+            }
+            Cut::Equal { axis, .. } | Cut::Listed { axis, .. } if !window.is_empty() => {
+                let range = window.range(*axis);
+                (*axis, self.cut.number(range.start)..self.cut.number(range.end - 1) + 1)
+            }
+            _ => return Ok(()),
+        };
+        // Where block number `number` of the window lies: the whole block, and the part of it in the window.
+        let block = |number: u64| {
+            let (block, contents) = self.cut.block(number);
+            let range = window.range(axis);
+            (block.start.max(range.start)..block.end.min(range.end), block, contents)
+        };
+        // Different ones only: all blocks but the first and the last lie inside the window.
+        let mut need = Need::default();
+        let mut seen = None;
+        for number in self.cut.representatives(&numbers) {
+            let (part, block, contents) = block(number);
+            let kind = (part.end.saturating_sub(part.start), block.end - block.start);
+            if seen.replace(kind) != Some(kind) {
+                let (mut shape, mut extent) = (self.shape.clone(), window.extent().to_vec());
+                (shape[axis], extent[axis]) = (kind.1, kind.0 as usize);
+                need.include(contents, self.dtype, &shape, &extent);
+            }
+        }
+        let first = numbers.start;
+        let blocks = fill::blocks::Blocks {
+            out,
+            axis,
+            count: (numbers.end - first) as usize,
+            range: |i| {
+                let (part, ..) = block(first + i as u64);
+                let start = window.start()[axis];
+                let begin = (part.start - start) as usize;
+                begin..begin + part.end.saturating_sub(part.start) as usize
+            },
+            bytes: need.bytes,
+            effort: need.effort,
+            scratch: need.scratch,
+        };
+        blocks.fill(options, |i, out, scratch, options| {
+            let number = first + i as u64;
+            let (part, block, contents) = block(number);
+            if part.is_empty() {
+                return Ok(());
+            }
+            let (mut shape, mut start) = (self.shape.clone(), window.start().to_vec());
+            shape[axis] = block.end - block.start;
+            start[axis] = part.start - block.start;
+            let window = Window::new(&shape, &start, out.shape())?;
+            contents.fill(out, &window, key.block(number), scratch, options)
+        })
+    }
+}
+
+/// The most that one of several blocks needs.
+#[derive(Default)]
+struct Need {
+    bytes: usize,
+    effort: usize,
+    scratch: usize,
+}
+
+impl Need {
+    fn include(&mut self, contents: &Contents, dtype: Dtype, shape: &[u64], extent: &[usize]) {
+        self.bytes = self.bytes.max(extent.iter().product::<usize>() * dtype.size());
+        self.effort = self.effort.max(contents.effort(dtype));
+        self.scratch = self.scratch.max(contents.scratch_bytes(dtype, shape, extent));
+    }
+}
+
+impl Cut {
+    /// A tensor in blocks.
+    fn new(
+        each: &Initializer,
+        blocks: &Blocks,
+        axis: Option<i64>,
+        shape: &[u64],
+        dtype: Dtype,
+    ) -> Result<Cut> {
+        // One block has no axis unless it is given.
+        if *blocks == Blocks::Equal(1) {
+            axis.map(|axis| axis_in("block_axis", axis, shape)).transpose()?;
+            return Ok(Cut::Whole(Contents::new(each, shape, dtype)?));
+        }
+        let axis = match (axis, each) {
+            (Some(axis), _) => axis_in("block_axis", axis, shape)?,
+            (None, Initializer::Orthogonal(Orthogonal { column_axis, .. })) => {
+                axis_in("column_axis", *column_axis, shape)?
+            }
+            (None, Initializer::VarianceScaling(scaling)) if scaling.axes.out_axis.len() == 1 => {
+                axis_in("out_axis", scaling.axes.out_axis[0], shape)?
+            }
+            _ => axis_in("block_axis", -1, shape)?,
+        };
+        let refused = || Error::Blocks { blocks: blocks.clone(), axis, shape: shape.to_vec() };
+        let contents_of = |size: u64| {
+            let mut shape = shape.to_vec();
+            shape[axis] = size;
+            Contents::new(each, &shape, dtype)
+        };
+        match blocks {
+            Blocks::Equal(count) => {
+                if !shape[axis].is_multiple_of(*count) {
+                    return Err(refused());
+                }
+                let size = shape[axis] / count;
+                Ok(Cut::Equal { axis, size, contents: contents_of(size)? })
+            }
+            Blocks::Sizes(sizes) => {
+                let mut end = 0_u64;
+                let mut ends = Vec::with_capacity(sizes.len());
+                for &size in sizes {
+                    end = end.checked_add(size).filter(|&end| end <= shape[axis]).ok_or_else(refused)?;
+                    ends.push(end);
+                }
+                if end != shape[axis] {
+                    return Err(refused());
+                }
+                if let [size] = sizes[..] {
+                    return Ok(Cut::Whole(contents_of(size)?));
+                }
+                let others = shape.iter().enumerate().filter(|&(i, _)| i != axis).map(|(_, &size)| size);
+                let others = others.fold(1, u64::saturating_mul);
+                let mut different: Vec<(u64, Contents)> = Vec::new();
+                let mut by_size = std::collections::HashMap::new();
+                let mut kinds = Vec::with_capacity(sizes.len());
+                for &size in sizes {
+                    let kind = match by_size.get(&size) {
+                        Some(&kind) => kind,
+                        None => {
+                            let contents = contents_of(size)?;
+                            let kind = different.iter().position(|(_, other)| contents == *other);
+                            let kind = kind.unwrap_or_else(|| {
+                                different.push((0, contents));
+                                different.len() - 1
+                            });
+                            by_size.insert(size, kind);
+                            kind
+                        }
+                    };
+                    different[kind].0 += size.saturating_mul(others);
+                    kinds.push(kind);
+                }
+                Ok(Cut::Listed { axis, ends, kinds, different })
+            }
+        }
+    }
+
+    /// The number of the block that has this index along the axis.
+    fn number(&self, index: u64) -> u64 {
+        match self {
+            Cut::Whole(_) => 0,
+            Cut::Equal { size, .. } => index / size,
+            Cut::Listed { ends, .. } => ends.partition_point(|&end| end <= index) as u64,
+        }
+    }
+
+    /// Where a block lies along the axis, and what it contains.
+    fn block(&self, number: u64) -> (Range<u64>, &Contents) {
+        match self {
+            Cut::Whole(contents) => (0..0, contents),
+            Cut::Equal { size, contents, .. } => (number * size..(number + 1) * size, contents),
+            Cut::Listed { ends, kinds, different, .. } => {
+                let number = number as usize;
+                let start = if number == 0 { 0 } else { ends[number - 1] };
+                (start..ends[number], &different[kinds[number]].1)
+            }
+        }
+    }
+
+    /// Blocks among `numbers` such that every other one equals one of them in size and in the part that the window has of it.
+    fn representatives(&self, numbers: &Range<u64>) -> impl Iterator<Item = u64> {
+        let (first, last) = (numbers.start, numbers.end - 1);
+        let inner = match self {
+            Cut::Listed { .. } => first + 1..last,
+            // All equal.
+            _ => first + 1..last.min(first + 2),
+        };
+        [first, last].into_iter().chain(inner)
+    }
+}

@@ -1,4 +1,4 @@
-"""The names of the initializers, Keras's aliases for them, and what the presets stand for: stated here and nowhere else.
+"""The names of the initializers, Keras's aliases, and what the presets stand for: stated only here.
 
 An initializer has one name, that of its function (`he_normal`); its class has the same name in CamelCase.
 """

@@ -94,10 +94,10 @@ def build_info() -> BuildInfo:
     """Tells which package this is, where it is installed, and what it uses on this machine.
 
     Returns:
-        A dictionary of `distribution`, the name on PyPI; `version`; `file`, the compiled module; `stream_version`,
-        see `STREAM_VERSION`; `simd`, the level of vector instructions in use, which the environment variable
-        `FASTINIT_SIMD` can lower; `simd_available`, all levels that this machine can run; and `threads`, see
-        `get_num_threads`.
+        A dictionary of `distribution`, the name on PyPI; `version`; `file`, the compiled module;
+        `stream_version`, see `STREAM_VERSION`; `simd`, the level of vector instructions in use, which the
+        environment variable `FASTINIT_SIMD` can lower; `simd_available`, all levels that this
+        machine can run; and `threads`, see `get_num_threads`.
 
     Example:
         >>> import fastinit
@@ -111,8 +111,8 @@ def build_info() -> BuildInfo:
 def get_num_threads() -> int:
     """The default thread limit: the largest number of threads that a call without `threads=` uses.
 
-    It is the last argument of `set_num_threads`, else the environment variable `FASTINIT_NUM_THREADS`, else the
-    number of processors that this process may use.
+    It is the last argument of `set_num_threads`, else the environment variable `FASTINIT_NUM_THREADS`, else
+    the number of processors that this process may use.
 
     Example:
         >>> import fastinit

@@ -1,8 +1,8 @@
 """The initializers as functions: each returns a new array, or fills the one that it is given.
 
-The arguments that all of them share (`seed`, `stream`, `dtype`, `out`, `index`, `threads`, `blocks` and `block_axis`) are
-described once, at `fastinit.Initializer`. Type checkers see them as `**options`; `help` and `inspect.signature`
-show each.
+The arguments that all of them share (`seed`, `stream`, `dtype`, `out`, `index`, `threads`, `blocks` and
+`block_axis`) are described once, at `fastinit.Initializer`. Type checkers see them as `**options`; `help` and
+`inspect.signature` show each.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def orthogonal(
 
     Args:
         shape: The shape of the tensor; at least two dimensions.
-        gain: The factor that multiplies the matrix; finite, also in the dtype (in float32 for the half dtypes).
+        gain: The factor of the matrix; finite, also in the dtype (in float32 for the half dtypes).
         column_axis: The axis of the columns.
         **options: As for every initializer, see `Initializer`. `block_axis=None` means `column_axis`.
 
@@ -209,7 +209,7 @@ def delta_orthogonal(shape: Shape, gain: float = 1.0, **options: Unpack[Options]
     Args:
         shape: The shape of the kernel, `(*spatial, in, out)` with one to three spatial axes; `in` is at most
             `out`.
-        gain: The factor that multiplies the matrix; finite, also in the dtype (in float32 for the half dtypes).
+        gain: The factor of the matrix; finite, also in the dtype (in float32 for the half dtypes).
         **options: As for every initializer, see `Initializer`.
 
     Returns:
@@ -404,8 +404,8 @@ def variance_scaling(
         A new array, or `out`.
 
     Raises:
-        ValueError: If `scale` is out of range, `mode` or `distribution` is unknown, an axis is out of range or
-            named twice (so if the shape has no fans), or *out* is not divisible by `groups`.
+        ValueError: If `scale` is out of range, `mode` or `distribution` is unknown, an axis is out of range
+            or named twice (so if the shape has no fans), or *out* is not divisible by `groups`.
         TypeError, MemoryError: As for every initializer.
 
     Example:

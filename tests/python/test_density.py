@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import plain_id
 from scipy import integrate, stats
 
 import fastinit
@@ -30,7 +31,7 @@ def truncated(mean, stddev, lower, upper):
         truncated(5.0, 1.0, -7.0, -4.0),
         truncated(0.0, 1.0, 0.5, 0.5001),
     ],
-    ids=repr,
+    ids=plain_id,
 )
 def test_densities_are_those_of_scipy(initializer, expected):
     # At the ends themselves they may differ.

@@ -1,7 +1,8 @@
 """`fastinit.torch` against `torch.nn.init` itself: the same but for the values of random elements.
 
-Laws are tested by Kolmogorov and Smirnov at fixed seeds. There are fewer than 1000 p-values, and a test fails
-where one is below 1e-10, so over random seeds right laws would fail in less than one run in ten million.
+Distributions are tested by Kolmogorov and Smirnov at fixed seeds. There are fewer than 1000 p-values, and a
+test fails where one is below 1e-10, so over random seeds right distributions would fail in less than one run
+in ten million.
 """
 
 import copy
@@ -278,7 +279,7 @@ def test_threads_do_not_matter(name, arguments):
 
 def test_number_of_threads_is_the_lesser_one(monkeypatch):
     asked = []
-    monkeypatch.setattr(fastinit, "random_normal", lambda *_, threads, **__: asked.append(threads))
+    monkeypatch.setattr(fastinit.RandomNormal, "__call__", lambda *_, threads, **__: asked.append(threads))
     for ours, theirs in [(3, 5), (5, 3)]:
         monkeypatch.setattr(fastinit, "get_num_threads", lambda n=ours: n)
         monkeypatch.setattr(torch, "get_num_threads", lambda n=theirs: n)
@@ -313,12 +314,12 @@ def test_dirac_equals_torch(shape, groups, dtype):
         assert torch.equal(ours.to(torch.complex128), theirs.to(torch.complex128))
 
 
-# Laws
+# Distributions
 
 
-def check_law(tensor, law):
+def check_distribution(tensor, distribution):
     sample = np.sort(array(tensor).astype(np.float64).ravel())
-    p = stats.kstest(sample, law.cdf).pvalue
+    p = stats.kstest(sample, distribution.cdf).pvalue
     assert p >= ALPHA, f"p = {p:.2g}"
 
 
@@ -345,18 +346,18 @@ def check_law(tensor, law):
     ids=str,
 )
 @pytest.mark.filterwarnings("ignore:mean is more than 2 std")
-def test_laws_are_those_of_torch(name, arguments, dtype):
+def test_distributions_are_those_of_torch(name, arguments, dtype):
     shape = (32, 16, 5, 40)
     ours = getattr(init, name)(torch.empty(shape, dtype=dtype), *arguments)
     fan_in, fan_out = 16 * 5 * 40, 32 * 5 * 40
     if name == "uniform_":
         a, b = arguments or (0.0, 1.0)
-        law = stats.uniform(a, b - a)
+        distribution = stats.uniform(a, b - a)
     elif name == "normal_":
-        law = stats.norm(*arguments)
+        distribution = stats.norm(*arguments)
     elif name == "trunc_normal_":
         mean, std, a, b = (*arguments, *(0.0, 1.0, -2.0, 2.0)[len(arguments) :])
-        law = stats.truncnorm((a - mean) / std, (b - mean) / std, mean, std)
+        distribution = stats.truncnorm((a - mean) / std, (b - mean) / std, mean, std)
     else:
         if name.startswith("xavier"):
             std = arguments[0] * math.sqrt(2 / (fan_in + fan_out))
@@ -365,11 +366,12 @@ def test_laws_are_those_of_torch(name, arguments, dtype):
             gain = reference.calculate_gain(nonlinearity, slope)
             std = gain / math.sqrt(fan_in if mode == "fan_in" else fan_out)
         bound = math.sqrt(3) * std
-        law = stats.uniform(-bound, 2 * bound) if "uniform" in name else stats.norm(0, std)
-    check_law(ours, law)
-    # torch's own sample is of this law, too, so it is the right one to compare with. It takes no infinity.
+        distribution = stats.uniform(-bound, 2 * bound) if "uniform" in name else stats.norm(0, std)
+    check_distribution(ours, distribution)
+    # It is the right one to compare with, since torch's own sample has it, too. torch takes no infinity.
     if arguments[-1:] != (INF,):
-        check_law(getattr(reference, name)(torch.empty(shape, dtype=dtype), *arguments), law)
+        theirs = getattr(reference, name)(torch.empty(shape, dtype=dtype), *arguments)
+        check_distribution(theirs, distribution)
 
 
 @pytest.mark.parametrize(
@@ -380,11 +382,11 @@ def test_law_of_variance_scaling(distribution, mode):
     w = init.variance_scaling_(torch.empty(200, 100, 3), 2.5, mode, distribution)
     std = math.sqrt(2.5 / {"fan_in": 300, "fan_out": 600, "fan_avg": 450}[mode])
     if distribution == "normal":
-        check_law(w, stats.norm(0, std))
+        check_distribution(w, stats.norm(0, std))
     elif distribution == "uniform":
-        check_law(w, stats.uniform(-math.sqrt(3) * std, 2 * math.sqrt(3) * std))
+        check_distribution(w, stats.uniform(-math.sqrt(3) * std, 2 * math.sqrt(3) * std))
     else:
-        check_law(w, stats.truncnorm(-2, 2, 0, std / 0.87962566103423978))
+        check_distribution(w, stats.truncnorm(-2, 2, 0, std / 0.87962566103423978))
 
 
 @any_dtype
@@ -442,7 +444,7 @@ def test_orthogonal_is_haar_as_in_torch():
     for module in (init, reference):
         z = torch.stack([module.orthogonal_(torch.empty(3, 3)) for _ in range(2000)])
         for i, j in [(0, 0), (1, 2), (2, 1)]:
-            check_law(z[:, i, j], stats.uniform(-1, 2))
+            check_distribution(z[:, i, j], stats.uniform(-1, 2))
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.01, 0.1, 0.25, 1 / 3, 0.7, 0.9, 1.0])
@@ -452,7 +454,7 @@ def test_sparse(sparsity):
         assert ((w == 0).sum(dim=0) == math.ceil(sparsity * rows)).all()
     w = init.sparse_(torch.empty(1000, 100), sparsity, std=0.5)
     if sparsity < 1:
-        check_law(w[w != 0], stats.norm(0, 0.5))
+        check_distribution(w[w != 0], stats.norm(0, 0.5))
 
 
 def test_sparse_takes_its_zeros_from_its_generator():
@@ -552,10 +554,10 @@ def test_alpha_must_be_a_number(alpha):
 @pytest.mark.parametrize("nonlinearity", ["gelu", "elu", torch.nn.functional.softplus])
 def test_kaiming_takes_new_gains(nonlinearity):
     w = init.kaiming_normal_(torch.empty(300, 200), nonlinearity=nonlinearity)
-    check_law(w, stats.norm(0, init.calculate_gain(nonlinearity) / math.sqrt(200)))
+    check_distribution(w, stats.norm(0, init.calculate_gain(nonlinearity) / math.sqrt(200)))
     bound = init.calculate_gain(nonlinearity) * math.sqrt(3 / 200)
     w = init.kaiming_uniform_(torch.empty(300, 200), nonlinearity=nonlinearity)
-    check_law(w, stats.uniform(-bound, 2 * bound))
+    check_distribution(w, stats.uniform(-bound, 2 * bound))
 
 
 # Generators
@@ -590,7 +592,7 @@ def test_a_generator_of_its_own_leaves_the_global_one_alone(name, arguments):
 
 @any_random
 def test_every_law_advances_the_generator_alike(name, arguments):
-    """So that the weights of one layer do not depend on the shapes and laws of those before."""
+    """So that the weights of one layer do not depend on the shapes and distributions of those before."""
     getattr(init, name)(torch.empty(20, 10), *arguments)
     state = torch.get_rng_state()
     torch.manual_seed(0)
@@ -753,7 +755,7 @@ def test_mean_far_from_the_bounds(function):
     with pytest.warns(UserWarning, match=r"mean is more than 2 std from \[a, b\]") as seen:
         function(w, 0.0, 1.0, 3.0, 4.0)
     assert [warning.filename for warning in seen] == [__file__]
-    check_law(w, stats.truncnorm(3, 4))
+    check_distribution(w, stats.truncnorm(3, 4))
 
 
 def test_nothing_is_written_on_errors():
@@ -1028,7 +1030,7 @@ def test_without_ml_dtypes(python):
         try:
             init.normal_(tensor)
         except ImportError as error:
-            assert "fastinit[bf16]" in str(error), error
+            assert "needs the package ml_dtypes (pip install" in str(error), error
         else:
             raise AssertionError("bfloat16 needs ml_dtypes")
         assert (tensor == 0).all()
@@ -1062,7 +1064,7 @@ def test_staging(name, arguments, dtype, monkeypatch):
     """As for another device, with a buffer of 100 bytes."""
     function = getattr(init, name)
     plain = function(torch.empty(11, 13, dtype=dtype), *arguments, generator=generator())
-    monkeypatch.setattr(_fill, "is_in_reach", lambda _: False)
+    monkeypatch.setattr(_fill, "is_on_cpu", lambda _: False)
     monkeypatch.setattr(_fill, "_STAGE", 100)
     monkeypatch.setattr(_fill, "_local", _fill._Local())
     for target in (torch.empty(11, 13, dtype=dtype), torch.empty(13, 11, dtype=dtype).T):

@@ -1,8 +1,8 @@
 """`fastinit.torch.accelerate`: unmodified code, with what it samples made by fastinit.
 
-Laws are compared with PyTorch's own samples by Kolmogorov and Smirnov, at fixed seeds. There are fewer than
-1000 p-values, and a test fails where one is below 1e-10, so over random seeds right laws would fail in less
-than one run in ten million.
+Distributions are compared with PyTorch's own samples by Kolmogorov and Smirnov, at fixed seeds. There are
+fewer than 1000 p-values, and a test fails where one is below 1e-10, so over random seeds right distributions
+would fail in less than one run in ten million.
 """
 
 import concurrent.futures
@@ -157,8 +157,7 @@ class Made:
     def __init__(self, monkeypatch):
         self.at = {}  # by the address
         self.all = []
-        for name in ("random_uniform", "random_normal", "truncated_normal", "orthogonal", "sparse"):
-            monkeypatch.setattr(fastinit, name, self.wrap(getattr(fastinit, name)))
+        monkeypatch.setattr(fastinit.Initializer, "__call__", self.wrap(fastinit.Initializer.__call__))
 
     def wrap(self, function):
         def make(*arguments, out, **keywords):
@@ -187,14 +186,14 @@ def made(monkeypatch):
     return Made(monkeypatch)
 
 
-def check_same_law(one, other):
+def check_same_distribution(one, other):
     one, other = (np.sort(array(tensor).astype(np.float64).ravel()) for tensor in (one, other))
     p = stats.ks_2samp(one, other, method="asymp").pvalue
     assert p >= ALPHA, f"p = {p:.2g}"
 
 
 def check_model(build, made, least):
-    """A model is the same but for its values, whose laws are the same, and fastinit made them all.
+    """A model is the same but for its values, whose distributions are the same, and fastinit made them all.
 
     It is also the same one again for the same seed.
     """
@@ -215,7 +214,7 @@ def check_model(build, made, least):
         sampled += 1
         assert made.has_copy(value), f"{name} has not been made by fastinit"
         assert abs(value.float().std() / expected.float().std() - 1) < 10 / math.sqrt(value.numel()), name
-        check_same_law(value, expected)
+        check_same_distribution(value, expected)
     assert sampled >= least
     for name, parameter in model.named_parameters():
         assert parameter.is_leaf, name
@@ -385,7 +384,7 @@ def test_functions_of_timm(made):
         with accelerate():
             value = function(torch.empty(300, 200), 0.1, 0.5, -0.6, 0.9)
         assert made.has(value)
-        check_same_law(value, plain)
+        check_same_distribution(value, plain)
         torch.manual_seed(0)
         expected = getattr(init, name)(torch.empty(300, 200), 0.1, 0.5, -0.6, 0.9)
         torch.manual_seed(0)
@@ -514,7 +513,7 @@ def test_bounds_of_a_uniform_method(arguments, keywords, bounds):
     with accelerate():
         value = empty().uniform_(*arguments, generator=generator(), **keywords)
     assert torch.equal(value, expected)
-    check_same_law(value, empty().uniform_(*arguments, **keywords))
+    check_same_distribution(value, empty().uniform_(*arguments, **keywords))
 
 
 @pytest.mark.parametrize(
@@ -534,7 +533,7 @@ def test_parameters_of_a_normal_method(arguments, keywords):
     with accelerate():
         value = empty().normal_(*arguments, **keywords, generator=generator())
     assert torch.equal(value, expected)
-    check_same_law(value, empty().normal_(*arguments, **keywords))
+    check_same_distribution(value, empty().normal_(*arguments, **keywords))
 
 
 def test_dirac_and_eye():
@@ -662,8 +661,8 @@ GENERATED = {
 }
 
 
-@pytest.mark.parametrize(("make", "name", "law"), GENERATED.values(), ids=GENERATED)
-def test_new_tensors(make, name, law):
+@pytest.mark.parametrize(("make", "name", "keywords"), GENERATED.values(), ids=GENERATED)
+def test_new_tensors(make, name, keywords):
     plain = make()
     torch.manual_seed(0)
     with accelerate():
@@ -673,7 +672,7 @@ def test_new_tensors(make, name, law):
     assert type(value) is type(plain)
     assert value.stride() == plain.stride()
     torch.manual_seed(0)
-    expected = getattr(init, name)(torch.empty(plain.shape, dtype=plain.dtype), **law)
+    expected = getattr(init, name)(torch.empty(plain.shape, dtype=plain.dtype), **keywords)
     assert torch.equal(value, expected)
 
 
@@ -1528,10 +1527,10 @@ def test_traced_code_samples_each_time(function, trace):
     for within in (contextlib.nullcontext, accelerate):
         with within():
             traced = trace(function, zero)
-        junk = [torch.full((10_000,), 777.0) for _ in range(20)]  # for memory that nobody writes to
+        junk = [torch.full((10_000,), 777.0) for _ in range(20)]  # for memory that is not written to
         del junk
         one, other = traced(zero), traced(zero)
-        check_same_law(one, torch.randn(10_000))
+        check_same_distribution(one, torch.randn(10_000))
         assert not torch.equal(one, other)
 
 

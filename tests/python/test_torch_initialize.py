@@ -1,8 +1,9 @@
 """`fastinit.torch.initialize` against PyTorch's defaults, against `fastinit`, and against its docstring.
 
-Laws are compared with plain construction by two-sample tests of Kolmogorov and Smirnov at fixed seeds. There
-are fewer than 300 p-values, and a test fails where one is below 1e-10; means and standard deviations may be
-off by 7 standard errors. So over random seeds right laws would fail in less than one run in ten million.
+Distributions are compared with plain construction by two-sample tests of Kolmogorov and Smirnov at fixed
+seeds. There are fewer than 300 p-values, and a test fails where one is below 1e-10; means and standard
+deviations may be off by 7 standard errors. So over random seeds right distributions would fail in less than
+one run in ten million.
 """
 
 import copy
@@ -51,13 +52,13 @@ def array(tensor):
     return tensor.numpy()
 
 
-def expected(law, tensor, stream, seed=SEED):
-    """What `fastinit` makes of this law."""
-    return law(tuple(tensor.shape), seed=seed, stream=stream, dtype=NUMPY[tensor.dtype])
+def expected(initializer, tensor, stream, seed=SEED):
+    """What `fastinit` makes of this initializer."""
+    return initializer(tuple(tensor.shape), seed=seed, stream=stream, dtype=NUMPY[tensor.dtype])
 
 
-def assert_is(tensor, law, stream, seed=SEED):
-    np.testing.assert_array_equal(array(tensor), expected(law, tensor, stream, seed))
+def assert_is(tensor, initializer, stream, seed=SEED):
+    np.testing.assert_array_equal(array(tensor), expected(initializer, tensor, stream, seed))
 
 
 def on_meta(make):
@@ -149,18 +150,19 @@ def attention(size, prefix="", outer=None):
 
 def transformer_layer(size, inner, prefix, *, decodes=False, is_whole=False):
     """A layer of a transformer, or of a `Transformer`, which fills its matrices once more."""
-    laws = {**affine(size, f"{prefix}linear1."), **affine(inner, f"{prefix}linear2.")}
+    initializers = {**affine(size, f"{prefix}linear1."), **affine(inner, f"{prefix}linear2.")}
     parts = ["self_attn.", "multihead_attn."] if decodes else ["self_attn."]
     for part in parts:
-        laws |= attention(size, prefix + part)
+        initializers |= attention(size, prefix + part)
         if is_whole:
-            laws[f"{prefix}{part}in_proj_weight"] = xavier(3 * size, size)
-            laws[f"{prefix}{part}out_proj.weight"] = xavier(size, size)
+            initializers[f"{prefix}{part}in_proj_weight"] = xavier(3 * size, size)
+            initializers[f"{prefix}{part}out_proj.weight"] = xavier(size, size)
     if is_whole:
-        laws[f"{prefix}linear1.weight"] = laws[f"{prefix}linear2.weight"] = xavier(size, inner)
+        for name in ("linear1", "linear2"):
+            initializers[f"{prefix}{name}.weight"] = xavier(size, inner)
     for i in range(len(parts) + 1):
-        laws |= norm(f"{prefix}norm{i + 1}.")
-    return laws
+        initializers |= norm(f"{prefix}norm{i + 1}.")
+    return initializers
 
 
 CASES = {
@@ -222,7 +224,7 @@ CASES = {
     "MultiheadAttention of other sizes": (
         lambda: nn.MultiheadAttention(64, 4, kdim=20, vdim=30),
         {
-            **{name: law for name, law in attention(64).items() if name != "in_proj_weight"},
+            **{name: initializer for name, initializer in attention(64).items() if name != "in_proj_weight"},
             "q_proj_weight": xavier(64, 64),
             "k_proj_weight": xavier(64, 20),
             "v_proj_weight": xavier(64, 30),
@@ -286,7 +288,7 @@ CASES = {
     },
 }
 
-every_module = pytest.mark.parametrize(("make", "laws"), CASES.values(), ids=CASES)
+every_module = pytest.mark.parametrize(("make", "initializers"), CASES.values(), ids=CASES)
 
 
 def test_every_module_with_parameters_is_tested():
@@ -301,22 +303,25 @@ def test_every_module_with_parameters_is_tested():
 
 
 @every_module
-def test_values_are_those_of_fastinit(make, laws):
+def test_values_are_those_of_fastinit(make, initializers):
     model, _ = both(make)
     report = initialize(model, SEED)
     parameters = dict(model.named_parameters())
-    assert parameters.keys() == laws.keys()
-    for name, law in laws.items():
-        assert report[name].law == law
-        assert_is(parameters[name], law, name)
+    assert parameters.keys() == initializers.keys()
+    for name, initializer in initializers.items():
+        row = report[name]
+        assert row.initializer == initializer
+        found = initializer.check(row.shape)
+        assert (row.distribution, row.target_mean, row.target_std) == (found.name, found.mean, found.std)
+        assert_is(parameters[name], initializer, name)
 
 
 @every_module
-def test_laws_are_those_of_torch(make, laws):
+def test_distributions_are_those_of_torch(make, initializers):
     model, theirs = both(make)[0], make()
     initialize(model, SEED)
     for (name, ours), other in zip(model.named_parameters(), theirs.parameters(), strict=True):
-        if isinstance(laws[name], fastinit.Constant):
+        if isinstance(initializers[name], fastinit.Constant):
             assert torch.equal(ours, other), name
         else:
             p = stats.ks_2samp(array(ours).ravel(), array(other).ravel()).pvalue
@@ -327,13 +332,13 @@ def test_laws_are_those_of_torch(make, laws):
 
 
 @every_module
-def test_meta_device(make, laws):  # noqa: ARG001
+def test_meta_device(make, initializers):  # noqa: ARG001
     model, meta = both(make)
     types = {name: type(module) for name, module in meta.named_modules()}
     report = initialize(meta, SEED)
     initialize(model, SEED)
     assert_same(meta, model)
-    assert report.buffers == report.untouched == ()
+    assert report.meta_buffers == report.uninitialized == ()
     assert all(parameter.is_leaf and parameter.requires_grad for parameter in meta.parameters())
     assert {name: type(module) for name, module in meta.named_modules()} == types
 
@@ -358,14 +363,14 @@ def test_dtypes(dtype):
     report = initialize(model, SEED)
     initialize(meta, SEED)
     assert_same(model, meta)
-    for name, law in {
+    for name, initializer in {
         **affine(30, "linear."),
         **affine(36, "conv."),
         **attention(8, "attention."),
         "gru.bias_hh_l0": uniform(1 / math.sqrt(6)),
     }.items():
         assert model.get_parameter(name).dtype is report[name].dtype is dtype
-        assert_is(model.get_parameter(name), law, name)
+        assert_is(model.get_parameter(name), initializer, name)
 
 
 @pytest.mark.parametrize("dtype", NUMPY, ids=NUMPY.values())
@@ -386,7 +391,7 @@ def test_channels_last(make, layout, dtype):
         assert model.weight.is_contiguous(memory_format=layout)
         assert not model.weight.is_contiguous()
         assert_same(model, plain)
-        assert report["weight"].law == kaiming(math.prod(plain.weight.shape[1:]))
+        assert report["weight"].initializer == kaiming(math.prod(plain.weight.shape[1:]))
 
 
 @pytest.mark.parametrize(
@@ -450,7 +455,7 @@ def test_seeds():
 
 def test_a_model_without_parameters():
     report = initialize(nn.Sequential(nn.ReLU(), nn.Flatten()), SEED)
-    assert report.rows == report.untouched == report.empty == ()
+    assert report.rows == report.uninitialized == report.empty == ()
     assert "0 tensors" in str(report)
 
 
@@ -500,7 +505,7 @@ def test_other_random_numbers_have_the_key_of_the_module(reset):
 
     model, meta = both(make)
     report = initialize(model, SEED)
-    assert report.twins == report.untouched == ()
+    assert report.twins == report.uninitialized == ()
     assert named(report) == {"a.weight", "b.weight"}
     assert (model["a"].weight == 7).double().mean() < 0.1
     initialize(meta, SEED)
@@ -547,7 +552,7 @@ def test_prefix():
     stage = zoo()
     report = initialize(stage, SEED, {"layers.1.conv.bias": None, "conv.bias": 3.0}, prefix="layers.1")
     assert report["layers.1.linear.weight"].shape == (40, 30)
-    assert report.unused == ("conv.bias",)
+    assert report.unused_rules == ("conv.bias",)
     for prefix in ("layers.1", "layers.1."):
         initialize(stage, SEED, prefix=prefix)
         assert_same(stage, model["layers"][1])
@@ -639,8 +644,9 @@ def double():
 
 
 def assert_zoo(model):
-    for name, law in {**affine(30, "linear."), **affine(36, "conv."), **attention(8, "attention.")}.items():
-        assert_is(model.get_parameter(name), law, name)
+    initializers = {**affine(30, "linear."), **affine(36, "conv."), **attention(8, "attention.")}
+    for name, initializer in initializers.items():
+        assert_is(model.get_parameter(name), initializer, name)
 
 
 @pytest.mark.parametrize(
@@ -697,16 +703,16 @@ def head_first():
 
 
 @pytest.mark.parametrize(
-    ("make", "law"), [(embedding_first, NORMAL), (head_first, kaiming(30))], ids=["embedding", "head"]
+    ("make", "initializer"), [(embedding_first, NORMAL), (head_first, kaiming(30))], ids=["embedding", "head"]
 )
-def test_tied_parameters_have_the_law_of_the_first(make, law):
+def test_tied_parameters_have_the_distribution_of_the_first(make, initializer):
     for model in both(make):
         report = initialize(model, SEED)
         assert model[0].weight is model[1].weight
-        assert_is(model[0].weight, law, "0.weight")
+        assert_is(model[0].weight, initializer, "0.weight")
         (row,) = report.rows
         assert row.names == ("0.weight", "1.weight")
-        assert row.law == law
+        assert row.initializer == initializer
         assert report["1.weight"] is row
         assert report.twins == ()
 
@@ -723,7 +729,7 @@ def test_types_know_the_first_module_of_a_tied_parameter():
     model = embedding_first()
     report = initialize(model, SEED, {nn.Linear: 1.0, nn.Embedding: 2.0})
     assert (model[0].weight == 2).all()
-    assert report.unused == ("Linear.weight",)
+    assert report.unused_rules == ("Linear.weight",)
 
 
 def test_shared_modules():
@@ -795,13 +801,13 @@ PADDED = {
 }
 
 
-@pytest.mark.parametrize(("rules", "law"), PADDED.values(), ids=PADDED)
+@pytest.mark.parametrize(("rules", "initializer"), PADDED.values(), ids=PADDED)
 @pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
 @pytest.mark.parametrize("row", [0, 3, -1])
-def test_row_of_the_padding_is_zero(kind, row, rules, law):
+def test_row_of_the_padding_is_zero(kind, row, rules, initializer):
     for model in both(lambda: kind(6, 4, padding_idx=row)):
         initialize(model, SEED, rules)
-        values = expected(law, model.weight, "weight")
+        values = expected(initializer, model.weight, "weight")
         values[row] = 0
         np.testing.assert_array_equal(array(model.weight), values)
 
@@ -844,14 +850,14 @@ def test_buffers_of_custom_modules_keep_their_values():
     report = initialize(model, SEED, {"0.weight": 1.0, "*table": 3.0})
     assert model[0].table.tolist() == [0, 1, 2]
     assert "0.table" not in named(report)
-    assert report.buffers == ()
-    assert report.unused == ("*table",)
+    assert report.meta_buffers == ()
+    assert report.unused_rules == ("*table",)
 
 
-def test_buffers_that_nobody_knows_stay_on_the_meta_device():
+def test_buffers_without_an_initializer_stay_on_meta():
     model = on_meta(lambda: nn.Sequential(Bare(), nn.BatchNorm1d(3)))
     report = initialize(model, SEED, {"0.weight": 1.0})
-    assert report.buffers == ("0.table",)
+    assert report.meta_buffers == ("0.table",)
     assert model[0].table.is_meta
     assert "table" in dict(model[0].named_buffers())
     assert "buffers still on the meta device: 0.table" in str(report)
@@ -892,30 +898,30 @@ def test_a_buffer_that_a_module_draws_has_the_key_of_its_name():
     for model in both(lambda: nn.Sequential(make())):
         report = initialize(model, SEED)
         assert_is(model[0].noise, NORMAL, "0.noise")
-        assert report["0.noise"].law == NORMAL
+        assert report["0.noise"].initializer == NORMAL
 
 
-# Parameters that nobody initialized
+# Parameters that are not initialized
 
 
 def test_untouched_parameters_keep_their_values():
     model = nn.Sequential(Bare(), nn.Linear(3, 3))
-    with pytest.warns(UserWarning, match=r"nobody initialized 1 parameters: 0\.weight") as seen:
+    with pytest.warns(UserWarning, match=r"1 parameter was not initialized: 0\.weight") as seen:
         report = initialize(model, SEED)
     assert [warning.filename for warning in seen] == [__file__]
-    assert report.untouched == ("0.weight",)
+    assert report.uninitialized == ("0.weight",)
     assert (model[0].weight == 7).all()
     assert "0.weight" not in named(report)
-    assert "initialized by nobody: 0.weight" in str(report)
+    assert "not initialized: 0.weight" in str(report)
 
 
 def test_untouched_parameters_stay_on_the_meta_device():
     model = on_meta(lambda: nn.Sequential(Bare(), nn.Linear(3, 3)))
     model[0].weight.mark = "kept"
     model[0].weight.requires_grad_(False)
-    with pytest.warns(UserWarning, match="nobody initialized 1 parameters"):
+    with pytest.warns(UserWarning, match="1 parameter was not initialized"):
         report = initialize(model, SEED)
-    assert report.untouched == ("0.weight",)
+    assert report.uninitialized == ("0.weight",)
     assert model[0].weight.is_meta
     assert model[0].weight.mark == "kept"
     assert isinstance(model[0].weight, Parameter)
@@ -927,7 +933,7 @@ def test_rule_none_says_that_this_is_meant():
     for model in both(Bare):
         weight = copy.deepcopy(model.weight)
         report = initialize(model, SEED, {"weight": None})
-        assert report.rows == report.untouched == report.unused == ()
+        assert report.rows == report.uninitialized == report.unused_rules == ()
         assert model.weight.is_meta == weight.is_meta
         assert weight.is_meta or torch.equal(model.weight, weight)
 
@@ -968,7 +974,7 @@ def test_rule_none_keeps_what_a_custom_module_would_fill(reset):
     model = Custom(reset)
     report = initialize(model, SEED, {"weight": None})
     assert (model.weight == 7).all()
-    assert report.untouched == ()
+    assert report.uninitialized == ()
 
 
 @pytest.mark.parametrize("reset", WAYS_OF_WRITING.values(), ids=WAYS_OF_WRITING)
@@ -976,7 +982,7 @@ def test_a_rule_wins_over_a_custom_module(reset):
     model = Custom(reset)
     report = initialize(model, SEED, {"weight": fastinit.RandomNormal(0.0, 0.02)})
     assert_is(model.weight, fastinit.RandomNormal(0.0, 0.02), "weight")
-    assert report["weight"].law == fastinit.RandomNormal(0.0, 0.02)
+    assert report["weight"].initializer == fastinit.RandomNormal(0.0, 0.02)
 
 
 @pytest.mark.parametrize("reset", WAYS_OF_WRITING.values(), ids=WAYS_OF_WRITING)
@@ -992,11 +998,11 @@ def test_a_module_that_sets_requires_grad_does_not_fill():
         return Custom(lambda module: setattr(module.weight, "requires_grad", False))
 
     model, meta = both(make)
-    with pytest.warns(UserWarning, match="nobody initialized 1 parameters"):
+    with pytest.warns(UserWarning, match="1 parameter was not initialized"):
         report = initialize(model, SEED)
-    assert report.untouched == ("weight",)
+    assert report.uninitialized == ("weight",)
     assert not model.weight.requires_grad
-    with pytest.warns(UserWarning, match="nobody initialized 1 parameters"):
+    with pytest.warns(UserWarning, match="1 parameter was not initialized"):
         initialize(meta, SEED)
     assert meta.weight.is_meta
 
@@ -1018,7 +1024,7 @@ def test_requires_grad_can_be_set_beside_a_rule():
         module.weight.requires_grad = False
 
     model = Custom(freeze)
-    assert initialize(model, SEED)["weight"].law == NORMAL
+    assert initialize(model, SEED)["weight"].initializer == NORMAL
     assert not model.weight.requires_grad
     model = Custom(freeze)
     initialize(model, SEED, {"weight": 1.0})
@@ -1030,8 +1036,8 @@ def test_reset_parameters_with_arguments_is_not_called():
         def reset_parameters(self, scale):
             raise AssertionError(scale)
 
-    with pytest.warns(UserWarning, match="nobody"):
-        assert initialize(Scaled(), SEED).untouched == ("weight",)
+    with pytest.warns(UserWarning, match="1 parameter was not initialized"):
+        assert initialize(Scaled(), SEED).uninitialized == ("weight",)
 
 
 def test_plain_parameters():
@@ -1051,9 +1057,9 @@ def test_plain_parameters():
 
 def test_a_rule_that_writes_nothing_initializes_nothing():
     model = on_meta(lambda: nn.Linear(3, 4))
-    with pytest.warns(UserWarning, match="nobody initialized 1 parameters: weight"):
+    with pytest.warns(UserWarning, match="1 parameter was not initialized: weight"):
         report = initialize(model, SEED, {"weight": torch.randn_like})
-    assert report.untouched == ("weight",)
+    assert report.uninitialized == ("weight",)
     assert model.weight.is_meta
 
 
@@ -1066,12 +1072,12 @@ def test_ways_to_fill_a_parameter(reset, dtype):
     for model in both(lambda: nn.Sequential(Custom(reset, dtype=dtype))):
         report = initialize(model, SEED)
         assert_is(model[0].weight, NORMAL, "0.weight")
-        assert report["0.weight"].law == NORMAL
+        assert report["0.weight"].initializer == NORMAL
         assert report["0.weight"].target_std == 1
 
 
 @pytest.mark.parametrize(
-    ("reset", "law"),
+    ("reset", "initializer"),
     [
         (
             lambda module: nn.init.trunc_normal_(module.weight),
@@ -1085,11 +1091,11 @@ def test_ways_to_fill_a_parameter(reset, dtype):
     ],
     ids=["trunc_normal_", "xavier_uniform_", "orthogonal_", "sparse_", "uniform_", "fill_"],
 )
-def test_laws_that_a_custom_module_may_have(reset, law):
+def test_functions_that_a_custom_module_may_call(reset, initializer):
     model = Custom(reset)
     report = initialize(model, SEED)
-    assert_is(model.weight, law, "weight")
-    assert report["weight"].law == law
+    assert_is(model.weight, initializer, "weight")
+    assert report["weight"].initializer == initializer
 
 
 def test_reset_parameters_with_a_leading_underscore():
@@ -1106,7 +1112,7 @@ def test_reset_parameters_with_a_leading_underscore():
 def test_parents_come_after_their_children():
     model = Custom(lambda module: nn.init.ones_(module.child.weight))
     model.child = nn.Linear(3, 4)
-    with pytest.warns(UserWarning, match="nobody"):
+    with pytest.warns(UserWarning, match="1 parameter was not initialized"):
         report = initialize(model, SEED)
     assert (model.child.weight == 1).all()
     assert_is(model.child.bias, uniform(1 / math.sqrt(3)), "child.bias")
@@ -1120,11 +1126,11 @@ READERS = {
 }
 
 
-def test_writing_in_ways_that_nobody_sees_is_told():
+def test_writing_in_ways_that_are_not_seen_is_reported():
     model = Custom(lambda module: torch._foreach_mul_([module.weight], 2.0))
     report = initialize(model, SEED)
     assert report["weight"].rule == "Custom.reset_parameters"
-    assert report["weight"].law is None
+    assert report["weight"].initializer is None
     assert (model.weight == 14).all()
 
 
@@ -1148,7 +1154,7 @@ def test_two_tensors_that_are_made_like_a_parameter_are_independent():
     assert abs(model.weight.mean().item()) < 7 / 200
 
 
-def test_memory_that_a_parameter_has_left_is_nobodys():
+def test_memory_that_a_parameter_no_longer_uses_has_no_name():
     """What is made at its old address later is another tensor, which has to be filled."""
 
     def leave(module):
@@ -1187,11 +1193,11 @@ def test_a_parameter_that_its_module_replaces_has_the_stream_of_its_name():
     ],
     ids=["mul_", "imul", "data", "view", "transposed", "item", "out", "foreach"],
 )
-def test_no_law_is_claimed_for_what_was_changed_later(scale):
+def test_no_distribution_is_reported_after_later_changes(scale):
     model = Custom(lambda module: scale(nn.init.normal_(module.weight)))
     row = initialize(model, SEED)["weight"]
     assert row.std == pytest.approx(0.02, rel=0.1)
-    assert row.law is None
+    assert row.initializer is None
     assert row.target_mean is row.target_std is None
 
 
@@ -1200,12 +1206,12 @@ def test_parametrized_modules():
 
     for model in both(lambda: nn.Sequential(weight_norm(nn.Linear(3, 4)))):
         names = tuple(f"0.parametrizations.weight.original{i}" for i in (0, 1))
-        with pytest.warns(UserWarning, match="nobody initialized 2 parameters"):
+        with pytest.warns(UserWarning, match="2 parameters were not initialized"):
             report = initialize(model, SEED)
-        assert report.untouched == names
+        assert report.uninitialized == names
         assert_is(model[0].bias, uniform(1 / math.sqrt(3)), "0.bias")
         report = initialize(model, SEED, {names[0]: 1.0, names[1]: "he_normal"})
-        assert report.untouched == ()
+        assert report.uninitialized == ()
         torch.testing.assert_close(model[0].weight.norm(dim=1), torch.ones(4))
 
 
@@ -1213,7 +1219,7 @@ def test_parametrized_modules():
 def test_parametrized_modules_with_a_rule_for_one_of_two(number):
     model = nn.utils.parametrizations.weight_norm(nn.Linear(3, 4))
     name = "parametrizations.weight.original{}".format
-    with pytest.warns(UserWarning, match=f"nobody initialized 1 parameters: {name(1 - number)}"):
+    with pytest.warns(UserWarning, match=f"1 parameter was not initialized: {name(1 - number)}"):
         initialize(model, SEED, {name(number): 0.5})
     assert (model.get_parameter(name(number)) == 0.5).all()
 
@@ -1221,8 +1227,8 @@ def test_parametrized_modules_with_a_rule_for_one_of_two(number):
 def test_parametrized_modules_with_buffers():
     model = nn.utils.parametrizations.spectral_norm(nn.Linear(3, 4))
     initialize(model, SEED, {"parametrizations.weight.original": "he_normal"})
-    law = fastinit.HeNormal(**TORCH_AXES)
-    assert_is(model.parametrizations.weight.original, law, "parametrizations.weight.original")
+    initializer = fastinit.HeNormal(**TORCH_AXES)
+    assert_is(model.parametrizations.weight.original, initializer, "parametrizations.weight.original")
 
 
 def test_frozen_parameters():
@@ -1280,7 +1286,7 @@ def test_training_mode_and_hooks_are_kept():
 # Rules
 
 
-def law_of(rules, make=lambda: nn.Linear(30, 40), name="weight", **keywords):
+def filled_by(rules, make=lambda: nn.Linear(30, 40), name="weight", **keywords):
     """The parameter of a fresh model that these rules fill."""
     model, meta = both(make)
     initialize(model, SEED, rules, **keywords)
@@ -1324,12 +1330,12 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize(("rule", "law"), RULES.values(), ids=RULES)
-def test_kinds_of_rules(rule, law):
+@pytest.mark.parametrize(("rule", "initializer"), RULES.values(), ids=RULES)
+def test_kinds_of_rules(rule, initializer):
     for key in ("weight", nn.Linear):
-        assert_is(law_of({key: rule}), law, "weight")
-    conv = law_of({"1.weight": rule}, lambda: nn.Sequential(nn.ReLU(), nn.Linear(30, 40)), "1.weight")
-    assert_is(conv, law, "1.weight")
+        assert_is(filled_by({key: rule}), initializer, "weight")
+    conv = filled_by({"1.weight": rule}, lambda: nn.Sequential(nn.ReLU(), nn.Linear(30, 40)), "1.weight")
+    assert_is(conv, initializer, "1.weight")
 
 
 @pytest.mark.parametrize("shape", [(40, 30), (30, 40)], ids=str)
@@ -1339,21 +1345,21 @@ def test_axes_are_those_of_torch(shape):
     def make():
         return nn.Linear(fan_in, out)
 
-    w = law_of({"weight": fastinit.HeNormal()}, make)
+    w = filled_by({"weight": fastinit.HeNormal()}, make)
     model = make()
     report = initialize(model, SEED, {"weight": fastinit.HeNormal()})
     assert report["weight"].target_std == pytest.approx(math.sqrt(2 / fan_in))
     assert w.std().item() == pytest.approx(math.sqrt(2 / fan_in), rel=7 / math.sqrt(1200))
-    w = law_of({"weight": fastinit.Orthogonal()}, make)
+    w = filled_by({"weight": fastinit.Orthogonal()}, make)
     small = w @ w.T if out < fan_in else w.T @ w
     torch.testing.assert_close(small, torch.eye(len(small)), atol=1e-5, rtol=0)
 
 
 def test_axes_of_convolutions_are_those_of_torch():
-    w = law_of({"weight": "lecun_normal"}, lambda: nn.Conv2d(50, 70, 3))
+    w = filled_by({"weight": "lecun_normal"}, lambda: nn.Conv2d(50, 70, 3))
     assert_is(w, fastinit.LecunNormal(**TORCH_AXES), "weight")
     assert w.std().item() == pytest.approx(math.sqrt(1 / 450), rel=7 / math.sqrt(w.numel()))
-    w = law_of({"weight": "orthogonal"}, lambda: nn.Conv2d(5, 20, 3))
+    w = filled_by({"weight": "orthogonal"}, lambda: nn.Conv2d(5, 20, 3))
     flat = w.flatten(1)
     torch.testing.assert_close(flat @ flat.T, torch.eye(20), atol=1e-5, rtol=0)
 
@@ -1382,7 +1388,7 @@ def test_names(key, filled):
     model = nn.ModuleDict({"layers": layers, "head": nn.Linear(3, 3, bias=False)})
     report = initialize(model, SEED, {key: 0.25})
     assert {name for name, p in model.named_parameters() if (p == 0.25).all()} == filled
-    assert report.unused == (() if filled else (getattr(key, "pattern", key),))
+    assert report.unused_rules == (() if filled else (getattr(key, "pattern", key),))
 
 
 def test_first_name_counts():
@@ -1426,7 +1432,7 @@ def test_first_type_counts():
     assert (model[2].weight == 3).all()
     assert (model[2].bias == 4).all()
     assert report["0.weight"].rule == "Linear.weight"
-    assert set(report.unused) == {"Module.wieght", "Embedding.weight"}
+    assert set(report.unused_rules) == {"Module.wieght", "Embedding.weight"}
     assert "rules that matched nothing: " in str(report)
 
 
@@ -1469,12 +1475,12 @@ def test_a_function_of_modules():
     initialize(plain, SEED)
     for model in both(zoo):
         report = initialize(model, SEED, function)
-        law = fastinit.TruncatedNormal(0.0, 0.02, lower=-2 / 0.02, upper=2 / 0.02)
-        assert_is(model["linear"].weight, law, "linear.weight")
+        initializer = fastinit.TruncatedNormal(0.0, 0.02, lower=-2 / 0.02, upper=2 / 0.02)
+        assert_is(model["linear"].weight, initializer, "linear.weight")
         assert (model["linear"].bias == 0).all()
         assert report["linear.weight"].rule.endswith("function")
         assert report["conv.weight"].rule == "_ConvNd.reset_parameters"
-        assert report.untouched == report.buffers == ()
+        assert report.uninitialized == report.meta_buffers == ()
         for name in ("conv", "embedding", "gru", "norm"):
             assert_same(model[name], plain[name])
 
@@ -1490,7 +1496,7 @@ def test_a_function_of_modules_is_called_as_apply_does():
 
 def test_a_function_that_fills_some_parameters_of_a_module():
     model = nn.Linear(3, 4)
-    with pytest.warns(UserWarning, match="nobody initialized 1 parameters: bias"):
+    with pytest.warns(UserWarning, match="1 parameter was not initialized: bias"):
         initialize(model, SEED, lambda module: nn.init.ones_(module.weight))
     assert (model.weight == 1).all()
 
@@ -1511,7 +1517,7 @@ def test_models_of_transformers(is_tied):
     report = initialize(meta, SEED, meta._init_weights)
     initialize(model, SEED, model._init_weights)
     assert_same(model, meta)
-    assert report.untouched == report.buffers == report.twins[1:] == ()
+    assert report.uninitialized == report.meta_buffers == report.twins[1:] == ()
     assert (meta.lm_head.weight is meta.model.embed_tokens.weight) == is_tied
     assert_is(
         meta.model.layers[1].mlp.up_proj.weight,
@@ -1529,11 +1535,11 @@ def test_models_of_timm():
     model = on_meta(lambda: timm.create_model("vit_tiny_patch16_224", depth=1, num_classes=3))
     normal = functools.partial(timm.layers.trunc_normal_, std=0.02)
     report = initialize(model, SEED, {"cls_token": 0.0, "pos_embed": normal, nn.Linear: normal})
-    assert report.untouched == report.buffers == ()
-    law = fastinit.TruncatedNormal(0.0, 1.0, lower=-2.0, upper=2.0)
+    assert report.uninitialized == report.meta_buffers == ()
+    initializer = fastinit.TruncatedNormal(0.0, 1.0, lower=-2.0, upper=2.0)
     assert report["pos_embed"].std == pytest.approx(0.02, rel=0.05)
     assert report["blocks.0.attn.qkv.weight"].target_std == pytest.approx(0.02, rel=1e-6)
-    assert type(report["pos_embed"].law) is type(law)
+    assert type(report["pos_embed"].initializer) is type(initializer)
 
 
 # Errors
@@ -1656,7 +1662,7 @@ def test_a_dtype_that_a_rule_cannot_fill():
     assert model.steps.tolist() == [0, 0, 0]
 
 
-def test_an_error_leaves_no_memory_that_nobody_filled():
+def test_an_error_leaves_no_uninitialized_memory():
     def fail(module):
         module.weight.zero_()
         raise RuntimeError("no")
@@ -1671,9 +1677,9 @@ def test_an_error_leaves_no_memory_that_nobody_filled():
 # Blocks
 
 
-def assert_blocks(tensor, sizes, law, name):
+def assert_blocks(tensor, sizes, initializer, name):
     for k, block in enumerate(tensor.split(sizes)):
-        assert_is(block, law, block_stream(name, k))
+        assert_is(block, initializer, block_stream(name, k))
 
 
 def test_blocks_of_defaults():
@@ -1683,8 +1689,8 @@ def test_blocks_of_defaults():
         assert_blocks(model[0].weight, [10] * 4, kaiming(30), "0.weight")
         assert_blocks(model[0].bias, [10, 20, 10], uniform(1 / math.sqrt(30)), "0.bias")
         assert report["0.weight"].rule == "Linear.reset_parameters, 4 blocks"
-        assert report["0.weight"].law == kaiming(30)
-        assert report.unused == ()
+        assert report["0.weight"].initializer == kaiming(30)
+        assert report.unused_rules == ()
 
 
 def test_one_block_is_a_block():
@@ -1701,7 +1707,7 @@ def test_blocks_have_fans_of_their_own():
         report = initialize(model, SEED, blocks={"in_proj_weight": 3})
         assert_blocks(model.in_proj_weight, [32] * 3, xavier(32, 32), "in_proj_weight")
         row = report["in_proj_weight"]
-        assert row.law == xavier(32, 32)
+        assert row.initializer == xavier(32, 32)
         assert row.target_std == pytest.approx(math.sqrt(1 / 32))
         assert row.std == pytest.approx(row.target_std, rel=7 / math.sqrt(96 * 32))
     plain = make()
@@ -1714,7 +1720,7 @@ FAN_OUT = fastinit.VarianceScaling(2.0, "fan_out", "untruncated_normal")
 
 
 @pytest.mark.parametrize(
-    ("rule", "law"),
+    ("rule", "initializer"),
     [
         (FAN_OUT, fastinit.VarianceScaling(2.0, "fan_out", "untruncated_normal", **TORCH_AXES)),
         ("orthogonal", fastinit.Orthogonal(column_axis=0)),
@@ -1727,13 +1733,13 @@ FAN_OUT = fastinit.VarianceScaling(2.0, "fan_out", "untruncated_normal")
     ids=["VarianceScaling", "orthogonal", "orthogonal_", "sparse_", "normal_", "number", "identity"],
 )
 @pytest.mark.parametrize("sizes", [3, (30, 20, 10), [60], (1,) * 60], ids=str)
-def test_blocks_of_rules(rule, law, sizes):
-    w = law_of({"weight": rule}, lambda: nn.Linear(25, 60), blocks={"weight": sizes})
-    assert_blocks(w, [20] * 3 if sizes == 3 else list(sizes), law, "weight")
+def test_blocks_of_rules(rule, initializer, sizes):
+    w = filled_by({"weight": rule}, lambda: nn.Linear(25, 60), blocks={"weight": sizes})
+    assert_blocks(w, [20] * 3 if sizes == 3 else list(sizes), initializer, "weight")
 
 
 def test_blocks_are_orthogonal_each():
-    w = law_of({"weight": fastinit.Orthogonal()}, lambda: nn.Linear(20, 60), blocks={"weight": 3})
+    w = filled_by({"weight": fastinit.Orthogonal()}, lambda: nn.Linear(20, 60), blocks={"weight": 3})
     for block in w.split(20):
         torch.testing.assert_close(block @ block.T, torch.eye(20), atol=1e-5, rtol=0)
 
@@ -1790,7 +1796,7 @@ def test_first_pattern_of_blocks_counts():
     model = nn.Linear(3, 4)
     report = initialize(model, SEED, blocks={"w*": 2, "weight": 4, "other": 3})
     assert_blocks(model.weight, [2, 2], kaiming(3), "weight")
-    assert report.unused == ("other",)
+    assert report.unused_rules == ("other",)
 
 
 def test_blocks_with_a_prefix():
@@ -1812,11 +1818,11 @@ def test_target_of_different_blocks():
 
 
 @every_module
-def test_rows(make, laws):
+def test_rows(make, initializers):
     model = make()
     report = initialize(model, SEED)
     parameters = dict(model.named_parameters())
-    assert [row.name for row in report.rows if row.name in laws] == list(parameters)
+    assert [row.name for row in report.rows if row.name in initializers] == list(parameters)
     for name, parameter in parameters.items():
         row = report[name]
         assert row.names == (name,)
@@ -1833,7 +1839,8 @@ def test_rows(make, laws):
             assert row.fan is None
         else:
             assert row.fan == nn.init._calculate_fan_in_and_fan_out(parameter)
-    assert report.untouched == report.buffers == report.empty == report.twins == report.unused == ()
+    assert report.uninitialized == report.meta_buffers == report.empty == ()
+    assert report.twins == report.unused_rules == ()
     assert report.seconds > 0
 
 
@@ -1879,7 +1886,7 @@ def test_measured_parts_are_spread_over_the_tensor():
     row = initialize(Custom(ramp, (700, 1000)), SEED)["weight"]
     assert row.mean == pytest.approx(0.5, abs=0.01)
     assert row.std == pytest.approx(1 / math.sqrt(12), abs=0.01)
-    assert row.law is None
+    assert row.initializer is None
 
 
 def test_rows_by_name():
@@ -1923,7 +1930,7 @@ def test_parameters_without_elements():
         model["c"].weight = Parameter(torch.zeros(0, 3, device=model["c"].weight.device))
         report = initialize(model, SEED, {"b.weight": "he_normal"})
         assert report.empty == ("a.weight", "b.weight", "c.weight")
-        assert report.untouched == report.twins == ()
+        assert report.uninitialized == report.twins == ()
         assert named(report) == {"a.bias"}
         assert "without elements: a.weight, b.weight, c.weight" in str(report)
 
@@ -1949,6 +1956,52 @@ def test_twins_that_share_their_memory():
     assert initialize(model, SEED).twins == (("0.weight", "1.weight"),)
 
 
+@pytest.mark.parametrize(("rule", "initializer"), RULES.values(), ids=RULES)
+def test_initializers_of_rows_make_the_values(rule, initializer):
+    model = nn.Linear(30, 40)
+    row = initialize(model, SEED, {"weight": rule})["weight"]
+    if row.initializer is None:  # copied
+        assert row.distribution is row.target_std is None
+        return
+    found = initializer.check((40, 30))
+    assert (row.distribution, row.target_mean, row.target_std) == (found.name, found.mean, found.std)
+    assert_is(model.weight, row.initializer, "weight")
+
+
+def test_initializers_with_blocks_of_their_own():
+    model = nn.Linear(20, 60)
+    for rule in (fastinit.RandomNormal(blocks=3), fastinit.HeNormal(blocks=3), fastinit.Orthogonal(blocks=3)):
+        row = initialize(model, SEED, {"weight": rule})["weight"]
+        assert row.initializer.blocks == 3
+        assert row.rule == "weight"
+        other = nn.Linear(20, 60)
+        plain = type(rule)()
+        assert initialize(other, SEED, {"weight": plain}, blocks={"weight": 3})["weight"].target_std == (
+            pytest.approx(row.target_std)
+        )
+        assert torch.equal(model.weight, other.weight)
+
+
+def test_distribution_of_blocks():
+    model = nn.Linear(100, 1000)
+    for sizes, name in [((500, 500), "normal"), ((900, 100), "mixture")]:
+        row = initialize(model, SEED, {"weight": FAN_OUT}, blocks={"weight": sizes})["weight"]
+        assert row.distribution == name
+
+
+def test_report_as_a_dict():
+    import json
+
+    report = initialize(zoo(), SEED, {"linear.weight": "he_normal"})
+    found = json.loads(json.dumps(report.to_dict()))
+    assert [row["name"] for row in found["rows"]] == [row.name for row in report.rows]
+    assert found["uninitialized"] == found["unused_rules"] == []
+    for plain, row in zip(found["rows"], report.rows, strict=True):
+        assert plain["dtype"] == str(row.dtype).removeprefix("torch.")
+        assert (plain["target_std"], plain["std"]) == (row.target_std, row.std)
+        assert fastinit.get(plain["initializer"]) == row.initializer
+
+
 def test_table():
     model = nn.Sequential(*tied(nn.Embedding(40, 30), nn.Linear(30, 40)), nn.Conv2d(4, 6, 3))
     report = initialize(model, SEED, {"2.weight": "he_normal"})
@@ -1958,15 +2011,15 @@ def test_table():
         "shape",
         "dtype",
         "rule",
-        "law",
+        "distribution",
         "fan in, out",
         *head.split()[-4:],
     ]
     assert head.split()[-4:] == ["mean", "std", "target", "ms"]
     assert [line.split()[0] for line in lines] == ["0.weight", "1.bias", "2.weight", "2.bias"]
     assert "0.weight (+1)  40 x 30" in lines[0]
-    assert "Embedding.reset_parameters  RandomNormal" in lines[0]
-    assert re.search(r"6 x 4 x 3 x 3 +float32 +2\.weight +TruncatedNormal +36, 54 ", lines[2])
+    assert "Embedding.reset_parameters  normal" in lines[0]
+    assert re.search(r"6 x 4 x 3 x 3 +float32 +2\.weight +truncated normal +36, 54 ", lines[2])
     assert f"{math.sqrt(2 / 36):.4g}" in lines[2]
     assert summary.startswith("4 tensors, 1,462 elements, ")
     assert all(line == line.rstrip() for line in str(report).split("\n"))

@@ -1,7 +1,7 @@
 """`torch.nn.init` at the speed of memory, and the initialization of whole models.
 
-Every name of `torch.nn.init` is here, with the same signature, defaults, checks, warnings and result, so that
-a change of one import is all it takes:
+Every name of `torch.nn.init` is here, with the same signature, defaults, checks, warnings and result. To use
+it, change one import:
 
 >>> import torch
 >>> import fastinit.torch as init  # was: import torch.nn.init as init
@@ -9,13 +9,13 @@ a change of one import is all it takes:
 >>> init.kaiming_normal_(weight, nonlinearity="relu") is weight
 True
 
-Beside them are the initializers that timm adds (`trunc_normal_tf_`, `variance_scaling_`, `lecun_normal_`),
-gains for more activations (`calculate_gain`), a context in which unmodified code samples by fastinit
+It also has the initializers that timm adds (`trunc_normal_tf_`, `variance_scaling_`, `lecun_normal_`), gains
+for more activations (`calculate_gain`), a context in which unmodified code samples with fastinit
 (`accelerate`), and the initialization of a model by the names of its parameters (`initialize`).
 
-**Laws, not values.** Samples follow the laws of `torch.nn.init`, and are other numbers. Element *i* of a
-tensor, in C order of its logical shape, does not depend on its memory layout, on the number of threads or on
-the device, and the half dtypes hold the float32 values, rounded once.
+**Values.** The distributions are those of `torch.nn.init`, the values are not. Element *i* of a tensor, in C
+order of its logical shape, does not depend on its memory layout, on the number of threads or on the device,
+and the half dtypes hold the float32 values, rounded once.
 
 **Seeds.** Each fill draws one 64-bit seed from `generator`, which advances it; `None` is the global generator
 of the CPU, for tensors of any device. So `torch.manual_seed` reproduces a run, and
@@ -27,19 +27,19 @@ of the CPU, for tensors of any device. So `torch.manual_seed` reproduces a run, 
 >>> torch.equal(a, b)
 True
 
-**Tensors.** float32, float64, float16 and bfloat16 (this one needs the package ml_dtypes) on the CPU are
-filled in place, whatever their strides, without a copy. Those on other devices are filled piece by piece
-through a small buffer on the CPU, which each thread keeps. Of a `DTensor` each process fills what it has,
-from its place in the whole; if the generators of all processes are in the same state, as PyTorch wants them
-to be, they have parts of one tensor. As in `torch.nn.init`, autograd records nothing but that the tensor has
-changed. At most as many threads work as both `torch.get_num_threads()` and `fastinit.get_num_threads()`
-allow. Random functions refuse other dtypes and layouts by a `TypeError`.
+**Tensors.** float32, float64, float16 and bfloat16 tensors on the CPU are filled in place, whatever their
+strides, without a copy; bfloat16 needs the package ml_dtypes. Tensors on other devices are filled piece by
+piece through a small buffer on the CPU, which each thread keeps. Of a `DTensor` each process fills the part
+that it holds with the values of that part; if the generators of all processes are in the same state, as
+PyTorch requires, the parts make one tensor. As in `torch.nn.init`, autograd records only that the tensor has
+changed. The number of threads is at most the smaller one of `torch.get_num_threads()` and
+`fastinit.get_num_threads()`. Random functions raise a `TypeError` for other dtypes and layouts.
 
-Left to PyTorch's own function, which does it or raises its error, are: tensors on the meta device, which stay
-as they are, and without elements; tensors that overlap themselves; other subclasses of `Tensor` with a
-`__torch_function__` or `__torch_dispatch__` of their own, such as `FakeTensor`; code that `torch.compile` or
-a transform of `torch.func` is tracing; and parameters that have no law in `fastinit`, such as a standard
-deviation of 0. So are `constant_`, `ones_` and `zeros_`, whose values leave nothing to choose.
+PyTorch's own functions handle, or refuse, what fastinit does not fill: tensors on the meta device, which stay
+as they are, and empty ones; tensors that overlap themselves; other subclasses of `Tensor` with their own
+`__torch_function__` or `__torch_dispatch__`, such as `FakeTensor`; code that `torch.compile` or a transform
+of `torch.func` is tracing; and parameters that fastinit does not take, such as an infinite standard
+deviation. `constant_`, `ones_` and `zeros_` are PyTorch's own functions.
 
 This module imports PyTorch; `import fastinit` does not.
 """
@@ -84,11 +84,11 @@ from ._functions import (
 )
 from ._gains import calculate_gain
 from ._initialize import initialize
-from ._report import Report, Row
+from ._report import Report, ReportRow
 
 __all__ = [
     "Report",
-    "Row",
+    "ReportRow",
     "accelerate",
     "calculate_gain",
     "constant",

@@ -1,11 +1,11 @@
-"""Unmodified code, faster: PyTorch's own sampling is led to fastinit for a while.
+"""A context in which unmodified code samples with fastinit.
 
-Two ways lead here, and both ask what the thread that comes along is in:
+PyTorch's own sampling is redirected in two ways, which affect only threads that have entered the context:
 
-* Methods and functions that PyTorch offers to a `TorchFunctionMode`, which is a thing of one thread.
-* Functions of `torch.nn.init` and of timm that it does not offer. These are detoured: the code of the
-  function object itself begins with a question for as long as any thread is inside. So it does not matter
-  where their names were imported to, or when, and nothing but the code has to be put back.
+* Methods and functions that PyTorch passes to a `TorchFunctionMode`. Modes belong to one thread.
+* Functions of `torch.nn.init` and of timm that it does not pass. While any thread is in the context, the code
+  of the function objects themselves is replaced by code that checks the thread first. So it does not matter
+  where, or when, their names were imported, and only the code has to be restored.
 """
 
 from __future__ import annotations
@@ -34,19 +34,20 @@ def accelerate() -> Iterator[None]:
     """A context in which PyTorch's own sampling is done by fastinit.
 
     Code inside runs unmodified: constructors of `torch.nn`, `reset_parameters`, models of transformers and
-    timm, code of your own. It does not matter where it has its functions from. Sampled here are:
+    timm, your own code. It does not matter how it imports the functions. Redirected are:
 
-    * all random functions of `torch.nn.init`, under all names; `dirac_`, and for shards `eye_`;
+    * all random functions of `torch.nn.init`, under all names; `dirac_`, and for sharded tensors `eye_`;
     * `Tensor.normal_` and `Tensor.uniform_`;
     * `torch.randn`, `torch.rand`, `torch.randn_like`, `torch.rand_like` and, with numbers and a size,
       `torch.normal`;
     * timm's `trunc_normal_` and `trunc_normal_tf_`, if timm was imported before.
 
-    The laws are those of PyTorch, the numbers are not; seeds are drawn, tensors filled, and others left to
-    PyTorch as `fastinit.torch` says. So `torch.manual_seed` makes a run repeatable.
+    The distributions are those of PyTorch, the values are not. `fastinit.torch` describes how seeds are drawn
+    and which tensors are left to PyTorch. So `torch.manual_seed` makes a run reproducible.
 
-    It may be nested, and used as a decorator. Like `with torch.device(...)`, with which it can be combined in
-    either order, it concerns the thread that enters it alone. On exit everything is as it was before.
+    Contexts may be nested, used as a decorator, and combined with `with torch.device(...)` in either order.
+    A context affects only the current thread: other threads get the original functions. On exit everything
+    is restored.
 
     Example:
         >>> import torch, fastinit.torch
@@ -56,12 +57,12 @@ def accelerate() -> Iterator[None]:
         >>> round(model.linear1.weight.abs().max().item(), 3)  # 1 / sqrt(64), as always
         0.125
     """
-    with detours(), Mode():
+    with redirects(), Mode():
         yield
 
 
 class Mode(TorchFunctionMode):
-    """Leads what PyTorch offers to it to fastinit."""
+    """Redirects the functions that PyTorch passes to modes."""
 
     def __torch_function__(
         self,
@@ -70,51 +71,51 @@ class Mode(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Does what was called."""
+        """Calls the function of fastinit, or the given one."""
         kwargs = kwargs or {}
-        offered = func in _METHODS or func in _FACTORIES
-        if offered and not _local.inside and not _fill.is_traced():
+        redirected = func in _METHODS or func in _FACTORIES
+        if redirected and not _local.inside and not _fill.is_traced():
             if func in _FACTORIES:
                 return _call(_FACTORIES[func], args, kwargs)
-            if _fill.is_of_kind(args[0]):
+            if _fill.is_supported(args[0]):
                 return run(_METHODS[func], args, kwargs)
         return func(*args, **kwargs)
 
 
 class _Local(threading.local):
-    """What a thread is in."""
+    """The state of each thread."""
 
-    depth = 0  # of contexts
-    inside = False  # a function of fastinit, which may call PyTorch's own
+    depth = 0  # the number of contexts that it is in
+    inside = False  # whether a function of fastinit is running, which may call PyTorch's own
 
 
 _local = _Local()
 
 
 def is_inside() -> bool:
-    """Whether a function of fastinit is calling."""
+    """Whether a function of fastinit is running in this thread."""
     return _local.inside
 
 
-def is_offered(func: Callable[..., Any]) -> bool:
-    """Whether this is a method of tensors that is led to fastinit."""
+def is_redirected(func: Callable[..., Any]) -> bool:
+    """Whether this is a method of tensors that the mode redirects."""
     return func in _METHODS
 
 
 def run(ours: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """Calls a function of fastinit that fills a tensor, its first argument."""
-    names = _fill.names()
-    if names is None:
+    """Calls a function of fastinit that fills its first argument, a tensor, or each of its blocks."""
+    tracker = _fill.tracker()
+    if tracker is None:
         return _call(ours, args, kwargs)
     tensor, *rest = args or (kwargs.pop("tensor"),)
-    for part in names.blocks(tensor):
-        _call(ours, (part, *rest), kwargs)
+    for block in tracker.blocks(tensor):
+        _call(ours, (block, *rest), kwargs)
     result: Tensor = tensor
     return result
 
 
 def _call(ours: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """Calls a function of fastinit; all that it calls in turn is PyTorch's own."""
+    """Calls a function of fastinit. What that calls in turn is not redirected."""
     _local.inside = True
     try:
         return ours(*args, **kwargs)
@@ -122,7 +123,7 @@ def _call(ours: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, 
         _local.inside = False
 
 
-# What PyTorch offers
+# What the mode redirects
 
 
 def _normal_(
@@ -143,7 +144,7 @@ def _uniform_(tensor: Tensor, *bounds: float, generator: Generator | None = None
 def _factory(
     theirs: Callable[..., Tensor], empty: Callable[..., Tensor], fill: Callable[..., Tensor]
 ) -> Callable[..., Tensor]:
-    """A function that makes an empty tensor and fills it, in place of one that makes a full one."""
+    """A function that makes an empty tensor and fills it, in place of PyTorch's."""
 
     def make(*args: Any, generator: Generator | None = None, **kwargs: Any) -> Tensor:
         model = kwargs.get("input", args[0] if args else None)
@@ -174,7 +175,7 @@ def _normal(
         given = {} if size is None else {"size": size}
         result: Tensor = torch.normal(mean, std, generator=generator, **given, **kwargs)
         return result
-    kwargs["device"] = kwargs.get("device") or "cpu"  # It does not heed the default device.
+    kwargs["device"] = kwargs.get("device") or "cpu"  # `torch.normal` ignores the default device.
     theirs = functools.partial(torch.normal, mean, std)
     fill = functools.partial(_normal_, mean=mean, std=std)
     return _factory(theirs, torch.empty, fill)(size, generator=generator, **kwargs)
@@ -193,13 +194,13 @@ _FACTORIES: dict[Callable[..., Any], Callable[..., Tensor]] = {
 }
 
 
-# Detours
+# What is redirected by replacing code
 
-# Functions by the module that has them, and what they lead to.
-_DETOURED: dict[str, dict[str, Callable[..., Any]]] = {
+# Functions by the module that defines them, and what they are redirected to.
+_REDIRECTED: dict[str, dict[str, Callable[..., Any]]] = {
     "torch.nn.init": {
         "_no_grad_normal_": _functions._no_grad_normal_,
-        "_no_grad_trunc_normal_": _functions._no_grad_trunc_normal_,  # under `trunc_normal_`, too
+        "_no_grad_trunc_normal_": _functions._no_grad_trunc_normal_,  # also by `trunc_normal_`
         "_no_grad_uniform_": _functions._no_grad_uniform_,
         "dirac_": _functions.dirac_,
         "eye_": _functions.eye_,
@@ -217,12 +218,12 @@ _DETOURED: dict[str, dict[str, Callable[..., Any]]] = {
 }
 
 
-# This one is among the functions that PyTorch offers to modes.
-_OFFERS_ITSELF = frozenset({"torch.nn.init.kaiming_uniform_"})
+# A function that passes itself to modes.
+_PASSED_TO_MODES = frozenset({"torch.nn.init.kaiming_uniform_"})
 
 
-class _Detour:
-    """A function whose code asks `_arrive` first, from `begin` to `end`."""
+class _Redirect:
+    """A function whose code is replaced by a call of `_dispatch`, from `install` to `remove`."""
 
     def __init__(self, where: str, function: FunctionType, ours: Callable[..., Tensor]) -> None:
         self.function = function
@@ -234,47 +235,47 @@ class _Detour:
             function.__defaults__,
             function.__closure__,
         )
-        # With the parameters of the original, on which its defaults and its signature rely; and in its file,
-        # for whom it warns. Tracing goes to the original at once.
+        # It has the parameters of the original, for its defaults and its signature, and its file, which
+        # warnings skip. Compilation goes straight to the original.
         names = ", ".join(inspect.signature(function).parameters)
         source = f"""
 def {function.__name__}({names}):
-    from fastinit.torch._accelerate import _arrive, _detours
+    from fastinit.torch._accelerate import _dispatch, _redirects
     from torch.compiler import is_compiling
     if is_compiling():
-        return _detours[{where!r}].original({names})
-    return _arrive({where!r}, ({names},))
+        return _redirects[{where!r}].original({names})
+    return _dispatch({where!r}, ({names},))
 """
         found: dict[str, FunctionType] = {}
         exec(compile(source, function.__code__.co_filename, "exec"), found)
         self.code = found[function.__name__].__code__
 
-    def begin(self) -> None:
+    def install(self) -> None:
         self.function.__code__ = self.code
 
-    def end(self) -> None:
+    def remove(self) -> None:
         self.function.__code__ = self.original.__code__
 
 
 _lock = threading.Lock()
-_open: set[str] = set()  # the detours that are there
-_detours: dict[str, _Detour] = {}  # and were, since a thread may be on its way
-_contexts = 0  # in all threads
+_installed: set[str] = set()
+_redirects: dict[str, _Redirect] = {}  # also removed ones, whose code a thread may still be running
+_contexts = 0  # the number of contexts in all threads
 
 
 @contextlib.contextmanager
-def detours() -> Iterator[None]:
-    """A context in which the detours are there, and open to this thread."""
+def redirects() -> Iterator[None]:
+    """A context in which the functions are redirected for this thread."""
     global _contexts
     with _lock:
-        for module, functions in _DETOURED.items():
+        for module, functions in _REDIRECTED.items():
             for name, ours in functions.items():
                 where = f"{module}.{name}"
                 function = getattr(sys.modules.get(module), name, None)
-                if where not in _open and _is_itself(function, where):
-                    _detours[where] = _Detour(where, function, ours)
-                    _open.add(where)
-                    _detours[where].begin()
+                if where not in _installed and _is_original(function, where):
+                    _redirects[where] = _Redirect(where, function, ours)
+                    _installed.add(where)
+                    _redirects[where].install()
         _contexts += 1
     _local.depth += 1
     try:
@@ -284,12 +285,12 @@ def detours() -> Iterator[None]:
         with _lock:
             _contexts -= 1
             if _contexts == 0:
-                while _open:
-                    _detours[_open.pop()].end()
+                while _installed:
+                    _redirects[_installed.pop()].remove()
 
 
-def _is_itself(function: object, where: str) -> TypeGuard[FunctionType]:
-    """Whether this is the function that was defined there: one that somebody has put in its place is his."""
+def _is_original(function: object, where: str) -> TypeGuard[FunctionType]:
+    """Whether this is the function that was defined there, and not one that has replaced it."""
     return (
         isinstance(function, FunctionType)
         and f"{function.__module__}.{function.__qualname__}" == where
@@ -299,17 +300,18 @@ def _is_itself(function: object, where: str) -> TypeGuard[FunctionType]:
     )
 
 
-def _arrive(where: str, args: tuple[Any, ...]) -> Any:
-    detour = _detours[where]
+def _dispatch(where: str, args: tuple[Any, ...]) -> Any:
+    """Calls the function of fastinit; for other threads, and tensors that it does not take, the original."""
+    redirect = _redirects[where]
     tensor = args[0]
     if (
         _local.depth == 0
         or _local.inside
         or not isinstance(tensor, torch.Tensor)
-        or not _fill.is_of_kind(tensor)
+        or not _fill.is_supported(tensor)
         or _fill.is_traced()
     ):
-        return detour.original(*args)
-    if where in _OFFERS_ITSELF and torch.overrides.has_torch_function_variadic(tensor):
-        return detour.original(*args)  # to all modes, of which some may be others than ours
-    return run(detour.ours, args, {})
+        return redirect.original(*args)
+    if where in _PASSED_TO_MODES and torch.overrides.has_torch_function_variadic(tensor):
+        return redirect.original(*args)  # It passes itself to all modes, not only ours.
+    return run(redirect.ours, args, {})

@@ -1,7 +1,8 @@
-"""From a tensor to its memory: where samples go, and where their key comes from."""
+"""Filling one tensor: whether fastinit can, where the seed comes from, and how values reach its memory."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import sys
@@ -21,79 +22,73 @@ if TYPE_CHECKING:
 
     from torch import Generator, Tensor
 
-    from fastinit._typing import Array, DTypeLike
+    from fastinit._typing import Array
+    from fastinit.theory.distributions import Distribution
 
-# The dtypes that fastinit makes.
+# The dtypes that fastinit fills.
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 # The most dimensions that it takes; PyTorch takes 64.
 _MOST_DIMENSIONS = 32
 
-# The size of the buffer for tensors that the CPU cannot reach, in bytes.
+# The size of the buffer for tensors on other devices than the CPU, in bytes.
 _STAGE = 2**24
 
 
 class Key(NamedTuple):
-    """What the values of a tensor depend on, beside their law."""
+    """What the values of a tensor depend on, beside their distribution."""
 
     seed: int
     stream: int | str = 0
 
 
-class Make(Protocol):
-    """An initializer of fastinit with its own parameters bound."""
+class Filled(NamedTuple):
+    """What a tensor, or a block of it, was filled with; `None` where that is unknown."""
 
-    def __call__(
-        self,
-        shape: Sequence[int],
-        *,
-        seed: int,
-        stream: int | str,
-        dtype: DTypeLike,
-        out: Array,
-        index: tuple[slice, ...],
-        threads: int,
-    ) -> Array: ...
+    initializer: fastinit.Initializer | None
+    distribution: Distribution | None
+    size: int
+    seconds: float
 
 
-class Names(Protocol):
-    """What knows tensors by name, and so gives them keys instead of a generator."""
+class Tracker(Protocol):
+    """Knows tensors by name: it gives them their keys, and is told how they were filled."""
 
     def blocks(self, tensor: Tensor) -> Sequence[Tensor]:
-        """What is to be filled in place of this tensor, one by one; often just itself."""
+        """The blocks of a tensor, which are filled one by one; the tensor itself if it has none."""
         ...
 
     def key(self, tensor: Tensor) -> Key | None:
-        """The key of a tensor, if it is one that has a name."""
+        """The key of a tensor that has a name."""
         ...
 
-    def filled(self, tensor: Tensor, make: Make, seconds: float) -> None:
-        """Learns what a tensor was filled with, and how long it took."""
+    def filled(self, tensor: Tensor, filled: Filled) -> None:
+        """Records how a tensor was filled."""
         ...
 
 
 class _Local(threading.local):
-    """What each thread has for itself."""
+    """The state of each thread."""
 
-    buffer: Tensor | None = None  # for tensors that the CPU cannot reach
-    names: Names | None = None  # in force
+    buffer: Tensor | None = None  # for tensors on other devices
+    tracker: Tracker | None = None
 
 
 _local = _Local()
 
 
-def names() -> Names | None:
-    """The names that are in force in this thread."""
-    return _local.names
+def tracker() -> Tracker | None:
+    """The tracker of this thread, while it initializes a model."""
+    return _local.tracker
 
 
-def set_names(names: Names | None) -> None:
-    """Puts names in force in this thread."""
-    _local.names = names
+def set_tracker(tracker: Tracker | None) -> None:
+    """Sets the tracker of this thread."""
+    _local.tracker = tracker
 
 
 def is_ordinary(tensor: object) -> bool:
-    """Whether this is a tensor or a parameter that does not come with an implementation of its own."""
+    """Whether this is a tensor or a parameter without an implementation of its own."""
     kind: Any = type(tensor)
     if kind is torch.Tensor or kind is torch.nn.Parameter:
         return True
@@ -106,17 +101,17 @@ def is_ordinary(tensor: object) -> bool:
 
 
 def is_known(tensor: object) -> bool:
-    """Whether this is an ordinary tensor, or one whose shards are."""
+    """Whether this is an ordinary or a sharded tensor."""
     return is_ordinary(tensor) or _shards.is_sharded(tensor)
 
 
-def is_of_kind(tensor: Tensor) -> bool:
-    """Whether the dtype and the layout are such that fastinit has samples."""
+def is_supported(tensor: Tensor) -> bool:
+    """Whether fastinit supports the dtype and the layout."""
     return tensor.dtype in DTYPES and tensor.layout is torch.strided and not tensor.is_nested
 
 
 def is_traced() -> bool:
-    """Whether PyTorch only takes down what is done, or does it to more than the tensors at hand."""
+    """Whether PyTorch is compiling, tracing, or applying a transform of `torch.func`."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return True
     if torch._C._functorch.peek_interpreter_stack() is not None:  # grad, vmap, ... of torch.func
@@ -125,20 +120,20 @@ def is_traced() -> bool:
     return tracer is not None and tracer.get_proxy_mode() is not None
 
 
-def check_kind(tensor: Tensor) -> None:
-    """Raises a `TypeError` if fastinit has no samples for such a tensor; not if that is its own business."""
-    if is_of_kind(tensor) or not is_known(tensor) or tensor.is_meta or tensor.is_nested or is_traced():
+def check_supported(tensor: Tensor) -> None:
+    """Raises a `TypeError` for an unsupported dtype or layout, unless PyTorch handles the tensor anyway."""
+    if is_supported(tensor) or not is_known(tensor) or tensor.is_meta or tensor.is_nested or is_traced():
         return
     got = tensor.dtype if tensor.dtype not in DTYPES else tensor.layout
     raise TypeError(f"a strided tensor of float32, float64, float16 or bfloat16 is needed, got {got}")
 
 
 def can_fill(tensor: Tensor) -> bool:
-    """Whether fastinit has samples for this tensor, and there are any to make."""
+    """Whether fastinit can fill this tensor, and it has elements."""
     return (
         not is_traced()
         and is_known(tensor)
-        and is_of_kind(tensor)
+        and is_supported(tensor)
         and (not tensor.is_meta or _shards.is_block(tensor))
         and tensor.numel() > 0
         and tensor.dim() <= _MOST_DIMENSIONS
@@ -147,140 +142,129 @@ def can_fill(tensor: Tensor) -> bool:
 
 
 def _has_tangent(tensor: Tensor) -> bool:
-    """Whether forward differentiation has something to do with it."""
+    """Whether forward-mode differentiation has a tangent of it."""
     forward: Any = torch.autograd.forward_ad
     return forward._current_level >= 0 and forward.unpack_dual(tensor).tangent is not None
 
 
 def fill(
     tensor: Tensor,
-    make: Make,
-    *,
-    check: Callable[[Tensor], Tensor],
-    instead: Callable[[Tensor], Tensor],
+    make: Callable[[], fastinit.Initializer],
+    fallback: Callable[[Tensor], Tensor],
     generator: Generator | None,
-    whole: bool = False,
-    is_random: bool = True,
+    *,
+    check: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Fills a tensor with the samples that `make` makes. Autograd only learns that it has changed.
+    """Fills a tensor. Autograd only learns that it has changed.
 
     Args:
         tensor: The tensor.
-        make: Makes them.
-        check: An operation in place that checks the arguments in PyTorch's way. It is given a part of the
-            tensor without elements.
-        instead: What PyTorch does. It is given the tensor where `can_fill` refuses it, where it has no memory
-            of its own, or where `make` refuses the parameters.
+        make: Makes the initializer. A `ValueError` means that fastinit does not take the parameters.
+        fallback: What PyTorch does. It is called where `can_fill` says no, where the tensor is not in plain
+            memory, or where the initializer does not take the parameters, the shape or the dtype.
         generator: Where the seed comes from, unless the tensor has a name.
-        whole: Whether parts of the tensor cost as much as the whole.
-        is_random: Whether it takes a key at all.
+        check: An operation in place that checks the arguments as PyTorch does. It is called with an empty
+            view of the tensor. By default, `fallback`.
 
     Returns:
         The tensor.
 
     Raises:
-        TypeError: As `check_kind` does.
+        TypeError: As `check_supported` does.
     """
-    check_kind(tensor)
+    check_supported(tensor)
     with torch.no_grad():
-        names = _local.names
         regions = _regions(tensor) if can_fill(tensor) else None
         if regions is None:
-            return _left(tensor, instead, generator, is_drawn=False)
+            return _fall_back(tensor, fallback, generator)
         for region in regions:
             # This raises what PyTorch raises, also for inference tensors, and counts the change for autograd:
             # a view shares the version of its base.
-            check(region.target.as_strided((0,), (1,)))
-        key = Key(0) if not is_random else None if names is None else names.key(tensor)
+            (check or fallback)(region.target.as_strided((0,), (1,)))
+        try:
+            initializer = make()
+            distribution = initializer.check(tuple(tensor.shape), _numpy_dtype(tensor.dtype))
+        except ValueError:
+            if _shards.is_block(tensor):
+                raise  # PyTorch cannot fill it.
+            return _fall_back(tensor, fallback, generator)
+        tracker = _local.tracker
+        key = None if tracker is None else tracker.key(tensor)
         if key is None:
-            # From the generator of each process that has a shard, so that they stay alike; also where there
-            # is nothing to fill.
+            # All processes that hold shards draw, also those with an empty one, so that their generators
+            # stay equal.
             key = Key(draw_seed(generator, tensor))
         start = time.perf_counter()
-        try:
-            for region in regions:
-                _write(region, make, tuple(tensor.shape), key, whole=whole)
-        except ValueError:  # Nothing has been written.
-            return _left(tensor, instead, generator, is_drawn=True)
+        for region in regions:
+            _write(region, initializer, tuple(tensor.shape), key)
+        seconds = time.perf_counter() - start
         if not is_ordinary(tensor):
-            torch.autograd.graph.increment_version(_shards.whole(tensor))
-        if names is not None:
-            names.filled(tensor, make, time.perf_counter() - start)
+            torch.autograd.graph.increment_version(_shards.parent(tensor))
+        if tracker is not None:
+            tracker.filled(tensor, Filled(initializer, distribution, tensor.numel(), seconds))
     return tensor
 
 
-def _left(
-    tensor: Tensor, instead: Callable[[Tensor], Tensor], generator: Generator | None, *, is_drawn: bool
-) -> Tensor:
-    """Leaves a tensor to PyTorch, before or after its seed was drawn."""
+def _fall_back(tensor: Tensor, fallback: Callable[[Tensor], Tensor], generator: Generator | None) -> Tensor:
+    """Leaves a tensor to PyTorch."""
     if _shards.is_block(tensor):
         raise ValueError("a block of a sharded tensor cannot be filled by a function of PyTorch")
     if not _shards.is_sharded(tensor) or tensor.is_meta:
-        return instead(tensor)
-    # PyTorch advances the generator by what lies here; it shall stay the same in all processes.
+        return fallback(tensor)
+    # PyTorch advances the generator by the size of the shard. It must stay the same in all processes.
     source = torch.default_generator if generator is None else generator
     state = source.get_state()
     try:
-        return instead(tensor)
+        return fallback(tensor)
     finally:
         source.set_state(state)
-        if not is_drawn:
-            draw_seed(generator, tensor)
+        draw_seed(generator, tensor)
 
 
 class _Region(NamedTuple):
-    """A part of a tensor that lies in one piece in the logical tensor."""
+    """A part of a tensor that is contiguous in every dimension of the full tensor."""
 
     target: Tensor  # an ordinary tensor
-    memory: Array | None  # where the CPU can write to
-    start: tuple[int, ...]  # the place of its first element in the logical tensor
+    memory: Array | None  # its memory, if it is on the CPU and has elements
+    start: tuple[int, ...]  # the index of its first element in the full tensor
 
 
 def _regions(tensor: Tensor) -> list[_Region] | None:
-    """The parts of a tensor that this process has; `None` where it does not lie in plain memory."""
-    if is_ordinary(tensor):
-        parts: list[_shards.Part] | None = [(tensor, (0,) * tensor.dim())]
-    else:
-        parts = _shards.parts(tensor)
-    if parts is None:
-        return None
+    """The parts of a tensor that this process holds; `None` where one is not in plain memory."""
     regions = []
-    for target, start in parts:
+    parts = _shards.parts(tensor)
+    for target, start in parts or ():
         if not is_ordinary(target):
             return None
-        if target.numel() == 0:
-            # The parameters are checked here as elsewhere.
-            regions.append(_Region(target, np.empty(tuple(target.shape), _numpy_dtype(target.dtype)), start))
-            continue
-        in_reach = is_in_reach(target)
-        out = memory(target) if in_reach else None
-        if in_reach and out is None:
+        has_memory = is_on_cpu(target) and target.numel() > 0
+        out = memory(target) if has_memory else None
+        if has_memory and out is None:
             return None
         regions.append(_Region(target, out, start))
-    return regions
+    return None if parts is None else regions
 
 
-def is_in_reach(tensor: Tensor) -> bool:
-    """Whether the tensor lies in memory that the CPU can write to."""
+def is_on_cpu(tensor: Tensor) -> bool:
+    """Whether the CPU can write to the memory of the tensor."""
     return bool(tensor.device.type == "cpu")
 
 
 def memory(tensor: Tensor) -> Array | None:
-    """An array that shares the memory of a tensor on the CPU; `None` where that is not plain memory.
+    """An array that shares the memory of a tensor on the CPU; `None` if it is not plain memory.
 
     The array does not keep the tensor alive.
 
     Raises:
-        ImportError: If the tensor is bfloat16, and ml_dtypes is not there.
-        RuntimeError: If the memory has been taken from the tensor.
+        ImportError: If the tensor is bfloat16, and ml_dtypes is not installed.
+        RuntimeError: If the storage of the tensor has been made smaller.
     """
     try:
         address = tensor.data_ptr()
     except RuntimeError:  # The tensor is batched by vmap, say.
         return None
-    if tensor.is_neg():
+    if tensor.is_neg() or _may_overlap(tensor):
         return None
-    # FSDP, for one, frees a parameter by giving its storage the size 0. There is nothing at the address then.
+    # FSDP, for one, frees a parameter by resizing its storage to 0. The address is invalid then.
     steps = [step * tensor.itemsize for step in tensor.stride()]
     last = sum((size - 1) * step for size, step in zip(tensor.shape, steps, strict=True))
     needed = (tensor.storage_offset() + 1) * tensor.itemsize + last
@@ -288,13 +272,25 @@ def memory(tensor: Tensor) -> Array | None:
         raise RuntimeError(f"the tensor needs {needed} bytes, but its storage has been made smaller")
     dtype = _numpy_dtype(tensor.dtype)
     array: Array = np.asarray(_Memory(address, tuple(tensor.shape), tuple(steps), dtype.str))
-    return array.view(dtype)  # bfloat16 came as two bytes of no type
+    return array.view(dtype)  # bfloat16 comes as two bytes without a type
+
+
+def _may_overlap(tensor: Tensor) -> bool:
+    """Whether elements may share memory: `False` only where each stride exceeds all that lies within it."""
+    if tensor.is_contiguous():
+        return False
+    span = 1
+    for step, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and step < span:
+            return True
+        span += step * (size - 1)
+    return False
 
 
 class _Memory:
     """Memory that NumPy takes as an array.
 
-    After `Tensor.numpy`, PyTorch would never again let the storage change its size, as FSDP wants to.
+    `Tensor.numpy` would make the storage impossible to resize, which FSDP needs.
     """
 
     def __init__(self, address: int, shape: tuple[int, ...], strides: tuple[int, ...], typestr: str) -> None:
@@ -307,19 +303,10 @@ class _Memory:
         }
 
 
+@functools.cache
 def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
-    """The dtype of NumPy that is called as this one."""
-    name = str(dtype).removeprefix("torch.")
-    if name != "bfloat16":
-        return np.dtype(name)
-    try:
-        import ml_dtypes
-    except ImportError as error:
-        raise ImportError(
-            "to fill bfloat16 tensors fastinit needs the package ml_dtypes: pip install 'fastinit[bf16]'"
-        ) from error
-    bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-    return bfloat16
+    """The dtype of NumPy of the same name."""
+    return fastinit.zeros(0, dtype=str(dtype).removeprefix("torch.")).dtype
 
 
 def draw_seed(generator: Generator | None, tensor: Tensor) -> int:
@@ -330,23 +317,26 @@ def draw_seed(generator: Generator | None, tensor: Tensor) -> int:
     return int(word.item()) % 2**64
 
 
-def _write(region: _Region, make: Make, shape: tuple[int, ...], key: Key, *, whole: bool) -> None:
-    """Fills a region of a tensor of this shape; piece by piece where the CPU cannot reach its memory."""
+def _write(region: _Region, initializer: fastinit.Initializer, shape: tuple[int, ...], key: Key) -> None:
+    """Fills a region of a tensor of this shape; on another device than the CPU, piece by piece."""
     target, out, start = region
-    # Whoever limits either library means the fill, too: torchrun gives each process one thread, for example.
-    threads = min(torch.get_num_threads(), fastinit.get_num_threads())
     if out is not None:
+        # A limit on either library applies to fills: torchrun, for one, gives each process one thread.
+        threads = min(torch.get_num_threads(), fastinit.get_num_threads())
         index = tuple(slice(i, i + size) for i, size in zip(start, target.shape, strict=True))
-        make(shape, seed=key.seed, stream=key.stream, dtype=out.dtype, out=out, index=index, threads=threads)
-        return
-    size = target.nbytes if whole else _STAGE
-    for index, count in pieces(target.shape, max(1, size // target.itemsize)):
-        piece = target[index]
-        buffer = _buffer(count * target.itemsize).view(target.dtype).view(piece.shape)
-        first = [part.start for part in index] + [0] * (target.dim() - len(index))
-        there = tuple(i + j for i, j in zip(start, first, strict=True))
-        _write(_Region(buffer, memory(buffer), there), make, shape, key, whole=whole)
-        piece.copy_(buffer)
+        initializer(
+            shape, seed=key.seed, stream=key.stream, dtype=out.dtype, out=out, index=index, threads=threads
+        )
+    elif target.numel() > 0:
+        # A part of an orthogonal matrix costs as much as all of it.
+        size = target.nbytes if isinstance(initializer, fastinit.Orthogonal) else _STAGE
+        for part, count in pieces(target.shape, max(1, size // target.itemsize)):
+            piece = target[part]
+            buffer = _buffer(count * target.itemsize).view(target.dtype).view(piece.shape)
+            first = [one.start for one in part] + [0] * (target.dim() - len(part))
+            there = tuple(i + j for i, j in zip(start, first, strict=True))
+            _write(_Region(buffer, memory(buffer), there), initializer, shape, key)
+            piece.copy_(buffer)
 
 
 def pieces(shape: Sequence[int], most: int) -> Iterator[tuple[tuple[slice, ...], int]]:
@@ -372,11 +362,11 @@ def pieces(shape: Sequence[int], most: int) -> Iterator[tuple[tuple[slice, ...],
 
 
 def _buffer(size: int) -> Tensor:
-    """So many bytes on the CPU; the same ones each time in a thread, unless they are very many."""
+    """Memory of this many bytes on the CPU; up to `_STAGE`, the same memory each time in a thread."""
     if size > _STAGE:
         return torch.empty(size, dtype=torch.uint8, device="cpu")
     if _local.buffer is None:
-        # A normal tensor also where inference mode is on, since it outlives that.
+        # Not an inference tensor, since it outlives the mode.
         with torch.inference_mode(False):
             _local.buffer = torch.empty(_STAGE, dtype=torch.uint8, device="cpu")
     return _local.buffer[:size]

@@ -1,6 +1,6 @@
 """The functions of `torch.nn.init`, and those that timm adds to them.
 
-What they have in common is described at `fastinit.torch`.
+`fastinit.torch` describes what they have in common.
 """
 
 from __future__ import annotations
@@ -17,23 +17,22 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import torch
 
 import fastinit
+from fastinit.theory.distributions import TRUNCATED_STDDEV
 
 from . import _fill, _shards
 from ._gains import calculate_gain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from types import FrameType
 
     from torch import Generator, Tensor
 
-    from fastinit._typing import Array
-
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-# PyTorch's own, taken at import, so that they stay so if the names there are ever replaced. The first ones
-# have values that leave nothing to choose, and PyTorch writes them at the rate of memory.
+# PyTorch's own, taken at import, so that replacing the names there later does not matter. The first ones
+# write constants, which PyTorch does at the speed of memory.
 constant_ = torch.nn.init.constant_
 ones_ = torch.nn.init.ones_
 zeros_ = torch.nn.init.zeros_
@@ -50,16 +49,12 @@ _torch_sparse_ = torch.nn.init.sparse_
 _torch_trunc_normal_ = torch.nn.init.trunc_normal_
 _torch_uniform_ = torch.nn.init.uniform_
 
-# The standard deviation of a standard normal distribution that is cut at two standard deviations.
-_STDDEV_OF_TRUNCATED = 0.87962566103423978
-
-
-# Files whose code is not what a warning is about.
+# Files that a warning does not point to.
 _INNER = (str(Path(__file__).parent), str(torch.nn.init.__file__), str(torch.overrides.__file__))
 
 
 def _warn(message: str) -> None:
-    """Warns of the code that has called, however it came here."""
+    """Warns, pointing to the user's code that called, whatever lies between."""
     level = 1
     frame: FrameType | None = sys._getframe()
     while frame is not None and frame.f_code.co_filename.startswith(_INNER):
@@ -75,35 +70,40 @@ def _has_torch_function(tensor: object) -> bool:
 
 
 def _no_grad_uniform_(tensor: Tensor, a: float, b: float, generator: Generator | None = None) -> Tensor:
-    def law(tensor: Tensor) -> Tensor:
-        return tensor.uniform_(a, b, generator=generator)
-
-    make = functools.partial(fastinit.random_uniform, minval=a, maxval=b)
-    return _fill.fill(tensor, make, check=law, instead=law, generator=generator)
+    return _fill.fill(
+        tensor,
+        functools.partial(fastinit.RandomUniform, a, b),
+        lambda tensor: tensor.uniform_(a, b, generator=generator),
+        generator,
+    )
 
 
 def _no_grad_normal_(tensor: Tensor, mean: float, std: float, generator: Generator | None = None) -> Tensor:
-    def law(tensor: Tensor) -> Tensor:
-        return tensor.normal_(mean, std, generator=generator)
-
-    make = functools.partial(fastinit.random_normal, mean=mean, stddev=std)
-    return _fill.fill(tensor, make, check=law, instead=law, generator=generator)
+    return _fill.fill(
+        tensor,
+        functools.partial(fastinit.RandomNormal, mean, std),
+        lambda tensor: tensor.normal_(mean, std, generator=generator),
+        generator,
+    )
 
 
 def _no_grad_trunc_normal_(
     tensor: Tensor, mean: float, std: float, a: float, b: float, generator: Generator | None = None
 ) -> Tensor:
-    def law(tensor: Tensor) -> Tensor:
+    def fallback(tensor: Tensor) -> Tensor:
         return _torch_trunc_normal_(tensor, mean, std, a, b, generator)
 
-    _fill.check_kind(tensor)
+    _fill.check_supported(tensor)
     if not _fill.can_fill(tensor):
-        return law(tensor)
+        return fallback(tensor)
     _warn_of_far_mean(mean, std, a, b)
-    lower, upper = _in_deviations(float(mean), float(std), float(a), float(b))
-    make = functools.partial(fastinit.truncated_normal, mean=mean, stddev=std, lower=lower, upper=upper)
+    bounds = _in_deviations(float(mean), float(std), float(a), float(b))
     return _fill.fill(
-        tensor, make, check=lambda none: none.normal_(generator=generator), instead=law, generator=generator
+        tensor,
+        functools.partial(fastinit.TruncatedNormal, mean, std, *bounds),
+        fallback,
+        generator,
+        check=lambda empty: empty.normal_(generator=generator),
     )
 
 
@@ -116,10 +116,10 @@ def _warn_of_far_mean(mean: float, std: float, a: float, b: float) -> None:
 
 
 def _in_deviations(mean: float, std: float, a: float, b: float) -> tuple[float, float]:
-    """Bounds in standard deviations from the mean, which taken back are never outside of `a` and `b`."""
+    """The bounds in standard deviations from the mean. Converted back, they are never outside [a, b]."""
 
     def back(x: float) -> float:
-        # fastinit takes them back by a fused multiply-add, which is rounded once.
+        # fastinit converts by a fused multiply-add, which rounds once.
         return std * x if mean == 0.0 else float(Fraction(std) * Fraction(x) + Fraction(mean))
 
     lower, upper = (a - mean) / std, (b - mean) / std
@@ -137,7 +137,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
     Args:
         tensor: The tensor to fill.
         a: The least value.
-        b: The bound above all values, which does not occur, in any dtype.
+        b: The upper bound; it does not occur, in any dtype.
         generator: Where the seed comes from; `None` for the global generator.
 
     Returns:
@@ -164,7 +164,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
 def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
-    """Normal values, as `torch.nn.init.normal_`.
+    """Normal, as `torch.nn.init.normal_`.
 
     Args:
         tensor: The tensor to fill.
@@ -201,11 +201,11 @@ def trunc_normal_(
     b: float = 2.0,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Normal values, of which those outside of [a, b] do not occur, as `torch.nn.init.trunc_normal_`.
+    """Truncated normal on [a, b], as `torch.nn.init.trunc_normal_`.
 
-    The bounds are values, not numbers of standard deviations: with `std=0.02`, the default ones cut nothing.
-    (`trunc_normal_tf_` takes standard deviations.) The law is right for all bounds: far out, close together
-    or on one side only.
+    The bounds are values, not numbers of standard deviations: with `std=0.02`, the defaults truncate nothing.
+    (`trunc_normal_tf_` takes standard deviations.) The distribution is exact for all bounds: deep in a tail,
+    close together or one-sided.
 
     Args:
         tensor: The tensor to fill.
@@ -267,19 +267,14 @@ def trunc_normal_tf_(
         >>> float(w.abs().max()) <= 0.04
         True
     """
-
-    def law(tensor: Tensor) -> Tensor:
-        return _torch_trunc_normal_(tensor, 0.0, 1.0, a, b, generator).mul_(std).add_(mean)
-
-    if _fill.can_fill(tensor):  # Else PyTorch does it.
+    if _fill.can_fill(tensor):  # Otherwise PyTorch warns.
         _warn_of_far_mean(0.0, 1.0, a, b)
-    make = functools.partial(fastinit.truncated_normal, mean=mean, stddev=std, lower=a, upper=b)
     return _fill.fill(
         tensor,
-        make,
-        check=lambda none: none.normal_(generator=generator).mul_(std).add_(mean),
-        instead=law,
-        generator=generator,
+        functools.partial(fastinit.TruncatedNormal, mean, std, a, b),
+        lambda tensor: _torch_trunc_normal_(tensor, 0.0, 1.0, a, b, generator).mul_(std).add_(mean),
+        generator,
+        check=lambda empty: empty.normal_(generator=generator).mul_(std).add_(mean),
     )
 
 
@@ -289,8 +284,8 @@ def trunc_normal_tf_(
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform with variance `gain**2 * 2 / (fan_in + fan_out)`, as `torch.nn.init.xavier_uniform_`.
 
-    The fans of a weight `(out, in, *kernel)` are the product of `in` and the kernel, and that of `out` and
-    the kernel; so for all functions here.
+    As for all functions here, the fans of a weight `(out, in, *kernel)` are `fan_in = in * prod(kernel)` and
+    `fan_out = out * prod(kernel)`.
 
     Args:
         tensor: The tensor to fill; at least two dimensions.
@@ -360,11 +355,10 @@ def kaiming_uniform_(
     """Uniform with variance `gain**2 / fan`, as `torch.nn.init.kaiming_uniform_`.
 
     Args:
-        tensor: The tensor to fill; at least two dimensions. Without elements it is left alone, with a
-            warning.
+        tensor: The tensor to fill; at least two dimensions. An empty one causes a warning.
         a: The negative slope of `"leaky_relu"`; all others ignore it.
-        mode: `"fan_in"`, which keeps the variance of what passes forward, or `"fan_out"`, backward.
-        nonlinearity: What follows the layer: all that `calculate_gain` takes.
+        mode: `"fan_in"` keeps the variance of signals in the forward pass, `"fan_out"` that of gradients.
+        nonlinearity: The activation that follows the layer: anything that `calculate_gain` takes.
         generator: Where the seed comes from; `None` for the global generator.
 
     Returns:
@@ -418,11 +412,10 @@ def kaiming_normal_(
     Unlike `fastinit.he_normal`, it is not truncated.
 
     Args:
-        tensor: The tensor to fill; at least two dimensions. Without elements it is left alone, with a
-            warning.
+        tensor: The tensor to fill; at least two dimensions. An empty one causes a warning.
         a: The negative slope of `"leaky_relu"`; all others ignore it.
-        mode: `"fan_in"`, which keeps the variance of what passes forward, or `"fan_out"`, backward.
-        nonlinearity: What follows the layer: all that `calculate_gain` takes.
+        mode: `"fan_in"` keeps the variance of signals in the forward pass, `"fan_out"` that of gradients.
+        nonlinearity: The activation that follows the layer: anything that `calculate_gain` takes.
         generator: Where the seed comes from; `None` for the global generator.
 
     Returns:
@@ -464,9 +457,8 @@ def variance_scaling_(
         tensor: The tensor to fill; at least two dimensions.
         scale: The variance times the fan.
         mode: The fan: `"fan_in"`, `"fan_out"` or `"fan_avg"`, the mean of both.
-        distribution: `"normal"`, not truncated; `"truncated_normal"`, cut at two standard deviations of a
-            normal distribution that is wider by 1 / 0.87962566103423978, so that the variance is as asked
-            for; or `"uniform"`.
+        distribution: `"normal"`, not truncated; `"truncated_normal"`, truncated at two standard deviations
+            and corrected for it, so that the variance is as stated; or `"uniform"`.
         generator: Where the seed comes from; `None` for the global generator.
 
     Returns:
@@ -493,7 +485,7 @@ def variance_scaling_(
         raise ValueError(f"Mode {mode} not supported, please use one of {list(fans)}")
     std = math.sqrt(scale / fans[mode])
     if distribution == "truncated_normal":
-        return trunc_normal_tf_(tensor, std=std / _STDDEV_OF_TRUNCATED, generator=generator)
+        return trunc_normal_tf_(tensor, std=std / TRUNCATED_STDDEV, generator=generator)
     if distribution == "normal":
         return _no_grad_normal_(tensor, 0.0, std, generator)
     if distribution == "uniform":
@@ -535,7 +527,7 @@ def _xavier_std(tensor: Tensor, gain: float) -> float:
 
 def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str | Callable[[Tensor], Any]) -> float:
     fan = _calculate_correct_fan(tensor, mode)
-    # The default of `a` is a slope; for "elu", say, it would not be a default.
+    # `a` is a slope; its default is not the default parameter of "elu", say.
     gain = calculate_gain(nonlinearity, a if nonlinearity == "leaky_relu" else None)
     return gain / math.sqrt(fan)
 
@@ -544,14 +536,14 @@ def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str | Callab
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = None) -> Tensor:
-    """A random matrix of orthonormal rows or columns, whichever are fewer, as `torch.nn.init.orthogonal_`.
+    """A random matrix with orthonormal rows or columns, whichever are fewer, as `torch.nn.init.orthogonal_`.
 
-    The matrix is drawn from the Haar measure. A tensor of more than two dimensions is a matrix whose rows are
-    along the first of them. Unlike in PyTorch, the half dtypes and all memory layouts are welcome; a half
-    tensor is the float32 one, rounded once.
+    The matrix is drawn from the Haar measure. A tensor of more than two dimensions is a matrix whose rows lie
+    along the first of them. Unlike PyTorch, this supports the half dtypes, whose values are the float32
+    values rounded once, and all strides.
 
     Args:
-        tensor: The tensor to fill; at least two dimensions. Without elements it is left alone.
+        tensor: The tensor to fill; at least two dimensions.
         gain: What the matrix is multiplied by.
         generator: Where the seed comes from; `None` for the global generator.
 
@@ -575,24 +567,23 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = N
         raise ValueError("Only tensors with 2 or more dimensions are supported")
     return _fill.fill(
         tensor,
-        functools.partial(fastinit.orthogonal, gain=gain, column_axis=0),
-        check=lambda none: none.normal_(generator=generator).mul_(gain),
-        instead=lambda tensor: _torch_orthogonal_(tensor, gain, generator),
-        generator=generator,
-        whole=True,
+        functools.partial(fastinit.Orthogonal, gain, column_axis=0),
+        lambda tensor: _torch_orthogonal_(tensor, gain, generator),
+        generator,
+        check=lambda empty: empty.normal_(generator=generator).mul_(gain),
     )
 
 
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
     """A matrix with `ceil(sparsity * rows)` zeros in each column, as `torch.nn.init.sparse_`.
 
-    The zeros are in random places, and the others are normal values. Unlike in PyTorch, the places come from
-    `generator`, too.
+    The positions of the zeros are random, and the other elements are normal with mean 0. Unlike in PyTorch,
+    the positions come from `generator`, too.
 
     Args:
         tensor: The tensor to fill; two dimensions.
         sparsity: The share of zeros in each column.
-        std: The standard deviation of the others, whose mean is 0.
+        std: The standard deviation of the other elements.
         generator: Where the seed comes from; `None` for the global generator.
 
     Returns:
@@ -614,10 +605,10 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
         raise ValueError("Only tensors with 2 dimensions are supported")
     return _fill.fill(
         tensor,
-        functools.partial(fastinit.sparse, sparsity=sparsity, stddev=std),
-        check=lambda none: none.normal_(0, std, generator=generator),
-        instead=lambda tensor: _torch_sparse_(tensor, sparsity, std, generator),
-        generator=generator,
+        functools.partial(fastinit.Sparse, sparsity, std),
+        lambda tensor: _torch_sparse_(tensor, sparsity, std, generator),
+        generator,
+        check=lambda empty: empty.normal_(0, std, generator=generator),
     )
 
 
@@ -641,25 +632,36 @@ def eye_(tensor: Tensor) -> Tensor:
     """
     if not _shards.is_sharded(tensor) or tensor.ndimension() != 2:
         return _torch_eye_(tensor)
-    return _fill_shards(tensor, fastinit.identity)
+    return _set_ones(tensor, torch.arange(min(tensor.shape), device="cpu")[:, None].expand(-1, 2))
 
 
-def _fill_shards(tensor: Tensor, make: _fill.Make) -> Tensor:
-    """Fills a sharded tensor with what is not random; PyTorch's own functions would not do it."""
+def _set_ones(tensor: Any, places: Tensor) -> Tensor:
+    """Fills a tensor, or the parts of it that this process holds, with zeros, and with ones at some places.
 
-    def refuse(tensor: Any) -> Any:
-        if tensor.numel() == 0 or tensor.is_meta:
-            return tensor
+    Args:
+        tensor: An ordinary or a sharded tensor.
+        places: The index of each one, a row each. Those outside the tensor are left out.
+    """
+    parts = _shards.parts(tensor)
+    if parts is None and tensor.numel() > 0 and not _shards.parent(tensor).is_meta:
         raise RuntimeError(f"a tensor with the placements {tensor.placements} cannot be filled")
-
-    return _fill.fill(tensor, make, check=torch.Tensor.zero_, instead=refuse, generator=None, is_random=False)
+    with torch.no_grad():
+        for part, start in parts or ():
+            part.zero_()
+            here = places - torch.tensor(start, device="cpu")
+            held = here[((here >= 0) & (here < torch.tensor(part.shape, device="cpu"))).all(dim=1)]
+            part[tuple(held.T.to(part.device))] = 1
+        if _shards.is_sharded(tensor):
+            torch.autograd.graph.increment_version(_shards.parent(tensor))
+    result: Tensor = tensor
+    return result
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """The weight of a convolution that passes its input through, as `torch.nn.init.dirac_`.
 
-    In each group, output channel *i* takes input channel *i*, by a one in the middle of the kernel; all else
-    is zero.
+    In each group, output channel *i* takes input channel *i*, by a one in the middle of the kernel; all other
+    elements are zero.
 
     Args:
         tensor: The tensor to fill, `(out, in / groups, *kernel)`; three to five dimensions. Any dtype.
@@ -688,25 +690,12 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
         raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
     if tensor.shape[0] % groups != 0:
         raise ValueError("dim 0 must be divisible by groups")
-    if _shards.is_sharded(tensor) and groups >= 1:
-
-        def make(shape: Sequence[int], *, out: Array, index: tuple[slice, ...], **others: Any) -> Array:
-            # fastinit has the outputs last.
-            last = (*range(2, len(shape)), 1, 0)
-            there = [shape[axis] for axis in last]
-            part = tuple(index[axis] for axis in last)
-            return fastinit.dirac(there, groups, out=out.transpose(last), index=part, **others)
-
-        return _fill_shards(tensor, make)
-    if not _fill.is_ordinary(tensor) or tensor.numel() == 0 or groups < 1:
+    if not _fill.is_known(tensor) or tensor.numel() == 0 or groups < 1 or _fill.is_traced():
         return _torch_dirac_(tensor, groups)
-    with torch.no_grad():
-        tensor.zero_()
-        middle = tensor
-        for size in tensor.shape[2:]:
-            middle = middle.select(2, size // 2)
-        middle.view(operator.index(groups), -1, tensor.shape[1]).diagonal(dim1=1, dim2=2).fill_(1)
-    return tensor
+    outputs = torch.arange(tensor.shape[0], device="cpu")
+    middle = [torch.full_like(outputs, size // 2) for size in tensor.shape[2:]]
+    inputs = outputs % (tensor.shape[0] // operator.index(groups))
+    return _set_ones(tensor, torch.stack([outputs, inputs, *middle], dim=1))
 
 
 # The old names

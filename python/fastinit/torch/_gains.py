@@ -1,4 +1,4 @@
-"""Gains: by how much an activation shrinks what passes through it, and weights must make up for."""
+"""Gains: the factor on the standard deviation of weights that makes up for the activation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fastinit._typing import Array
 
-# Taken at import, so that it stays PyTorch's own if the name there is ever replaced.
+# Taken at import, so that replacing the name there later does not matter.
 _torch_gain: Callable[..., float] = torch.nn.init.calculate_gain
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -30,23 +30,23 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def calculate_gain(nonlinearity: str | Callable[[Tensor], Any], param: float | None = None) -> float:
-    """The gain that is recommended for an activation.
+    """The recommended gain for an activation.
 
-    For the names that PyTorch knows it is PyTorch's: 1 for `"linear"`, the convolutions and `"sigmoid"`, 5/3
+    For names that PyTorch knows it is PyTorch's: 1 for `"linear"`, the convolutions and `"sigmoid"`, 5/3
     for `"tanh"`, sqrt(2) for `"relu"`, sqrt(2 / (1 + slope**2)) for `"leaky_relu"`, 3/4 for `"selu"`.
 
     For `"gelu"`, `"silu"` (also called `"swish"`), `"mish"`, `"elu"` and functions it is the forward gain 1 /
-    sqrt(E f(z)**2) for a standard normal z, by which the mean square of what goes in, if it is one, comes out
-    again. For ReLU this is sqrt(2), too.
+    sqrt(E f(z)**2) for a standard normal z: with it, a layer keeps a mean square of 1. For ReLU this is
+    sqrt(2), too.
 
     Args:
-        nonlinearity: A name; or a function that takes a tensor, one-dimensional and float64, and works
-            element by element, a module for example; or a ufunc of NumPy.
-        param: The negative slope of `"leaky_relu"`, 0.01 if `None`; the alpha of `"elu"`, 1 if `None`. All
-            others take none, and ignore it.
+        nonlinearity: A name; or an elementwise function of a one-dimensional float64 tensor, such as a
+            module; or a ufunc of NumPy.
+        param: The negative slope of `"leaky_relu"`, 0.01 if `None`; the alpha of `"elu"`, 1 if `None`. Other
+            activations ignore it.
 
     Returns:
-        The gain. By quadrature, where it is not known, with a relative error below 1e-6.
+        The gain. Where it is computed by quadrature, the relative error is below 1e-6.
 
     Raises:
         ValueError: If the name is unknown, `param` is not a number, or a function is zero everywhere or has

@@ -1,8 +1,8 @@
-"""A whole model, each parameter keyed by its name.
+"""The initialization of a whole model, with a key for each parameter from its name.
 
-Modules initialize themselves, by the function that PyTorch gave them, while the names are in force: whatever
-is sampled for a parameter then has the key of its name. So no default of PyTorch is written here again. Other
-random numbers that a module draws come from a generator that is seeded by the name of the module.
+Modules initialize themselves by their own functions while a tracker is active, which gives each parameter
+the key of its name. So PyTorch's defaults are not repeated here. All other random numbers that a module draws
+come from a generator that is seeded by the name of the module.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import fastinit
 from fastinit._terminal import Bar
 
 from . import _report, _shards
-from ._names import Names, entries, modules, version_of
 from ._report import Report
 from ._rules import assign_blocks, assign_rules
+from ._tracker import Tracker, entries, modules, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
     from fastinit._terminal import Progress
 
-    from ._names import Entry
     from ._rules import Blocks, Rules
+    from ._tracker import Entry
 
-# From this size on a model gets a bar on a terminal, in bytes.
+# From this size on, in bytes, a progress bar is shown on a terminal.
 _LARGE = 2**30
 
 
@@ -56,49 +56,50 @@ def initialize(
 
     A parameter is filled with the stream of its fully qualified name, as `named_parameters()` has it: with
     `fastinit.random_normal(shape, seed=seed, stream="layers.0.weight")`, say. So it does not depend on the
-    order of construction, on other layers, on the number of processes or on the stage of a pipeline. (Names
-    that `torch.compile`, checkpointing and FSDP insert are left out, and so is the `module.` of a
-    `DistributedDataParallel`.) A tied parameter has the first of its names in that order, and the
-    law of the module that has this one.
+    order of construction, on other layers, on the number of processes or on the stage of a pipeline. (The
+    names omit what `torch.compile`, checkpointing and FSDP insert, and the `module.` of a
+    `DistributedDataParallel`.) A tied parameter has the first of its names in that order, and is initialized
+    by the module of that name.
 
-    Without rules, a module is initialized as PyTorch does it, by its `reset_parameters`, children before
-    parents; this includes the modules of `torch.nn`, and those of your own that have such a method. It resets
-    running statistics, too. All random numbers that it draws for something else than a parameter come from
-    the seed and the name of the module.
+    Without rules, modules initialize themselves as in PyTorch, by `reset_parameters`, children before
+    parents: the modules of `torch.nn`, and your own modules that have such a method. This also resets running
+    statistics. Random numbers that a module draws for anything but a parameter come from the seed and the
+    name of the module.
 
-    A parameter that a rule speaks of, or that is tied to one of another module, is on the meta device for
-    modules that initialize themselves: they may write to it in any way, to no effect, but not read it.
+    While modules initialize themselves, a parameter that has a rule, or that is tied to one of another
+    module, is replaced by one on the meta device: writing to it has no effect, and reading it is an error.
 
-    Parameters on the meta device get memory. Buffers there do so, if their module initializes them, and stay
-    there otherwise; other buffers are not touched but by their module. Of a `DTensor` each process fills what
-    it has, without communication, with what a single process would have there.
+    Parameters on the meta device get memory. So do buffers that their module initializes; buffers without a
+    known initializer stay on meta. Other buffers are changed only by their module. Of a `DTensor` each
+    process fills the part that it holds, without communication, with the values that a single process would
+    have there.
 
     Args:
-        model: The model. It may be on the meta device, in whole or in part.
+        model: The model. All of it, or parts, may be on the meta device.
         seed: An int in [0, 2**64).
-        rules: What else to do than PyTorch does. Either a function that is called with each module, as
-            `model.apply` takes it; a module of whose parameters it fills none is initialized as without
-            rules. Or a mapping. Its keys are names of parameters with the wildcards of `fnmatch`, of which
-            `*` also stands for dots; compiled regular expressions, searched in the name; or types of modules.
-            The first name that matches a parameter counts, else the first type that its module is an instance
-            of. The value of a name is a rule: a function that fills a tensor, such as
+        rules: Exceptions to PyTorch's defaults. Either a function that is called with each module, like that
+            of `model.apply`; a module of which it fills no parameter is initialized by default. Or a mapping.
+            Its keys are names of parameters with the wildcards of `fnmatch`, of which `*` also matches dots;
+            compiled regular expressions, searched in the name; or types of modules. The first name that
+            matches a parameter wins, otherwise the first type that its module is an instance of. The value of
+            a name is a rule: a function that fills a tensor, such as
             `functools.partial(fastinit.torch.normal_, std=0.02)`; an initializer of `fastinit`, or its name,
-            with PyTorch's meaning of axes unless it says otherwise; a number; or `None`, which leaves the
+            whose axes have PyTorch's meaning unless it sets them; a number; or `None`, which leaves the
             parameter as it is. The value of a type is a dict from names of its own parameters to rules; a
             rule alone is for its `weight`.
         blocks: Fused weights: names or regular expressions, as in `rules`, with the number of equal blocks
             along dimension 0, or a sequence of their sizes. Each block is filled as a tensor of its own, with
-            fans of its own, and with the stream `fastinit.block_stream(name, k)`.
+            its own fans, and with the stream `fastinit.block_stream(name, k)`.
         prefix: The name of this model in a larger one that it is a part of: `"layers.3"`. All names of
             parameters begin with it, also for rules and blocks.
-        device: Where parameters go that are on the meta device; those of a `DTensor` go to the device of its
-            mesh.
-        progress: Whether to show a bar on standard error; `None` for models of more than 1 GiB, on a
-            terminal. Or a function that is called with the number of bytes that are done, that of all bytes,
-            and the name of a module.
+        device: The device for parameters that are on the meta device; those of a `DTensor` go to the device
+            of its mesh.
+        progress: Whether to show a progress bar on standard error; `None` for models of more than 1 GiB, on a
+            terminal. Or a function that is called with the number of bytes done, the number of all bytes, and
+            the name of a module.
 
     Returns:
-        What was done. Its `print` is a table.
+        What was done. Print it for a table.
 
     Raises:
         TypeError: If an argument or a rule is of the wrong kind; nothing has been written then. If a
@@ -106,16 +107,16 @@ def initialize(
         ValueError: If `seed`, a rule or blocks are out of range, or blocks do not fit their parameter.
 
     Warns:
-        UserWarning: If nobody initialized a parameter; a rule `None` says that this is meant.
+        UserWarning: If a parameter was not initialized. The rule `None` says that this is intended.
 
     Example:
         >>> import torch, fastinit, fastinit.torch
         >>> with torch.device("meta"):
         ...     model = torch.nn.Sequential(torch.nn.Embedding(1000, 64), torch.nn.Linear(64, 256))
         >>> report = fastinit.torch.initialize(model, seed=1, rules={"*.bias": 0.0, "0.weight": "he_normal"})
-        >>> round(report["1.weight"].law.maxval, 6)  # 1 / sqrt(64), PyTorch's default
+        >>> round(report["1.weight"].initializer.maxval, 6)  # 1 / sqrt(64), PyTorch's default
         0.125
-        >>> array = report["1.weight"].law((256, 64), seed=1, stream="1.weight")
+        >>> array = report["1.weight"].initializer((256, 64), seed=1, stream="1.weight")
         >>> bool((model[1].weight.detach().numpy() == array).all())
         True
     """
@@ -125,7 +126,7 @@ def initialize(
         raise TypeError(f"prefix must be a str, got {type(prefix).__name__}")
     start = time.perf_counter()
     seed = operator.index(seed)
-    fastinit.random_bits(0, seed=seed)  # raises what it raises
+    fastinit.random_bits(0, seed=seed)  # raises if it is out of range
     tensors = entries(model, prefix)
     unused = assign_rules(rules, tensors) + assign_blocks(blocks, tensors)
     device = torch.device(device)
@@ -137,13 +138,13 @@ def initialize(
         _materialize(tensors, device)
         _Work(model, seed, rules if callable(rules) else None, prefix, tensors, bar).run()
     finally:
-        _take_back(tensors)
+        _return_to_meta(tensors)
         bar.close()
     return _make_report(tensors, unused, time.perf_counter() - start)
 
 
 class _Work:
-    """What is to be done with a model."""
+    """The initialization of one model."""
 
     def __init__(
         self,
@@ -160,81 +161,83 @@ class _Work:
         self.prefix = prefix
         self.tensors = tensors
         self.bar = bar
-        self.names = Names(seed, tensors)
+        self.tracker = Tracker(seed, tensors)
 
     def run(self) -> None:
-        """Initializes all modules, children before their parents, and then what rules speak of."""
-        names: dict[Module, str] = {}  # A module that has several goes by the first.
+        """Initializes all modules, children before their parents, and then the tensors that have rules."""
+        names: dict[Module, str] = {}  # The first one of each.
         for name, module in modules(self.model, self.prefix):
             names.setdefault(module, name)
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), self.names.in_force():
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), self.tracker.active():
             with _hidden(self.tensors):
                 for module in reversed(names):
                     self.initialize(names[module], module)
-                    self.bar.add(sum(entry.nbytes for entry in self.names.own.get(module, ())), names[module])
+                    self.bar.add(
+                        sum(entry.nbytes for entry in self.tracker.own.get(module, ())), names[module]
+                    )
             self.initialize_tied(names)
             for entry in self.tensors:
                 if entry.rule is not None:
                     self.apply_rule(entry)
-            self.names.title = ""
-            self.names.note_changes(self.tensors)
+            self.tracker.title = ""
+            self.tracker.note_changes(self.tensors)
         self.pad(names)
 
     def initialize(self, name: str, module: Module) -> None:
-        """Has a module initialize itself."""
-        own = self.names.own.get(module, [])
+        """Lets a module initialize itself."""
+        own = self.tracker.own.get(module, [])
         self.seed_generator(name)
-        self.names.module = module
+        self.tracker.module = module
         if self.function is not None:
-            self.names.title = getattr(self.function, "__qualname__", repr(self.function))
+            self.tracker.title = _title_of(self.function)
             self.function(module)
-            self.names.note_changes(own)
+            self.tracker.note_changes(own)
         if self.function is None or (own and not any(entry.written for entry in own)):
             reset = _reset_of(module)
             if reset is not None:
-                self.names.title = getattr(reset, "__qualname__", repr(reset))
+                self.tracker.title = _title_of(reset)
                 with _unpadded(module):
                     reset()
-                self.names.note_changes(own)
-        self.names.module = None
+                self.tracker.note_changes(own)
+        self.tracker.module = None
 
     def seed_generator(self, name: str) -> None:
-        """Makes the generator of PyTorch a function of a name, for all that has no name of its own."""
+        """Seeds the generator of PyTorch by a name, for random numbers without a name of their own."""
         seed = fastinit.random_bits(1, seed=self.seed, stream=name, dtype="uint64")
         torch.default_generator.manual_seed(int(seed[0]))
 
     def initialize_tied(self, names: Mapping[Module, str]) -> None:
-        """Has other modules initialize what they share with one that has not done it.
+        """Lets other modules initialize the parameters that their first module did not.
 
-        They fill their other parameters with the same values again.
+        They fill their other parameters again, with the same values.
         """
         for entry in self.tensors:
             while entry.is_visible and not entry.written and entry.owner + 1 < len(entry.places):
                 entry.owner += 1
-                self.names.own.setdefault(entry.module, []).append(entry)
+                self.tracker.own.setdefault(entry.module, []).append(entry)
                 with _hidden(self.tensors):
                     self.initialize(names[entry.module], entry.module)
             if not entry.written:
                 entry.owner = 0
 
     def apply_rule(self, entry: Entry) -> None:
-        """Does what a user says of a tensor."""
+        """Fills a tensor by its rule."""
         rule, value = entry.rule, entry.value
         assert rule is not None
         if rule.fill is not None and value.numel() > 0:
-            self.names.title = rule.title
+            self.tracker.title = rule.title
             self.seed_generator(entry.name)
             try:
-                for block in self.names.blocks(value):
+                for block in self.tracker.blocks(value):
                     rule.fill(block)
             except (TypeError, ValueError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"{entry.name}, rule {rule.title!r}: {error}") from error
-            self.names.note_changes([entry])
+            self.tracker.note_changes([entry])
         self.bar.add(entry.nbytes, entry.name)
 
     def pad(self, modules: Iterable[Module]) -> None:
-        """Zeroes the rows of embeddings that stand for padding."""
+        """Zeroes the padding rows of embeddings."""
         by_identity = {id(entry.value): entry for entry in self.tensors if entry.written}
         for module in modules:
             if not isinstance(module, _EMBEDDINGS) or module.padding_idx is None:
@@ -251,9 +254,9 @@ _EMBEDDINGS = (torch.nn.Embedding, torch.nn.EmbeddingBag)
 
 @contextlib.contextmanager
 def _unpadded(module: Module) -> Iterator[None]:
-    """A context in which an embedding does not zero the row of its padding, as `_Work.pad` does.
+    """A context in which an embedding does not zero its padding row, which `_Work.pad` does later.
 
-    Of a sharded weight, PyTorch would gather that row, and zero a copy.
+    PyTorch would gather that row of a sharded weight, and zero a copy.
     """
     name = "_fill_padding_idx_with_zero"
     shadows = isinstance(module, _EMBEDDINGS) and name not in vars(module)
@@ -273,13 +276,17 @@ def _reset_of(module: Module) -> Callable[[], object] | None:
         function = getattr(kind, name, None)
         if function is None:
             continue
-        instead = _INSTEAD.get(function)
-        if instead is not None:
-            return functools.update_wrapper(functools.partial(instead, module), function)
+        replacement = _REPLACEMENTS.get(function)
+        if replacement is not None:
+            return functools.update_wrapper(functools.partial(replacement, module), function)
         if _takes_nothing(kind, name):
             method: Callable[[], object] = getattr(module, name)
             return method
     return None
+
+
+def _title_of(function: Callable[..., object]) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)  # `repr` of a method spells out its module
 
 
 @functools.lru_cache(maxsize=1024)
@@ -294,7 +301,7 @@ def _takes_nothing(kind: Any, name: str) -> bool:
 
 
 def _reset_convolution(module: Module) -> None:
-    # PyTorch fills a contiguous copy of a weight that is not contiguous, since its samples follow the memory.
+    # PyTorch fills a contiguous copy of a weight that is not contiguous, since its samples depend on strides.
     torch.nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5))
     if module.bias is not None:
         fan_in, _ = torch.nn.init._calculate_fan_in_and_fan_out(module.weight)
@@ -302,31 +309,29 @@ def _reset_convolution(module: Module) -> None:
         torch.nn.init.uniform_(module.bias, -bound, bound)
 
 
-# Where PyTorch's own function would do more than it says.
-_INSTEAD: dict[Callable[..., object], Callable[[Module], None]] = {
+# Where PyTorch's own function would fill a copy.
+_REPLACEMENTS: dict[Callable[..., object], Callable[[Module], None]] = {
     torch.nn.Conv1d.reset_parameters: _reset_convolution,  # of all convolutions
 }
 
 
 def _zero_row(weight: Tensor, row: int) -> None:
-    """Zeroes one row, where it is."""
-    parts = _shards.parts(weight) if _shards.is_sharded(weight) else [(weight, (0,) * weight.dim())]
-    for part, start in parts or ():
+    """Zeroes one row, in the process that holds it."""
+    for part, start in _shards.parts(weight) or ():
         if not part.is_meta and start[0] <= row < start[0] + part.shape[0]:
             part[row - start[0]].zero_()
 
 
 @contextlib.contextmanager
 def _hidden(tensors: Sequence[Entry]) -> Iterator[None]:
-    """A context in which modules do not see what is not theirs to initialize.
+    """A context in which parameters that their module does not initialize are on the meta device.
 
-    That is all that a rule speaks of, and what is tied to a parameter of another module. They see a tensor on
-    the meta device, to which anything may be written in any way.
+    That is each parameter that has a rule, or that is tied to one of another module.
     """
     hidden = []
     for entry in tensors:
         if isinstance(entry.module, torch.nn.utils.parametrize.ParametrizationList):
-            continue  # What is written to is computed from it.
+            continue  # The module computes the tensor that is written to from it.
         if not entry.is_parameter or (entry.is_visible and len(entry.places) == 1):
             continue
         value = entry.value
@@ -351,23 +356,23 @@ def _hidden(tensors: Sequence[Entry]) -> Iterator[None]:
 
 
 def _materialize(tensors: Sequence[Entry], device: torch.device) -> None:
-    """Gives memory to what is on the meta device."""
-    made: dict[int, Tensor] = {}
+    """Gives memory to tensors on the meta device."""
+    moved: dict[int, Tensor] = {}
 
     def move(tensor: Tensor) -> Tensor:
         if not tensor.is_meta:
             return tensor
-        if id(tensor) not in made:
+        if id(tensor) not in moved:
             sharded: Any = tensor
             there = sharded.device_mesh.device_type if _shards.is_sharded(tensor) else device
-            made[id(tensor)] = torch.empty_like(tensor, device=there)
-        return made[id(tensor)]
+            moved[id(tensor)] = torch.empty_like(tensor, device=there)
+        return moved[id(tensor)]
 
     _replace([entry for entry in tensors if entry.was_meta], move)
 
 
-def _take_back(tensors: Sequence[Entry]) -> None:
-    """Takes memory back from what nobody has initialized: its contents would be anything."""
+def _return_to_meta(tensors: Sequence[Entry]) -> None:
+    """Returns tensors that were not initialized to the meta device: their contents are undefined."""
     left = [
         entry
         for entry in tensors
@@ -382,29 +387,29 @@ def _take_back(tensors: Sequence[Entry]) -> None:
 
 
 def _replace(tensors: Sequence[Entry], move: Callable[[Tensor], Tensor]) -> None:
-    """Replaces tensors, in PyTorch's way, which wrappers and recurrent layers rely on."""
+    """Replaces tensors by `Module._apply`, which wrappers and recurrent layers rely on."""
     before = [(entry.value, dict(vars(entry.value))) for entry in tensors]
     for module in dict.fromkeys(module for entry in tensors for module, _ in entry.places):
-        if _can_stay(type(module)._apply):
+        if _takes_recurse(type(module)._apply):
             module._apply(move, recurse=False)
         else:
             module._apply(move)
     for entry, (old, attributes) in zip(tensors, before, strict=True):
         new = entry.value
-        # Where PyTorch swaps the contents of tensors, they are the same object.
+        # They are the same object where PyTorch swaps the contents of tensors.
         vars(new).update(attributes if new is old else vars(old))
-        for module, attribute in entry.places:  # Tied again.
+        for module, attribute in entry.places:  # tie it again
             if getattr(module, attribute) is not new:
                 setattr(module, attribute, new)
 
 
 @functools.lru_cache(maxsize=1024)
-def _can_stay(apply: Callable[..., object]) -> bool:
-    """Whether an `_apply` can leave the children of its module alone."""
+def _takes_recurse(apply: Callable[..., object]) -> bool:
+    """Whether an `_apply` can skip the children of its module."""
     return "recurse" in inspect.signature(apply).parameters
 
 
-# What is said about it
+# The report
 
 
 def _make_report(tensors: Sequence[Entry], unused: Sequence[str], seconds: float) -> Report:
@@ -425,13 +430,14 @@ def _make_report(tensors: Sequence[Entry], unused: Sequence[str], seconds: float
     )
     if left:
         some = ", ".join(left[:10]) + (", ..." if left[10:] else "")
-        warnings.warn(f"nobody initialized {len(left)} parameters: {some}", stacklevel=3)
+        count = "1 parameter was" if len(left) == 1 else f"{len(left)} parameters were"
+        warnings.warn(f"{count} not initialized: {some}", stacklevel=3)
     return Report(
         rows=tuple(_report.row(entry) for entry in done),
-        untouched=left,
-        buffers=tuple(entry.name for entry in tensors if not entry.is_parameter and entry.value.is_meta),
+        uninitialized=left,
+        meta_buffers=tuple(entry.name for entry in tensors if not entry.is_parameter and entry.value.is_meta),
         empty=tuple(entry.name for entry in tensors if entry.is_parameter and entry.value.numel() == 0),
         twins=tuple(_report.twins([entry for entry in done if entry.is_parameter])),
-        unused=tuple(unused),
+        unused_rules=tuple(unused),
         seconds=seconds,
     )

@@ -1,16 +1,17 @@
-"""What `initialize` did: a row for each tensor, and what deserves a look."""
+"""What `initialize` did: a row for each tensor, and findings."""
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-import fastinit
 from fastinit._terminal import table
+from fastinit.theory.distributions import mixture
 
 from . import _shards
 
@@ -19,33 +20,38 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ._fill import Make
-    from ._names import Entry, Made
+    import fastinit
+    from fastinit.theory.distributions import Distribution
 
-# Larger tensors are measured by as many elements, spread over them. PyTorch begins no threads for so few.
+    from ._fill import Filled
+    from ._tracker import Entry
+
+# Larger tensors are measured by as many elements, spread over them. PyTorch starts no threads for so few.
 _MEASURED = 2**15
 _RUNS = 64
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """One tensor.
 
     Attributes:
         name: Its name, the first of `names`.
         names: All names that it has in the model, where it is tied.
-        shape: Its shape; of a `DTensor`, the whole one.
+        shape: Its shape; of a `DTensor`, the full one.
         dtype: Its dtype.
         rule: Where its contents come from: the pattern or type of the rule, or the function of its module.
-        law: The law of its elements, an initializer of `fastinit`; `None` if another function made them. Of a
-            tensor in blocks, the law of the first.
+        initializer: What it was filled with; of a tensor in blocks, the first block; `None` if another
+            function filled it.
+        distribution: The name of the distribution of its elements, such as `"truncated_normal"`, or
+            `"mixture"` where blocks differ; `None` if there is no initializer.
         fan: `fan_in` and `fan_out` in PyTorch's convention; `None` for less than two dimensions.
-        target_mean: The mean of the law, over all blocks; `None` if there is no law.
+        target_mean: The mean of the distribution, over all blocks; `None` if there is none.
         target_std: Its standard deviation.
-        mean: The mean that was measured: on all elements that lie in this process or, where these are more
-            than 2**15, on so many in 64 runs spread evenly. NaN if there are none.
-        std: The standard deviation that was measured.
-        seconds: How long sampling took.
+        mean: The measured mean, over all elements that this process holds or, where these are more than
+            2**15, over that many in 64 runs spread evenly. NaN if there are none.
+        std: The standard deviation of these elements.
+        seconds: The time that sampling took.
     """
 
     name: str
@@ -53,7 +59,8 @@ class Row:
     shape: tuple[int, ...]
     dtype: torch.dtype
     rule: str
-    law: fastinit.Initializer | None
+    initializer: fastinit.Initializer | None
+    distribution: str | None
     fan: tuple[int, int] | None
     target_mean: float | None
     target_std: float | None
@@ -68,24 +75,24 @@ class Report:
 
     Attributes:
         rows: A row for each parameter, and each buffer, that was initialized, in the order of the model.
-        untouched: Names of parameters that nobody initialized, and that keep what they had; those that were
-            on the meta device are still there.
-        buffers: Names of buffers that are still on the meta device, since nobody knows what they contain.
+        uninitialized: Names of parameters that were not initialized. They keep their values, or stay on the
+            meta device.
+        meta_buffers: Names of buffers without a known initializer, which are still on the meta device.
         empty: Names of parameters without elements.
-        twins: Groups of tensors that have equal contents, constant ones aside.
-        unused: Rules that matched nothing.
-        seconds: How long it took.
+        twins: Groups of tensors with equal contents, constant ones aside.
+        unused_rules: Rules and blocks that matched nothing.
+        seconds: The time that all of it took.
     """
 
-    rows: tuple[Row, ...] = ()
-    untouched: tuple[str, ...] = ()
-    buffers: tuple[str, ...] = ()
+    rows: tuple[ReportRow, ...] = ()
+    uninitialized: tuple[str, ...] = ()
+    meta_buffers: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
     twins: tuple[tuple[str, ...], ...] = ()
-    unused: tuple[str, ...] = ()
+    unused_rules: tuple[str, ...] = ()
     seconds: float = field(default=0.0, compare=False)
 
-    def __getitem__(self, name: str) -> Row:
+    def __getitem__(self, name: str) -> ReportRow:
         """The row of a tensor, by any of its names."""
         for row in self.rows:
             if name in row.names:
@@ -93,8 +100,11 @@ class Report:
         raise KeyError(name)
 
     def __str__(self) -> str:
-        """The table, and below it what deserves a look."""
-        header = ("tensor", "shape", "dtype", "rule", "law", "fan in, out", "mean", "std", "target", "ms")
+        """The table, and below it the findings."""
+        header = (
+            *("tensor", "shape", "dtype", "rule", "distribution"),
+            *("fan in, out", "mean", "std", "target", "ms"),
+        )
         cells = []
         for row in self.rows:
             cells.append(
@@ -103,7 +113,7 @@ class Report:
                     " x ".join(map(str, row.shape)) or "()",
                     str(row.dtype).removeprefix("torch."),
                     row.rule,
-                    "" if row.law is None else type(row.law).__name__,
+                    (row.distribution or "").replace("_", " "),
                     "" if row.fan is None else "{}, {}".format(*row.fan),
                     f"{row.mean:.2e}",
                     f"{row.std:.4g}",
@@ -115,78 +125,68 @@ class Report:
         count = sum(math.prod(row.shape) for row in self.rows)
         lines.append(f"{len(self.rows)} tensors, {count:,} elements, {self.seconds:.2f} s")
         notes = [
-            ("initialized by nobody", self.untouched),
-            ("buffers still on the meta device", self.buffers),
+            ("not initialized", self.uninitialized),
+            ("buffers still on the meta device", self.meta_buffers),
             ("without elements", self.empty),
             ("equal to each other", [" = ".join(group) for group in self.twins]),
-            ("rules that matched nothing", self.unused),
+            ("rules that matched nothing", self.unused_rules),
         ]
         lines += [f"{title}: {', '.join(names)}" for title, names in notes if names]
         return "\n".join(lines)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values: initializers as dicts that `fastinit.get` takes, dtypes by name."""
+        rows = []
+        for row in self.rows:
+            initializer = row.initializer and {
+                "class_name": type(row.initializer).__name__,
+                "config": row.initializer.get_config(),
+            }
+            plain = {one.name: getattr(row, one.name) for one in dataclasses.fields(row)}
+            dtype = str(row.dtype).removeprefix("torch.")
+            rows.append({**plain, "dtype": dtype, "initializer": initializer})
+        return {**{one.name: getattr(self, one.name) for one in dataclasses.fields(self)}, "rows": rows}
 
-def row(entry: Entry) -> Row:
+
+def row(entry: Entry) -> ReportRow:
     """The row of a tensor that has been initialized."""
     value = entry.value
-    # Whatever changed it later, in a way that nobody has seen, has changed the law.
-    made = [entry.made[block] for block in sorted(entry.made)] if entry.is_current else []
-    target = _combined(made)
+    # A later change that was not recorded has changed the distribution.
+    filled = [entry.filled[block] for block in sorted(entry.filled)] if entry.is_current else []
+    distribution = _combined(filled)
     mean, std = _measure(value)
     fan = None if value.dim() < 2 else torch.nn.init._calculate_fan_in_and_fan_out(value)
-    return Row(
+    return ReportRow(
         name=entry.name,
         names=entry.names,
         shape=tuple(value.shape),
         dtype=value.dtype,
         rule=entry.title + (f", {len(entry.sizes)} blocks" if entry.sizes else ""),
-        law=made[0].law if made else None,
+        initializer=filled[0].initializer if filled else None,
+        distribution=None if distribution is None else distribution.name,
         fan=fan,
-        target_mean=None if target is None else target[0],
-        target_std=None if target is None else target[1],
+        target_mean=None if distribution is None else distribution.mean,
+        target_std=None if distribution is None else distribution.std,
         mean=mean,
         std=std,
-        seconds=sum(of_block.seconds for of_block in made),
+        seconds=sum(block.seconds for block in filled),
     )
 
 
-def _combined(made: Sequence[Made]) -> tuple[float, float] | None:
-    """The mean and the standard deviation of blocks together."""
-    count, mean, square = 0, 0.0, 0.0
-    for law, shape, _ in made:
-        found = None if law is None else _moments(law, shape)
-        if found is None:
+def _combined(filled: Sequence[Filled]) -> Distribution | None:
+    """The distribution of the elements of all blocks together."""
+    sizes: Counter[Distribution] = Counter()
+    for block in filled:
+        if block.distribution is None:
             return None
-        size = math.prod(shape)
-        count += size
-        mean += size * found[0]
-        square += size * (found[1] ** 2 + found[0] ** 2)
-    if count == 0:
-        return None
-    mean /= count
-    return mean, math.sqrt(max(0.0, square / count - mean**2))
-
-
-def law_of(make: Make, shape: Sequence[int]) -> fastinit.Initializer | None:
-    """What `make` makes of a tensor of this shape, as an initializer whose parameters are plain."""
-    initializer: Any = make
-    if isinstance(make, functools.partial):
-        # The functions of fastinit are called as their classes.
-        kind = getattr(fastinit, "".join(map(str.capitalize, make.func.__name__.split("_"))))
-        initializer = kind(*make.args, **make.keywords)
-    return initializer.for_shape(shape) if isinstance(initializer, fastinit.Initializer) else None
-
-
-def _moments(law: fastinit.Initializer, shape: Sequence[int]) -> tuple[float, float] | None:
-    """The mean and the standard deviation of the elements of a tensor."""
-    try:
-        found = law.check(tuple(shape))
-    except TypeError:  # a class of the user's own
-        return None
-    return found.mean, found.std
+        sizes[block.distribution] += block.size
+    if len(sizes) > 1:
+        return mixture((size, distribution) for distribution, size in sizes.items())
+    return next(iter(sizes), None)
 
 
 def _measure(tensor: Tensor) -> tuple[float, float]:
-    """The mean and the standard deviation of what lies here, or of a part that is spread over it."""
+    """The mean and the standard deviation of the elements in this process, or of a part spread over them."""
     with torch.no_grad():
         here = _shards.local(tensor)
         if here.numel() == 0 or not here.is_floating_point() or here.layout is not torch.strided:
@@ -196,7 +196,7 @@ def _measure(tensor: Tensor) -> tuple[float, float]:
 
 
 def _sample(tensor: Tensor, size: int) -> Tensor:
-    """At most so many elements of a tensor, spread over it, the same ones for all of a shape."""
+    """At most `size` elements of a tensor, spread over it; the positions depend on the shape only."""
     if tensor.numel() <= size:
         return tensor.reshape(-1)
     runs = min(_RUNS, size)
@@ -210,7 +210,7 @@ def _sample(tensor: Tensor, size: int) -> Tensor:
 
 
 def twins(entries: Sequence[Entry]) -> Iterator[tuple[str, ...]]:
-    """Groups of names of tensors that have equal contents, constant ones aside."""
+    """Groups of names of tensors with equal contents, constant ones aside."""
     alike: dict[object, list[tuple[str, Tensor]]] = {}
     for entry in entries:
         here = _shards.local(entry.value).detach()

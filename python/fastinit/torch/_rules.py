@@ -1,4 +1,4 @@
-"""What a user says of the tensors of a model, by their names or by the types of their modules."""
+"""Rules and blocks: which tensors of a model they are for, by name or by type of module."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-    from ._names import Entry
+    from ._tracker import Entry
 
     # Keys are names, compiled regular expressions and, of rules, types of modules.
     Rules = Mapping[Any, Any] | Callable[[Module], object] | None
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """What is to become of a tensor; nothing, if there is no `fill`."""
+    """How to fill a tensor; without `fill`, it is left as it is."""
 
     title: str
     fill: Callable[[Tensor], object] | None
 
 
 def assign_rules(rules: Rules, entries: Sequence[Entry]) -> list[str]:
-    """Gives parameters their rules.
+    """Assigns rules to parameters.
 
     Returns:
         The titles of those that match nothing.
@@ -79,7 +79,7 @@ def assign_rules(rules: Rules, entries: Sequence[Entry]) -> list[str]:
 
 
 def assign_blocks(blocks: Blocks, entries: Sequence[Entry]) -> list[str]:
-    """Gives parameters their blocks.
+    """Assigns blocks to parameters.
 
     Returns:
         The patterns that match nothing.
@@ -101,7 +101,7 @@ def assign_blocks(blocks: Blocks, entries: Sequence[Entry]) -> list[str]:
 
 
 def _matching(key: object, entries: Sequence[Entry]) -> list[Entry]:
-    """The entries of which a name matches."""
+    """The entries that have a name that matches."""
     if isinstance(key, str):
         return [entry for entry in entries if any(fnmatch.fnmatchcase(name, key) for name in entry.names)]
     if isinstance(key, re.Pattern):
@@ -149,10 +149,10 @@ def _as_function(rule: object) -> Callable[[Tensor], object] | None:
 
 
 def _in_layout_of_torch(initializer: fastinit.Initializer) -> fastinit.Initializer:
-    """Axes that nobody has chosen, as PyTorch has them: `(out, in, *kernel)`."""
+    """The initializer with PyTorch's axes, `(out, in, *kernel)`, where it has the default ones."""
     if isinstance(initializer, (fastinit.Dirac, fastinit.DeltaOrthogonal)):
         raise TypeError(
-            f"{type(initializer).__name__} is for kernels whose outputs come last; "
+            f"{type(initializer).__name__} is for kernels whose outputs are the last axis; "
             "use fastinit.torch.dirac_ or a function of your own"
         )
     config = initializer.get_config()
@@ -160,22 +160,16 @@ def _in_layout_of_torch(initializer: fastinit.Initializer) -> fastinit.Initializ
         config.update(in_axis=1, out_axis=0)
     if config.get("column_axis") == -1:
         config.update(column_axis=0)
+    if initializer.block_axis is None and not {"out_axis", "column_axis"} & config.keys():
+        config.update(block_axis=0)
     return type(initializer).from_config(config)
 
 
 def _fill_by(initializer: fastinit.Initializer, tensor: Tensor) -> Tensor:
-    initializer.for_shape(tensor.shape)  # raises where the shape has no fans
-
     def refuse(tensor: Tensor) -> Tensor:
+        initializer.check(tuple(tensor.shape))  # Its error says more, if it raises one.
         raise TypeError(
             f"{initializer} cannot fill a tensor of shape {tuple(tensor.shape)} and {tensor.dtype}"
         )
 
-    return _fill.fill(
-        tensor,
-        initializer,
-        check=torch.Tensor.zero_,
-        instead=refuse,
-        generator=None,
-        whole=isinstance(initializer, fastinit.Orthogonal),
-    )
+    return _fill.fill(tensor, lambda: initializer, refuse, None, check=torch.Tensor.zero_)

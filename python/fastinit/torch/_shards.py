@@ -1,6 +1,6 @@
-"""Tensors that are spread over processes: which part of the logical tensor lies here.
+"""Sharded tensors: which parts of the full tensor this process holds.
 
-`DTensor` is only looked for where somebody has imported it already, since that takes long.
+`DTensor` is recognized without importing it, since the import is slow.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-# A tensor, and the place of its first element in the logical tensor that it is a part of.
+# A tensor, and the index of its first element in the full tensor that it is a part of.
 Part: TypeAlias = "tuple[Tensor, tuple[int, ...]]"
 
 
 class _Block(torch.Tensor):
-    """Stands for a part of a `DTensor`, on the meta device: it has the shape, and the place."""
+    """A block of a `DTensor` along dimension 0, as a tensor on the meta device of the shape of the block."""
 
-    whole: Any
+    parent: Any
     start: int
     __torch_function__ = torch._C._disabled_torch_function_impl
 
@@ -35,26 +35,26 @@ def is_sharded(tensor: object) -> bool:
 
 
 def is_block(tensor: object) -> bool:
-    """Whether this stands for a block of a `DTensor`."""
+    """Whether this is a block of a `DTensor`."""
     return type(tensor) is _Block
 
 
 def block(tensor: Tensor, start: int, size: int) -> Tensor:
-    """A part of a tensor along dimension 0: a view or, of a `DTensor`, something that stands for it."""
+    """A block of a tensor along dimension 0: a view, or a `_Block` of a `DTensor`."""
     if not is_sharded(tensor):
         return tensor.narrow(0, start, size)
-    stand_in = torch.empty((size, *tensor.shape[1:]), dtype=tensor.dtype, device="meta").as_subclass(_Block)
-    stand_in.whole, stand_in.start = tensor, start
-    return stand_in
+    result = torch.empty((size, *tensor.shape[1:]), dtype=tensor.dtype, device="meta").as_subclass(_Block)
+    result.parent, result.start = tensor, start
+    return result
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """The `DTensor` that a block is part of; any other tensor is its own."""
-    return tensor.whole if isinstance(tensor, _Block) else tensor
+def parent(tensor: Tensor) -> Tensor:
+    """The `DTensor` that a block belongs to; any other tensor itself."""
+    return tensor.parent if isinstance(tensor, _Block) else tensor
 
 
 def local(tensor: Tensor) -> Tensor:
-    """The part of a `DTensor` that lies here; any other tensor is its own."""
+    """The local tensor of a `DTensor`; any other tensor itself."""
     if not is_sharded(tensor) or is_block(tensor):
         return tensor
     sharded: Any = tensor
@@ -64,24 +64,27 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def parts(tensor: Tensor) -> list[Part] | None:
-    """What lies here of a `DTensor`, cut into parts that are contiguous in each dimension of the whole.
+    """The parts of a tensor that this process holds, each contiguous in every dimension of the full tensor.
 
-    Where PyTorch shards one dimension over several dimensions of a mesh, a process may have several runs of
+    Where PyTorch shards one dimension over several dimensions of a mesh, a process may hold several runs of
     indices along it. So each placement is applied to the indices themselves, by PyTorch's own rule.
 
     Returns:
-        The parts; `None` where a placement is not to shard or to replicate.
+        The parts: the tensor itself unless it is sharded; `None` where a placement neither shards nor
+        replicates.
 
     Raises:
-        RuntimeError: Where the part that lies here has not the shape that follows from its placements.
+        RuntimeError: If the local tensor does not have the shape that follows from its placements.
     """
+    if not is_sharded(tensor):
+        return [(tensor, (0,) * tensor.dim())]
     if isinstance(tensor, _Block):
-        of_whole = parts(tensor.whole)
-        return None if of_whole is None else list(_cut(of_whole, tensor.start, tensor.shape[0]))
+        of_parent = parts(tensor.parent)
+        return None if of_parent is None else list(_within(of_parent, tensor.start, tensor.shape[0]))
     sharded: Any = tensor
     here = local(tensor)
     coordinate = sharded.device_mesh.get_coordinate()
-    if coordinate is None:  # This process is not of the mesh.
+    if coordinate is None:  # This process is not in the mesh.
         return []
     runs = []
     for dimension, size in enumerate(tensor.shape):
@@ -102,9 +105,9 @@ def parts(tensor: Tensor) -> list[Part] | None:
     return result
 
 
-def _cut(of_whole: Sequence[Part], first: int, size: int) -> Iterator[Part]:
-    """What of some parts lies in a block along dimension 0; places are counted from there."""
-    for part, (start, *rest) in of_whole:
+def _within(of_parent: Sequence[Part], first: int, size: int) -> Iterator[Part]:
+    """The parts of a block along dimension 0; indices count from the start of the block."""
+    for part, (start, *rest) in of_parent:
         low, high = max(start, first), min(start + part.shape[0], first + size)
         if low < high:
             yield part[low - start : high - start], (low - first, *rest)
@@ -113,7 +116,7 @@ def _cut(of_whole: Sequence[Part], first: int, size: int) -> Iterator[Part]:
 def _indices(
     dimension: int, size: int, mesh: Any, placements: Sequence[Any], coordinate: Sequence[int]
 ) -> range | Tensor | None:
-    """The indices along a dimension that lie here, in their order; `None` where that is not known."""
+    """The indices along a dimension that this process holds, in order; `None` where that is not known."""
     shard: Any = sys.modules["torch.distributed.tensor"].Shard
     indices: range | Tensor = range(size)
     for mesh_dimension, placement in enumerate(placements):
@@ -124,13 +127,13 @@ def _indices(
         if placement.dim != dimension:
             continue
         count, number = mesh.size(mesh_dimension), coordinate[mesh_dimension]
-        if type(placement) is shard:  # cuts as `torch.chunk` does
+        if type(placement) is shard:  # It splits as `torch.chunk` does.
             length = -(-len(indices) // count)
             indices = indices[number * length : (number + 1) * length]
             continue
         if isinstance(indices, range):
             indices = torch.arange(indices.start, indices.stop, device="cpu")
-        # The rule cuts along the dimension, so the indices have to lie along it.
+        # The rule splits along the dimension, so the indices have to lie along it.
         column = indices.view([1] * dimension + [-1])
         pieces, _ = placement._split_tensor(column, count, with_padding=False, contiguous=False)
         indices = pieces[number].reshape(-1)
@@ -149,6 +152,6 @@ def _runs(indices: range | Tensor) -> list[tuple[int, int]]:
 
 
 def _with_offsets(runs: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """For each run its place in the local tensor, its first index, and its length."""
+    """For each run its offset in the local tensor, its first index, and its length."""
     offsets = itertools.accumulate((length for _, length in runs), initial=0)
     return [(offset, first, length) for offset, (first, length) in zip(offsets, runs, strict=False)]

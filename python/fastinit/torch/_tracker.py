@@ -1,4 +1,4 @@
-"""The tensors of a model by name: which one a function is given, and what has become of it."""
+"""The tensors of a model by name: recognized when they are written to, with a record of their contents."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 import fastinit
+from fastinit.theory import distributions
 
-from . import _accelerate, _fill, _report, _shards
+from . import _accelerate, _fill, _shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,17 +22,9 @@ if TYPE_CHECKING:
 
     from ._rules import Rule
 
-# What wrappers of PyTorch call the module in them.
+# The attribute names under which PyTorch's wrappers hold a module.
 _WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
 _PARALLEL = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
-
-
-class Made(NamedTuple):
-    """What a tensor, or a block of it, was filled with."""
-
-    law: fastinit.Initializer | None
-    shape: tuple[int, ...]
-    seconds: float
 
 
 @dataclass(eq=False)
@@ -39,16 +32,16 @@ class Entry:
     """A parameter or a buffer of the model."""
 
     names: tuple[str, ...]  # with the prefix and without wrappers
-    places: list[tuple[Module, str]]  # a tied one has several
+    places: list[tuple[Module, str]]  # several if it is tied
     is_parameter: bool
     was_meta: bool
     rule: Rule | None = None
     sizes: tuple[int, ...] = ()  # of its blocks
     written: bool = False
     title: str = ""  # of the rule or the function that wrote to it last
-    made: dict[int, Made] = field(default_factory=dict)  # by block
-    version: object = None  # when that was taken down
-    owner: int = 0  # the place whose module initializes it
+    filled: dict[int, _fill.Filled] = field(default_factory=dict)  # by block
+    version: object = None  # when `filled` was recorded
+    owner: int = 0  # the index of the place whose module initializes it
 
     @property
     def name(self) -> str:
@@ -67,17 +60,17 @@ class Entry:
 
     @property
     def is_current(self) -> bool:
-        """Whether nobody has written to it since `made` was taken down."""
+        """Whether it has not been written to since `filled` was recorded."""
         return self.version == version_of(self.value)
 
     @property
     def is_visible(self) -> bool:
-        """Whether it has memory that its module may see: it is not kept for a rule."""
+        """Whether its module may see it, since no rule is to fill it."""
         return self.rule is None
 
     @property
     def nbytes(self) -> int:
-        """The bytes that lie in this process."""
+        """The number of bytes that this process holds."""
         return int(_shards.local(self.value).nbytes)
 
 
@@ -101,7 +94,7 @@ def entries(model: Module, prefix: str) -> list[Entry]:
 
 
 def modules(model: Module, prefix: str) -> Iterator[tuple[str, Module]]:
-    """All modules under all their names, with the prefix and without what wrappers put in."""
+    """All modules under all their names, with the prefix and without what wrappers insert."""
     names: dict[str, tuple[str, Module]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         name = prefix.rstrip(".")
@@ -115,27 +108,26 @@ def modules(model: Module, prefix: str) -> Iterator[tuple[str, Module]]:
         yield name, module
 
 
-@dataclass(frozen=True, eq=False)
-class _Found:
+class _Target(NamedTuple):
     """A tensor of the model, or one of its blocks."""
 
     entry: Entry
     stream: int | str
     block: int = 0
-    is_part: bool = False
+    is_block: bool = False
 
     @property
-    def made(self) -> Made | None:
-        return self.entry.made.get(self.block)
+    def filled(self) -> _fill.Filled | None:
+        return self.entry.filled.get(self.block)
 
 
-class Names:
-    """What `_fill` and `_accelerate` ask while a model is initialized.
+class Tracker:
+    """The `_fill.Tracker` of a model.
 
     Attributes:
-        title: What to call who is at work.
-        module: The module that initializes itself, if one does.
-        own: What each module is to initialize.
+        title: The name of the rule or the function that is at work.
+        module: The module that is initializing itself, if one is.
+        own: The tensors that each module initializes.
     """
 
     def __init__(self, seed: int, entries: Sequence[Entry]) -> None:
@@ -146,10 +138,10 @@ class Names:
         for entry in entries:
             if entry.is_visible:
                 self.own.setdefault(entry.module, []).append(entry)
-        self._by_identity: dict[int, _Found] = {}
-        self._by_place: dict[object, _Found] = {}
+        self._by_identity: dict[int, _Target] = {}
+        self._by_place: dict[object, _Target] = {}
         self._by_storage: dict[int, list[tuple[int, int, Entry]]] = {}
-        self._alive: list[Tensor] = []  # so that no identity is given twice
+        self._alive: list[Tensor] = []  # so that no id is reused
         self._blocks: dict[Entry, list[Tensor]] = {}
         self._versions = {entry: version_of(entry.value) for entry in entries}
         with torch.no_grad():
@@ -157,24 +149,24 @@ class Names:
                 self._recognize(entry)
 
     @contextlib.contextmanager
-    def in_force(self) -> Iterator[None]:
-        """A context in which the names count, in this thread."""
-        before = _fill.names()
-        _fill.set_names(self)
+    def active(self) -> Iterator[None]:
+        """A context in which this is the tracker of this thread."""
+        before = _fill.tracker()
+        _fill.set_tracker(self)
         try:
-            with _accelerate.detours(), _Mode(self):
+            with _accelerate.redirects(), _Mode(self):
                 yield
         finally:
-            _fill.set_names(before)
+            _fill.set_tracker(before)
 
-    # What is this?
+    # Recognizing tensors
 
     def _recognize(self, entry: Entry) -> None:
         value = entry.value
-        found = _Found(entry, entry.name)
-        self._remember(value, found)
+        target = _Target(entry, entry.name)
+        self._remember(value, target)
         if (place := _place(value)) is not None:
-            self._by_place.setdefault(place, found)
+            self._by_place.setdefault(place, target)
         here = _shards.local(value)
         if here.numel() > 0 and here.layout is torch.strided:
             first = here.data_ptr()
@@ -184,71 +176,65 @@ class Names:
         starts = itertools.accumulate(entry.sizes, initial=0)
         for k, (start, size) in enumerate(zip(starts, entry.sizes, strict=False)):
             block = _shards.block(value, start, size)
-            self._remember(block, _Found(entry, fastinit.block_stream(entry.name, k), k, is_part=True))
+            self._remember(block, _Target(entry, fastinit.block_stream(entry.name, k), k, is_block=True))
             self._blocks.setdefault(entry, []).append(block)
 
-    def _remember(self, value: Tensor, found: _Found) -> None:
+    def _remember(self, value: Tensor, target: _Target) -> None:
         self._alive.append(value)
-        self._by_identity[id(value)] = found
+        self._by_identity[id(value)] = target
 
-    def find(self, tensor: Tensor) -> _Found | None:
-        """What this tensor is, if it is of the model, or has the memory of one that is."""
-        found = self._by_identity.get(id(tensor))
-        if found is not None or (place := _place(tensor)) is None:
-            return found
-        found = self._by_place.get(place)
-        # Memory that a parameter has left may be anybody's.
-        return found if found is not None and _place(found.entry.value) == place else None
+    def find(self, tensor: Tensor) -> _Target | None:
+        """The tensor of the model that this is, or that it shares all its memory with."""
+        target = self._by_identity.get(id(tensor))
+        if target is not None or (place := _place(tensor)) is None:
+            return target
+        target = self._by_place.get(place)
+        # Memory that a parameter no longer uses may have been reused.
+        return target if target is not None and _place(target.entry.value) == place else None
 
     def see_parameter(self, parameter: Tensor) -> None:
-        """Learns of a parameter by which a module may have replaced one of its own."""
+        """Recognizes a parameter with which a module has replaced one of its own."""
         if id(parameter) not in self._by_identity:
             for entry in self.own.get(self.module, ()):
                 if entry.value is parameter:
                     self._recognize(entry)
 
-    # What `_fill` and `_accelerate` ask
+    # The protocol of `_fill.Tracker`
 
     def blocks(self, tensor: Tensor) -> Sequence[Tensor]:
-        """The blocks of a tensor that has some; others, and blocks themselves, are one."""
-        found = self.find(tensor)
-        if found is None or found.is_part:
+        """The blocks of a tensor that has some; otherwise, and for a block, the tensor itself."""
+        target = self.find(tensor)
+        if target is None or target.is_block:
             return (tensor,)
-        return self._blocks.get(found.entry, (tensor,))
+        return self._blocks.get(target.entry, (tensor,))
 
     def key(self, tensor: Tensor) -> _fill.Key | None:
         """The key of a tensor, if it has a name."""
-        found = self.find(tensor)
-        return None if found is None else _fill.Key(self._seed, found.stream)
+        target = self.find(tensor)
+        return None if target is None else _fill.Key(self._seed, target.stream)
 
-    def filled(self, tensor: Tensor, make: _fill.Make, seconds: float) -> None:
-        """Learns what a tensor was filled with, and how long it took."""
-        found = self.find(tensor)
-        if found is not None:
-            self.wrote(found, _report.law_of(make, tensor.shape), tensor.shape, seconds)
+    def filled(self, tensor: Tensor, filled: _fill.Filled) -> None:
+        """Records how a tensor was filled."""
+        target = self.find(tensor)
+        if target is not None:
+            self.record(target, filled)
 
-    # What has become of them?
+    # Recording changes
 
-    def wrote(
-        self,
-        found: _Found,
-        law: fastinit.Initializer | None,
-        shape: Sequence[int],
-        seconds: float = 0.0,
-    ) -> None:
-        """Takes down that a tensor, or a block of it, now has contents of this law."""
-        made = found.entry.made
-        if not found.is_part:
-            made.clear()
-        made[found.block] = Made(law, tuple(shape), seconds)
-        self._touch(found.entry)
-        found.entry.version = version_of(found.entry.value)
+    def record(self, target: _Target, filled: _fill.Filled) -> None:
+        """Records how a tensor, or a block of it, was filled."""
+        entry = target.entry
+        if not target.is_block:
+            entry.filled.clear()
+        entry.filled[target.block] = filled
+        self._touch(entry)
+        entry.version = version_of(entry.value)
 
     def touch(self, tensor: Tensor) -> None:
-        """Takes down that somebody has written to this tensor, or to a part of it."""
-        found = self.find(tensor)
-        if found is not None:
-            self._touch(found.entry)
+        """Records that this tensor, or a part of it, was written to."""
+        target = self.find(tensor)
+        if target is not None:
+            self._touch(target.entry)
             return
         here = _shards.local(tensor)
         if here.layout is torch.strided and here.numel() > 0 and not here.is_meta:
@@ -258,7 +244,7 @@ class Names:
                     self._touch(entry)
 
     def note_changes(self, entries: Sequence[Entry]) -> None:
-        """Takes down which of these were written in ways that nobody has seen."""
+        """Records which of these were written to in ways that the mode does not see."""
         for entry in entries:
             if not entry.written and self._versions[entry] != version_of(entry.value):
                 self._touch(entry)
@@ -269,14 +255,14 @@ class Names:
 
 
 class _Mode(_accelerate.Mode):
-    """Sees what is written to, beside leading it to fastinit."""
+    """Tells the tracker which tensors are written to, beside redirecting functions."""
 
-    # They end in an underscore, but write nothing.
+    # Methods that end in an underscore, but write nothing.
     _HARMLESS = frozenset({"requires_grad_", "detach_", "share_memory_", "rename_"})
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, tracker: Tracker) -> None:
         super().__init__()
-        self.names = names
+        self.tracker = tracker
 
     def __torch_function__(
         self,
@@ -285,15 +271,15 @@ class _Mode(_accelerate.Mode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Does what was called."""
+        """Calls the function, and tells the tracker if it writes."""
         kwargs = kwargs or {}
         tensor = args[0] if args else kwargs.get("tensor")
         if not isinstance(tensor, torch.Tensor) or _accelerate.is_inside() or not self._writes(func):
             return super().__torch_function__(func, types, args, kwargs)
         if func == torch.Tensor.data.__set__ and tensor.is_meta:
-            return None  # It is hidden, and PyTorch would refuse data of another device.
+            return None  # The tensor is hidden, and PyTorch would refuse data on another device.
         if isinstance(tensor, torch.nn.Parameter):
-            self.names.see_parameter(tensor)
+            self.tracker.see_parameter(tensor)
         return self._write(tensor, func, types, args, kwargs)
 
     def _writes(self, func: Callable[..., Any]) -> bool:
@@ -311,9 +297,8 @@ class _Mode(_accelerate.Mode):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        names = self.names
-        found = names.find(tensor)
-        made = None if found is None else found.made
+        target = self.tracker.find(tensor)
+        before = None if target is None else target.filled
         value = _value(func, args, kwargs)
         if not _shards.is_block(tensor):
             result = super().__torch_function__(func, types, args, kwargs)
@@ -321,13 +306,15 @@ class _Mode(_accelerate.Mode):
             for part, _ in _shards.parts(tensor) or ():
                 part.fill_(value)
             result = tensor
-        elif _accelerate.is_offered(func) or func is not getattr(torch.Tensor, func.__name__, None):
+        elif _accelerate.is_redirected(func) or func is not getattr(torch.Tensor, func.__name__, None):
             result = super().__torch_function__(func, types, args, kwargs)
         else:
             raise TypeError(f"{func.__name__} cannot be used for a block of a tensor that is sharded")
-        if found is not None and found.made is made:  # Nobody has said what it was filled with.
-            names.wrote(found, None if value is None else fastinit.Constant(value), tensor.shape)
-        names.touch(tensor)
+        if target is not None and target.filled is before:  # `_fill` has not recorded it.
+            initializer = None if value is None else fastinit.Constant(value)
+            distribution = None if value is None else distributions.constant(value)
+            self.tracker.record(target, _fill.Filled(initializer, distribution, tensor.numel(), 0.0))
+        self.tracker.touch(tensor)
         return result
 
 
@@ -343,16 +330,16 @@ def _value(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def _place(tensor: Tensor) -> object:
-    """What tells a tensor from others in memory; `None` if there is nothing."""
+    """What identifies the memory of a tensor, and its view of it; `None` if nothing does."""
     if tensor.is_meta or tensor.layout is not torch.strided or not _fill.is_known(tensor):
         return None
     here = _shards.local(tensor)
-    storage = here.untyped_storage()._cdata  # tells empty ones apart, too
+    storage = here.untyped_storage()._cdata  # also differs between empty ones
     return storage, here.storage_offset(), here.dtype, tuple(here.shape), here.stride(), tuple(tensor.shape)
 
 
 def version_of(tensor: Tensor) -> object:
-    """What changes when a tensor is written to, or replaced."""
+    """A value that changes when a tensor is written to, or replaced."""
     try:
         return id(tensor), tensor._version
     except RuntimeError:  # An inference tensor has none.

@@ -286,7 +286,9 @@ def _reset_of(module: Module) -> Callable[[], object] | None:
 
 
 def _title_of(function: Callable[..., object]) -> str:
-    return getattr(function, "__qualname__", None) or repr(function)  # `repr` of a method spells out its module
+    return getattr(function, "__qualname__", None) or repr(
+        function
+    )  # `repr` of a method spells out its module
 
 
 @functools.lru_cache(maxsize=1024)

@@ -1,12 +1,12 @@
-"""Make every weight of a 1.2-billion-parameter Llama-style model, and show what was made and how fast.
+"""Initialize a 1.2-billion-parameter Llama-style model, and show what was made and how fast.
 
 Run it with ``make demo``, or ``python examples/llama.py --help`` for the options. The shapes are those of
-Llama 3.2 1B. Each parameter is keyed by its name: it has the same bits whichever parameters are made before
-it, beside it or instead of it, on any machine and with any number of threads. The model's digest, printed at
-the end, lets two machines compare.
+Llama 3.2 1B. Each parameter is keyed by its name: it has the same bits whichever other parameters are made,
+on any machine and with any number of threads. The digest of the model, printed at the end, lets two machines
+compare.
 
-The making is timed call by call, in fresh memory, as a user would meet it. Everything else (measuring,
-digesting, the peers) happens outside that time.
+The calls are timed one by one, in fresh memory, as in real use. Measuring, the digest and the peers are
+outside that time.
 """
 
 import argparse
@@ -44,28 +44,13 @@ PEER_BUDGET = 20.0  # seconds after which a peer makes no further layer; the res
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a kind of parameter is initialized: our initializer, its label, and the law that it must follow."""
-
-    label: str
-    initialize: Callable[..., Array]
-    mean: float
-    std: float
-    cut: float = math.inf  # truncation, in standard deviations of the parent normal
-
-    @property
-    def parent_std(self) -> float:
-        """The standard deviation before truncation, which is what most libraries take as an argument."""
-        return self.std / truncated_std(self.cut)
-
-
-@dataclass(frozen=True)
 class Parameter:
     """One tensor of the model."""
 
     name: str
     shape: tuple[int, ...]
-    recipe: Recipe
+    label: str  # of the initializer
+    initializer: fastinit.Initializer
 
     @property
     def kind(self) -> str:
@@ -74,50 +59,43 @@ class Parameter:
         return "norms" if "norm" in parts[-1] else parts[-1]
 
     @property
+    def expected(self) -> Any:
+        """The distribution of its elements."""
+        return self.initializer.check(self.shape)
+
+    @property
     def size(self) -> int:
         """The number of elements."""
         return math.prod(self.shape)
 
 
-def truncated_std(cut: float) -> float:
-    """Return the standard deviation of a standard normal truncated to [-cut, cut]."""
-    if math.isinf(cut):
-        return 1.0
-    mass = math.erf(cut / math.sqrt(2.0))
-    density = math.exp(-0.5 * cut * cut) / math.sqrt(2.0 * math.pi)
-    return math.sqrt(1.0 - 2.0 * cut * density / mass)
-
-
 def llama(layers: int) -> Iterator[Parameter]:
     """Yield the parameters in the order of a checkpoint; the output layer is tied to the embedding."""
-    # Kernels are laid out (out, in) as in the published checkpoints, hence the axes for LeCun's fan.
     residual = 0.02 / math.sqrt(2 * LAYERS)  # outputs into the residual stream shrink with depth (GPT-2)
-    embedding = Recipe("normal(0.02)", fastinit.RandomNormal(stddev=0.02), 0.0, 0.02)
-    attention = Recipe(
+    embedding = "normal(0.02)", fastinit.RandomNormal(stddev=0.02)
+    attention = (
         "truncated_normal(0.02, 3 sigma)",
         fastinit.TruncatedNormal(stddev=0.02, lower=-3.0, upper=3.0),
-        0.0,
-        0.02 * truncated_std(3.0),
-        cut=3.0,
     )
-    gate = Recipe("lecun_normal", fastinit.LecunNormal(in_axis=1, out_axis=0), 0.0, HIDDEN**-0.5, cut=2.0)
-    output = Recipe("normal(0.02 / sqrt(32))", fastinit.RandomNormal(stddev=residual), 0.0, residual)
-    norm = Recipe("ones", fastinit.Ones(), 1.0, 0.0)
+    # Kernels are (out, in), as in the published checkpoints.
+    gate = "lecun_normal", fastinit.LecunNormal(in_axis=1, out_axis=0)
+    output = "normal(0.02 / sqrt(32))", fastinit.RandomNormal(stddev=residual)
+    norm = "ones", fastinit.Ones()
 
-    yield Parameter("model.embed_tokens.weight", (VOCABULARY, HIDDEN), embedding)
+    yield Parameter("model.embed_tokens.weight", (VOCABULARY, HIDDEN), *embedding)
     query, key_value = QUERY_HEADS * HEAD, KEY_VALUE_HEADS * HEAD
     for layer in range(layers):
         prefix = f"model.layers.{layer}"
-        yield Parameter(f"{prefix}.self_attn.q_proj.weight", (query, HIDDEN), attention)
-        yield Parameter(f"{prefix}.self_attn.k_proj.weight", (key_value, HIDDEN), attention)
-        yield Parameter(f"{prefix}.self_attn.v_proj.weight", (key_value, HIDDEN), attention)
-        yield Parameter(f"{prefix}.self_attn.o_proj.weight", (HIDDEN, query), output)
-        yield Parameter(f"{prefix}.mlp.gate_proj.weight", (MLP, HIDDEN), gate)
-        yield Parameter(f"{prefix}.mlp.up_proj.weight", (MLP, HIDDEN), gate)
-        yield Parameter(f"{prefix}.mlp.down_proj.weight", (HIDDEN, MLP), output)
-        yield Parameter(f"{prefix}.input_layernorm.weight", (HIDDEN,), norm)
-        yield Parameter(f"{prefix}.post_attention_layernorm.weight", (HIDDEN,), norm)
-    yield Parameter("model.norm.weight", (HIDDEN,), norm)
+        yield Parameter(f"{prefix}.self_attn.q_proj.weight", (query, HIDDEN), *attention)
+        yield Parameter(f"{prefix}.self_attn.k_proj.weight", (key_value, HIDDEN), *attention)
+        yield Parameter(f"{prefix}.self_attn.v_proj.weight", (key_value, HIDDEN), *attention)
+        yield Parameter(f"{prefix}.self_attn.o_proj.weight", (HIDDEN, query), *output)
+        yield Parameter(f"{prefix}.mlp.gate_proj.weight", (MLP, HIDDEN), *gate)
+        yield Parameter(f"{prefix}.mlp.up_proj.weight", (MLP, HIDDEN), *gate)
+        yield Parameter(f"{prefix}.mlp.down_proj.weight", (HIDDEN, MLP), *output)
+        yield Parameter(f"{prefix}.input_layernorm.weight", (HIDDEN,), *norm)
+        yield Parameter(f"{prefix}.post_attention_layernorm.weight", (HIDDEN,), *norm)
+    yield Parameter("model.norm.weight", (HIDDEN,), *norm)
 
 
 # -------------------------------------------------------------------------------- making, measuring
@@ -152,7 +130,7 @@ class Progress:
 
 @dataclass
 class Made:
-    """What is known of one parameter after it was made."""
+    """What was measured of one parameter."""
 
     parameter: Parameter
     seconds: float
@@ -171,7 +149,7 @@ def make(
     for p in parameters:
         progress.advance(0, p.name)
         start = time.perf_counter()
-        array = p.recipe.initialize(p.shape, seed=seed, stream=p.name, dtype=dtype, threads=threads)
+        array = p.initializer(p.shape, seed=seed, stream=p.name, dtype=dtype, threads=threads)
         made.append(Made(p, time.perf_counter() - start))
         arrays[p.name] = array
         progress.advance(p.size, p.name)
@@ -201,7 +179,7 @@ def slices_equal_whole(whole: Array, parameter: Parameter, seed: int, dtype: str
     rows = parameter.shape[0]
     edges = [0, 1, rows // 3, rows // 2 + 7, rows]
     for begin, end in pairwise(edges):
-        part = parameter.recipe.initialize(
+        part = parameter.initializer(
             parameter.shape,
             seed=seed,
             stream=parameter.name,
@@ -226,7 +204,7 @@ class Ceilings:
 
 
 def store_only(parameters: list[Parameter], dtype: str, threads: int, rounds: int = 3) -> Ceilings:
-    """Measure both ceilings, each as the fastest of our own and NumPy's fill with a constant."""
+    """Measure both ceilings, each as the fastest of our and NumPy's fills with a constant."""
     buffer = fastinit.ones((VOCABULARY, HIDDEN), dtype=dtype, threads=threads)
 
     def own(shape: tuple[int, ...], out: Array | None = None) -> Array:
@@ -244,7 +222,7 @@ def store_only(parameters: list[Parameter], dtype: str, threads: int, rounds: in
         fill(buffer.shape, buffer)
         resident = max(resident, buffer.nbytes / (time.perf_counter() - start))
     del buffer
-    # The whole model, kept as a user keeps it: a smaller one would meet memory that was used a moment ago.
+    # The whole model, kept as a user keeps it: a smaller one would reuse memory.
     for fill in [own, numpys] * rounds:
         start = time.perf_counter()
         kept = [fill(p.shape) for p in parameters]
@@ -270,37 +248,40 @@ def numpy_peer(seed: int, array_dtype: np.dtype[Any]) -> Peer:
     generator = np.random.default_rng(seed)
 
     def make_one(p: Parameter) -> Array:
-        if p.recipe.std == 0.0:
+        std = p.expected.std
+        if std == 0.0:
             return np.ones(p.shape, array_dtype)
         values = generator.standard_normal(p.shape, dtype=np.float32)
-        values *= p.recipe.std
+        values *= std
         return values.astype(array_dtype, copy=False)
 
     return Peer("NumPy standard_normal, not truncated, one thread", make_one)
 
 
 def torch_peers(seed: int, dtype: str, threads: int) -> list[Peer]:
-    """PyTorch: the same laws, and, since its truncated normal is slow, plain normals throughout."""
+    """PyTorch: the same distributions, and, since its truncated normal is slow, plain normals throughout."""
     torch: Any = importlib.import_module("torch")
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     torch_dtype = getattr(torch, dtype)
 
-    def same_laws(p: Parameter) -> Any:
+    def same_distributions(p: Parameter) -> Any:
         tensor = torch.empty(p.shape, dtype=torch_dtype)
-        sigma, cut = p.recipe.parent_std, p.recipe.cut
-        if p.recipe.std == 0.0:
+        expected = p.expected
+        if expected.name == "constant":
             return torch.nn.init.ones_(tensor)
-        if math.isinf(cut):
-            return torch.nn.init.normal_(tensor, std=sigma)
-        return torch.nn.init.trunc_normal_(tensor, std=sigma, a=-cut * sigma, b=cut * sigma)
+        std = expected.parameters["stddev"]  # before truncation
+        if expected.name == "normal":
+            return torch.nn.init.normal_(tensor, std=std)
+        return torch.nn.init.trunc_normal_(tensor, std=std, a=expected.low, b=expected.high)
 
     def normals(p: Parameter) -> Any:
         tensor = torch.empty(p.shape, dtype=torch_dtype)
-        return tensor.fill_(1.0) if p.recipe.std == 0.0 else tensor.normal_(0.0, p.recipe.std)
+        std = p.expected.std
+        return tensor.fill_(1.0) if std == 0.0 else tensor.normal_(0.0, std)
 
     return [
-        Peer(f"torch {torch.__version__} nn.init, the same laws", same_laws),
+        Peer(f"torch {torch.__version__} nn.init, the same distributions", same_distributions),
         Peer(f"torch {torch.__version__} normal_, not truncated", normals),
     ]
 
@@ -378,30 +359,30 @@ def summarize(made: list[Made], itemsize: int) -> list[Row]:
     rows = []
     for kind, members in groups.items():
         first = members[0].parameter
-        recipe = first.recipe
+        expected = first.expected
         count = sum(m.count for m in members)
         mean = sum(m.total for m in members) / count
         # The means are 0, or exactly 1, so that nothing cancels here.
         variance = sum(m.squares for m in members) / count - mean * mean
         std = math.sqrt(max(variance, 0.0))
-        if recipe.std > 0.0:
-            mean_error = recipe.std / math.sqrt(count)
-            std_error = recipe.std / math.sqrt(2 * count)  # of a normal; a truncated one has less
-            deviation = max(abs(mean - recipe.mean) / mean_error, abs(std - recipe.std) / std_error)
+        if expected.std > 0.0:
+            mean_error = expected.std / math.sqrt(count)
+            std_error = expected.std / math.sqrt(2 * count)  # of a normal; a truncated one has less
+            deviation = max(abs(mean - expected.mean) / mean_error, abs(std - expected.std) / std_error)
         else:
-            deviation = 0.0 if (mean, std) == (recipe.mean, 0.0) else math.inf
+            deviation = 0.0 if (mean, std) == (expected.mean, 0.0) else math.inf
         rows.append(
             Row(
                 kind,
                 len(members),
                 " x ".join(map(str, first.shape)),
-                recipe.label,
+                first.label,
                 count,
                 count * itemsize,
                 mean,
                 std,
-                recipe.mean,
-                recipe.std,
+                expected.mean,
+                expected.std,
                 deviation,
                 sum(m.seconds for m in members),
             )
@@ -416,17 +397,17 @@ def print_table(rows: list[Row], ceilings: Ceilings) -> None:
         f"{'mean':>11}{'std':>11}{'target':>11}{'error':>7}{'seconds':>9}{'GB/s':>7}{'fresh':>7}{'resident':>9}"
     )
 
-    def line(head: str, law: str, elements: int, nbytes: int, seconds: float) -> str:
+    def line(head: str, moments: str, elements: int, nbytes: int, seconds: float) -> str:
         rate = nbytes / seconds
         return (
-            f"{head}{elements / 1e6:>8.1f}{law}{seconds:>9.3f}{rate / 1e9:>7.2f}"
+            f"{head}{elements / 1e6:>8.1f}{moments}{seconds:>9.3f}{rate / 1e9:>7.2f}"
             f"{rate / ceilings.fresh:>7.2f}{rate / ceilings.resident:>9.2f}"
         )
 
     for r in rows:
         name = f"{r.tensors} x {r.kind}" if r.tensors > 1 else r.kind
-        law = f"{r.mean:>11.2e}{r.std:>11.7f}{r.target_std:>11.7f}{r.deviation:>7.1f}"
-        print(line(f"{name:<17}{r.shape:>14}  {r.initializer:<32}", law, r.elements, r.nbytes, r.seconds))
+        moments = f"{r.mean:>11.2e}{r.std:>11.7f}{r.target_std:>11.7f}{r.deviation:>7.1f}"
+        print(line(f"{name:<17}{r.shape:>14}  {r.initializer:<32}", moments, r.elements, r.nbytes, r.seconds))
     elements, nbytes = sum(r.elements for r in rows), sum(r.nbytes for r in rows)
     print(line(f"{'the model':<65}", " " * 40, elements, nbytes, sum(r.seconds for r in rows)))
 
@@ -439,7 +420,7 @@ error: the worse of mean and std against the target, in standard errors of a sam
 fresh, resident: share of a store-only ceiling, the fastest of 3 fills with a constant by us and by NumPy:
   fresh     {fresh:6.2f} GB/s  the whole model as new arrays, by fastinit.ones() or numpy.full()
   resident  {resident:6.2f} GB/s  one array, the embedding's, over and over, by ones(out=) or ndarray.fill()
-The model is made in fresh memory, where the kernel maps and clears each page before anything is stored.""")
+The model is made in fresh memory, where the system maps and clears each page before anything is stored.""")
 
 
 def compare(
@@ -476,13 +457,13 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run the demo; return 0 if every parameter follows its law and the slices equal the whole."""
+    """Run the demo; return 0 if every parameter has its mean and std and the slices equal the whole."""
     arguments = parse_arguments()
     seed, dtype, layers = arguments.seed, arguments.dtype, arguments.layers
     info = fastinit.build_info()
     threads = arguments.threads or info["threads"]
     parameters = list(llama(layers))
-    # The first use of a dtype may load a module; that is not what is measured.
+    # The first use of a dtype may load a module, which is not to be measured.
     fastinit.random_normal(16, seed=seed, dtype=dtype)
 
     ceilings = store_only(parameters, dtype, threads)

@@ -30,7 +30,7 @@
 //! The value of an element is a pure function of the [`Key`] (seed and stream), the distribution with its parameters, the
 //! dtype and the index of the element, in C order, in the whole logical tensor. It does not depend on the number of
 //! threads, the [`Level`], the machine, the strides of the output or the [`Window`]. Half dtypes are rounded once from `f32`.
-//! [`STREAM_VERSION`] is the number of this contract, which `ARCHITECTURE.md` states in full; a change in any value is a
+//! [`STREAM_VERSION`] is the number of this contract, which `docs/stream-v1.md` states in full; a change in any value is a
 //! major release.
 //!
 //! # Features

@@ -1,7 +1,7 @@
 //! Seeds and streams: the only place where keys are made.
 //!
-//! A [`Key`] names one sequence of random words. The seed names the experiment, the stream names the tensor in it;
-//! element *i* of a tensor depends on the key, the distribution and *i*, and on nothing else.
+//! A [`Key`] names one sequence of random words: the seed the experiment, the stream the tensor in it. Element *i* of a tensor
+//! depends only on the key, the distribution and *i*.
 
 use crate::error::{Error, Result};
 use blake2::{Blake2b, Digest, digest::consts::U8};
@@ -37,7 +37,7 @@ impl Key {
         self.with_stream(stream_of(name))
     }
 
-    /// The key of one block of a tensor that is several: the same seed, and the stream named `"stream[number]"`, the stream as a
+    /// The key of one block of a tensor in several blocks: the same seed, and the stream named `"stream[number]"`, the stream as a
     /// decimal number.
     ///
     /// ```
@@ -52,7 +52,7 @@ impl Key {
     /// A seed from the entropy of the operating system, stream 0.
     ///
     /// # Errors
-    /// [`Error::Entropy`] where the operating system has none to give.
+    /// [`Error::Entropy`] where the operating system gives none.
     pub fn from_entropy() -> Result<Key> {
         getrandom::u64().map(Key::new).map_err(|e| Error::Entropy(e.to_string()))
     }

@@ -1,10 +1,10 @@
-"""Make the tables and pictures of `docs/guide.md` again: ``make guide``.
+"""Update the tables and pictures of `docs/guide.md`: ``make guide``.
 
-In that page, a comment above a block of text or a picture says what makes it, in Python:
+On that page, a comment above each block of text or picture has the Python code that makes it:
 
     <!-- print(fastinit.recommend("relu")) -->
 
-What the code prints becomes the block. A picture is saved by the code, and keeps its link.
+The output of the code becomes the block. A picture is saved by the code.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import re
 from pathlib import Path
 
 import fastinit
-from fastinit._text import table
-from fastinit.guidance._activations._resolve import resolve
-from fastinit.guidance._activations._variance import without_bias
+from fastinit._terminal import table
+from fastinit.theory.parse import resolve
+from fastinit.theory.variance import without_bias
 
 PAGE = Path(__file__).parent.parent / "docs" / "guide.md"
 BLOCK = re.compile(
@@ -36,7 +36,7 @@ ACTIVATIONS = (
 
 
 def gains() -> str:
-    """The gains of activations, and what becomes of a signal that they are used for."""
+    """The gains of activations, and the slopes of their variance maps."""
     rows = []
     for name in ACTIVATIONS.split():
         try:
@@ -51,12 +51,12 @@ def gains() -> str:
 
 
 def blocks(text: str) -> list[tuple[str, str | None]]:
-    """The code of each block of a page, and the text that it has; `None` if it is a picture."""
+    """The code of each block of a page, and its text; `None` for a picture."""
     return [(block["code"], block["text"]) for block in BLOCK.finditer(text)]
 
 
 def run(code: str) -> str:
-    """What the code of a block prints."""
+    """The output of the code of a block."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         exec(code, {"fastinit": fastinit, "gains": gains})
@@ -64,10 +64,10 @@ def run(code: str) -> str:
 
 
 def main() -> None:
-    """Run all blocks, and write the page."""
+    """Runs all blocks, and writes the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.parse_args()
-    os.chdir(PAGE.parent)  # where links begin
+    os.chdir(PAGE.parent)  # Links are relative to the page.
     text = PAGE.read_text(encoding="utf-8")
 
     def made(block: re.Match[str]) -> str:

@@ -1,10 +1,10 @@
-"""Compare fastinit with the libraries that it stands in for, and with the speed of memory.
+"""Compare fastinit with the libraries that it replaces, and with the speed of memory.
 
 Run it with ``make bench`` (``PEERS=1`` installs the other libraries, ``QUICK=1`` takes two minutes). Each
 library has a process of its own and the same number of threads. A case is measured in rounds: every library
-gives one sample, then every library gives the next, so that noise on the machine hits all alike; the medians
-are reported. Fresh memory (a new array each time) and resident memory (one array filled again) are kept
-apart, and every figure is put in relation to a store-only fill, measured in the same run and process.
+gives one sample, then every library gives the next, so that noise on the machine affects all alike; medians
+are reported. Fresh memory (a new array each time) and resident memory (one array filled again) are reported
+apart, and every figure is related to a store-only fill that is measured in the same run and process.
 
 Prints one table, writes the raw figures to ``bench-results/`` and draws a chart of them.
 """
@@ -41,7 +41,7 @@ class Process:
     """The process of one library."""
 
     def __init__(self, name: str, threads: int) -> None:
-        """Start it; what it is follows with `introduce`, so that all can load at the same time."""
+        """Start it; `introduce` waits for it, so that all can load at the same time."""
         self.name = name
         self.versions: dict[str, str] = {}
         self.level: str | None = None
@@ -90,7 +90,7 @@ class Process:
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            pass  # `receive` finds out why
+            pass  # `receive` reports why
         return self.receive()
 
     def stop(self) -> None:
@@ -104,9 +104,9 @@ class Process:
 
 
 def measure(case: Case, processes: list[Process], rounds: int, budget: float) -> list[dict[str, Any]]:
-    """Measure a case in every library; one whose samples used up `budget` seconds gives no more.
+    """Measure a case in every library; a library whose samples took `budget` seconds gives no more.
 
-    A library whose process ends is dropped from `processes`: the others go on.
+    A library whose process ends is removed from `processes`; the others continue.
     """
     samples: dict[Process, list[float]] = {}
     spent: dict[Process, float] = {}
@@ -132,7 +132,7 @@ def measure(case: Case, processes: list[Process], rounds: int, budget: float) ->
             failures.setdefault(process, answer["why"])
     for turn in range(rounds):
         active = list(samples)
-        shift = turn % max(1, len(active))  # nobody always follows the same neighbour
+        shift = turn % max(1, len(active))  # no library always follows the same one
         for process in active[shift:] + active[:shift]:
             if samples[process] and spent[process] > budget:
                 continue
@@ -148,7 +148,7 @@ def measure(case: Case, processes: list[Process], rounds: int, budget: float) ->
 
 
 def start(names: list[str], threads: int) -> tuple[list[Process], dict[str, str]]:
-    """Start the processes of the libraries that are here; return them, and why the others are not."""
+    """Start the processes of the installed libraries; return them, and why the others are missing."""
     absent: dict[str, str] = {}
     started: list[Process] = []
     for name in names:
@@ -174,7 +174,7 @@ def start(names: list[str], threads: int) -> tuple[list[Process], dict[str, str]
 
 
 def machine() -> dict[str, Any]:
-    """Describe the machine, without anything that names it."""
+    """Describe the machine, without anything that identifies it."""
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -259,7 +259,7 @@ def main() -> None:
     (arguments.results / "latest.json").write_text(text, encoding="utf-8")
     print(f"\nraw figures: {path}")
 
-    # The README's chart is only replaced by a run that measured what it shows.
+    # The chart in docs/ is only replaced by a run that measured all that it shows.
     complete = not arguments.quick and report.measured("torch") and report.measured("fastinit")
     chart = arguments.chart or (ROOT / "docs" / "bench.svg" if complete else arguments.results / "bench.svg")
     try:

@@ -13,11 +13,11 @@ LOW, HIGH = -0.05, 0.05
 STDDEV = 0.05
 CUT = 2.0  # truncation, in standard deviations
 
-# Size -> bytes; the smallest is a number of elements, since what it shows is the cost of a call.
+# Size -> bytes; the smallest is a number of elements, since it shows the cost of a call.
 SIZES: dict[str, int | None] = {"64 elements": None, "64 KiB": 1 << 16, "4 MiB": 1 << 22, "256 MiB": 1 << 28}
 
-# `constant` is the library's own fill with a constant, and `memset` the plainest store that the process can
-# do without the library: C's memset on all threads, or, in fresh memory, `numpy.full`.
+# `constant` is the library's own fill with a constant, and `memset` a store without the library: C's memset
+# on all threads or, in fresh memory, `numpy.full`.
 KINDS = [
     ("memset", "float32"),
     ("constant", "float32"),
@@ -31,7 +31,7 @@ KINDS = [
     ("normal", "float16"),
     ("normal", "float64"),
 ]
-# Orthogonal matrices, by shape. Only fresh ones: peers without an in-place form are not at a disadvantage.
+# Orthogonal matrices, by shape. Only fresh ones, since some libraries have no in-place form.
 MATRICES = {
     f"{rows} x {columns}": (rows, columns)
     for rows, columns in [(64, 64), (256, 256), (2048, 2048), (4096, 4096), (32768, 1024)]

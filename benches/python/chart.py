@@ -1,6 +1,6 @@
-"""Draw the README's chart from a run.
+"""Draw the chart of docs/figures.md from a run.
 
-To draw one again: ``python benches/python/chart.py bench-results/latest.json docs/bench.svg``.
+To draw it again: ``python benches/python/chart.py bench-results/latest.json docs/bench.svg``.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ PANELS = [
     ("truncated_normal", "float32"),
     ("normal", "bfloat16"),
 ]
-LEFT_OUT = {"numpy PCG64", "numpy Philox", "mkl_random"}  # they are in the table, and would add nothing here
+LEFT_OUT = {"numpy PCG64", "numpy Philox", "mkl_random"}  # they are in the table
 
-# Mid tones on a transparent ground, since the page may be light or dark.
+# Mid tones on a transparent background, for light and dark pages.
 TEXT = "#7a7a7a"
 CEILING = "#d9822b"
 COLORS = {

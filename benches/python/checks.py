@@ -1,6 +1,6 @@
 """What a user pays besides the fill: peak memory, import time, the overhead of a small call.
 
-Each check runs in fresh interpreters, so that nothing measured before it can flatter or spoil it.
+Each check runs in fresh interpreters, so that earlier measurements do not affect it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 MIB = 1 << 20
 
-# Peak resident memory: the high-water mark after the fill less the memory in use before it. Linux keeps the
-# mark of a process in VmHWM; `ru_maxrss` would start from that of the process which started this one.
+# Peak resident memory: the high-water mark after the fill minus the memory in use before it. Linux keeps the
+# mark of a process in VmHWM; `ru_maxrss` would start from that of the parent process.
 PEAK_MEMORY = """
 import json, sys
 import numpy, fastinit
@@ -42,7 +42,7 @@ frameworks = {"torch", "jax", "keras", "tensorflow", "ml_dtypes", "scipy"}
 print(json.dumps({"seconds": seconds, "loaded": sorted(frameworks & set(sys.modules))}))
 """
 
-# In turns within one process, so that the ratio stands even where the clock does not.
+# Alternating within one process, so that the ratio is right even where clock rates change.
 SMALL_CALL = """
 import json, statistics, timeit
 import numpy, fastinit
@@ -59,7 +59,7 @@ print(json.dumps({name: statistics.median(r[name] for r in rounds) for name in c
 
 @dataclass(frozen=True)
 class Checks:
-    """The figures of all checks."""
+    """The results of all checks."""
 
     extra_bytes: dict[
         str, int

@@ -1,15 +1,15 @@
 """Compare `fastinit.keras` with Keras's own initializers on each backend.
 
 Run it by itself: ``python benches/python/keras_models.py``, ``--quick`` for smaller sizes, ``--backends jax
-torch`` for some. Each backend has a process of its own, in which the ways take turns; medians are reported.
-Before each sample more memory than it needs is touched and given back, since a virtual machine may have to
-ask its host for what was free for some seconds.
+torch`` for some. Each backend has a process of its own, in which the ways alternate; medians are reported.
+Before each sample more memory than it needs is touched and freed, since a virtual machine may have to get
+memory that was free for some seconds from its host.
 
-* `HeNormal` and `GlorotUniform`, one tensor of float32, with a seed. What comes out is complete. Beside it
-  `fill alone`, in memory that is there, and `numpy.full`, which only stores to a fresh array.
+* `HeNormal` and `GlorotUniform`, one tensor of float32, with a seed. The result is complete. For comparison
+  `fill alone`, in existing memory, and `numpy.full`, which only stores to a fresh array.
 * A model of dense layers with the default initializers, built plain, inside `accelerate`, and with zeros that
-  are never written to: what is left then is the backend's own bookkeeping.
-* The copy: an array that is there already, made a tensor in the way that Keras does by itself.
+  are never written to, which leaves the backend's own bookkeeping.
+* The copy: an existing array, converted to a tensor as Keras does it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 BACKENDS = ["numpy", "jax", "torch", "tensorflow"]
 
-# At least as much memory is touched: what was just given back is not always what is handed out next.
+# At least this much memory is touched: freed memory is not always reused.
 TOUCHED = 4 * 2**30
 
 
 def seconds(call: Callable[[], Any], need: int) -> float:
-    """How long a call takes until its result is there, if so many bytes of memory are at hand."""
+    """The seconds until the result of a call is ready, with this many bytes of memory at hand."""
     gc.collect()
     numpy.ones(max(need, TOUCHED), numpy.uint8)
     start = time.perf_counter()
@@ -49,7 +49,7 @@ def seconds(call: Callable[[], Any], need: int) -> float:
 
 
 def medians(ways: dict[str, Callable[[], Any]], rounds: int, need: int) -> dict[str, float]:
-    """Lets the ways take turns, after one that is not counted."""
+    """Lets the ways alternate, after one round that is not counted."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, way in ways.items():

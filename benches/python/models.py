@@ -1,9 +1,10 @@
 """Time the construction of whole PyTorch models: plain, accelerated, and initialized from the meta device.
 
-Run it with ``make bench PEERS=1`` or by itself. Each model has a process of its own, in which the ways take
-turns after one build that is not counted; medians are reported. Before each sample more memory than the
-model needs is touched and given back, since a virtual machine may have to ask its host, at 1 GB/s, for what
-was free for some seconds. Peak memory is what one build adds to a fresh process, divided by the model.
+Run it with ``make bench PEERS=1`` or by itself. Each model has a process of its own, in which the ways
+alternate after one build that is not counted; medians are reported. Before each sample more memory than the
+model needs is touched and freed, since a virtual machine may have to get memory that was free for some
+seconds from its host, at 1 GB/s. Peak memory is what one build adds to a fresh process, divided by the size
+of the model.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def gpt2_xl(nn: Any) -> Any:
 
 
 def build(model: str) -> Any:
-    """A model, on the device and in the dtype that are the defaults now."""
+    """A model, on the current default device and in the current default dtype."""
     import torch
 
     if model.startswith("gpt2-xl"):
@@ -81,7 +82,7 @@ def prepare(model: str) -> None:
     torch.set_default_dtype(getattr(torch, model.split()[-1]))
     with torch.device("meta"):
         layers = torch.nn.ModuleList([torch.nn.Linear(8, 8), torch.nn.Embedding(8, 8)])
-    fastinit.torch.initialize(layers)  # The first use of anything takes longer, and loads more of PyTorch.
+    fastinit.torch.initialize(layers)  # The first use takes longer, and loads more of PyTorch.
 
 
 def make(model: str, way: str) -> Any:
@@ -110,14 +111,14 @@ def make(model: str, way: str) -> Any:
 
 
 def seconds(model: str, rounds: int) -> dict[str, Any]:
-    """The size of a model in bytes, and the median seconds of each way, in turns."""
+    """The size of a model in bytes, and the median seconds of each way, alternating."""
     prepare(model)
     size = sum(tensor.nbytes for tensor in make(model, "accelerate").parameters())
     samples: dict[str, list[float]] = {way: [] for way in WAYS}
     for _ in range(rounds):
         for way in WAYS:
             gc.collect()
-            numpy.ones(size + 4 * 2**30, numpy.uint8)  # what was given back is not always what is handed out
+            numpy.ones(size + 4 * 2**30, numpy.uint8)  # freed memory is not always reused
             start = time.perf_counter()
             made = make(model, way)
             samples[way].append(time.perf_counter() - start)
@@ -126,7 +127,7 @@ def seconds(model: str, rounds: int) -> dict[str, Any]:
 
 
 def peak(model: str, way: str) -> dict[str, Any]:
-    """The memory that making a model takes at most, and the mean of its standard deviations."""
+    """The peak memory of making a model, and the mean of its standard deviations."""
     prepare(model)
     before = _highest()
     made = make(model, way)
@@ -142,7 +143,7 @@ def _highest() -> int:
 
 
 def in_process(*arguments: str) -> dict[str, Any]:
-    """What this script says in a process of its own; nothing if it failed."""
+    """What this script prints in a process of its own; nothing if it failed."""
     command = [sys.executable, "-W", "ignore", __file__, "--one", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}

@@ -94,7 +94,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure that the project promises, and what this run found."""
+    """A goal of the project, and what this run measured."""
 
     label: str
     found: float | None
@@ -112,7 +112,7 @@ class Goal:
 
 
 def goals(report: Report) -> list[Goal]:
-    """Hold the run against the promises of the project."""
+    """Compare the run with the goals of the project."""
 
     def large(distribution: str, dtype: str = "float32", memory: str = "resident") -> Case:
         return Case(distribution, dtype, LARGE, memory)
@@ -201,7 +201,9 @@ def print_report(report: Report) -> None:
     print(f"{report.threads} threads for every library; huge pages {m['huge_pages']}; {report.date}")
     print(textwrap.fill(", ".join(f"{k} {v}" for k, v in report.versions.items()), 140))
     if report.absent:
-        print(textwrap.fill("not here: " + "; ".join(f"{k} ({v})" for k, v in report.absent.items()), 140))
+        print(
+            textwrap.fill("not installed: " + "; ".join(f"{k} ({v})" for k, v in report.absent.items()), 140)
+        )
     errors = {
         (r["library"], r["distribution"], r["dtype"]): r["error"] for r in report.records if "error" in r
     }

@@ -6,7 +6,7 @@ Reads a JSON object a line on standard input and answers with one on standard ou
     {"sample": true}   -> {"seconds": seconds of one call}
     {"close": true}    -> {}
 
-The conductor (see `bench`) asks the processes in turn, so that noise on the machine hits all libraries alike.
+`bench` asks the processes in turn, so that noise on the machine affects all libraries alike.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Stopwatch:
                     start = time.perf_counter()
                     result = call()
                     total += time.perf_counter() - start
-                    del result  # outside the time: giving memory back is no part of making
+                    del result  # outside the time: freeing memory is no part of the call
                 else:
                     start = time.perf_counter()
                     for _ in range(batch):
@@ -59,7 +59,7 @@ class Stopwatch:
             gc.enable()
 
     def sample(self) -> float:
-        """Return the seconds of one call, after enough of them to have the processor and the caches back.
+        """Return the seconds of one call, after enough of them to warm the processor and the caches.
 
         The process slept while the others had their turns. Linux begins the threads of a process that has
         slept on the processor that it runs on, until its averages of the load, which decay by half in 32 ms,
@@ -80,7 +80,7 @@ def answer(library: Library, request: dict[str, Any], state: dict[str, Stopwatch
             if call is None:
                 return {"supported": False, "why": "not offered"}
             state["open"] = Stopwatch(call)
-        except Exception as error:  # a figure that a peer cannot give is no failure of ours
+        except Exception as error:  # a library that cannot do the case is not a failure
             return {"supported": False, "why": f"{type(error).__name__}: {error}"}
         return {"supported": True}
     if "sample" in request:
@@ -93,7 +93,7 @@ def answer(library: Library, request: dict[str, Any], state: dict[str, Stopwatch
 def main() -> None:
     """Load the library named on the command line and serve requests until standard input ends."""
     name, threads = sys.argv[1], int(sys.argv[2])
-    # Libraries print what they like; keep them off the channel that carries the answers.
+    # Keep what libraries print off the channel that carries the answers.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     if hasattr(os, "sched_setaffinity"):

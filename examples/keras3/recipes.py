@@ -1,7 +1,7 @@
-"""The usual choices of initializers, with those of `fastinit.keras`: one for each kind of layer.
+"""The usual initializer for each kind of layer, from `fastinit.keras`.
 
 Run it with ``python examples/keras3/recipes.py``, on any backend: ``KERAS_BACKEND=jax``, ``torch``,
-``tensorflow`` or ``numpy``. The last line is the same on all of them.
+``tensorflow`` or ``numpy``. The last line of the output is the same on all of them.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ def recurrent() -> keras.Model:
 
 
 def convolutional() -> keras.Model:
-    """A very deep network starts as an isometry."""
+    """Convolutions that keep the norm of their input, for very deep networks."""
     return keras.Sequential(
         [
             keras.Input((16, 16, 8)),
@@ -58,8 +58,8 @@ def convolutional() -> keras.Model:
 
 
 def main() -> None:
-    """Build the models, and use each."""
-    keras.utils.set_random_seed(0)  # for what is left to the defaults
+    """Build the models and call each."""
+    keras.utils.set_random_seed(0)  # for the default initializers
     for make in (classifier, recurrent, convolutional):
         model = make()
         data = np.ones((2, *model.input_shape[1:]), np.float32)

@@ -1,4 +1,4 @@
-"""Unmodified code, faster: the same model with and without `fastinit.keras.accelerate`.
+"""The same model, built from unmodified code with and without `fastinit.keras.accelerate`.
 
 Run it with ``python examples/keras3/unmodified.py``, on any backend (``KERAS_BACKEND``); ``--layers 24
 --width 1024`` is a model of the size of GPT-2 medium.
@@ -16,7 +16,7 @@ import fastinit.keras
 
 
 def build(depth: int, width: int) -> keras.Model:
-    """A stack of transformer layers, built as anybody would."""
+    """A stack of transformer layers, in plain Keras."""
     inputs = keras.Input((None,), dtype="int32")
     x = layers.Embedding(8192, width)(inputs)
     for _ in range(depth):
@@ -28,21 +28,21 @@ def build(depth: int, width: int) -> keras.Model:
 
 
 def main() -> None:
-    """Build the model in both ways, and compare."""
+    """Build the model both ways and compare the times."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--width", type=int, default=512)
     options = parser.parse_args()
 
     def seconds(*, fast: bool) -> tuple[float, keras.Model]:
-        keras.utils.clear_session()  # layers are named anew
+        keras.utils.clear_session()  # restarts the numbers in the names of layers
         keras.utils.set_random_seed(0)
         start = time.perf_counter()
         with fastinit.keras.accelerate(salt=True) if fast else contextlib.nullcontext():
             model = build(options.layers, options.width)
         return time.perf_counter() - start, model
 
-    build(1, 64)  # the first use of anything takes longer
+    build(1, 64)  # warms up: imports and compilation
     plain_seconds, _ = seconds(fast=False)
     fast_seconds, model = seconds(fast=True)
     count = model.count_params()

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import operator
+from typing import TYPE_CHECKING
+
+from ._suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def check_int(name: str, value: object, least: int, most: int | None = None) -> int:
@@ -19,3 +27,38 @@ def check_int(name: str, value: object, least: int, most: int | None = None) -> 
         limits = f"at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name} must be {limits}, got {number}")
     return number
+
+
+def check_number(name: str, value: object) -> float:
+    """A finite number. The numbers of NumPy count; booleans do not.
+
+    Raises:
+        TypeError: If it is not a number.
+        ValueError: If it is not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {value!r:.80}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return float(value)
+
+
+def check_choice(name: str, value: object, known: Iterable[str]) -> str:
+    """One of a few known strings.
+
+    Raises:
+        ValueError: If it is none of them.
+
+    Example:
+        >>> from fastinit._checks import check_choice
+        >>> check_choice("mode", "fan_inn", ["fan_in", "fan_avg"])
+        Traceback (most recent call last):
+        ...
+        ValueError: mode must be one of fan_in, fan_avg, got 'fan_inn', did you mean 'fan_in'?
+    """
+    known = tuple(known)
+    if isinstance(value, str) and value in known:
+        return value
+    raise ValueError(
+        f"{name} must be one of {', '.join(known)}, got {value!r:.80}{did_you_mean(value, known)}"
+    )

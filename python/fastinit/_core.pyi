@@ -45,6 +45,9 @@ class Initializer:
         out: NDArray[Any] | None = None,
         index: Index = None,
         threads: int | None = None,
+        *,
+        blocks: Blocks = 1,
+        block_axis: int | None = None,
     ) -> NDArray[Any]: ...
     def check(
         self, shape: Shape, dtype: DTypeLike = "float32"

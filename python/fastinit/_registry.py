@@ -1,4 +1,4 @@
-"""The names of the initializers, Keras's aliases for them, and what the presets stand for: stated here and nowhere else.
+"""The names of the initializers, Keras's aliases, and what the presets stand for: stated only here.
 
 An initializer has one name, that of its function (`he_normal`); its class has the same name in CamelCase.
 """
@@ -11,6 +11,21 @@ from ._suggest import did_you_mean
 
 # The distribution on PyPI, as hints and the command name it. The import is called `fastinit`.
 DISTRIBUTION = "fastinit-nn"
+
+
+def install_hint(extra: str) -> str:
+    """How to install what a feature needs.
+
+    Args:
+        extra: The name of an optional dependency group: `"bf16"`, `"cli"`, `"compare"`, `"plot"` or
+            `"safetensors"`.
+
+    Example:
+        >>> from fastinit._registry import install_hint
+        >>> install_hint("plot")
+        'pip install "fastinit-nn[plot]"'
+    """
+    return f'pip install "{DISTRIBUTION}[{extra}]"'
 
 
 class Preset(NamedTuple):
@@ -80,8 +95,8 @@ def parse_name(name: str) -> str:
     """
     if name not in _KNOWN:
         raise ValueError(
-            f"unknown initializer {name!r}{did_you_mean(name, _KNOWN)} "
-            f"Known are {', '.join(sorted((*NAMES, *ALIASES)))}, and the names of the classes"
+            f"unknown initializer {name!r}"
+            + (did_you_mean(name, _KNOWN) or f"; it must be one of {', '.join(sorted((*NAMES, *ALIASES)))}")
         )
     return _KNOWN[name]
 

@@ -8,7 +8,7 @@ from . import _core
 from ._registry import DISTRIBUTION
 
 if TYPE_CHECKING:
-    from ._typing import Array, BuildInfo, DTypeLike, Index, Seed, Shape, Stream
+    from ._typing import Array, Axes, BuildInfo, DTypeLike, Index, Seed, Shape, Stream
 
 
 def random_bits(
@@ -83,14 +83,21 @@ def block_stream(stream: Stream, block: int) -> int:
     return _core.block_stream(stream, block)
 
 
+def fans(
+    shape: Shape, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), groups: int = 1
+) -> tuple[float, float]:
+    """The fan_in and fan_out of a kernel, as variance scaling takes them."""
+    return _core.fans(shape, in_axis, out_axis, batch_axis, groups)
+
+
 def build_info() -> BuildInfo:
     """Tells which package this is, where it is installed, and what it uses on this machine.
 
     Returns:
-        A dictionary of `distribution`, the name on PyPI; `version`; `file`, the compiled module; `stream_version`,
-        see `STREAM_VERSION`; `simd`, the level of vector instructions in use, which the environment variable
-        `FASTINIT_SIMD` can lower; `simd_available`, all levels that this machine can run; and `threads`, see
-        `get_num_threads`.
+        A dictionary of `distribution`, the name on PyPI; `version`; `file`, the compiled module;
+        `stream_version`, see `STREAM_VERSION`; `simd`, the level of vector instructions in use, which the
+        environment variable `FASTINIT_SIMD` can lower; `simd_available`, all levels that this
+        machine can run; and `threads`, see `get_num_threads`.
 
     Example:
         >>> import fastinit
@@ -104,8 +111,8 @@ def build_info() -> BuildInfo:
 def get_num_threads() -> int:
     """The default thread limit: the largest number of threads that a call without `threads=` uses.
 
-    It is the last argument of `set_num_threads`, else the environment variable `FASTINIT_NUM_THREADS`, else the
-    number of processors that this process may use.
+    It is the last argument of `set_num_threads`, else the environment variable `FASTINIT_NUM_THREADS`, else
+    the number of processors that this process may use.
 
     Example:
         >>> import fastinit

@@ -1,10 +1,10 @@
-"""Text for a terminal: tables, and the bar of a long task."""
+"""Text for a terminal: tables, and the progress of a long task."""
 
 from __future__ import annotations
 
 import sys
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,9 +18,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "",
     Args:
         header: The titles of the columns.
         rows: The cells.
-        align: A character for each column: `<` for the left, `>` for the right. Those it does not reach go to
-            the left.
-        wrap: The width at which cells of the last column are continued on a line of their own; 0 for never.
+        align: A character for each column: `<` for left, `>` for right. The columns after the last character
+            are aligned left.
+        wrap: The width at which cells of the last column are wrapped; 0 for no limit.
 
     Example:
         >>> print(table(("weight", "std"), [("kernel", "0.125"), ("bias", "0")], "<>"))
@@ -42,7 +42,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "",
 
 
 def printable(text: str) -> str:
-    """The text with escapes for what would move the cursor, colour the terminal, or not show."""
+    """The text with escapes for characters that are not printable, such as those that control a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -53,35 +53,62 @@ def _wrapped(line: list[str], width: int) -> list[list[str]]:
 
 
 class Bar:
-    """Progress, as the user wants it: a bar on standard error, a function that is called, or nothing.
+    """The progress of a long task, shown as the user asked for.
+
+    On a terminal it is a bar of `rich`, where that is installed; otherwise a line of text on standard error.
 
     Args:
-        progress: Whether to show a bar; `None` if standard error is a terminal; or a function that is called
-            with what is done, with the total, and with the name of what was done last.
-        total: How much there is to do.
+        progress: Whether to show the progress; `None` to show it if standard error is a terminal; or a
+            function that is called with the amount done, the total, and the name of the part done last.
+        total: The amount to do.
     """
 
     def __init__(self, progress: Progress, total: int) -> None:
         self.progress = sys.stderr.isatty() if progress is None else progress
         self.total = total
         self.done = 0
-        self._shown = ""
+        self._line = ""
+        shown = bool(self.progress) and not callable(self.progress)
+        self._rich = _rich_bar(total) if shown and sys.stderr.isatty() else None
 
     def add(self, size: int, name: str) -> None:
-        """Learns that so much more is done."""
+        """Adds an amount that is done, and the name of the part that it belongs to."""
         self.done += size
         if callable(self.progress):
             self.progress(self.done, self.total, name)
+        elif self._rich is not None:
+            self._rich.update(self._rich.task_ids[0], advance=size, description=printable(name))
         elif self.progress:
-            self._show(self.done / self.total if self.total else 1.0)
-
-    def _show(self, part: float) -> None:
-        text = f"\r{'#' * int(30 * part):30} {part:4.0%}"
-        if text != self._shown:
-            print(text, end="", file=sys.stderr, flush=True)
-            self._shown = text
+            part = self.done / self.total if self.total else 1.0
+            line = f"\r{'#' * int(30 * part):30} {part:4.0%}"
+            if line != self._line:
+                print(line, end="", file=sys.stderr, flush=True)
+                self._line = line
 
     def close(self) -> None:
-        """Ends the line of a bar."""
-        if self.progress and not callable(self.progress):
+        """Ends the line. Nothing may be added after it."""
+        if self._rich is not None:
+            self._rich.stop()
+        elif self.progress and not callable(self.progress):
             print(file=sys.stderr, flush=True)
+
+
+def _rich_bar(total: int) -> Any:
+    """A bar of rich that has started; `None` where rich is not installed or already shows something."""
+    try:
+        from rich.console import Console
+        from rich.errors import LiveError
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    except ImportError:
+        return None
+    # Names are shown literally: brackets in them are not markup.
+    name = TextColumn("{task.description}", markup=False)
+    bar = Progress(
+        BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), name, console=Console(stderr=True)
+    )
+    bar.add_task("", total=total)
+    try:
+        bar.start()
+    except LiveError:
+        return None
+    return bar

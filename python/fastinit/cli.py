@@ -1,7 +1,7 @@
-"""The command `fastinit`: what the package can do, from a shell.
+"""The command `fastinit`: the functions of the package, from a shell.
 
-Results go to standard output: as tables, or with `--json` as one JSON document. Progress and errors go to
-standard error. The exit status is 0; 1 where `diagnose` has found something severe; 2 for bad input.
+Results go to standard output, as tables, or as one JSON document with `--json`. Progress and errors go to
+standard error. The exit status is 0; 1 if `diagnose` found something severe; 2 for invalid input.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from rich.theme import Theme
 
 import fastinit
 
+from ._registry import NAMES, class_name
 from ._terminal import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastinit._typing import Array
+    from ._typing import Array
 
 app = typer.Typer(
-    help="Weights of neural networks: which to use, what is wrong with those that are there, and new ones.",
+    help="Initial weights of neural networks: choose an initializer, make weights, and check existing ones.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     add_completion=False,
@@ -45,22 +46,22 @@ app = typer.Typer(
 
 
 class _Severities(RegexHighlighter):
-    """Colours in a terminal."""
+    """Colors for the severities of findings."""
 
     base_style = "fastinit."
     highlights = (r"(?P<severe>\bsevere\b)", r"(?P<warning>\bwarning\b)", r"(?P<info>\binfo\b)")
 
 
-_COLOURS = Theme({"fastinit.severe": "bold red", "fastinit.warning": "yellow", "fastinit.info": "dim"})
+_COLORS = Theme({"fastinit.severe": "bold red", "fastinit.warning": "yellow", "fastinit.info": "dim"})
 
 
 def _say(text: str) -> None:
-    # A new console each time, since tests and callers exchange standard output.
-    Console(theme=_COLOURS, highlighter=_Severities(), soft_wrap=True, markup=False, emoji=False).print(text)
+    # A new console each time: standard output may have been replaced.
+    Console(theme=_COLORS, highlighter=_Severities(), soft_wrap=True, markup=False, emoji=False).print(text)
 
 
 def _answer(result: Any, *, json: bool, picture: Path | None = None) -> None:
-    """Prints a result as the user wants it, and then draws it."""
+    """Prints a result as tables or as JSON, and draws it if a path is given."""
     if json:
         print(json_format.dumps(result if isinstance(result, dict | list) else result.to_dict(), indent=2))
     else:
@@ -69,14 +70,14 @@ def _answer(result: Any, *, json: bool, picture: Path | None = None) -> None:
         fastinit.show(result, path=picture)
 
 
-def _explained(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose errors are a sentence and the status 2."""
+def _reports_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that reports invalid input as one line on standard error, with exit status 2."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except BrokenPipeError:  # Whoever reads has read enough, as `head`; that is no error to speak of.
+        except BrokenPipeError:  # The reader closed the pipe (head, for example): no message.
             raise
         except (ImportError, MemoryError, OSError, TypeError, ValueError) as error:
             typer.echo(f"fastinit: {error}", err=True)
@@ -85,17 +86,17 @@ def _explained(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-# What commands are given
+# Arguments
 
 
 def _initializer(text: str) -> fastinit.Initializer:
-    """`he_normal`, or with parameters `random_normal:stddev=0.01,mean=0`."""
+    """The initializer that `he_normal` or `random_normal:stddev=0.01,mean=0` means."""
     name, _, given = text.partition(":")
     parameters = {}
-    for part in re.split(r",(?![^()]*\))", given) if given else ():  # Not at the commas of (0, 1).
+    for part in re.split(r",(?![^()]*\))", given) if given else ():  # not at commas in parentheses
         key, equals, value = part.partition("=")
         if not equals or key.strip() in parameters:
-            raise ValueError(f"parameters are written name:key=value,key=value, each once, got {text!r}")
+            raise ValueError(f"parameters must be written name:key=value,key=value, each once; got {text!r}")
         try:
             parameters[key.strip()] = ast.literal_eval(value.strip())
         except (SyntaxError, ValueError):
@@ -107,14 +108,14 @@ def _initializer(text: str) -> fastinit.Initializer:
 
 
 def _named(texts: list[str] | None) -> dict[str, fastinit.Initializer] | None:
-    """Initializers by what was written for them; `None` for the usual choice."""
+    """The initializers by their texts; `None` for the default choice."""
     return {text: _initializer(text) for text in texts} if texts else None
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    """`512x256`."""
+    """The shape that `512x256` means."""
     if not re.fullmatch(r"\d+([x,]\d+)*", text):
-        raise ValueError(f"a shape is written 512x256, got {text!r}")
+        raise ValueError(f"a shape must be written like 512x256, got {text!r}")
     return tuple(map(int, re.split("[x,]", text)))
 
 
@@ -131,13 +132,19 @@ Seed = Annotated[int, typer.Option(help="The seed, from 0 to 2**64 - 1.")]
 Names = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[INITIALIZER]...", help="Names, with parameters if need be: random_normal:stddev=0.01"
+        metavar="[INITIALIZER]...",
+        help="Initializers such as he_normal, or random_normal:stddev=0.01 with parameters.",
     ),
 ]
-Picture = Annotated[Path | None, typer.Option("--output", "-o", help="A picture to make: .png or .svg.")]
+Picture = Annotated[Path | None, typer.Option("--output", "-o", help="Also draw a picture: .png or .svg.")]
 Activation = Annotated[str, typer.Option(help="The activation, such as relu, tanh or gelu.")]
+Layout = Annotated[
+    str | None,
+    typer.Option(help="in_out for kernels of Keras and JAX, out_in for PyTorch; detected by default."),
+]
 Parameter = Annotated[
-    float | None, typer.Option(help="The parameter of the activation: a slope, an alpha.", show_default=False)
+    float | None,
+    typer.Option(help="The parameter of the activation, such as its negative slope.", show_default=False),
 ]
 
 
@@ -145,19 +152,20 @@ Parameter = Annotated[
 
 
 @app.command()
-@_explained
+@_reports_errors
 def recommend(
     activation: Annotated[str | None, typer.Argument(help="The activation, such as relu or gelu.")] = None,
     layer: Annotated[str, typer.Option(help="The layer: dense, conv, lstm, attention, Conv2D.")] = "dense",
     distribution: Annotated[str | None, typer.Option(help="uniform or normal.")] = None,
     mode: Annotated[str | None, typer.Option(help="fan_in, fan_out or fan_avg.")] = None,
     param: Parameter = None,
-    bias: Annotated[float, typer.Option(help="What biases are to be.")] = 0.0,
+    bias: Annotated[float, typer.Option(help="The initial value of biases.")] = 0.0,
     depth: Annotated[int | None, typer.Option(help="The number of layers, or of residual branches.")] = None,
-    proposal: Annotated[str | None, typer.Option(help="An initializer to be judged.")] = None,
+    layout: Layout = None,
+    proposal: Annotated[str | None, typer.Option(help="An initializer to compare with the advice.")] = None,
     json: Json = False,  # noqa: FBT002 - an option
 ) -> None:
-    """What to initialize each weight of a layer with, and why."""
+    """Recommend an initializer for each weight of a layer, with reasons."""
     answer = fastinit.recommend(
         activation,
         layer,
@@ -166,19 +174,20 @@ def recommend(
         param=param,
         bias=bias,
         depth=depth,
+        layout=layout,
         proposal=None if proposal is None else _initializer(proposal),
     )
     _answer(answer, json=json)
 
 
 @app.command()
-@_explained
+@_reports_errors
 def gain(
     activation: Annotated[str, typer.Argument(help="The activation.")],
     param: Parameter = None,
     json: Json = False,  # noqa: FBT002 - an option
 ) -> None:
-    """The gains of an activation, forward and backward."""
+    """Print the gains of an activation, for the signal and for its gradient."""
     gains = {
         direction: fastinit.gain(activation, param, direction=direction)
         for direction in ("forward", "backward")
@@ -190,23 +199,24 @@ def gain(
 
 
 @app.command()
-@_explained
+@_reports_errors
 def diagnose(
     file: Annotated[Path, typer.Argument(help="A .safetensors, .npz or .npy file, or a folder of shards.")],
-    layout: Annotated[
-        str | None, typer.Option(help="out_in (PyTorch) or in_out (Keras, JAX); by the file if not given.")
-    ] = None,
+    layout: Layout = None,
     expect: Annotated[
-        list[str] | None, typer.Option(help="PATTERN=INITIALIZER: what tensors are meant to be. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="PATTERN=INITIALIZER: the initializer of the tensors with these names. Repeatable."
+        ),
     ] = None,
     json: Json = False,  # noqa: FBT002 - an option
 ) -> None:
-    """What is wrong with the weights in a file. The exit status is 1 if something is severe."""
+    """Check the initial weights in a file. The exit status is 1 if a finding is severe."""
     expected: dict[str, fastinit.Initializer] | None = None
     if expect:
         pairs = [pair.partition("=") for pair in expect]
         if not all(pattern and equals and name for pattern, equals, name in pairs):
-            raise ValueError(f"--expect is written PATTERN=INITIALIZER, got {' '.join(expect)}")
+            raise ValueError(f"--expect must be written PATTERN=INITIALIZER, got {' '.join(expect)}")
         expected = {pattern: _initializer(name) for pattern, _, name in pairs}
     diagnosis = fastinit.diagnose(file, layout=layout, expect=expected)
     _answer(diagnosis, json=json)
@@ -215,18 +225,18 @@ def diagnose(
 
 
 @app.command()
-@_explained
+@_reports_errors
 def signal(
     initializers: Names = None,
     activation: Activation = "relu",
     param: Parameter = None,
     depth: Annotated[int, typer.Option(help="The number of layers.")] = 50,
-    width: Annotated[int, typer.Option(help="The number of units in each.")] = 512,
+    width: Annotated[int, typer.Option(help="The number of units of each layer.")] = 512,
     seed: Seed = 0,
     output: Picture = None,
     json: Json = False,  # noqa: FBT002 - an option
 ) -> None:
-    """The signal and its gradient through a deep plain network, for one or several initializers."""
+    """Show how a signal and its gradient change with depth in a plain network, for some initializers."""
     result = fastinit.signal(
         _named(initializers),
         activation=activation,
@@ -239,36 +249,36 @@ def signal(
 
 
 @app.command()
-@_explained
+@_reports_errors
 def show(
-    things: Annotated[
-        list[str], typer.Argument(metavar="THING...", help="Initializers, or .npy files; side by side.")
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to make: .png or .svg.")],
-    shape: Annotated[str, typer.Option(help="The shape of the tensors that initializers make.")] = "256x512",
+    things: Annotated[list[str], typer.Argument(metavar="THING...", help="Initializers, or .npy files.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture: .png or .svg.")],
+    shape: Annotated[str, typer.Option(help="The shape of the tensors of initializers.")] = "256x512",
     kind: Annotated[str, typer.Option(help="histogram or singular_values.")] = "histogram",
     seed: Seed = 0,
 ) -> None:
-    """Draw the values of initializers, or of arrays, over the law that they follow."""
+    """Draw the values of initializers or arrays, side by side, with their expected distributions."""
     given = {thing: _array(thing) if thing.endswith(".npy") else _initializer(thing) for thing in things}
     fastinit.show(given, _sizes(shape), kind=kind, seed=seed, path=output)
 
 
 @app.command()
-@_explained
+@_reports_errors
 def compare(
     initializers: Names = None,
     activation: Activation = "relu",
     depth: Annotated[int, typer.Option(help="The number of hidden layers.")] = 10,
-    width: Annotated[int, typer.Option(help="The number of units in each.")] = 64,
-    epochs: Annotated[int, typer.Option(help="How often each image is seen.")] = 20,
+    width: Annotated[int, typer.Option(help="The number of units of each layer.")] = 64,
+    epochs: Annotated[int, typer.Option(help="The number of passes over the images.")] = 20,
     learning_rate: Annotated[float, typer.Option(help="The learning rate.")] = 0.02,
-    backend: Annotated[str | None, typer.Option(help="torch or keras; whichever is installed.")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="torch or keras.", show_default="the one installed")
+    ] = None,
     seed: Seed = 0,
     output: Picture = None,
     json: Json = False,  # noqa: FBT002 - an option
 ) -> None:
-    """Train the same network from several initializers, on images of digits."""
+    """Train the same network on images of digits, once from each initializer."""
     result = fastinit.compare(
         _named(initializers),
         activation=activation,
@@ -286,74 +296,61 @@ def compare(
 
 
 @app.command("list")
-@_explained
+@_reports_errors
 def list_initializers(json: Json = False) -> None:  # noqa: FBT002 - an option
-    """The initializers, with their parameters."""
+    """List the initializers and their parameters."""
     found = []
-    for name in fastinit.__all__:
-        function = getattr(fastinit, name)
-        kind = getattr(fastinit, "".join(map(str.capitalize, name.split("_"))), None)
-        if not inspect.isfunction(function) or not isinstance(kind, type):
-            continue
-        parameters = inspect.signature(kind).parameters.values()
-        found.append(
-            {
-                "name": name,
-                "parameters": {
-                    p.name: None if p.default is p.empty else p.default
-                    for p in parameters
-                    if p.name != "seed"
-                },
-                "is_random": "seed" in inspect.signature(kind).parameters,
-                "summary": (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " "),
-            }
-        )
+    for name in NAMES:
+        parameters = dict(inspect.signature(getattr(fastinit, class_name(name))).parameters)
+        is_random = "seed" in parameters
+        for shared in ("seed", "blocks", "block_axis"):
+            parameters.pop(shared, None)
+        own = {p.name: None if p.default is p.empty else p.default for p in parameters.values()}
+        summary = (inspect.getdoc(getattr(fastinit, name)) or "").split("\n\n")[0].replace("\n", " ")
+        found.append({"name": name, "parameters": own, "is_random": is_random, "summary": summary})
     if json:
         _answer(found, json=True)
         return
     axes = ("in_axis", "out_axis", "batch_axis", "groups")
     rows = []
     for one in found:
-        parameters_of: Any = one["parameters"]
-        own = [
-            name if value is None else f"{name}={value}"
-            for name, value in parameters_of.items()
-            if name not in axes or "in_axis" not in parameters_of
-        ]
-        rows.append((str(one["name"]), str(one["summary"]), ", ".join(own)))
-    _say(table(("initializer", "what it makes", "parameters"), rows))
-    _say("Those that go by fans take the axes of the kernel, too: " + ", ".join(axes) + ".")
+        given: Any = one["parameters"]
+        own = {name: value for name, value in given.items() if "in_axis" not in given or name not in axes}
+        spelled = [name if value is None else f"{name}={value}" for name, value in own.items()]
+        rows.append((str(one["name"]), str(one["summary"]), ", ".join(spelled)))
+    _say(table(("initializer", "description", "parameters"), rows))
+    _say(f"Initializers that depend on fans also take {', '.join(axes)}; all take blocks, block_axis.")
 
 
 @app.command()
-@_explained
+@_reports_errors
 def sample(
-    initializer: Annotated[str, typer.Argument(help="Its name, with parameters if need be.")],
+    initializer: Annotated[str, typer.Argument(help="Such as he_normal, or random_normal:stddev=0.01.")],
     shape: Annotated[str, typer.Argument(help="Such as 4096x4096.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write: .npy or .safetensors.")],
-    seed: Annotated[int | None, typer.Option(help="The seed; a fresh one if not given.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed; a random one by default.")] = None,
     stream: Annotated[str, typer.Option(help="The name of the tensor, or a number.")] = "0",
     dtype: Annotated[str, typer.Option(help="float32, float64, float16 or bfloat16.")] = "float32",
-    threads: Annotated[int | None, typer.Option(help="How many threads at most.")] = None,
+    threads: Annotated[int | None, typer.Option(help="The largest number of threads.")] = None,
 ) -> None:
-    """Write a tensor to a file, at the speed of the disk."""
-    law, sizes = _initializer(initializer), _sizes(shape)
-    key: dict[str, Any] = {"seed": seed, "stream": int(stream) if stream.isdecimal() else stream}
-    # All that is wrong is found out before there is a file.
-    kind = law(sizes, **key, dtype=dtype, index=(slice(0, 0),) * len(sizes)).dtype
+    """Write a new tensor to a file, without a copy in memory."""
+    chosen, sizes = _initializer(initializer), _sizes(shape)
+    chosen.check(sizes, dtype)
+    kind = fastinit.zeros(0, dtype=dtype).dtype
     create = {".npy": _create_npy, ".safetensors": _create_safetensors}.get(output.suffix)
     if create is None:
         raise ValueError(f"the file must be .npy or .safetensors, got {str(output)!r}")
     if output.suffix == ".npy" and dtype == "bfloat16":
-        raise ValueError(".npy has no bfloat16; .safetensors has")
+        raise ValueError("the .npy format has no bfloat16; use .safetensors")
     if output.suffix == ".safetensors" and stream == "__metadata__":
-        raise ValueError("a tensor in .safetensors cannot be called '__metadata__'; take another stream")
+        raise ValueError("a tensor in .safetensors cannot be called '__metadata__'; use another --stream")
+    key = int(stream) if stream.isdecimal() else stream
     unfinished = output.with_name(output.name + ".unfinished")
     start = time.perf_counter()
     try:
-        out = create(unfinished, kind, sizes, stream if not stream.isdecimal() else "tensor")
+        out = create(unfinished, kind, sizes, "tensor" if stream.isdecimal() else stream)
         if out.size:
-            law(sizes, **key, dtype=dtype, out=out, threads=threads)
+            chosen(sizes, seed=seed, stream=key, dtype=dtype, out=out, threads=threads)
         del out
         unfinished.replace(output)
     except OSError as error:
@@ -371,10 +368,11 @@ def _create_npy(path: Path, kind: np.dtype[Any], shape: tuple[int, ...], _: str)
 
 
 def _create_safetensors(path: Path, kind: np.dtype[Any], shape: tuple[int, ...], name: str) -> Array:
+    # The package safetensors can only write tensors that are in memory. The header is one line of JSON.
     size = math.prod(shape) * kind.itemsize
     code = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16"}[kind.name]
     header = json_format.dumps({name: {"dtype": code, "shape": shape, "data_offsets": [0, size]}}).encode()
-    header = header.ljust(-(-(len(header) + 8) // 64) * 64 - 8)  # so that the data are aligned
+    header = header.ljust(-(-(len(header) + 8) // 64) * 64 - 8)  # aligns the data to 64 bytes
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + size)
@@ -388,19 +386,19 @@ def _create_safetensors(path: Path, kind: np.dtype[Any], shape: tuple[int, ...],
 
 
 @app.command()
-@_explained
+@_reports_errors
 def bench(
     size: Annotated[int, typer.Option(help="The size of the array, in MiB.", min=1)] = 256,
-    rounds: Annotated[int, typer.Option(help="How often each is measured.", min=1)] = 7,
+    rounds: Annotated[int, typer.Option(help="The number of measurements of each.", min=1)] = 7,
     json: Json = False,  # noqa: FBT002 - an option
 ) -> None:
-    """How fast this machine makes samples, in memory that is there, beside a fill with a constant."""
+    """Measure the speed of fills on this machine, against a constant and NumPy."""
     memory = np.empty(size * 2**18, np.float32)
     half = memory.view(np.float16)[: memory.size]
     generator = np.random.Generator(np.random.SFC64(0))
     shape = memory.shape
     ways: dict[str, Callable[[], Array]] = {
-        "constant (the ceiling)": lambda: fastinit.ones(shape, out=memory),
+        "constant (upper limit)": lambda: fastinit.ones(shape, out=memory),
         "uniform": lambda: fastinit.random_uniform(shape, seed=0, out=memory),
         "normal": lambda: fastinit.random_normal(shape, seed=0, out=memory),
         "truncated normal": lambda: fastinit.truncated_normal(shape, seed=0, out=memory),
@@ -412,31 +410,35 @@ def bench(
         for name, way in ways.items():
             start = time.perf_counter()
             made = way()
-            if turn:  # The first one warms up.
+            if turn:  # the first turn warms up
                 rates_of[name].append(made.nbytes / (time.perf_counter() - start))
     rates = {name: statistics.median(found) for name, found in rates_of.items()}
     if json:
         _answer({"bytes_per_second": rates, "bytes": memory.nbytes, **fastinit.build_info()}, json=True)
         return
-    ceiling = max(rates.values())
-    rows = [(name, f"{rate / 1e9:.2f}", f"{rate / ceiling:.2f}") for name, rate in rates.items()]
+    limit = max(rates.values())
+    rows = [(name, f"{rate / 1e9:.2f}", f"{rate / limit:.2f}") for name, rate in rates.items()]
     _say(table((f"{size} MiB", "GB/s", "share"), rows, "<>>"))
-    about = fastinit.build_info()
-    _say(f"{about['simd']}, {fastinit.get_num_threads()} threads, medians of {rounds}")
+    _say(f"{fastinit.build_info()['simd']}, {fastinit.get_num_threads()} threads, medians of {rounds}")
 
 
 @app.command()
-@_explained
+@_reports_errors
 def info(json: Json = False) -> None:  # noqa: FBT002 - an option
-    """The version, what the processor can do, and which frameworks are there."""
-    packages = ("numpy", "ml_dtypes", "torch", "keras", "jax", "tensorflow", "tensorflow-cpu")
+    """Print which fastinit this is, the processor features in use, and the frameworks installed."""
+    about = fastinit.build_info()
     found: dict[str, Any] = {
-        **fastinit.build_info(),
+        # First what tells this package from another one with the same import name.
+        "distribution": about["distribution"],
+        "version": about["version"],
+        "package": str(Path(fastinit.__file__).parent),
+        **about,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpus": os.cpu_count(),
     }
-    for package in (*packages, "matplotlib", "scikit-learn"):
+    frameworks = ("torch", "keras", "jax", "tensorflow", "tensorflow-cpu")
+    for package in ("numpy", "ml_dtypes", *frameworks, "safetensors", "matplotlib", "scikit-learn"):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -444,8 +446,6 @@ def info(json: Json = False) -> None:  # noqa: FBT002 - an option
     if json:
         _answer(found, json=True)
         return
-    _say(
-        table(
-            ("", "fastinit"), [(name, "-" if value is None else str(value)) for name, value in found.items()]
-        )
-    )
+    shown = {"file": "compiled module"}
+    rows = [(shown.get(name, name), "-" if value is None else str(value)) for name, value in found.items()]
+    _say(table(("", "fastinit"), rows))

@@ -1,8 +1,8 @@
 """The initializers as functions: each returns a new array, or fills the one that it is given.
 
-The arguments that all of them share (`seed`, `stream`, `dtype`, `out`, `index`, `threads`, `blocks` and `block_axis`) are
-described once, at `fastinit.Initializer`. Type checkers see them as `**options`; `help` and `inspect.signature`
-show each.
+The arguments that all of them share (`seed`, `stream`, `dtype`, `out`, `index`, `threads`, `blocks` and
+`block_axis`) are described once, at `fastinit.Initializer`. Type checkers see them as `**options`; `help` and
+`inspect.signature` show each.
 """
 
 from __future__ import annotations
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ._typing import Array, Axes, Blocks, DTypeLike, Index, Options, ScalingOptions, Seed, Shape, Stream
-
-
-def _fill(initializer: _core.Initializer, shape: Shape, options: Any) -> Array:
-    if "blocks" in options or "block_axis" in options:
-        initializer = initializer.in_blocks(options.pop("blocks", 1), options.pop("block_axis", None))
-    return initializer.fill(shape, **options)
 
 
 # Constants
@@ -46,7 +40,7 @@ def zeros(shape: Shape, **options: Unpack[Options]) -> Array:
         >>> fastinit.zeros(3)
         array([0., 0., 0.], dtype=float32)
     """
-    return _fill(_ZEROS, shape, options)
+    return _ZEROS.fill(shape, **options)
 
 
 def ones(shape: Shape, **options: Unpack[Options]) -> Array:
@@ -67,7 +61,7 @@ def ones(shape: Shape, **options: Unpack[Options]) -> Array:
         >>> fastinit.ones(3, dtype="float64")
         array([1., 1., 1.])
     """
-    return _fill(_ONES, shape, options)
+    return _ONES.fill(shape, **options)
 
 
 def constant(shape: Shape, value: float = 0.0, **options: Unpack[Options]) -> Array:
@@ -90,7 +84,7 @@ def constant(shape: Shape, value: float = 0.0, **options: Unpack[Options]) -> Ar
         array([[0.5, 0.5],
                [0.5, 0.5]], dtype=float32)
     """
-    return _fill(_core.constant(value), shape, options)
+    return _core.constant(value).fill(shape, **options)
 
 
 def identity(shape: Shape, gain: float = 1.0, **options: Unpack[Options]) -> Array:
@@ -118,7 +112,7 @@ def identity(shape: Shape, gain: float = 1.0, **options: Unpack[Options]) -> Arr
         Le, Jaitly and Hinton, "A simple way to initialize recurrent networks of rectified linear units",
         2015, arXiv:1504.00941.
     """
-    return _fill(_core.identity(gain), shape, options)
+    return _core.identity(gain).fill(shape, **options)
 
 
 def dirac(shape: Shape, groups: int = 1, **options: Unpack[Options]) -> Array:
@@ -156,7 +150,7 @@ def dirac(shape: Shape, groups: int = 1, **options: Unpack[Options]) -> Array:
         Zagoruyko and Komodakis, "DiracNets: training very deep neural networks without skip-connections",
         2017, arXiv:1706.00388.
     """
-    return _fill(_core.dirac(groups), shape, options)
+    return _core.dirac(groups).fill(shape, **options)
 
 
 # Orthogonal matrices
@@ -177,7 +171,7 @@ def orthogonal(
 
     Args:
         shape: The shape of the tensor; at least two dimensions.
-        gain: The factor that multiplies the matrix; finite, also in the dtype (in float32 for the half dtypes).
+        gain: The factor of the matrix; finite, also in the dtype (in float32 for the half dtypes).
         column_axis: The axis of the columns.
         **options: As for every initializer, see `Initializer`. `block_axis=None` means `column_axis`.
 
@@ -202,7 +196,7 @@ def orthogonal(
         neural networks", ICLR 2014, arXiv:1312.6120. Stewart, "The efficient generation of random orthogonal
         matrices with an application to condition estimators", SIAM Journal on Numerical Analysis 17, 1980.
     """
-    return _fill(_core.orthogonal(gain, column_axis), shape, options)
+    return _core.orthogonal(gain, column_axis).fill(shape, **options)
 
 
 def delta_orthogonal(shape: Shape, gain: float = 1.0, **options: Unpack[Options]) -> Array:
@@ -215,7 +209,7 @@ def delta_orthogonal(shape: Shape, gain: float = 1.0, **options: Unpack[Options]
     Args:
         shape: The shape of the kernel, `(*spatial, in, out)` with one to three spatial axes; `in` is at most
             `out`.
-        gain: The factor that multiplies the matrix; finite, also in the dtype (in float32 for the half dtypes).
+        gain: The factor of the matrix; finite, also in the dtype (in float32 for the half dtypes).
         **options: As for every initializer, see `Initializer`.
 
     Returns:
@@ -238,7 +232,7 @@ def delta_orthogonal(shape: Shape, gain: float = 1.0, **options: Unpack[Options]
         Xiao, Bahri, Sohl-Dickstein, Schoenholz and Pennington, "Dynamical isometry and a mean field theory of
         CNNs: how to train 10,000-layer vanilla convolutional neural networks", ICML 2018, arXiv:1806.05393.
     """
-    return _fill(_core.delta_orthogonal(gain), shape, options)
+    return _core.delta_orthogonal(gain).fill(shape, **options)
 
 
 # Distributions with given parameters
@@ -269,7 +263,7 @@ def random_uniform(
         >>> bool(w.min() >= 0.0 and w.max() < 2.0)
         True
     """
-    return _fill(_core.random_uniform(minval, maxval), shape, options)
+    return _core.random_uniform(minval, maxval).fill(shape, **options)
 
 
 def random_normal(shape: Shape, mean: float = 0.0, stddev: float = 0.05, **options: Unpack[Options]) -> Array:
@@ -295,7 +289,7 @@ def random_normal(shape: Shape, mean: float = 0.0, stddev: float = 0.05, **optio
         >>> bool(abs(w.std() - 0.02) < 0.001)
         True
     """
-    return _fill(_core.random_normal(mean, stddev), shape, options)
+    return _core.random_normal(mean, stddev).fill(shape, **options)
 
 
 def truncated_normal(
@@ -334,7 +328,7 @@ def truncated_normal(
         >>> float(abs(w).max()) <= 0.04
         True
     """
-    return _fill(_core.truncated_normal(mean, stddev, lower, upper), shape, options)
+    return _core.truncated_normal(mean, stddev, lower, upper).fill(shape, **options)
 
 
 def sparse(shape: Shape, sparsity: float, stddev: float = 0.01, **options: Unpack[Options]) -> Array:
@@ -365,7 +359,7 @@ def sparse(shape: Shape, sparsity: float, stddev: float = 0.01, **options: Unpac
     References:
         Martens, "Deep learning via Hessian-free optimization", ICML 2010.
     """
-    return _fill(_core.sparse(sparsity, stddev), shape, options)
+    return _core.sparse(sparsity, stddev).fill(shape, **options)
 
 
 # Variance scaling
@@ -410,8 +404,8 @@ def variance_scaling(
         A new array, or `out`.
 
     Raises:
-        ValueError: If `scale` is out of range, `mode` or `distribution` is unknown, an axis is out of range or
-            named twice (so if the shape has no fans), or *out* is not divisible by `groups`.
+        ValueError: If `scale` is out of range, `mode` or `distribution` is unknown, an axis is out of range
+            or named twice (so if the shape has no fans), or *out* is not divisible by `groups`.
         TypeError, MemoryError: As for every initializer.
 
     Example:
@@ -425,14 +419,14 @@ def variance_scaling(
         AISTATS 2010.
     """
     scaling = _core.variance_scaling(scale, mode, distribution, in_axis, out_axis, batch_axis, groups)
-    return _fill(scaling, shape, options)
+    return scaling.fill(shape, **options)
 
 
 def _preset(name: str, shape: Shape, options: Any) -> Array:
     if options.keys().isdisjoint(_AXES):
-        return _fill(_PRESETS[name], shape, options)
+        return _PRESETS[name].fill(shape, **options)
     axes = {axis: options.pop(axis, default) for axis, default in _AXES.items()}
-    return _fill(_core.variance_scaling(*PRESETS[name], **axes), shape, options)
+    return _core.variance_scaling(*PRESETS[name], **axes).fill(shape, **options)
 
 
 def glorot_uniform(shape: Shape, **options: Unpack[ScalingOptions]) -> Array:

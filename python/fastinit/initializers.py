@@ -26,8 +26,8 @@ class Initializer:
     are immutable. Two are equal, and have the same hash, if they are of the same class and have the same
     parameters; they can be pickled, and rebuilt from `get_config()`.
 
-    A tensor that is several layers in one, the gates of an LSTM or the projections of attention, is made in blocks:
-    each has the fans, the stream (see `block_stream`) and the values of a tensor of its own.
+    A tensor that is several layers in one, the gates of an LSTM or the projections of attention, is made in
+    blocks: each has the fans, the stream (see `block_stream`) and the values of a tensor of its own.
 
     Attributes:
         seed: The seed of calls without one; `None` for fresh entropy at each call. Only random initializers
@@ -35,8 +35,8 @@ class Initializer:
             tensors apart by their `stream`.
         blocks: The number of equal blocks, or the sizes of the blocks, which add up to the size of
             `block_axis`; 1 for a tensor that is one block.
-        block_axis: The axis along which the blocks lie; `None` for the axis of the outputs (`out_axis` of variance
-            scaling, `column_axis` of orthogonal matrices, otherwise the last axis).
+        block_axis: The axis along which the blocks lie; `None` for the axis of the outputs (`out_axis` of
+            variance scaling, `column_axis` of orthogonal matrices, otherwise the last axis).
 
     Example:
         >>> import fastinit
@@ -77,7 +77,7 @@ class Initializer:
 
         Args:
             shape: The shape of the tensor: an int or a sequence of at most 32 ints. Sizes of 0 are allowed.
-                The tensor may be larger than memory, up to 2**63 elements, where `index` selects a part of it.
+                The tensor may be larger than memory, up to 2**63 elements, if `index` selects a part of it.
             seed: An int in [0, 2**64), a `numpy.random.SeedSequence`, or `None` for the `seed` of the
                 initializer and, where that is `None` too, for fresh entropy from the operating system.
             stream: The name of the tensor among those of the same seed: an int in [0, 2**64), or a str, which
@@ -90,7 +90,8 @@ class Initializer:
                 not overlapping itself, and with any strides. No other thread may use it meanwhile.
             index: The part of the tensor to make, as in `tensor[index]`: an int, a slice without a
                 step, an ellipsis, or a tuple of these. Positions beyond the ends are refused.
-            threads: The largest number of threads to use; `None` for `get_num_threads()`. It changes no value.
+            threads: The largest number of threads to use; `None` for `get_num_threads()`. It changes no
+                value.
 
         Returns:
             A new, writable, C-contiguous array, aligned to 64 bytes; or `out`. It equals `tensor[index]`
@@ -138,10 +139,10 @@ class Initializer:
             >>> found = fastinit.HeUniform().check((600, 100))
             >>> found.name, found.parameters
             ('uniform', {'low': -0.1, 'high': 0.1})
-            >>> fastinit.HeUniform().check(600)
+            >>> fastinit.Identity().check(600)
             Traceback (most recent call last):
             ...
-            ValueError: fans need a shape of at least 2 dimensions (..., in, out), or in_axis and out_axis; got shape [600]
+            ValueError: identity needs a shape of 2 dimensions, got shape [600]
         """
         from .theory.distributions import of_parts
 
@@ -216,10 +217,19 @@ class Initializer:
         return hash((type(self), *self.get_config().values()))
 
     def __repr__(self) -> str:
-        return self._spell(repr)
+        return self.spell(repr)
 
-    def _spell(self, number: Callable[[Any], str]) -> str:
-        """The call that makes this object, without parameters that have their defaults."""
+    def spell(self, number: Callable[[Any], str]) -> str:
+        """The call that makes this object, without parameters that have their defaults.
+
+        Args:
+            number: Formats the value of a parameter.
+
+        Example:
+            >>> import fastinit
+            >>> fastinit.RandomNormal(stddev=2**0.5).spell("{:.3g}".format)
+            'RandomNormal(stddev=1.41)'
+        """
         defaults = {name: one.default for name, one in inspect.signature(type(self)).parameters.items()}
         given = {name: value for name, value in self.get_config().items() if value != defaults[name]}
         return (
@@ -531,6 +541,22 @@ class VarianceScaling(Initializer):
             groups=operator.index(groups),
             seed=seed,
         )
+
+    def fans(self, shape: Shape) -> tuple[float, float]:
+        """`fan_in` and `fan_out` of a kernel of this shape: the inputs of each output, and the reverse.
+
+        Args:
+            shape: The shape of the kernel; of one block, where there are several.
+
+        Raises:
+            ValueError: If the axes do not fit the shape.
+
+        Example:
+            >>> import fastinit
+            >>> fastinit.HeNormal().fans((3, 3, 16, 32))
+            (144.0, 288.0)
+        """
+        return _core.fans(shape, self.in_axis, self.out_axis, self.batch_axis, self.groups)
 
 
 class _Preset(VarianceScaling):

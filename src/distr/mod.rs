@@ -1,22 +1,25 @@
 //! Words to samples: uniform, normal and truncated normal.
 //!
-//! A [`Distribution`] is plain data. Its kernels, [`SampleF32`] and [`SampleF64`], turn the words of whole Philox blocks into
-//! samples: one 32-bit word per element in single precision, one 64-bit word in double precision. Nothing is ever rejected, so
-//! an element depends on its own block only. The half types have no kernels of their own: they are rounded from single
-//! precision where elements are stored.
+//! A [`Distribution`] is plain data. The [`Sampler`] made of it turns the words of whole Philox blocks into samples, in order: one
+//! 32-bit word per element in single precision, one 64-bit word in double precision. Nothing is ever rejected, so an element
+//! depends on its own block only. The half types are rounded from single precision where elements are stored.
 
+use crate::dtype::Dtype;
 use crate::simd::Simd;
 
 mod normal;
 mod truncated_normal;
 mod uniform;
 
-pub use normal::{Normal, on_circle_f32, on_circle_f64, radius_f32, radius_f64};
-pub use truncated_normal::{Central, General, Symmetric, TruncatedNormalF32};
-pub use uniform::Uniform;
+pub(crate) use normal::Normal;
+#[cfg(test)]
+pub(crate) use normal::{on_circle_f32, radius_f32};
+pub(crate) use truncated_normal::{Central, General, Symmetric};
+pub(crate) use uniform::Uniform;
 
 /// A distribution with its parameters, as plain data. They are checked where an initializer is made.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Distribution {
     /// Uniform on `[low, high)`.
     Uniform {
@@ -45,14 +48,52 @@ pub enum Distribution {
     },
 }
 
+/// A distribution prepared for one precision: the function from words to samples.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sampler {
+    UniformF32(Uniform<f32>),
+    NormalF32(Normal<f32>),
+    Central(Central),
+    Symmetric(Symmetric),
+    GeneralF32(General<f32>),
+    UniformF64(Uniform<f64>),
+    NormalF64(Normal<f64>),
+    GeneralF64(General<f64>),
+}
+
+impl Sampler {
+    /// For elements that are stored as `dtype`.
+    pub(crate) fn new(distribution: &Distribution, dtype: Dtype) -> Sampler {
+        let double = dtype == Dtype::F64;
+        match *distribution {
+            Distribution::Uniform { low, high } if double => Sampler::UniformF64(Uniform::new_f64(low, high)),
+            Distribution::Uniform { low, high } => Sampler::UniformF32(Uniform::new_f32(low, high, dtype)),
+            Distribution::Normal { mean, stddev } if double => Sampler::NormalF64(Normal { mean, stddev }),
+            Distribution::Normal { mean, stddev } => {
+                Sampler::NormalF32(Normal { mean: mean as f32, stddev: stddev as f32 })
+            }
+            Distribution::TruncatedNormal { mean, stddev, lower, upper } if double => {
+                Sampler::GeneralF64(General::<f64>::new(mean, stddev, lower, upper))
+            }
+            Distribution::TruncatedNormal { mean, stddev, lower, upper } => {
+                truncated_normal::sampler_f32(mean, stddev, lower, upper)
+            }
+        }
+    }
+}
+
 /// Samples in single precision.
-pub trait SampleF32: Copy + Send + Sync {
+pub(crate) trait SampleF32: Copy {
+    /// Whether [`SampleF32::sample`] has branches.
+    const BRANCHES: bool = false;
     /// The samples of whole blocks: `even` has the words 0 and 2 of each, `odd` the words 1 and 3, and so have the results.
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32);
 }
 
 /// Samples in double precision.
-pub trait SampleF64: Copy + Send + Sync {
+pub(crate) trait SampleF64: Copy {
+    /// Whether [`SampleF64::sample`] has branches.
+    const BRANCHES: bool = false;
     /// The samples of whole blocks from their 64-bit words, the first and the second of each.
     fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64);
 }

@@ -3,7 +3,7 @@
 //! Of the words of a pair of elements the first gives the radius `sqrt(-2 ln u)` and the second the angle, so the elements 0 and 1 of
 //! a block share two words, and 2 and 3 the other two. In single precision u is an odd multiple of 2^-31, from which the radius
 //! reaches 6.55; in double precision one of 2^-64, and the radius reaches 9.41. The angle is an odd multiple of 2^-30
-//! (2^-62) of an eighth of a turn to either side of one of the four half-axes; its two highest bits say which. So the law is
+//! (2^-62) of an eighth of a turn to either side of one of the four half-axes; its two highest bits say which. So the distribution is
 //! symmetric about zero, and under exchange of the two elements, to the bit.
 
 use super::{SampleF32, SampleF64};
@@ -14,7 +14,7 @@ use crate::simd::Simd;
 
 /// Prepared for elements computed as `T`.
 #[derive(Clone, Copy, Debug)]
-pub struct Normal<T> {
+pub(crate) struct Normal<T> {
     /// The mean.
     pub mean: T,
     /// The standard deviation.
@@ -23,13 +23,13 @@ pub struct Normal<T> {
 
 /// The radius that a word gives.
 #[inline(always)]
-pub fn radius_f32<S: Simd>(s: S, word: S::Int) -> S::F32 {
+pub(crate) fn radius_f32<S: Simd>(s: S, word: S::Int) -> S::F32 {
     s.sqrt_f32(minus_2_ln_of_fraction(s, s.or(s.shr_u32(word, 1), s.splat_u32(1))))
 }
 
 /// The two coordinates, on the unit circle, of the angle that a word gives.
 #[inline(always)]
-pub fn on_circle_f32<S: Simd>(s: S, word: S::Int) -> (S::F32, S::F32) {
+pub(crate) fn on_circle_f32<S: Simd>(s: S, word: S::Int) -> (S::F32, S::F32) {
     let angle = s.i32_to_f32(s.or(s.shl_u32(word, 2), s.splat_u32(2)));
     let y = s.mul_f32(angle, s.splat_f32(1.0 / (1_u32 << 31) as f32));
     let (sin_over_y, cos) = sin_cos_eighth_f32(s, y);
@@ -51,14 +51,14 @@ impl SampleF32 for Normal<f32> {
 
 /// The radius that a word of 64 bits gives.
 #[inline(always)]
-pub fn radius_f64<S: Simd>(s: S, word: S::Int) -> S::F64 {
+pub(crate) fn radius_f64<S: Simd>(s: S, word: S::Int) -> S::F64 {
     let (high, low) = halves_to_f64(s, s.or(word, s.splat_u64(1)));
     s.sqrt_f64(minus_2_ln_of_fraction_f64(s, high, low))
 }
 
 /// The two coordinates, on the unit circle, of the angle that a word of 64 bits gives.
 #[inline(always)]
-pub fn on_circle_f64<S: Simd>(s: S, word: S::Int) -> (S::F64, S::F64) {
+pub(crate) fn on_circle_f64<S: Simd>(s: S, word: S::Int) -> (S::F64, S::F64) {
     let angle = i64_to_f64(s, s.or(s.shl_u64(word, 2), s.splat_u64(2)));
     let y = s.mul_f64(angle, s.splat_f64(1.0 / (1_u64 << 63) as f64));
     let (sin_over_y, cos) = sin_cos_eighth_f64(s, y);

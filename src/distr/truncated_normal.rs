@@ -1,13 +1,13 @@
 //! The truncated normal distribution, by the inverse of its distribution function: one word, one element, no rejection.
 //!
-//! Three kernels. In single precision, bounds that are symmetric about the mean have [`Central`] (up to two standard deviations) and
+//! Three forms. In single precision, bounds that are symmetric about the mean have [`Central`] (up to two standard deviations) and
 //! [`Symmetric`] (beyond); the sign bit of the word is the sign of the element, and its 31 bits are the probability. All other
 //! bounds, and double precision, have [`General`], which computes in double precision and keeps to the tail that is nearer, in the
 //! logarithm of its area relative to the bound: it is right however deep, narrow or one-sided the bounds are.
 //!
-//! Every kernel ends by holding the result between the bounds, which only rounding could have left.
+//! Every form ends by holding the result between the bounds, which only rounding could have left.
 
-use super::{SampleF32, SampleF64};
+use super::{SampleF32, SampleF64, Sampler};
 use crate::math::log::ln_f64;
 use crate::math::normal::{area_above, area_from_zero, exp, expm1, ln, minus_ln_area_above};
 use crate::math::quantile::{
@@ -70,40 +70,26 @@ impl Scale {
     }
 }
 
-/// The kernel that suits the bounds, for single precision.
-#[derive(Clone, Copy, Debug)]
-pub enum TruncatedNormalF32 {
-    /// Symmetric, up to two standard deviations.
-    Central(Central),
-    /// Symmetric, beyond.
-    Symmetric(Symmetric),
-    /// Any.
-    General(General<f32>),
-}
-
-impl TruncatedNormalF32 {
-    /// Bounds in standard deviations; `lower < upper`.
-    pub fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> TruncatedNormalF32 {
-        let bounds = Bounds::<f32>::new(mean, stddev, lower, upper);
-        if lower != -upper {
-            let quantile = Quantile::new(lower, upper);
-            return TruncatedNormalF32::General(General { quantile, mean, stddev, bounds });
-        }
-        let scale = Scale { mean: mean as f32, stddev: stddev as f32, bounds };
-        // How much lies inside of the bounds, and how much outside.
-        let (inside, outside) = (2.0 * area_from_zero(upper), 2.0 * area_above(upper));
-        let step = (inside / 2_147_483_648.0) as f32;
-        if upper <= 2.0 {
-            TruncatedNormalF32::Central(Central { step, scale })
-        } else {
-            TruncatedNormalF32::Symmetric(Symmetric { step, outside: outside as f32, scale })
-        }
+/// The form that suits the bounds, in single precision; bounds in standard deviations, `lower < upper`.
+pub(super) fn sampler_f32(mean: f64, stddev: f64, lower: f64, upper: f64) -> Sampler {
+    let bounds = Bounds::<f32>::new(mean, stddev, lower, upper);
+    if lower != -upper {
+        return Sampler::GeneralF32(General { quantile: Quantile::new(lower, upper), mean, stddev, bounds });
+    }
+    let scale = Scale { mean: mean as f32, stddev: stddev as f32, bounds };
+    // How much lies inside of the bounds, and how much outside.
+    let (inside, outside) = (2.0 * area_from_zero(upper), 2.0 * area_above(upper));
+    let step = (inside / 2_147_483_648.0) as f32;
+    if upper <= 2.0 {
+        Sampler::Central(Central { step, scale })
+    } else {
+        Sampler::Symmetric(Symmetric { step, outside: outside as f32, scale })
     }
 }
 
 /// Symmetric bounds of up to two standard deviations, in single precision.
 #[derive(Clone, Copy, Debug)]
-pub struct Central {
+pub(crate) struct Central {
     /// The area between the bounds over 2^31.
     step: f32,
     scale: Scale,
@@ -127,7 +113,7 @@ impl SampleF32 for Central {
 
 /// Symmetric bounds of more than two standard deviations, in single precision.
 #[derive(Clone, Copy, Debug)]
-pub struct Symmetric {
+pub(crate) struct Symmetric {
     /// The area between the bounds over 2^31.
     step: f32,
     /// The area outside of them.
@@ -150,6 +136,8 @@ impl Symmetric {
 }
 
 impl SampleF32 for Symmetric {
+    const BRANCHES: bool = true;
+
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
         (self.one(s, even), self.one(s, odd))
@@ -158,7 +146,7 @@ impl SampleF32 for Symmetric {
 
 /// Any bounds, computed in double precision.
 #[derive(Clone, Copy, Debug)]
-pub struct General<T> {
+pub(crate) struct General<T> {
     quantile: Quantile,
     mean: f64,
     stddev: f64,
@@ -192,6 +180,8 @@ impl General<f32> {
 }
 
 impl SampleF32 for General<f32> {
+    const BRANCHES: bool = true;
+
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
         (self.one(s, even), self.one(s, odd))
@@ -200,7 +190,7 @@ impl SampleF32 for General<f32> {
 
 impl General<f64> {
     /// Bounds in standard deviations; `lower < upper`.
-    pub fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> General<f64> {
+    pub(super) fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> General<f64> {
         let bounds = Bounds::<f64>::new(mean, stddev, lower, upper);
         General { quantile: Quantile::new(lower, upper), mean, stddev, bounds }
     }
@@ -224,6 +214,8 @@ fn fraction<S: Simd>(s: S, k: S::Int) -> S::F64 {
 }
 
 impl SampleF64 for General<f64> {
+    const BRANCHES: bool = true;
+
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64) {
         (self.one(s, first), self.one(s, second))

@@ -12,7 +12,7 @@ use crate::simd::Simd;
 
 /// Prepared for elements computed as `T`.
 #[derive(Clone, Copy, Debug)]
-pub struct Uniform<T> {
+pub(crate) struct Uniform<T> {
     /// The bits of a word that count.
     mask: u64,
     middle: T,

@@ -160,7 +160,7 @@ fn map(bytes: usize) -> Option<NonNull<u8>> {
     let size = bytes.checked_next_multiple_of(PAGE)?;
     let room = size.checked_add(HUGE_PAGE)?;
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: asks for new memory, wherever it may be.
+    // SAFETY: maps new memory at an address of the system's choice.
     let start = unsafe { libc::mmap(std::ptr::null_mut(), room, protection, flags, -1, 0) };
     if start == libc::MAP_FAILED {
         return None;

@@ -4,19 +4,17 @@
 //! number of threads nor how the work is cut nor where an element is stored, changes it. No memory of the size of the output is used
 //! but the output.
 
-use crate::distr::{Distribution, General, Normal, TruncatedNormalF32, Uniform};
-use crate::dtype::{Bf16, Dtype, Element, F16};
+use crate::distr::Distribution;
+use crate::dtype::Element;
 use crate::error::Result;
 use crate::rng::Substream;
 use crate::seed::Key;
 use crate::shape::Window;
-use crate::simd::{DefaultEnvironment, Kernel, Level, Simd};
+use crate::simd::{DefaultEnvironment, Detected, Level};
 use buffer::Untouched;
-use emit::{AsBf16, AsF16, AsF32, AsF64, Emit, Repeat, Words};
 use ndarray::ArrayViewMutD;
 use place::{Line, Places};
-use run::Run;
-use std::marker::PhantomData;
+use run::{Run, Source};
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -25,6 +23,7 @@ use threads::{Pulse, in_parts};
 pub(crate) mod blocks;
 pub mod buffer;
 mod emit;
+mod kernels;
 pub(crate) mod place;
 mod run;
 mod sparse;
@@ -78,29 +77,10 @@ impl std::fmt::Debug for Options<'_> {
 }
 
 /// The standard normal elements of [`Substream::Matrix`] from number `first` on, on the calling thread.
-pub(crate) fn normals_f32(level: Level, key: Key, first: u64, out: &mut [f32]) {
-    let emit = AsF32(Normal { mean: 0.0, stddev: 1.0 });
-    level.run(Run {
-        emit,
-        key,
-        substream: Substream::Matrix,
-        first,
-        out: slice_as_uninit(out),
-        stream: false,
-    });
-}
-
-/// The same in double precision.
-pub(crate) fn normals_f64(level: Level, key: Key, first: u64, out: &mut [f64]) {
-    let emit = AsF64(Normal { mean: 0.0, stddev: 1.0 });
-    level.run(Run {
-        emit,
-        key,
-        substream: Substream::Matrix,
-        first,
-        out: slice_as_uninit(out),
-        stream: false,
-    });
+pub(crate) fn normals<T: Element>(level: Level, key: Key, first: u64, out: &mut [T]) {
+    let source = Source::samples(&Distribution::Normal { mean: 0.0, stddev: 1.0 }, T::DTYPE);
+    let out = bytes_of(slice_as_uninit(out));
+    Run { source: &source, key, substream: Substream::Matrix, first, out, stream: false }.at(level.detect());
 }
 
 /// An initialized slice as one that [`Run`] takes.
@@ -129,25 +109,7 @@ pub fn sample<T: Element>(
     options: &Options<'_>,
 ) -> Result<()> {
     let _environment = DefaultEnvironment::enter();
-    let fill = Fill { window, key, options };
-    match *distribution {
-        Distribution::Uniform { low, high } => match T::DTYPE {
-            Dtype::F64 => fill.emit(retype(out), AsF64(Uniform::new_f64(low, high))),
-            dtype => fill.single(out, Uniform::new_f32(low, high, dtype)),
-        },
-        Distribution::Normal { mean, stddev } => match T::DTYPE {
-            Dtype::F64 => fill.emit(retype(out), AsF64(Normal { mean, stddev })),
-            _ => fill.single(out, Normal { mean: mean as f32, stddev: stddev as f32 }),
-        },
-        Distribution::TruncatedNormal { mean, stddev, lower, upper } => match T::DTYPE {
-            Dtype::F64 => fill.emit(retype(out), AsF64(General::<f64>::new(mean, stddev, lower, upper))),
-            _ => match TruncatedNormalF32::new(mean, stddev, lower, upper) {
-                TruncatedNormalF32::Central(kernel) => fill.single(out, kernel),
-                TruncatedNormalF32::Symmetric(kernel) => fill.single(out, kernel),
-                TruncatedNormalF32::General(kernel) => fill.single(out, kernel),
-            },
-        },
-    }
+    Fill { window, key, options }.make(out, Source::samples(distribution, T::DTYPE))
 }
 
 /// Stores one value in every element.
@@ -164,8 +126,12 @@ pub fn constant<T: Element>(
         return Ok(());
     }
     let window = Window::whole(out.shape())?;
-    let fill = Fill { window: &window, key: Key::default(), options };
-    fill.emit(out, Repeat::new(value.to_bits()))
+    let pattern = match size_of::<T>() {
+        2 => value.to_bits() * 0x0001_0001_0001_0001,
+        4 => value.to_bits() * 0x0000_0001_0000_0001,
+        _ => value.to_bits(),
+    };
+    Fill { window: &window, key: Key::default(), options }.make(out, Source::Constant(pattern))
 }
 
 /// The raw words, one for each element: element *i* is word `i & 3` of block `i >> 2`.
@@ -179,7 +145,7 @@ pub fn bits_u32(
     key: Key,
     options: &Options<'_>,
 ) -> Result<()> {
-    Fill { window, key, options }.emit(out, Words::<u32>(PhantomData))
+    Fill { window, key, options }.make(out, Source::words(4))
 }
 
 /// The raw words, two for each element: the low half of element *i* is word `2 (i & 1)` of block `i >> 1`, the high half the next.
@@ -193,16 +159,13 @@ pub fn bits_u64(
     key: Key,
     options: &Options<'_>,
 ) -> Result<()> {
-    Fill { window, key, options }.emit(out, Words::<u64>(PhantomData))
+    Fill { window, key, options }.make(out, Source::words(2))
 }
 
-/// A view of `T` as one of `U`, which must be the same type: for code that has looked at `T::DTYPE`.
-fn retype<T: Element, U: Element>(
-    out: ArrayViewMutD<'_, MaybeUninit<T>>,
-) -> ArrayViewMutD<'_, MaybeUninit<U>> {
-    assert_eq!(T::DTYPE, U::DTYPE);
-    // SAFETY: the types are the same, as just asserted.
-    unsafe { cast(out) }
+/// The memory of elements without padding.
+fn bytes_of<T: Copy>(elements: &mut [MaybeUninit<T>]) -> &mut [MaybeUninit<u8>] {
+    // SAFETY: the same memory under the same borrow; bytes need no alignment.
+    unsafe { std::slice::from_raw_parts_mut(elements.as_mut_ptr().cast(), size_of_val(elements)) }
 }
 
 /// The same elements under the same borrow, seen as another type.
@@ -239,21 +202,8 @@ struct Fill<'a> {
 }
 
 impl Fill<'_> {
-    /// Single-precision samples, stored as the format says.
-    fn single<T: Element, D: crate::distr::SampleF32>(
-        &self,
-        out: ArrayViewMutD<'_, MaybeUninit<T>>,
-        distribution: D,
-    ) -> Result<()> {
-        match T::DTYPE {
-            Dtype::F16 => self.emit::<AsF16<D>>(retype::<T, F16>(out), AsF16(distribution)),
-            Dtype::Bf16 => self.emit::<AsBf16<D>>(retype::<T, Bf16>(out), AsBf16(distribution)),
-            _ => self.emit::<AsF32<D>>(retype::<T, f32>(out), AsF32(distribution)),
-        }
-    }
-
-    /// Stores what `emit` makes.
-    fn emit<E: Emit>(&self, mut out: ArrayViewMutD<'_, MaybeUninit<E::Item>>, emit: E) -> Result<()> {
+    /// Stores what `source` says; its elements are `T`.
+    fn make<T: Copy + Send>(&self, mut out: ArrayViewMutD<'_, MaybeUninit<T>>, source: Source) -> Result<()> {
         if let Some(memory) = out.as_slice_memory_order_mut()
             && self.options.untouched.is_none()
         {
@@ -264,63 +214,54 @@ impl Fill<'_> {
             return Ok(());
         }
         let length = self.window.len();
-        let bytes = length * size_of::<E::Item>();
-        let level = self.options.level.unwrap_or_else(Level::current);
+        let bytes = length * size_of::<T>();
+        let level = self.options.level.unwrap_or_else(Level::current).detect();
         let stream = bytes >= STREAM_FROM && self.options.untouched.is_none();
         let key = self.key;
         let part = |range: Range<usize>, pulse: &Pulse<'_>| {
-            level.run(Part { emit, key, places: &places, range, pulse, stream });
+            Part { source: &source, key, level, stream, pace: Pace { pulse, elements: 0 } }
+                .fill(&places, range);
         };
         in_parts(length, GRAIN, bytes, self.options, part)
     }
 }
 
 /// The part of a fill that one thread does.
-struct Part<'a, E: Emit> {
-    emit: E,
+struct Part<'a> {
+    source: &'a Source,
     key: Key,
-    places: &'a Places<'a, E::Item>,
-    range: Range<usize>,
-    pulse: &'a Pulse<'a>,
+    level: Detected,
     stream: bool,
+    pace: Pace<'a>,
 }
 
-impl<E: Emit> Kernel for Part<'_, E> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let mut pace = Pace { pulse: self.pulse, elements: 0 };
+impl Part<'_> {
+    /// Fills the places of these elements.
+    fn fill<T: Copy>(&mut self, places: &Places<'_, T>, range: Range<usize>) {
         let mut tile = Tile::default();
-        self.places.lines(
-            self.range.clone(),
-            #[inline(always)]
-            |line| {
-                if line.stride == 1 {
-                    return self.consecutive(s, &line, &mut pace);
-                }
-                let goes_on = tile.takes(&line) || self.scatter(s, &tile, &mut pace);
-                tile.put(&line);
-                goes_on
-            },
-        );
-        self.scatter(s, &tile, &mut pace);
+        places.lines(range, |line| {
+            if line.stride == 1 {
+                return self.consecutive(&line);
+            }
+            let goes_on = tile.takes(&line) || self.scatter(&tile);
+            tile.put(&line);
+            goes_on
+        });
+        self.scatter(&tile);
     }
-}
 
-impl<E: Emit> Part<'_, E> {
     /// Fills a line whose places are consecutive, in pieces; returns whether to go on.
-    #[inline(always)]
-    fn consecutive<S: Simd>(&self, s: S, line: &Line<E::Item>, pace: &mut Pace<'_>) -> bool {
+    fn consecutive<T: Copy>(&mut self, line: &Line<T>) -> bool {
         let mut done = 0;
         while done < line.length {
             let length = PIECE.min(line.length - done);
             // SAFETY: the elements of a line are places of a view that is borrowed for the fill, each in one line of one part, so
             // no other code reads or writes them.
-            let out = unsafe { std::slice::from_raw_parts_mut(line.start.add(done).cast(), length) };
-            self.make(s, line.first + done as u64, out, self.stream);
+            let out: &mut [MaybeUninit<T>] =
+                unsafe { std::slice::from_raw_parts_mut(line.start.add(done).cast(), length) };
+            self.make(line.first + done as u64, out, self.stream);
             done += length;
-            if !pace.goes_on(length) {
+            if !self.pace.goes_on(length) {
                 return false;
             }
         }
@@ -329,14 +270,13 @@ impl<E: Emit> Part<'_, E> {
 
     /// Fills the lines of a tile, by way of a buffer; returns whether to go on. Where the lines lie side by side, as those of a
     /// transposed matrix do, what is stored together is a cache line and not a single element.
-    #[inline(always)]
-    fn scatter<S: Simd>(&self, s: S, tile: &Tile<E::Item>, pace: &mut Pace<'_>) -> bool {
-        let mut scratch = [[MaybeUninit::<E::Item>::uninit(); SCRATCH]; TILE];
+    fn scatter<T: Copy>(&mut self, tile: &Tile<T>) -> bool {
+        let mut scratch = [[MaybeUninit::<T>::uninit(); SCRATCH]; TILE];
         let mut done = 0;
         while done < tile.length {
             let length = SCRATCH.min(tile.length - done);
             for (first, row) in tile.first[..tile.lines].iter().zip(&mut scratch) {
-                self.make(s, first + done as u64, &mut row[..length], false);
+                self.make(first + done as u64, &mut row[..length], false);
             }
             for i in 0..length {
                 for (line, row) in scratch[..tile.lines].iter().enumerate() {
@@ -345,13 +285,13 @@ impl<E: Emit> Part<'_, E> {
                         tile.start
                             .offset((done + i) as isize * tile.stride)
                             .add(line)
-                            .cast::<MaybeUninit<E::Item>>()
+                            .cast::<MaybeUninit<T>>()
                             .write(row[i])
                     };
                 }
             }
             done += length;
-            if !pace.goes_on(length * tile.lines) {
+            if !self.pace.goes_on(length * tile.lines) {
                 return false;
             }
         }
@@ -359,9 +299,9 @@ impl<E: Emit> Part<'_, E> {
     }
 
     /// Makes the elements from `first` on.
-    #[inline(always)]
-    fn make<S: Simd>(&self, s: S, first: u64, out: &mut [MaybeUninit<E::Item>], stream: bool) {
-        Run { emit: self.emit, key: self.key, substream: Substream::Values, first, out, stream }.run(s);
+    fn make<T: Copy>(&self, first: u64, out: &mut [MaybeUninit<T>], stream: bool) {
+        let Part { source, key, level, .. } = *self;
+        Run { source, key, substream: Substream::Values, first, out: bytes_of(out), stream }.at(level);
     }
 }
 

@@ -1,169 +1,177 @@
-//! The loop: consecutive elements of the logical tensor into consecutive memory.
+//! Consecutive elements of the logical tensor into consecutive memory: whole groups of blocks at their place, the rest by way of a buffer.
 
-use super::emit::{Emit, registers};
+use super::kernels::{Blocks, LINE, Make, Repeat};
+use crate::distr::{Distribution, Sampler};
+use crate::dtype::Dtype;
 use crate::rng::Substream;
 use crate::rng::philox::Philox;
 use crate::seed::Key;
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Detected, Kernel, Simd};
 use std::mem::MaybeUninit;
 
 /// The sub-stream stands in the bits of a block number above those that elements use.
 pub(super) const SUBSTREAM_SHIFT: u32 = 62;
 
-/// What a cache line holds, and the widest register.
-const LINE: usize = 64;
+/// What the elements are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source {
+    /// One value, as often as 8 bytes hold it.
+    Constant(u64),
+    /// Each made of the words of its block.
+    Blocks {
+        blocks: Blocks,
+        /// Elements of a block.
+        per_block: usize,
+        /// Bytes of a block.
+        bytes: usize,
+    },
+}
 
-/// Room for two registers. Its alignment is that of the whole frame then: registers that the compiler puts aside for a while do not
-/// straddle cache lines, as they would by chance otherwise.
-#[repr(align(64))]
-struct Scratch([MaybeUninit<[u8; LINE]>; 2]);
+impl Source {
+    /// Samples of a distribution that are stored as `dtype`.
+    pub(super) fn samples(distribution: &Distribution, dtype: Dtype) -> Source {
+        let per_block = if dtype == Dtype::F64 { 2 } else { 4 };
+        let blocks = Blocks::Samples(Sampler::new(distribution, dtype), dtype);
+        Source::Blocks { blocks, per_block, bytes: per_block * dtype.size() }
+    }
+
+    /// The words themselves, so many elements a block.
+    pub(super) fn words(per_block: usize) -> Source {
+        Source::Blocks { blocks: Blocks::Words, per_block, bytes: 16 }
+    }
+}
 
 /// Fills `out` with the elements from `first` on.
-pub(super) struct Run<'a, E: Emit> {
-    pub emit: E,
+pub(super) struct Run<'a> {
+    pub source: &'a Source,
     pub key: Key,
     pub substream: Substream,
     /// The C-order index in the logical tensor of the first element.
     pub first: u64,
-    pub out: &'a mut [MaybeUninit<E::Item>],
+    /// Whole elements.
+    pub out: &'a mut [MaybeUninit<u8>],
     /// Whether to store past the caches.
     pub stream: bool,
 }
 
-impl<E: Emit> Kernel for Run<'_, E> {
+impl Run<'_> {
+    /// Runs at a level. Not generic, so that the loops are compiled with this crate and not with those that use it.
+    pub(super) fn at(self, level: Detected) {
+        level.run(self);
+    }
+}
+
+impl Kernel for Run<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let per_block = E::PER_BLOCK as u64;
-        let (mut out, mut index) = (self.out, self.first);
+        let Run { source, key, substream, first, mut out, stream } = self;
+        let (blocks, per_block, bytes) = match source {
+            Source::Constant(pattern) => {
+                let (to, bytes) = (out.as_mut_ptr().cast(), out.len());
+                return s.run(Repeat { pattern: *pattern, to, bytes, stream });
+            }
+            Source::Blocks { blocks, per_block, bytes } => (blocks, *per_block as u64, *bytes),
+        };
+        let mut block = (first / per_block) | ((substream as u64) << SUBSTREAM_SHIFT);
+        let mut skip = (first % per_block) as usize * (bytes / per_block as usize);
         // One pass for each upper word of the block number: nearly always one in all.
         while !out.is_empty() {
-            let block = (index / per_block) | ((self.substream as u64) << SUBSTREAM_SHIFT);
-            let left = ((1 << 32) - (block & 0xffff_ffff)) * per_block - index % per_block;
+            let left = ((1 << 32) - (block & 0xffff_ffff)) * bytes as u64 - skip as u64;
             let length = usize::try_from(left).map_or(out.len(), |left| left.min(out.len()));
             let (now, rest) = out.split_at_mut(length);
-            let philox = Philox::new(self.key, (block >> 32) as u32);
-            let group = Group { s, emit: self.emit, philox };
-            group.fill(now, block as u32, (index % per_block) as usize, self.stream);
-            (out, index) = (rest, index + length as u64);
+            let philox = Philox::new(key, (block >> 32) as u32);
+            Pass { s, blocks, bytes, philox: &philox }.fill(now, block as u32, skip, stream);
+            (out, skip) = (rest, 0);
+            block = ((block >> 32) + 1) << 32;
+        }
+        if stream {
+            s.stream_end();
         }
     }
 }
 
-/// Makes elements by the group: one block for each pair of lanes.
-struct Group<S: Simd, E: Emit> {
+/// Bytes that are made at a time where they do not go to their place at once. They stay in the first-level cache.
+const BUFFER: usize = 4096;
+
+/// Aligned as registers want it.
+#[repr(align(64))]
+struct Buffer(MaybeUninit<[u8; BUFFER]>);
+
+/// Elements whose blocks share the upper word of their number.
+struct Pass<'a, S: Simd> {
     s: S,
-    emit: E,
-    philox: Philox,
+    blocks: &'a Blocks,
+    /// Bytes of a block.
+    bytes: usize,
+    philox: &'a Philox,
 }
 
-impl<S: Simd, E: Emit> Group<S, E> {
-    /// Elements in a group.
-    const ELEMENTS: usize = S::PAIRS * E::PER_BLOCK;
-    /// Bytes in a register.
-    const REGISTER: usize = 8 * S::PAIRS;
+impl<S: Simd> Pass<'_, S> {
+    /// Blocks that are made side by side.
+    const GROUP: usize = S::Wide::PAIRS;
 
-    /// Fills `out`, whose first element is number `skip` of block `block`.
+    /// Fills `out`, which begins `skip` bytes into block `block`.
     #[inline(always)]
-    fn fill(&self, out: &mut [MaybeUninit<E::Item>], block: u32, skip: usize, stream: bool) {
-        let (head, aligned) = head(out, E::PER_BLOCK, skip);
-        let head = head.min(out.len());
-        let (first, out) = out.split_at_mut(head);
-        self.part(first, block, skip);
-        let block = block.wrapping_add(((skip + head) / E::PER_BLOCK) as u32);
-        let wide = Group { s: self.s.wide(), emit: self.emit, philox: self.philox };
-        let (out, block) = if stream && aligned {
-            let rest = wide.whole::<true>(out, block);
-            self.s.stream_end();
-            rest
-        } else {
-            wide.whole::<false>(out, block)
-        };
-        let (out, block) = self.whole::<false>(out, block);
-        self.part(out, block, 0);
-    }
-
-    /// The counters of the group that begins with this block.
-    #[inline(always)]
-    fn counter(&self, block: u32) -> S::Int {
-        self.s.add_u64(self.s.splat_u64(block as u64), E::order(self.s))
-    }
-
-    /// Fills as many whole groups as there are in `out`, from `block` on; returns what is left.
-    #[inline(always)]
-    fn whole<'a, const STREAM: bool>(
-        &self,
-        out: &'a mut [MaybeUninit<E::Item>],
-        block: u32,
-    ) -> (&'a mut [MaybeUninit<E::Item>], u32) {
-        let groups = out.len() / Self::ELEMENTS;
-        let (whole, rest) = out.split_at_mut(groups * Self::ELEMENTS);
-        let mut to: *mut u8 = whole.as_mut_ptr().cast();
-        let mut counter = self.counter(block);
-        let step = self.s.splat_u64(S::PAIRS as u64);
-        // The words of the next group are made beside the elements of this one: the two do not wait for each other.
-        let mut words = self.philox.words(self.s, counter);
-        for _ in 0..groups {
-            counter = self.s.add_u64(counter, step);
-            let next = self.philox.words(self.s, counter);
-            let (a, b) = self.emit.emit(self.s, words.0, words.1);
-            words = next;
-            // SAFETY: a group has `ELEMENTS` elements, which are as many bytes as `registers::<E>()` registers, and `groups` of
-            // them lie within `whole`. Where they are streamed, `fill` has seen to it that they begin at a cache line.
-            unsafe {
-                if STREAM {
-                    self.s.stream(to, a);
-                    if registers::<E>() == 2 {
-                        self.s.stream(to.add(Self::REGISTER), b);
-                    }
-                } else {
-                    self.s.store(to, a);
-                    if registers::<E>() == 2 {
-                        self.s.store(to.add(Self::REGISTER), b);
-                    }
-                }
-                to = to.add(registers::<E>() * Self::REGISTER);
-            }
-        }
-        (rest, block.wrapping_add((groups * S::PAIRS) as u32))
-    }
-
-    /// Fills any number of elements, whose first is number `skip` of block `block`.
-    #[inline(always)]
-    fn part(&self, mut out: &mut [MaybeUninit<E::Item>], mut block: u32, mut skip: usize) {
+    fn fill(&self, mut out: &mut [MaybeUninit<u8>], mut block: u32, mut skip: usize, stream: bool) {
+        let mut buffer = Buffer(MaybeUninit::uninit());
+        let (head, aligned) = head(out, self.bytes, skip);
+        let stream = stream && aligned;
+        // Where it is worth it, elements are stored from the beginning of a block and of a cache line on.
+        let mut length = if out.len() > BUFFER { head } else { 0 };
         while !out.is_empty() {
-            let (even, odd) = self.philox.words(self.s, self.counter(block));
-            let (a, b) = self.emit.emit(self.s, even, odd);
-            let mut group = Scratch([MaybeUninit::uninit(); 2]);
-            let length = out.len().min(Self::ELEMENTS - skip);
-            // SAFETY: a register has at most 64 bytes, so two fit. After the stores the first `ELEMENTS` elements are
-            // initialized, of which `skip + length` are at most all.
-            unsafe {
-                let group: *mut u8 = group.0.as_mut_ptr().cast();
-                self.s.store(group, a);
-                self.s.store(group.add(Self::REGISTER), b);
-                let from = group.cast::<MaybeUninit<E::Item>>().add(skip);
-                std::ptr::copy_nonoverlapping(from, out.as_mut_ptr(), length);
-            }
-            out = &mut out[length..];
-            block = block.wrapping_add(S::PAIRS as u32);
-            skip = 0;
+            let whole = out.len() / self.bytes / Self::GROUP * Self::GROUP;
+            let short = out.len() <= BUFFER && out.len() > whole * self.bytes;
+            let blocks = if skip == 0 && length == 0 && whole > 0 && !short {
+                // Whole groups go to their place at once. What fits the buffer is made in one pass in any case, since the first
+                // words of a pass have nothing to be made beside.
+                let (now, rest) = out.split_at_mut(whole * self.bytes);
+                self.make(block, whole, now.as_mut_ptr().cast(), stream);
+                out = rest;
+                whole
+            } else {
+                let length = if length == 0 { out.len() } else { std::mem::take(&mut length) };
+                let blocks = (skip + length).div_ceil(self.bytes).min(BUFFER / self.bytes);
+                let (now, rest) = out.split_at_mut(length.min(blocks * self.bytes - skip));
+                self.by_buffer(&mut buffer, now, block, blocks, skip);
+                (out, skip) = (rest, 0);
+                blocks
+            };
+            block = block.wrapping_add(blocks as u32);
         }
+    }
+
+    /// Makes `count` blocks from number `first` on, a multiple of a group, at `to`.
+    #[inline(always)]
+    fn make(&self, first: u32, count: usize, to: *mut u8, stream: bool) {
+        Make { blocks: self.blocks, philox: self.philox, first, count, to, stream }.run(self.s);
+    }
+
+    /// Makes `count` blocks from number `first` on, at most a buffer of them: all that `out` has but for the first `skip` bytes.
+    #[inline(always)]
+    fn by_buffer(
+        &self,
+        buffer: &mut Buffer,
+        out: &mut [MaybeUninit<u8>],
+        first: u32,
+        count: usize,
+        skip: usize,
+    ) {
+        const { assert!((BUFFER / 16).is_multiple_of(Self::GROUP)) };
+        let from: *mut u8 = buffer.0.as_mut_ptr().cast();
+        self.make(first, count.next_multiple_of(Self::GROUP), from, false);
+        // SAFETY: the buffer has the bytes of all blocks, of which `out` takes all but the first `skip` and what is left over.
+        unsafe { std::ptr::copy_nonoverlapping(from.add(skip).cast(), out.as_mut_ptr(), out.len()) };
     }
 }
 
-/// How many elements come before the first that begins both a block and a cache line, and whether there is such a one; if not,
-/// how many come before the first block.
+/// How many bytes come before the first that begins both a block and a cache line, and whether there is such a one; if not, how many
+/// come before the first block.
 #[inline(always)]
-fn head<T>(out: &[MaybeUninit<T>], per_block: usize, skip: usize) -> (usize, bool) {
-    let to_block = (per_block - skip) % per_block;
-    let size = size_of::<T>();
-    let misaligned = (out.as_ptr() as usize + to_block * size) % LINE;
+fn head(out: &[MaybeUninit<u8>], bytes: usize, skip: usize) -> (usize, bool) {
+    let to_block = (bytes - skip) % bytes;
+    let misaligned = (out.as_ptr() as usize + to_block) % LINE;
     let to_line = (LINE - misaligned) % LINE;
-    if to_line.is_multiple_of(per_block * size) {
-        (to_block + to_line / size, true)
-    } else {
-        (to_block, false)
-    }
+    if to_line.is_multiple_of(bytes) { (to_block + to_line, true) } else { (to_block, false) }
 }

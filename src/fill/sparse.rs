@@ -1,10 +1,9 @@
 //! Sparse matrices: normal values, of which in every column the same number is zero.
 
-use super::emit::Words;
 use super::place::Matrix;
-use super::run::Run;
+use super::run::{Run, Source};
 use super::threads::in_parts;
-use super::{Options, sample};
+use super::{Options, bytes_of, sample};
 use crate::distr::Distribution;
 use crate::dtype::Element;
 use crate::error::Result;
@@ -13,7 +12,6 @@ use crate::seed::Key;
 use crate::shape::Window;
 use crate::simd::Level;
 use ndarray::ArrayViewMutD;
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 /// Columns that are processed together.
@@ -44,7 +42,7 @@ pub fn sparse<T: Element>(
     }
     let (rows, columns) = (window.shape()[0], window.shape()[1]);
     let (start_row, start_column) = (window.start()[0], window.start()[1]);
-    let level = options.level.unwrap_or_else(Level::current);
+    let level = options.level.unwrap_or_else(Level::current).detect();
     let end_row = start_row + window.extent()[0] as u64;
     let matrix = Matrix::new(out, window, 1)?;
     let words_in_all = (end_row as usize).saturating_mul(window.extent()[1]).saturating_mul(size_of::<u32>());
@@ -57,14 +55,15 @@ pub fn sparse<T: Element>(
                 if row % 1024 == 0 && pulse.stopped() {
                     return;
                 }
-                level.run(Run {
-                    emit: Words::<u32>(PhantomData),
+                Run {
+                    source: &Source::words(4),
                     key,
                     substream: Substream::Mask,
                     first: row * columns + start_column + from as u64,
-                    out: &mut words[..width],
+                    out: bytes_of(&mut words[..width]),
                     stream: false,
-                });
+                }
+                .at(level);
                 for (i, (word, to_place)) in words[..width].iter().zip(&mut to_place).enumerate() {
                     // SAFETY: `words` was initialized to begin with.
                     let word = unsafe { word.assume_init() };

@@ -11,6 +11,8 @@ mod plan;
 mod variance_scaling;
 
 pub use contents::Contents;
+#[cfg(feature = "python")]
+pub(crate) use plan::Cut;
 pub use plan::Plan;
 pub use variance_scaling::{FanMode, ScaledDistribution, VarianceScaling};
 

@@ -34,9 +34,9 @@ pub struct Plan {
     cut: Cut,
 }
 
-/// How the tensor is cut, and what is in the parts.
+/// How the tensor is cut, and what is in the parts: a plan without its shape and dtype, for callers that keep them.
 #[derive(Clone, Debug, PartialEq)]
-enum Cut {
+pub(crate) enum Cut {
     /// Not at all.
     Whole(Contents),
     /// Into equal blocks along an axis.
@@ -48,16 +48,8 @@ enum Cut {
 impl Plan {
     /// See [`Initializer::plan`].
     pub(super) fn new(initializer: &Initializer, shape: &[u64], dtype: Dtype) -> Result<Plan> {
-        let _environment = DefaultEnvironment::enter();
         check_shape(shape)?;
-        let cut = match initializer {
-            Initializer::Blocks { each, blocks, axis } => {
-                initializer.validate()?;
-                Cut::new(each, blocks, *axis, shape, dtype)?
-            }
-            _ => Cut::Whole(Contents::new(initializer, shape, dtype)?),
-        };
-        Ok(Plan { shape: shape.to_vec(), dtype, cut })
+        Ok(Plan { shape: shape.to_vec(), dtype, cut: Cut::new(initializer, shape, dtype)? })
     }
 
     /// The shape of the logical tensor.
@@ -102,11 +94,32 @@ impl Plan {
         window: &Window,
         options: &Options<'_>,
     ) -> Result<()> {
-        self.fill_uninit(fill::as_uninit(out.into_dyn()), key, window, options)
+        if T::DTYPE != self.dtype {
+            return Err(Error::PlannedDtype { dtype: T::DTYPE, planned: self.dtype });
+        }
+        if window.shape() != self.shape {
+            return Err(Error::PlannedShape { shape: window.shape().to_vec(), planned: self.shape.clone() });
+        }
+        self.cut.fill(fill::as_uninit(out.into_dyn()), key, window, options)
+    }
+}
+
+impl Cut {
+    /// The checked and computed parts of a tensor whose shape has passed [`check_shape`]; else as [`Initializer::plan`].
+    pub(crate) fn new(initializer: &Initializer, shape: &[u64], dtype: Dtype) -> Result<Cut> {
+        let _environment = DefaultEnvironment::enter();
+        match initializer {
+            Initializer::Blocks { each, blocks, axis } => {
+                initializer.validate()?;
+                Cut::in_blocks(each, blocks, *axis, shape, dtype)
+            }
+            _ => Ok(Cut::Whole(Contents::new(initializer, shape, dtype)?)),
+        }
     }
 
-    /// The same for memory that need not be initialized; afterwards all of it is, unless there was an error.
-    pub(crate) fn fill_uninit<T: Element>(
+    /// [`Plan::fill`] for memory that need not be initialized, of the shape and dtype that this was made for; afterwards all of it
+    /// is, unless there was an error.
+    pub(crate) fn fill<T: Element>(
         &self,
         out: ArrayViewMutD<'_, MaybeUninit<T>>,
         key: Key,
@@ -114,40 +127,35 @@ impl Plan {
         options: &Options<'_>,
     ) -> Result<()> {
         let _environment = DefaultEnvironment::enter();
-        if T::DTYPE != self.dtype {
-            return Err(Error::PlannedDtype { dtype: T::DTYPE, planned: self.dtype });
-        }
-        if window.shape() != self.shape {
-            return Err(Error::PlannedShape { shape: window.shape().to_vec(), planned: self.shape.clone() });
-        }
         window.check_output(out.shape())?;
-        let (axis, numbers) = match &self.cut {
+        let (shape, dtype) = (window.shape(), T::DTYPE);
+        let (axis, numbers) = match self {
             Cut::Whole(contents) => {
-                let bytes = contents.scratch_bytes(self.dtype, &self.shape, window.extent());
+                let bytes = contents.scratch_bytes(dtype, shape, window.extent());
                 return contents.fill(out, window, key, &mut Scratch::new(bytes)?, options);
             }
             Cut::Equal { axis, .. } | Cut::Listed { axis, .. } if !window.is_empty() => {
                 let range = window.range(*axis);
-                (*axis, self.cut.number(range.start)..self.cut.number(range.end - 1) + 1)
+                (*axis, self.number(range.start)..self.number(range.end - 1) + 1)
             }
             _ => return Ok(()),
         };
         // Where block number `number` of the window lies: the whole block, and the part of it in the window.
         let block = |number: u64| {
-            let (block, contents) = self.cut.block(number);
+            let (block, contents) = self.block(number);
             let range = window.range(axis);
             (block.start.max(range.start)..block.end.min(range.end), block, contents)
         };
         // Different ones only: all blocks but the first and the last lie inside the window.
         let mut need = Need::default();
         let mut seen = None;
-        for number in self.cut.representatives(&numbers) {
+        for number in self.representatives(&numbers) {
             let (part, block, contents) = block(number);
             let kind = (part.end.saturating_sub(part.start), block.end - block.start);
             if seen.replace(kind) != Some(kind) {
-                let (mut shape, mut extent) = (self.shape.clone(), window.extent().to_vec());
+                let (mut shape, mut extent) = (shape.to_vec(), window.extent().to_vec());
                 (shape[axis], extent[axis]) = (kind.1, kind.0 as usize);
-                need.include(contents, self.dtype, &shape, &extent);
+                need.include(contents, dtype, &shape, &extent);
             }
         }
         let first = numbers.start;
@@ -171,7 +179,7 @@ impl Plan {
             if part.is_empty() {
                 return Ok(());
             }
-            let (mut shape, mut start) = (self.shape.clone(), window.start().to_vec());
+            let (mut shape, mut start) = (shape.to_vec(), window.start().to_vec());
             shape[axis] = block.end - block.start;
             start[axis] = part.start - block.start;
             let window = Window::new(&shape, &start, out.shape())?;
@@ -198,7 +206,7 @@ impl Need {
 
 impl Cut {
     /// A tensor in blocks.
-    fn new(
+    fn in_blocks(
         each: &Initializer,
         blocks: &Blocks,
         axis: Option<i64>,

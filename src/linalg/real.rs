@@ -1,7 +1,7 @@
 //! The two precisions that matrices are computed in, as one trait over the registers of [`Simd`].
 
 use crate::dtype::Element;
-use crate::fill::{normals_f32, normals_f64};
+use crate::fill::normals;
 use crate::seed::Key;
 use crate::simd::{Level, Simd};
 
@@ -40,7 +40,7 @@ pub(super) trait Real: Element {
 }
 
 macro_rules! real {
-    ($number:ident, $register:ident, $lanes:expr, $splat:ident, $from_bits:ident, $to_bits:ident, $mul:ident, $mul_add:ident, $neg_mul_add:ident, $normals:ident) => {
+    ($number:ident, $register:ident, $lanes:expr, $splat:ident, $from_bits:ident, $to_bits:ident, $mul:ident, $mul_add:ident, $neg_mul_add:ident) => {
         impl Real for $number {
             #[inline(always)]
             fn times(self, other: $number) -> $number {
@@ -80,11 +80,11 @@ macro_rules! real {
                 s.$neg_mul_add(a, b, c)
             }
             fn normals(level: Level, key: Key, first: u64, out: &mut [$number]) {
-                $normals(level, key, first, out);
+                normals(level, key, first, out);
             }
         }
     };
 }
 
-real!(f32, F32, 2, splat_f32, f32_from_bits, f32_to_bits, mul_f32, mul_add_f32, neg_mul_add_f32, normals_f32);
-real!(f64, F64, 1, splat_f64, f64_from_bits, f64_to_bits, mul_f64, mul_add_f64, neg_mul_add_f64, normals_f64);
+real!(f32, F32, 2, splat_f32, f32_from_bits, f32_to_bits, mul_f32, mul_add_f32, neg_mul_add_f32);
+real!(f64, F64, 1, splat_f64, f64_from_bits, f64_to_bits, mul_f64, mul_add_f64, neg_mul_add_f64);

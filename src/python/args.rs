@@ -114,13 +114,14 @@ pub fn blocks(object: &Bound<'_, PyAny>) -> PyResult<Blocks> {
     if object.is_exact_instance_of::<PyInt>() || object.is_instance_of::<PyString>() {
         return integer("blocks", RULE, object).map(Blocks::Equal);
     }
+    let is_sequence = object.hasattr(intern!(object.py(), "__getitem__"))?;
     match object.try_iter().and_then(|items| object.len().map(|_| items)) {
-        Ok(items) => items
+        Ok(items) if is_sequence => items
             .enumerate()
             .map(|(i, size)| integer(&format!("blocks[{i}]"), "an int in [0, 2**64)", &size?))
             .collect::<PyResult<_>>()
             .map(Blocks::Sizes),
-        Err(_) => integer("blocks", RULE, object).map(Blocks::Equal),
+        _ => integer("blocks", RULE, object).map(Blocks::Equal),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::distr::Distribution;
 use crate::dtype::{Bf16, Dtype, F16};
 use crate::error::Result;
 use crate::fill::{self, Options};
-use crate::init::{self, Contents, Plan, VarianceScaling};
+use crate::init::{self, Contents, Cut, VarianceScaling};
 use crate::seed::Key;
 use crate::shape::{KernelAxes, Window};
 use args::{Given, Selection};
@@ -60,8 +60,11 @@ struct Initializer(init::Initializer);
 impl Initializer {
     /// A fresh array, or `out`, with the contents of the logical tensor of this shape, or of the part that `index` selects.
     #[pyo3(
-        signature = (shape, seed=None, stream=Given(None), dtype=None, out=None, index=None, threads=None),
-        text_signature = "($self, shape, seed=None, stream=0, dtype='float32', out=None, index=None, threads=None)"
+        signature = (
+            shape, seed=None, stream=Given(None), dtype=None, out=None, index=None, threads=None, *, blocks=None, block_axis=None
+        ),
+        text_signature = "($self, shape, seed=None, stream=0, dtype='float32', out=None, index=None, threads=None, *, \
+            blocks=1, block_axis=None)"
     )]
     #[expect(clippy::too_many_arguments, reason = "one for each argument of the Python functions")]
     fn fill<'py>(
@@ -74,12 +77,20 @@ impl Initializer {
         out: Option<Argument<'_, 'py>>,
         index: Option<Argument<'_, 'py>>,
         threads: Option<Argument<'_, 'py>>,
+        blocks: Option<Argument<'_, 'py>>,
+        block_axis: Option<Argument<'_, 'py>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if blocks.is_some() || block_axis.is_some() {
+            let one = 1_u8.into_pyobject(py)?;
+            return self
+                .in_blocks(blocks.unwrap_or(&one), block_axis)?
+                .fill(py, shape, seed, stream, dtype, out, index, threads, None, None);
+        }
         let selection = Selection::new(&args::shape(shape)?, index)?;
         let key = key(seed, stream, self.0.is_random())?;
         let dtype = args::dtype(dtype)?;
         let threads = args::threads(threads)?;
-        let plan = self.0.plan(selection.window.shape(), dtype)?;
+        let plan = Cut::new(&self.0, selection.window.shape(), dtype)?;
         match dtype {
             Dtype::F32 => fill_elements::<f32>(py, &plan, &selection, key, out, threads),
             Dtype::F64 => fill_elements::<f64>(py, &plan, &selection, key, out, threads),
@@ -153,7 +164,7 @@ fn described(contents: Contents) -> (&'static str, Vec<(&'static str, f64)>) {
 
 fn fill_elements<'py, T: crate::Element + Scalar>(
     py: Python<'py>,
-    plan: &Plan,
+    plan: &Cut,
     selection: &Selection,
     key: Key,
     out: Option<Argument<'_, 'py>>,
@@ -162,7 +173,7 @@ fn fill_elements<'py, T: crate::Element + Scalar>(
     let options = Options { threads, ..Options::default() };
     produce::<T>(py, selection, out, options, |view, options| {
         run(py, view, &selection.window, options, |view, options| {
-            plan.fill_uninit(view, key, &selection.window, options)
+            plan.fill(view, key, &selection.window, options)
         })
     })
 }

@@ -1,6 +1,6 @@
 //! The generator: a pure function from a key and a counter to four words. No floating-point numbers here.
 
-pub mod philox;
+pub(crate) mod philox;
 mod stream;
 
 pub use stream::PhiloxStream;

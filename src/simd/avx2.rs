@@ -1,6 +1,6 @@
 //! 256-bit AVX2 with FMA and F16C: four pairs of lanes.
 
-use super::{Kernel, Simd, Twice};
+use super::{Kernel, Paired, Simd};
 use std::arch::x86_64::*;
 
 /// Proof that the CPU has AVX2, FMA and F16C.
@@ -32,6 +32,7 @@ macro_rules! operations {
 
 /// Conditions are kept in the sign bit of each lane, which is where the blend instructions look.
 impl Simd for Avx2 {
+    const STREAMS: bool = true;
     const PAIRS: usize = 4;
     type Int = __m256i;
     type F32 = __m256;
@@ -40,13 +41,14 @@ impl Simd for Avx2 {
     type M64 = __m256d;
 
     // There are sixteen registers, and the states of two Philox blocks take eight.
-    type Wide = Twice<Avx2>;
+    type Wide = Paired<Avx2>;
 
     #[inline(always)]
     fn wide(self) -> Self::Wide {
-        Twice(self)
+        Paired(self)
     }
-    #[inline]
+    // Not inlined, so that a kernel that runs others has one copy of each.
+    #[inline(never)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx2,fma,f16c")]
         fn with_features<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {

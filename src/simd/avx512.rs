@@ -1,6 +1,6 @@
 //! 512-bit AVX-512: eight pairs of lanes.
 
-use super::{Kernel, Simd, Twice};
+use super::{Kernel, Paired, Simd};
 use std::arch::x86_64::*;
 
 /// Proof that the CPU has AVX-512 F, BW, CD, DQ and VL.
@@ -33,6 +33,7 @@ macro_rules! operations {
 }
 
 impl Simd for Avx512 {
+    const STREAMS: bool = true;
     const PAIRS: usize = 8;
     type Int = __m512i;
     type F32 = __m512;
@@ -40,13 +41,14 @@ impl Simd for Avx512 {
     type M32 = __mmask16;
     type M64 = __mmask8;
 
-    type Wide = Twice<Twice<Avx512>>;
+    type Wide = Paired<Paired<Avx512>>;
 
     #[inline(always)]
     fn wide(self) -> Self::Wide {
-        Twice(Twice(self))
+        Paired(Paired(self))
     }
-    #[inline]
+    // Not inlined, so that a kernel that runs others has one copy of each.
+    #[inline(never)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,fma,avx2")]
         fn with_features<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {

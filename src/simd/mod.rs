@@ -24,15 +24,16 @@ mod avx512;
 mod environment;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod paired;
 mod scalar;
-mod twice;
 
-pub use environment::DefaultEnvironment;
-pub use scalar::Scalar;
-pub use twice::Twice;
+pub(crate) use environment::DefaultEnvironment;
+pub(crate) use paired::Paired;
+pub(crate) use scalar::Scalar;
 
 /// Which instructions the kernels use. All levels give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Level {
     /// One pair of lanes at a time, in plain Rust: the definition.
     Scalar,
@@ -83,33 +84,54 @@ impl Level {
         }
     }
 
-    /// Runs `kernel` at this level, or at the scalar one where the machine lacks it.
-    #[inline]
-    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        #[cfg(target_arch = "x86_64")]
+    /// The level as proof that the CPU has it; the scalar one where the machine lacks it.
+    pub(crate) fn detect(self) -> Detected {
         match self {
-            Level::Avx512 => {
-                if let Some(simd) = avx512::Avx512::detect() {
-                    return simd.run(kernel);
-                }
-            }
-            Level::Avx2 => {
-                if let Some(simd) = avx2::Avx2::detect() {
-                    return simd.run(kernel);
-                }
-            }
-            _ => {}
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => avx512::Avx512::detect().map_or(Detected::Scalar(Scalar), Detected::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => avx2::Avx2::detect().map_or(Detected::Scalar(Scalar), Detected::Avx2),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => Detected::Neon(neon::Neon),
+            _ => Detected::Scalar(Scalar),
         }
-        #[cfg(target_arch = "aarch64")]
-        if self == Level::Neon {
-            return neon::Neon.run(kernel);
+    }
+
+    /// Runs `kernel` at this level, or at the scalar one where the machine lacks it.
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        self.detect().run(kernel)
+    }
+}
+
+/// A level that the CPU has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Detected {
+    Scalar(Scalar),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Avx512),
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Neon),
+}
+
+impl Detected {
+    /// Runs `kernel` at this level.
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            Detected::Scalar(simd) => simd.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Detected::Avx2(simd) => simd.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Detected::Avx512(simd) => simd.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Detected::Neon(simd) => simd.run(kernel),
         }
-        scalar::Scalar.run(kernel)
     }
 }
 
 /// Code that is written once and runs at any level. `run` must be `#[inline(always)]`, and all that it calls.
-pub trait Kernel {
+pub(crate) trait Kernel {
     /// What it returns.
     type Output;
     /// The code.
@@ -120,7 +142,9 @@ pub trait Kernel {
 ///
 /// Names say the lanes: `_u32` and `_i32` work on each 32-bit lane of an [`Simd::Int`], `_u64` on each 64-bit one, `_f32` and
 /// `_f64` on the lanes of the floating-point registers. Integer arithmetic wraps. No operation is defined on NaN.
-pub trait Simd: Copy {
+pub(crate) trait Simd: Copy {
+    /// Whether [`Simd::stream`] differs from [`Simd::store`].
+    const STREAMS: bool;
     /// How many pairs of 32-bit lanes a register has, which is how many 64-bit lanes.
     const PAIRS: usize;
     /// Integers: `2 * PAIRS` lanes of 32 bits or `PAIRS` of 64.
@@ -134,7 +158,7 @@ pub trait Simd: Copy {
     /// A condition for each lane of an `F64`.
     type M64: Copy;
 
-    /// As many of these registers side by side as the CPU can keep busy and the level has room for: see [`Twice`].
+    /// Several of these registers side by side, as many as the level has room for: see [`Paired`].
     type Wide: Simd;
     /// The level that the fills run on.
     fn wide(self) -> Self::Wide;
@@ -280,7 +304,7 @@ pub trait Simd: Copy {
     /// Writes a register past the caches, where the level can; [`Simd::stream_end`] must follow before another thread reads it.
     ///
     /// # Safety
-    /// As [`Simd::store`], and `to` must be a multiple of 64.
+    /// As [`Simd::store`], and `to` must be a multiple of 64, or lie whole registers behind one.
     unsafe fn stream(self, to: *mut u8, a: Self::Int);
 
     /// Orders what [`Simd::stream`] wrote before all later stores.

@@ -1,6 +1,6 @@
 //! 128-bit NEON, which every AArch64 has: two pairs of lanes.
 
-use super::{Kernel, Simd, Twice};
+use super::{Kernel, Paired, Simd};
 use crate::dtype::F16;
 use std::arch::aarch64::*;
 
@@ -35,6 +35,7 @@ macro_rules! u32s {
 }
 
 impl Simd for Neon {
+    const STREAMS: bool = false;
     const PAIRS: usize = 2;
     type Int = uint32x4_t;
     type F32 = float32x4_t;
@@ -42,13 +43,14 @@ impl Simd for Neon {
     type M32 = uint32x4_t;
     type M64 = uint64x2_t;
 
-    type Wide = Twice<Twice<Neon>>;
+    type Wide = Paired<Paired<Neon>>;
 
     #[inline(always)]
     fn wide(self) -> Self::Wide {
-        Twice(Twice(self))
+        Paired(Paired(self))
     }
-    #[inline]
+    // Not inlined, so that a kernel that runs others has one copy of each.
+    #[inline(never)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
     }

@@ -1,6 +1,6 @@
 //! The scalar level: one pair of lanes at a time, in plain Rust. It defines what every operation gives.
 
-use super::{Kernel, Simd, Twice};
+use super::{Kernel, Simd};
 use crate::dtype::F16;
 
 /// The level that every machine has.
@@ -24,6 +24,7 @@ fn zip2<A: Copy, B>(a: [A; 2], b: [A; 2], f: impl Fn(A, A) -> B) -> [B; 2] {
 }
 
 impl Simd for Scalar {
+    const STREAMS: bool = false;
     const PAIRS: usize = 1;
     type Int = u64;
     type F32 = [f32; 2];
@@ -31,12 +32,14 @@ impl Simd for Scalar {
     type M32 = [bool; 2];
     type M64 = bool;
 
-    type Wide = Twice<Twice<Scalar>>;
+    type Wide = Scalar;
 
     #[inline(always)]
     fn wide(self) -> Self::Wide {
-        Twice(Twice(self))
+        self
     }
+    // Not inlined, so that a kernel that runs others has one copy of each.
+    #[inline(never)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
     }

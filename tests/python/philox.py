@@ -1,4 +1,4 @@
-"""The generator again, in NumPy and straight from the paper: an oracle that shares no code with its subject.
+"""The generator in NumPy, written from the paper: a reference that shares no code with the package.
 
 Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """

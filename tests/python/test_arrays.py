@@ -1,4 +1,4 @@
-"""Fresh arrays: whose memory they are made of, and how it lies."""
+"""New arrays: their memory and its layout."""
 
 import gc
 import weakref
@@ -33,7 +33,7 @@ def test_part_of_a_tensor_is_a_fresh_contiguous_array():
 
 def test_memory_is_lent_not_copied():
     array = fastinit.random_normal((10, 10))
-    # The array's base is the memory itself, and neither another array nor a copy.
+    # The base of the array is the memory itself, not another array or a copy.
     assert type(array.base).__name__ == "Buffer"
     assert not array.flags.owndata
     assert fastinit.random_normal((10, 10), dtype="bfloat16").base is not None
@@ -84,7 +84,7 @@ def test_many_arrays_leak_nothing(python):
     assert int(grown) < 20 * 2**20
 
 
-def test_arrays_do_what_arrays_do():
+def test_arrays_support_dlpack_buffers_and_copies():
     array = fastinit.random_normal((3, 4), seed=0)
     assert (np.from_dlpack(array) == array).all()
     assert (np.frombuffer(memoryview(array), np.float32).reshape(3, 4) == array).all()

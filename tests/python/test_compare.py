@@ -26,8 +26,8 @@ def usual():
 
 
 def test_the_default_tells_good_from_bad(usual):
-    he, glorot, small, large, _ = usual.runs
-    assert [run.name for run in usual.runs] == [
+    he, glorot, small, large, _ = usual.rows
+    assert [row.name for row in usual.rows] == [
         "recommended: HeNormal",
         "glorot_uniform",
         "too small: normal, std 0.01",
@@ -40,10 +40,10 @@ def test_the_default_tells_good_from_bad(usual):
     # Through ten layers of ReLU, Glorot's gradient is smaller by 2 ** -5.
     assert 1 / 100 < glorot.first_gradient_norm[0] / he.first_gradient_norm[0] < 1 / 10
     assert he.train_loss[3] < glorot.train_loss[3]
-    assert small.verdict == "did not learn"
+    assert small.verdict == "did_not_learn"
     assert small.first_gradient_norm[0] < 1e-9
     assert small.train_loss[-1] == pytest.approx(math.log(10), abs=0.01)
-    assert large.verdict == "diverged in epoch 1"
+    assert large.text == "diverged in epoch 1"
     assert large.diverged == 1
     assert len(large.train_loss) == len(large.gradient_norm) == 1
     assert large.first_gradient_norm[0] > 1e6
@@ -51,7 +51,7 @@ def test_the_default_tells_good_from_bad(usual):
 
 def test_zeros_do_not_learn(usual):
     zeros = usual["zeros"]
-    assert zeros.verdict == "did not learn"
+    assert zeros.verdict == "did_not_learn"
     assert zeros.first_gradient_norm == (0.0,) * 7
     assert zeros.dead == (1.0,) * 7
     assert zeros.train_loss[0] == pytest.approx(math.log(10))
@@ -61,12 +61,12 @@ def test_zeros_do_not_learn(usual):
 def test_it_is_repeatable(usual):
     again = compare(progress=False, epochs=6)
     assert again == usual
-    assert again.to_dict() | {"runs": ()} == usual.to_dict() | {"runs": ()}
+    assert again.to_dict() | {"rows": ()} == usual.to_dict() | {"rows": ()}
     other = compare("he_normal", seed=1, **SMALL)
     assert other != compare("he_normal", **SMALL)
     # Fewer epochs are the first of more, and runs do not depend on their neighbours.
     alone = compare("he_normal", progress=False, epochs=3)["he_normal"]
-    assert alone.train_loss == usual.runs[0].train_loss[:4]
+    assert alone.train_loss == usual.rows[0].train_loss[:4]
 
 
 def test_threads_are_as_before():
@@ -101,7 +101,7 @@ def test_losses_and_gradients_against_pytorch():
             model.append(torch.nn.Tanh())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     x, y = torch.from_numpy(data.x).double(), torch.from_numpy(data.y)
-    run = found.runs[0]
+    run = found.rows[0]
     for epoch in range(3):
         loss = torch.nn.functional.cross_entropy(model(x), y)
         assert run.train_loss[epoch] == pytest.approx(loss.item(), rel=1e-5)
@@ -122,25 +122,25 @@ def test_losses_and_gradients_against_pytorch():
 
 def test_divergence():
     found = compare({"huge": fastinit.RandomNormal(stddev=1e20)}, **SMALL)
-    (run,) = found.runs
+    (run,) = found.rows
     assert run.diverged == 0
-    assert run.verdict == "not finite from the start"
-    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["runs"][0]["train_loss"] == [None]
+    assert run.text == "not finite from the start"
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["rows"][0]["train_loss"] == ["nan"]
     assert "not finite" in str(found)
     assert show(found).axes
-    late = compare("he_normal", learning_rate=1e6, **SMALL).runs[0]
+    late = compare("he_normal", learning_rate=1e6, **SMALL).rows[0]
     assert late.diverged in (1, 2)
     assert len(late.train_loss) == late.diverged
 
 
 def test_dead_units():
     # With a bias of -1e3 no unit of ReLU is alive; with an activation that is constant, none either.
-    dead = compare("he_normal", activation=lambda z: torch.relu(z - 1e3), **SMALL).runs[0]
+    dead = compare("he_normal", activation=lambda z: torch.relu(z - 1e3), **SMALL).rows[0]
     assert dead.dead == (1.0, 1.0, 1.0)
-    flat = compare("he_normal", activation=torch.ones_like, **SMALL).runs[0]
+    flat = compare("he_normal", activation=torch.ones_like, **SMALL).rows[0]
     assert flat.dead[0] == 1.0
     assert flat.first_gradient_norm[0] == 0.0
-    assert compare("he_normal", activation="tanh", **SMALL).runs[0].dead[0] == 0.0
+    assert compare("he_normal", activation="tanh", **SMALL).rows[0].dead[0] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -163,18 +163,18 @@ def test_dead_units():
 def test_every_activation_trains(activation):
     found = compare("glorot_uniform", activation=activation, learning_rate=0.1, **SMALL)
     assert found.activation == activation
-    assert found.runs[0].train_loss[-1] < found.runs[0].train_loss[0]
-    assert math.isfinite(found.runs[0].gradient_norm[-1])
+    assert found.rows[0].train_loss[-1] < found.rows[0].train_loss[0]
+    assert math.isfinite(found.rows[0].gradient_norm[-1])
 
 
 def test_names_of_activations_in_any_case():
     swish, silu = (compare("lecun_normal", activation=name, **SMALL) for name in ("Swish", "silu"))
-    assert swish.runs == silu.runs
+    assert swish.rows == silu.rows
 
 
 def test_initializers_of_all_kinds():
     found = compare(["HeNormal", fastinit.Orthogonal(gain=1.4)], depth=1, width=8, epochs=1, progress=False)
-    assert [run.name for run in found.runs] == ["HeNormal", "Orthogonal(gain=1.4)"]
+    assert [row.name for row in found.rows] == ["HeNormal", "Orthogonal(gain=1.4)"]
     assert found["HeNormal"].initializer == fastinit.HeNormal()
     with pytest.raises(KeyError):
         found["he_normal"]
@@ -192,10 +192,10 @@ def test_table_and_dict(usual):
     assert lines[5].endswith("diverged in epoch 1")
     found = json.loads(json.dumps(usual.to_dict(), allow_nan=False))
     assert found["depth"] == 10
-    assert found["runs"][0]["initializer"]["class_name"] == "HeNormal"
-    assert found["runs"][0]["validation_accuracy"] == list(usual.runs[0].validation_accuracy)
-    assert found["runs"][4]["verdict"] == "did not learn"
-    again = fastinit.get(found["runs"][2]["initializer"])
+    assert found["rows"][0]["initializer"]["class_name"] == "HeNormal"
+    assert found["rows"][0]["validation_accuracy"] == list(usual.rows[0].validation_accuracy)
+    assert found["rows"][4]["verdict"] == "did_not_learn"
+    again = fastinit.get(found["rows"][2]["initializer"])
     assert again == fastinit.RandomNormal(stddev=0.01)
 
 
@@ -218,12 +218,12 @@ def test_picture(usual, tmp_path):
     assert [axes.get_xlabel() for axes in figure.axes] == ["epoch"] * 4
     assert accuracy.get_ylabel() == "validation accuracy"
     assert figure.get_suptitle() == "Training 10 hidden layers of 64 units, relu, on handwritten digits"
-    np.testing.assert_array_equal(accuracy.lines[0].get_ydata(), usual.runs[0].validation_accuracy)
-    np.testing.assert_array_equal(loss.lines[0].get_ydata(), usual.runs[0].train_loss)
-    np.testing.assert_array_equal(dead.lines[0].get_ydata(), usual.runs[0].dead)
-    np.testing.assert_array_equal(gradient.lines[0].get_ydata(), usual.runs[0].first_gradient_norm)
+    np.testing.assert_array_equal(accuracy.lines[0].get_ydata(), usual.rows[0].validation_accuracy)
+    np.testing.assert_array_equal(loss.lines[0].get_ydata(), usual.rows[0].train_loss)
+    np.testing.assert_array_equal(dead.lines[0].get_ydata(), usual.rows[0].dead)
+    np.testing.assert_array_equal(gradient.lines[0].get_ydata(), usual.rows[0].first_gradient_norm)
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names[:5] == [run.name for run in usual.runs]
+    assert names[:5] == [row.name for row in usual.rows]
     assert "diverged, and stopped" in names
     assert b"validation accuracy" in (tmp_path / "compare.svg").read_bytes()
     with pytest.raises(ValueError, match="a Comparison is drawn as curves"):
@@ -233,23 +233,23 @@ def test_picture(usual, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"activation": "rellu"}, ValueError, "unknown activation 'rellu'; the nearest that are known: relu"),
-        ({"activation": 3}, TypeError, "activation must be a name or a function; got 3"),
+        ({"activation": "rellu"}, ValueError, "got 'rellu', did you mean 'relu'"),
+        ({"activation": 3}, TypeError, "activation must be a name or a function, got 3"),
         ({"initializers": "he"}, ValueError, "unknown initializer 'he'"),
         ({"initializers": []}, ValueError, "no initializer"),
-        ({"initializers": ["zeros", "zeros"]}, ValueError, "zeros is there twice"),
+        ({"initializers": ["zeros", "zeros"]}, ValueError, "zeros is given twice"),
         ({"initializers": lambda shape: shape}, TypeError, "object of fastinit"),
         ({"initializers": "dirac"}, ValueError, "dimensions"),
         ({"backend": "pytorch"}, ValueError, "did you mean 'torch'"),
-        ({"depth": 0}, ValueError, "depth must be at least 1; got 0"),
-        ({"width": 2.5}, TypeError, "width must be an int; got 2.5"),
-        ({"width": True}, TypeError, "width must be an int; got True"),
-        ({"epochs": -1}, ValueError, "epochs must be at least 1; got -1"),
-        ({"batch_size": 1439}, ValueError, "batch_size must be from 1 to 1438; got 1439"),
-        ({"learning_rate": 0.0}, ValueError, "learning_rate must be positive and finite; got 0.0"),
+        ({"depth": 0}, ValueError, "depth must be at least 1, got 0"),
+        ({"width": 2.5}, TypeError, "width must be an int, got 2.5"),
+        ({"width": True}, TypeError, "width must be an int, got True"),
+        ({"epochs": -1}, ValueError, "epochs must be at least 1, got -1"),
+        ({"batch_size": 1439}, ValueError, "batch_size must be from 1 to 1438, got 1439"),
+        ({"learning_rate": 0.0}, ValueError, "learning_rate must be positive and finite, got 0.0"),
         ({"learning_rate": math.nan}, ValueError, "learning_rate"),
-        ({"learning_rate": True}, TypeError, "learning_rate must be a number; got True"),
-        ({"learning_rate": "fast"}, TypeError, "learning_rate must be a number; got 'fast'"),
+        ({"learning_rate": True}, TypeError, "learning_rate must be a number, got True"),
+        ({"learning_rate": "fast"}, TypeError, "learning_rate must be a number, got 'fast'"),
         ({"seed": -1}, ValueError, "seed must be from 0"),
     ],
 )
@@ -279,7 +279,7 @@ def test_keras_agrees_with_pytorch(engine, python):
     found = json.loads(printed.splitlines()[-1])
     assert found["backend"] == f"keras on {engine}"
     expected = compare(["he_normal", "zeros"], learning_rate=0.02, **SMALL).to_dict()
-    for one, other in zip(found["runs"], expected["runs"], strict=True):
+    for one, other in zip(found["rows"], expected["rows"], strict=True):
         assert one["name"] == other["name"]
         assert one["diverged"] is None
         for measure in ("train_loss", "validation_loss", "gradient_norm", "first_gradient_norm"):
@@ -294,12 +294,12 @@ def test_activations_of_keras_are_those_of_pytorch(python):
         pytest.skip("needs keras")
     program = """
     import numpy as np, torch
-    from fastinit.guidance.compare import keras_network as _keras_network
-    from fastinit.guidance.compare import torch_network as _torch_network
-    assert _keras_network.ACTIVATIONS.keys() == _torch_network.ACTIVATIONS.keys()
+    from fastinit.guidance.compare import keras_network
+    from fastinit.guidance.compare import torch_network
+    assert keras_network.ACTIVATIONS.keys() == torch_network.ACTIVATIONS.keys()
     z = torch.linspace(-5.0, 5.0, 1001)
-    for name, function in _torch_network.ACTIVATIONS.items():
-        other = _keras_network.ACTIVATIONS[name](z)
+    for name, function in torch_network.ACTIVATIONS.items():
+        other = keras_network.ACTIVATIONS[name](z)
         np.testing.assert_allclose(other.numpy(), function(z).numpy(), rtol=1e-5, atol=1e-6, err_msg=name)
     print("all equal")
     """
@@ -317,7 +317,7 @@ def test_which_framework_is_chosen(monkeypatch, tmp_path):
     # Never TensorFlow beside PyTorch.
     loaded["tensorflow"] = True
     assert _compare._chosen(None) == ("keras", "tensorflow")
-    with pytest.raises(RuntimeError, match="tensorflow is loaded in this process, and torch beside it"):
+    with pytest.raises(RuntimeError, match="tensorflow is loaded in this process, and loading torch, too,"):
         _compare._chosen("torch")
     loaded.clear()
     loaded["torch"] = True
@@ -326,7 +326,7 @@ def test_which_framework_is_chosen(monkeypatch, tmp_path):
     (tmp_path / "keras.json").write_text('{"backend": "jax"}')
     assert _compare._chosen("keras") == ("keras", "jax")
     monkeypatch.setenv("KERAS_BACKEND", "numpy")
-    with pytest.raises(RuntimeError, match="Keras runs on numpy, which does not train"):
+    with pytest.raises(RuntimeError, match="Keras uses the backend numpy, which cannot train"):
         _compare._chosen("keras")
     loaded.clear()
     there -= {"torch"}
@@ -336,11 +336,11 @@ def test_which_framework_is_chosen(monkeypatch, tmp_path):
     there.clear()
     with pytest.raises(ImportError, match="backend='torch' needs torch"):
         _compare._chosen("torch")
-    with pytest.raises(ImportError, match="neither is there"):
+    with pytest.raises(ImportError, match="neither is installed"):
         _compare._chosen(None)
 
 
 def test_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ImportError, match=r'pip install "fastinit\[compare\]"'):
+    with pytest.raises(ImportError, match=r'pip install "fastinit-nn\[compare\]"'):
         compare("zeros")

@@ -4,6 +4,7 @@ import copy
 import inspect
 import json
 import pickle
+import pydoc
 
 import numpy as np
 import pytest
@@ -11,10 +12,7 @@ from conftest import INITIALIZERS
 from numpy.testing import assert_array_equal
 
 import fastinit
-
-
-def snake(name):
-    return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("_")
+from fastinit._registry import ALIASES, NAMES, PRESETS, class_name, parse_name
 
 
 def test_each_class_is_tested():
@@ -28,7 +26,7 @@ def test_calling_the_object_is_calling_the_function(case):
     initializer, shape = case
     config = initializer.get_config()
     config.pop("seed", None)
-    function = getattr(fastinit, snake(type(initializer).__name__))
+    function = getattr(fastinit, parse_name(type(initializer).__name__))
     options = {"seed": 3, "stream": "w", "dtype": "float64", "index": (slice(0, 2),), "threads": 1}
     assert_array_equal(initializer(shape, **options), function(shape, **config, **options))
     out = np.zeros(shape, np.float32)
@@ -36,23 +34,39 @@ def test_calling_the_object_is_calling_the_function(case):
     assert_array_equal(out, function(shape, **config, seed=3))
 
 
-def test_functions_and_classes_share_their_arguments():
-    # The functions spell out the common arguments, and so may drift apart.
-    common = list(inspect.signature(fastinit.Initializer.__call__).parameters.values())[2:]
-    for name, cls in (
-        (n, c)
-        for n, c in vars(fastinit).items()
-        if isinstance(c, type) and issubclass(c, fastinit.Initializer) and c is not fastinit.Initializer
-    ):
-        function = inspect.signature(getattr(fastinit, snake(name))).parameters
-        assert [function[parameter.name] for parameter in common] == common, name
-        assert next(iter(function)) == "shape"
-        own = {p.name: p for p in function.values() if p not in common and p.name != "shape"}
-        bound = {p.name: p for p in inspect.signature(cls).parameters.values() if p.name != "seed"}
-        assert own.keys() == bound.keys(), name
-        for parameter in own:
-            if (name, parameter) != ("Constant", "value"):
-                assert own[parameter].default == bound[parameter].default, (name, parameter)
+OPTIONS = ["seed", "stream", "dtype", "out", "index", "threads", "blocks", "block_axis"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_functions_take_the_parameters_of_their_classes_and_the_options(name):
+    function = list(inspect.signature(getattr(fastinit, name)).parameters.values())
+    assert function[0].name == "shape"
+    assert [one.name for one in function[-len(OPTIONS) :]] == OPTIONS
+    options = {one.name: one for one in function[-len(OPTIONS) :]}
+    assert {one.kind for one in options.values()} == {inspect.Parameter.KEYWORD_ONLY}
+    bound = list(inspect.signature(getattr(fastinit, class_name(name))).parameters.values())
+    assert [one for one in bound if one.name not in OPTIONS] == function[1 : -len(OPTIONS)]
+    # Only random initializers hold a seed.
+    held = [one for one in bound if one.name in OPTIONS]
+    assert [one.name for one in held][-2:] == ["blocks", "block_axis"]
+    assert held in ([options[one] for one in ("seed", "blocks", "block_axis")], list(options.values())[-2:])
+    call = inspect.signature(fastinit.Initializer.__call__).parameters
+    assert [call[one] for one in OPTIONS[:6]] == [options[one] for one in OPTIONS[:6]]
+    # What `help` prints, up to its bold type.
+    shown = pydoc.plain(pydoc.render_doc(getattr(fastinit, name)))
+    assert all(f"{one.name}:" in shown for one in function)
+
+
+def test_the_registry_names_every_initializer():
+    classes = {name for name, one in vars(fastinit).items() if inspect.isclass(one) and name[0] != "_"}
+    assert classes - {"Initializer"} == set(map(class_name, NAMES))
+    assert len(set(NAMES)) == len(NAMES)
+    assert set(NAMES) <= set(fastinit.__all__)
+    for name, (scale, mode, distribution) in PRESETS.items():
+        preset = getattr(fastinit, class_name(name))()
+        assert (preset.scale, preset.mode, preset.distribution) == (scale, mode, distribution)
+        assert preset.get_config().keys().isdisjoint({"scale", "mode", "distribution"})
+    assert set(ALIASES.values()) <= set(NAMES)
 
 
 def test_round_trips(case):
@@ -71,6 +85,21 @@ def test_round_trips(case):
         assert other == initializer
         assert hash(other) == hash(initializer)
         assert other.get_config() == initializer.get_config()
+
+
+def test_repr_has_no_defaults():
+    assert repr(fastinit.HeNormal()) == "HeNormal()"
+    assert repr(fastinit.Constant(0)) == "Constant()"
+    assert repr(fastinit.TruncatedNormal(stddev=0.02, upper=3)) == "TruncatedNormal(stddev=0.02, upper=3.0)"
+    assert repr(fastinit.Sparse(0.5)) == "Sparse(sparsity=0.5)"
+    assert repr(fastinit.Orthogonal(blocks=4, seed=7)) == "Orthogonal(seed=7, blocks=4)"
+
+
+def test_blocks_are_in_the_configuration_where_there_are_some():
+    assert fastinit.HeNormal(blocks=1).get_config() == fastinit.HeNormal().get_config()
+    config = fastinit.HeNormal(blocks=[1, np.int64(2)], block_axis=-1).get_config()
+    assert (config["blocks"], config["block_axis"]) == ((1, 2), -1)
+    assert fastinit.HeNormal(blocks=2) != fastinit.HeNormal() != fastinit.HeNormal(blocks=3)
 
 
 def test_equality_is_of_class_and_parameters():
@@ -118,7 +147,7 @@ def test_the_seed_of_an_object_is_that_of_calls_without_one():
     unseeded = fastinit.RandomNormal()
     assert not (unseeded(20) == unseeded(20)).all()
     sequence = np.random.SeedSequence(1)
-    assert_array_equal(fastinit.HeNormal(sequence)((4, 4)), fastinit.he_normal((4, 4), seed=sequence))
+    assert_array_equal(fastinit.HeNormal(seed=sequence)((4, 4)), fastinit.he_normal((4, 4), seed=sequence))
 
 
 @pytest.mark.parametrize(
@@ -135,6 +164,11 @@ def test_the_seed_of_an_object_is_that_of_calls_without_one():
             "in_axis must be an int or a sequence of ints, got 'x'",
         ),
         (lambda: fastinit.HeNormal(groups=0), ValueError, "groups must be at least 1, got 0"),
+        (lambda: fastinit.RandomNormal(0.0, 1.0, 7), TypeError, "positional"),
+        (lambda: fastinit.Zeros(seed=1), TypeError, "seed"),
+        (lambda: fastinit.HeNormal(blocks=0), ValueError, "blocks"),
+        (lambda: fastinit.HeNormal(blocks=2.0), TypeError, "blocks"),
+        (lambda: fastinit.HeNormal(block_axis="0"), TypeError, "block_axis"),
         (lambda: fastinit.Initializer(), TypeError, "Initializer is a base class"),
         (lambda: fastinit.Zeros.from_config({"value": 1}), TypeError, "value"),
     ],
@@ -161,11 +195,11 @@ def test_get_knows_the_aliases_of_keras(name, expected):
 def test_get_by_name_in_either_case(case):
     cls = type(case[0])
     if cls is fastinit.Sparse:
-        # Its sparsity has no default.
+        # `sparsity` has no default.
         with pytest.raises(TypeError, match="sparsity"):
             fastinit.get("sparse")
         return
-    for name in (cls.__name__, snake(cls.__name__)):
+    for name in (cls.__name__, parse_name(cls.__name__)):
         assert fastinit.get(name) == cls()
         assert fastinit.get({"class_name": name, "config": {}}) == cls()
         assert fastinit.get({"class_name": name}) == cls()
@@ -253,7 +287,5 @@ def test_get_refuses_other_identifiers(identifier):
 
 
 def test_get_names_what_it_knows():
-    with pytest.raises(
-        ValueError, match=r"unknown initializer 'he'; it must be one of .*constant, .*he_normal, .*zeros"
-    ):
+    with pytest.raises(ValueError, match=r"unknown initializer 'he'.* constant, .*he_normal, .*zeros"):
         fastinit.get("he")

@@ -1,4 +1,4 @@
-"""The stream contract in `ARCHITECTURE.md`, run as it stands there, gives the bits of the package.
+"""The code of the stream contract, `docs/stream-v1.md`, gives the bits of the package.
 
 The page has everything but the primitives, which are here: exact arithmetic, rounded once.
 """
@@ -84,12 +84,12 @@ def last_below(high, dtype):
 def tables():
     """The coefficients in the sources."""
     found = {}
-    files = [*(ROOT / "src/math").glob("*.rs"), ROOT / "src/distr/truncated_normal.rs"]
-    for file in files:
+    for file in (ROOT / "src").rglob("*.rs"):
         pattern = r"const (\w+): \[(f32|f64); (\d+)\] =\s*\[(.*?)\];"
         for name, kind, length, body in re.findall(pattern, file.read_text(encoding="utf-8"), re.DOTALL):
             numbers = [number.strip().replace("_", "") for number in body.split(",") if number.strip()]
             assert len(numbers) == int(length), name
+            assert name not in found, name
             found[name] = [nearest_f32(Fraction(n)) if kind == "f32" else float(n) for n in numbers]
     return found
 
@@ -97,7 +97,7 @@ def tables():
 @pytest.fixture(scope="module")
 def contract():
     """The names that the page defines."""
-    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "stream-v1.md").read_text(encoding="utf-8")
     names = {
         "hashlib": hashlib,
         "math": math,
@@ -116,7 +116,7 @@ def contract():
         **tables(),
     }
     for block in re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-        exec(compile(block, "ARCHITECTURE.md", "exec"), names)
+        exec(compile(block, "stream-v1.md", "exec"), names)
     return names
 
 

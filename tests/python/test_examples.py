@@ -1,4 +1,4 @@
-"""The examples run, and say what they are there to say. `examples/llama.py` is `make demo`."""
+"""The examples run and print what they should. `examples/llama.py` is `make demo`."""
 
 import importlib.util
 import os
@@ -32,12 +32,12 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 )
 def test_example(arguments, expected):
     name, *options = arguments
-    # A folder of its name would hide a framework from the scripts beside it.
+    # A folder with the name of a framework would hide it from the scripts in it.
     framework = {"pytorch": "torch", "keras3": "keras"}[name.split("/")[0]]
     if importlib.util.find_spec(framework) is None:
         pytest.skip(f"needs {framework}")
     command = [sys.executable, "-W", "ignore", str(EXAMPLES / name), *options]
-    env = {**os.environ, "KERAS_BACKEND": "numpy"}  # of the backends, Keras needs none but this
+    env = {**os.environ, "KERAS_BACKEND": "numpy"}  # the backend that needs nothing else
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stderr
     for text in expected:

@@ -1,4 +1,4 @@
-"""The values of this version of the sample space, from Python too: the file that the Rust tests keep to."""
+"""The golden values of this stream version, from Python; the Rust tests read the same file."""
 
 import hashlib
 from pathlib import Path
@@ -21,7 +21,7 @@ def test_the_file_is_of_this_version():
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: "-".join(line[:3]))
-def test_golden_values_stand(line):
+def test_golden_values(line):
     function, parameters, dtype, first, digest = line
     shape = SHAPE
     if function == "orthogonal":

@@ -1,11 +1,11 @@
-"""A part of a tensor is the part of the tensor."""
+"""A part that is made alone equals the part of the whole tensor."""
 
 import operator
 import random
 
 import numpy as np
 import pytest
-from conftest import bits
+from conftest import bits, plain_id
 from numpy.testing import assert_array_equal
 
 import fastinit
@@ -24,7 +24,7 @@ def random_index(rng, shape):
         else:
             picks.append(slice(position(size), position(size), rng.choice([None, 1])))
     if rng.random() < 0.5:
-        # What stands after the ellipsis counts from the last axis, so those picks are made for these sizes.
+        # Picks after the ellipsis count from the last axis, so they are drawn for the last sizes.
         cut = rng.randint(0, len(picks))
         rest = [
             slice(position(size), position(size))
@@ -49,7 +49,7 @@ def test_the_part_equals_that_of_the_whole(dtype):
         assert_array_equal(bits(part), bits(expected), err_msg=f"{shape} {index}")
 
 
-def test_every_initializer_is_fans_of_the_whole(case):
+def test_a_part_has_the_fans_of_the_whole(case):
     initializer, shape = case
     rng = random.Random(repr(initializer))
     whole = initializer(shape, seed=2)
@@ -133,7 +133,7 @@ class Unusable:
         (np.array([0, 1]), TypeError, r"got array\(\[0, 1\]\)"),
         (Unusable(), RuntimeError, r"no"),
     ],
-    ids=str,
+    ids=plain_id,
 )
 def test_refused(index, error, message):
     with pytest.raises(error, match=message):
@@ -153,7 +153,7 @@ def test_an_int_picks_nothing_from_an_empty_axis():
     assert fastinit.ones((2, 0), index=(0, slice(0, 0))).shape == (0,)
 
 
-def test_results_are_what_operator_getitem_says():
+def test_results_are_those_of_operator_getitem():
     whole = fastinit.random_uniform((3, 4, 5), seed=1)
     for index in [
         0,

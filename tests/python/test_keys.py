@@ -73,7 +73,7 @@ def test_seeds_refused(seed, error):
         error, match=r"seed must be an int in \[0, 2\*\*64\), a numpy.random.SeedSequence or None, got"
     ):
         draw(seed=seed)
-    # Those who do not need a seed do not take a wrong one either.
+    # Initializers that need no seed refuse a wrong one, too.
     with pytest.raises(error, match="seed must be"):
         fastinit.zeros(3, seed=seed)
 
@@ -94,6 +94,6 @@ def test_streams_refused(stream, error):
         draw(seed=1, stream=stream)
 
 
-def test_names_that_are_not_unicode_are_refused():
+def test_names_that_cannot_be_encoded_are_refused():
     with pytest.raises(ValueError, match="surrogates"):
         draw(stream="\ud800")

@@ -1,6 +1,6 @@
 """A fill takes the memory of its result and little more.
 
-Each program runs in a process of its own, for peaks do not go down.
+Each program runs in a process of its own, since a peak never goes down.
 """
 
 import sys
@@ -14,7 +14,7 @@ pytestmark = [
 
 MIB = 2**20
 
-# The peak is set back before the fill, where the system allows it, so that imports do not hide a temporary.
+# The peak is reset before the fill, where the system allows it, so that imports do not hide a temporary.
 PROGRAM = """
 import ml_dtypes
 import numpy as np

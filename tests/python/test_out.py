@@ -1,8 +1,8 @@
-"""Filling an array that is there already."""
+"""Filling an existing array."""
 
 import numpy as np
 import pytest
-from conftest import bits
+from conftest import bits, plain_id
 from numpy.lib.stride_tricks import as_strided
 from numpy.testing import assert_array_equal
 
@@ -10,7 +10,7 @@ import fastinit
 
 DTYPES = ["float32", "float64", "float16", "bfloat16"]
 
-# Ways to take 4 x 6 elements out of a larger canvas of 12 x 24.
+# Views of 4 x 6 elements in a canvas of 12 x 24.
 LAYOUTS = {
     "contiguous": lambda canvas: canvas.reshape(-1)[:24].reshape(4, 6),
     "rows apart": lambda canvas: canvas[:4, :6],
@@ -90,7 +90,7 @@ def test_subclasses_and_borrowed_memory(tmp_path):
 
 
 def test_large_arrays_through_all_paths():
-    # Beyond the size up to which a fill keeps hold of the interpreter.
+    # Large enough for the fill to release the GIL.
     expected = fastinit.random_normal((300, 400), seed=1)
     out = np.zeros((400, 300), np.float32).T[::-1]
     fastinit.random_normal((300, 400), seed=1, out=out, threads=2)
@@ -134,7 +134,7 @@ def unaligned():
             r"out must not overlap itself",
         ),
     ],
-    ids=str,
+    ids=plain_id,
 )
 def test_refused(out, error, message):
     before = bytes(out) if isinstance(out, np.ndarray) else None

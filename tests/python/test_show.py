@@ -10,7 +10,7 @@ import pytest
 
 import fastinit
 from fastinit import show
-from fastinit.theory.distributions import element_law, marchenko_pastur
+from fastinit.theory.distributions import marchenko_pastur
 
 matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("matplotlib.image")
@@ -24,7 +24,7 @@ def bars(axes):
 
 
 def curve(axes):
-    """The law: the longest line."""
+    """The density: the longest line."""
     return max((line.get_xydata() for line in axes.lines), key=len).T
 
 
@@ -45,19 +45,19 @@ def test_a_histogram_of_the_sample_over_its_density(name):
     np.testing.assert_allclose((heights * np.diff(edges)).sum(), 1.0)
     np.testing.assert_allclose(heights, np.histogram(made, edges, density=True)[0], rtol=1e-3, atol=1e-3)
     x, y = curve(axes)
-    law = element_law(fastinit.get(name), (128, 200))
-    np.testing.assert_allclose(y, law.density(x))
+    expected = fastinit.get(name).check((128, 200))
+    np.testing.assert_allclose(y, expected.density(x))
     assert x[0] <= made.min()
     assert x[-1] >= made.max()
     # The bars are near the curve, by the noise of as many elements as there are in a bar.
-    middle = law.density((edges[1:] + edges[:-1]) / 2)
+    middle = expected.density((edges[1:] + edges[:-1]) / 2)
     noise = np.sqrt(middle / (made.size * np.diff(edges)))
     assert (abs(heights - middle) < 6 * noise + 0.06 * middle.max())[2:-2].all()
     assert axes.get_title() == name
     assert axes.get_xlabel() == "weight value"
     assert axes.get_ylabel() == "density"
     assert "fan in 128, fan out 200" in texts(axes)[0]
-    assert f"std {law.std:.4g}, of the sample {made.std(dtype=float):.4g}" in texts(axes)[0]
+    assert f"std {expected.std:.4g}, of the sample {made.std(dtype=float):.4g}" in texts(axes)[0]
     assert figure.get_suptitle() == "Weights of shape 128 x 200"
     assert legend(figure) == ["sample", "exact density"]
 
@@ -196,7 +196,7 @@ def test_singular_values():
     assert figure.get_suptitle() == "Singular values of weights of shape 300 x 100"
     array = show(fastinit.lecun_normal(shape, seed=1), kind="singular_values")
     np.testing.assert_allclose(bars(array.axes[0])[0].sum(), heights.sum(), rtol=0.2)
-    assert legend(array)[1] == "law of independent elements of the same mean and std"
+    assert legend(array)[1] == "limit for independent elements of the same mean and std"
 
 
 def test_singular_values_of_blocks():
@@ -218,7 +218,7 @@ class Run:
 
 
 def signal(*runs):
-    return fastinit.guidance.Signal("relu", (64,) * 11, samples=64, seed=0, runs=runs)
+    return fastinit.guidance.Signal("relu", (64,) * 11, samples=64, seed=0, rows=runs)
 
 
 def test_a_signal():
@@ -329,7 +329,7 @@ def test_without_matplotlib(python):
     except ImportError as error:
         print(error)
     """
-    assert python(program) == 'pictures need matplotlib: pip install "fastinit[plot]"\n'
+    assert python(program) == 'pictures need matplotlib: pip install "fastinit-nn[plot]"\n'
 
 
 @pytest.mark.parametrize(
@@ -346,22 +346,26 @@ def test_without_matplotlib(python):
         (lambda: show(np.ones(3), kind="singular_values"), ValueError, r"array has the shape \(3,\)"),
         (lambda: show(np.full((2, 2), np.inf), kind="singular_values"), ValueError, "no finite elements"),
         (lambda: show(np.array([[1, np.inf]]), kind="singular_values"), ValueError, "not finite"),
-        (lambda: show(np.array(["a"])), TypeError, "real numbers; its dtype is <U1"),
-        (lambda: show(np.array([1j])), TypeError, "real numbers; its dtype is complex128"),
+        (lambda: show(np.array(["a"])), TypeError, "real numbers, got the dtype <U1"),
+        (lambda: show(np.array([1j])), TypeError, "real numbers, got the dtype complex128"),
         (lambda: show(np.ones((0, 3))), ValueError, r"shape \(0, 3\) has no finite elements"),
         (lambda: show(3.5), TypeError, "got float: 3.5"),
         (lambda: show([]), ValueError, "got 0"),
         (lambda: show([np.ones(3)] * 25), ValueError, "1 to 24 things"),
-        (lambda: show(["zeros", "zeros"]), ValueError, "zeros is there twice"),
-        (lambda: show(np.array([1e300, 1.0])), ValueError, "at most 1e.150; the greatest is 1e.300"),
+        (lambda: show(["zeros", "zeros"]), ValueError, "zeros is given twice"),
+        (lambda: show(np.array([1e300, 1.0])), ValueError, "at most 1e.150 in absolute value, got 1e.300"),
         (lambda: show(signal(Run("a", [1.0])), kind="histogram"), ValueError, "drawn as curves"),
         (
             lambda: show("zeros", path="picture.jpeg"),
             ValueError,
-            ".png or .svg, by its suffix; got 'picture.jpeg'",
+            ".png or .svg, got 'picture.jpeg'",
         ),
         (lambda: show("zeros", path="picture"), ValueError, ".png or .svg"),
-        (lambda: show("zeros", path="no/such/folder/a.png"), FileNotFoundError, "no folder 'no/such/folder'"),
+        (
+            lambda: show("zeros", path="no/such/folder/a.png"),
+            FileNotFoundError,
+            "the folder 'no/such/folder' .* does not exist",
+        ),
     ],
 )
 def test_what_cannot_be_drawn(call, error, message):
@@ -372,16 +376,16 @@ def test_what_cannot_be_drawn(call, error, message):
 def test_colours_are_seen_on_light_and_on_dark():
     from matplotlib.colors import to_rgb
 
-    from fastinit.guidance.show import pictures as _pictures
+    from fastinit.guidance.show import pictures
 
     def luminance(color):
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
         return np.dot([0.2126, 0.7152, 0.0722], linear)
 
     for color, ground in itertools.product(
-        {*_pictures.COLORS, _pictures.TEXT, _pictures.LAW}, ["#ffffff", "#111111"]
+        {*pictures.COLORS, pictures.TEXT, pictures.CURVE}, ["#ffffff", "#111111"]
     ):
         light, dark = sorted([luminance(color), luminance(ground)], reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 3.0, (color, ground)
-    looks = list(itertools.islice(_pictures._looks(), 24))
+    looks = list(itertools.islice(pictures._looks(), 24))
     assert len({str(look) for look in looks}) == 24

@@ -1,19 +1,20 @@
-"""Elements follow their laws and are independent: of scipy's distributions, at fixed seeds.
+"""Elements follow their distributions, as scipy has them, and are independent; at fixed seeds.
 
 Every test turns what it sees into p-values and fails where one is below 1e-10. There are fewer than 10^4 of
-them (which is checked), so over random seeds a right generator would fail in less than one run in a million.
+them (which is checked), so over random seeds a correct generator would fail in fewer than one run in a
+million.
 """
 
 import itertools
 
 import numpy as np
 import pytest
-from laws import (
+from distributions import (
     check,
     check_cells,
     check_count,
-    check_half_law,
-    check_law,
+    check_distribution,
+    check_half,
     check_moments,
     check_z,
     probability,
@@ -49,33 +50,33 @@ TRUNCATED_BOUNDS = [
 ]
 
 
-# The laws
+# The distributions
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("low", "high"), UNIFORM_BOUNDS)
 def test_uniform(low, high, dtype):
     array = fastinit.random_uniform(N, low, high, seed=1, dtype=dtype)
-    law = stats.uniform(low, high - low)
+    expected = stats.uniform(low, high - low)
     assert (array >= round_to(low, dtype)).all()
     assert (array < round_to(high, dtype)).all()
     if dtype in HALVES:
-        check_half_law(array, law, never=round_to(high, dtype), step=2.0**-24)
+        check_half(array, expected, never=round_to(high, dtype), step=2.0**-24)
     else:
-        check_law(array, law)
-        check_moments(array, law)
+        check_distribution(array, expected)
+        check_moments(array, expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("mean", "stddev"), [(0.0, 1.0), (0.0, 0.02), (-1.5, 0.3)])
 def test_normal(mean, stddev, dtype):
     array = fastinit.random_normal(N, mean, stddev, seed=2, dtype=dtype)
-    law = stats.norm(mean, stddev)
+    expected = stats.norm(mean, stddev)
     if dtype in HALVES:
-        check_half_law(array, law)
+        check_half(array, expected)
     else:
-        check_law(array, law)
-        check_moments(array, law)
+        check_distribution(array, expected)
+        check_moments(array, expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -85,28 +86,28 @@ def test_truncated_normal(mean, stddev, lower, upper, dtype):
     n = 2**20
     array = fastinit.truncated_normal(n, mean, stddev, lower, upper, seed=3, dtype=dtype)
     low, high = mean + stddev * lower, mean + stddev * upper
-    law = Truncated(mean, stddev, lower, upper)
+    expected = Truncated(mean, stddev, lower, upper)
     double = array.astype(np.float64)
     if dtype in HALVES:
         assert (double >= round_to(low, dtype)).all()
         assert (double <= round_to(high, dtype)).all()
         if len(np.unique(double)) > 4:
-            check_half_law(array, law)
+            check_half(array, expected)
         return
     assert (double >= low).all()
     assert (double <= high).all()
-    # Away from zero few numbers lie between the bounds, and what two roundings make of each can be seen.
-    check_law(array, law, cells=1024 if mean == 0 or dtype == "float64" else 32)
-    # Nothing gathers on a bound: it has what lies nearer to it than to the number next to it.
+    # Away from zero few numbers lie between the bounds, and their second rounding shows.
+    check_distribution(array, expected, cells=1024 if mean == 0 or dtype == "float64" else 32)
+    # Nothing gathers on a bound: it gets what lies nearer to it than to the next number.
     for bound, inside in [(low, INF), (high, -INF)]:
         if np.isfinite(bound) and bound == round_to(bound, dtype):
             neighbour = float(np.nextafter(array.dtype.type(bound), array.dtype.type(inside)))
-            share = probability(law, np.sort([bound, (bound + neighbour) / 2]))[0]
+            share = probability(expected, np.sort([bound, (bound + neighbour) / 2]))[0]
             check_count((double == bound).sum(), share * n, f"on the bound {bound}")
 
 
 class Truncated:
-    """The truncated normal law by scipy's logarithms of areas, for `stats.truncnorm` takes minutes."""
+    """The truncated normal by scipy's logarithms of areas; `stats.truncnorm` takes minutes."""
 
     def __init__(self, mean, stddev, lower, upper):
         self.mean, self.stddev, self.bounds = mean, stddev, (lower, upper)
@@ -140,24 +141,24 @@ class Truncated:
 
 
 @pytest.mark.parametrize(("lower", "upper"), TRUNCATED_BOUNDS)
-def test_the_truncated_law_is_that_of_scipy(lower, upper):
+def test_the_truncated_reference_is_that_of_scipy(lower, upper):
     ours, scipys = Truncated(0.5, 0.02, lower, upper), stats.truncnorm(lower, upper, 0.5, 0.02)
     x = scipys.ppf(np.linspace(0.001, 0.999, 50))
     np.testing.assert_allclose(ours.cdf(x), scipys.cdf(x), rtol=1e-9)
     np.testing.assert_allclose(ours.sf(x), scipys.sf(x), rtol=1e-9)
 
 
-def tails(array, law, thresholds):
-    """How many elements lie beyond each threshold on either side, against how many should."""
+def tails(array, distribution, thresholds):
+    """The numbers of elements beyond each threshold on either side, against those expected."""
     for t in thresholds:
-        check_count(int((array > t).sum()), law.sf(t) * array.size, f"above {t}")
-        check_count(int((array < -t).sum()), law.sf(t) * array.size, f"below -{t}")
+        check_count(int((array > t).sum()), distribution.sf(t) * array.size, f"above {t}")
+        check_count(int((array < -t).sum()), distribution.sf(t) * array.size, f"below -{t}")
 
 
 @pytest.mark.parametrize(("dtype", "n"), [("float32", 2**26), ("float64", 2**25), ("bfloat16", 2**26)])
 def test_tails_of_the_normal(dtype, n):
     array = fastinit.random_normal(n, 0.0, 1.0, seed=4, dtype=dtype)
-    # Between two numbers of each dtype, so that nothing is rounded across.
+    # Between two numbers of each dtype, so that no element is rounded across.
     thresholds = np.array([2.0, 3.0, 3.5, 4.0, 4.5, 5.0])
     if dtype == "bfloat16":
         thresholds += np.array([2.0, 2.0, 2.0, 4.0, 4.0, 4.0]) * 2**-8
@@ -171,7 +172,7 @@ def test_tails_of_the_truncated_normal():
 
 
 def test_the_lowest_bits_of_doubles_are_random():
-    # Of standard elements: what scaling makes of the lowest bit is not for the words to say.
+    # Of standard elements: scaling would change the lowest bit.
     for array in (
         fastinit.random_normal(N, 0.0, 1.0, seed=5, dtype="float64"),
         fastinit.random_uniform(N, -1.0, 1.0, seed=5, dtype="float64"),
@@ -292,7 +293,7 @@ def test_pairs_of_normals_have_every_angle_and_their_radius(dtype):
     x, y = fastinit.random_normal((N, 2), 0.0, 1.0, seed=11, dtype=dtype).astype(np.float64).T
     turns = np.arctan2(y, x) / (2 * np.pi) + 0.5
     check_cells(np.bincount((turns * 4096).astype(np.int64) % 4096, minlength=4096), np.full(4096, 1 / 4096))
-    check_law(x**2 + y**2, stats.chi2(2), "radius")
+    check_distribution(x**2 + y**2, stats.chi2(2), "radius")
     # The angle says nothing about the radius.
     cells = (turns * 64).astype(np.int64) % 64 * 64 + np.minimum(
         (stats.chi2(2).cdf(x**2 + y**2) * 64).astype(int), 63
@@ -321,12 +322,13 @@ def test_keys_are_independent(source, keys):
             # Each correlation by itself, and all of them together.
             check_z(z, f"{name}, shift {shift}")
             check(two_sided(stats.chi2(z.size), (z**2).sum()), f"{name}, shift {shift}: sum of squares")
-    # What a column of all tensors has, the same element of each, follows the law too.
+    # The same element of all tensors takes different values.
     assert len(np.unique(x[:, :4].round(12))) == 4 * len(keys)
 
 
 def test_keys_share_no_block_heads():
-    # Of 2^21 blocks of 64 streams and 64 seeds no two begin with the same 64 bits, but with probability 1e-7.
+    # Of 2^21 blocks of 64 streams and 64 seeds no two begin with the same 64 bits, except with
+    # probability 1e-7.
     heads = [
         fastinit.random_bits(1024, seed=seed, stream=stream, dtype="uint64")[::2]
         for seed, stream in itertools.product(range(64), range(64))
@@ -347,14 +349,14 @@ def test_variance_scaling_has_its_variance(mode, distribution, dtype):
     array = fastinit.variance_scaling(shape, scale, mode, distribution, seed=12, dtype=dtype)
     z = array.astype(np.float64).ravel() / variance**0.5
     check_z(z.mean() * np.sqrt(z.size), "mean")
-    law = {
+    standard = {
         "truncated_normal": stats.truncnorm(-2, 2, 0, 1 / 0.8796256610342398),
         "untruncated_normal": stats.norm,
         "uniform": stats.uniform(-(3**0.5), 2 * 3**0.5),
     }[distribution]
-    assert law.var() == pytest.approx(1, rel=1e-12)
-    fourth = law.expect(lambda x: x**4)
-    # Rounding to a half adds variance: the square of the unit over 12, less than 1e-5 of the whole.
+    assert standard.var() == pytest.approx(1, rel=1e-12)
+    fourth = standard.expect(lambda x: x**4)
+    # Rounding to a half dtype adds variance: the square of the unit over 12, less than 1e-5 of the total.
     excess = (z**2).mean() - 1
     check_z(excess / np.sqrt((fourth - 1) / z.size + 1e-10), "variance")
 
@@ -370,17 +372,17 @@ def test_variance_scaling_has_its_variance(mode, distribution, dtype):
         ("lecun_normal", 1 / 300),
     ],
 )
-def test_presets_have_their_law(name, variance):
+def test_presets_have_their_distribution(name, variance):
     array = getattr(fastinit, name)((300, 500), seed=13)
     if name.endswith("uniform"):
         limit = (3 * variance) ** 0.5
-        check_law(array, stats.uniform(-limit, 2 * limit), cells=512)
+        check_distribution(array, stats.uniform(-limit, 2 * limit), cells=512)
     else:
-        check_law(array, stats.truncnorm(-2, 2, 0, variance**0.5 / 0.8796256610342398), cells=512)
+        check_distribution(array, stats.truncnorm(-2, 2, 0, variance**0.5 / 0.8796256610342398), cells=512)
 
 
 @pytest.mark.parametrize(("rows", "sparsity"), [(40, 0.1), (40, 0.5), (1000, 0.9), (7, 0.3)])
-def test_zeros_of_sparse_matrices_are_anywhere(rows, sparsity):
+def test_zeros_of_sparse_matrices_are_equally_likely_anywhere(rows, sparsity):
     columns = 2**20 // rows
     zero = fastinit.sparse((rows, columns), sparsity, seed=14) == 0
     k = int(np.ceil(sparsity * rows))
@@ -411,8 +413,8 @@ def test_all_choices_of_zeros_are_equally_likely():
 def test_the_rest_of_sparse_matrices_is_normal(dtype):
     matrix = fastinit.sparse((1000, 1000), 0.5, 0.25, seed=16, dtype=dtype)
     values = matrix[matrix != 0]
-    check_law(values, stats.norm(0, 0.25), cells=1024)
+    check_distribution(values, stats.norm(0, 0.25), cells=1024)
     # Which elements are zero says nothing about what the others are, and they are those of the normal matrix.
     normal = fastinit.random_normal((1000, 1000), 0.0, 0.25, seed=16, dtype=dtype)
     assert_array_equal(values, normal[matrix != 0])
-    check_law(normal[matrix == 0], stats.norm(0, 0.25), cells=1024)
+    check_distribution(normal[matrix == 0], stats.norm(0, 0.25), cells=1024)

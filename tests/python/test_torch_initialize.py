@@ -14,6 +14,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import plain_id
 from scipy import stats
 
 torch = pytest.importorskip("torch")
@@ -1380,7 +1381,7 @@ def test_axes_of_convolutions_are_those_of_torch():
         (re.compile("head"), {"head.weight"}),
         (re.compile("^weight"), set()),
     ],
-    ids=str,
+    ids=plain_id,
 )
 def test_names(key, filled):
     layers = nn.ModuleList([nn.ModuleDict({"linear": nn.Linear(3, 3)}) for _ in range(2)])
@@ -1855,7 +1856,7 @@ def test_rows(make, initializers):
         "lecun_uniform",
         nn.init.trunc_normal_,
     ],
-    ids=str,
+    ids=plain_id,
 )
 def test_targets(rule):
     model = nn.Linear(100, 300)

@@ -25,7 +25,7 @@ def test_constant_is_the_rounded_value(value, dtype):
         expected = np.float64(value) if dtype == "float64" else single.astype(dtype)
     got = fastinit.constant((3,), value, dtype=dtype)
     assert got.dtype == expected.dtype
-    # As float64, for which alone a NaN counts as equal to a NaN.
+    # As float64, the only dtype for which a NaN compares equal to a NaN here.
     assert_array_equal(got.astype(np.float64), np.full(3, expected, np.float64))
 
 
@@ -106,7 +106,7 @@ def test_shapes(shape):
     assert fastinit.random_bits(shape).shape == expected
 
 
-def test_any_object_that_counts_as_an_int_is_a_size():
+def test_sizes_may_be_objects_with_an_index():
     class Size:
         def __index__(self):
             return 3
@@ -123,7 +123,7 @@ def test_any_object_that_counts_as_an_int_is_a_size():
     assert fastinit.ones(Sequence()).shape == (4, 5)
 
 
-def test_shapes_of_no_elements_have_scales_too():
+def test_shapes_without_elements():
     assert fastinit.he_normal((0, 5)).shape == (0, 5)
     assert fastinit.glorot_uniform((3, 3, 0, 0)).shape == (3, 3, 0, 0)
     assert fastinit.dirac((3, 0, 0)).shape == (3, 0, 0)

@@ -19,7 +19,7 @@ KNOWN_ANSWERS = [
     ),
 ]
 
-# Where to look: in each phase of a block, where the upper word of the block changes, and near the end.
+# In each phase of a block, where the upper word of the block number changes, and near the end.
 OFFSETS = [0, 1, 2, 3, 5, 4097, 2**32 - 3, 2**33 - 7, 2**34 - 7, 2**40 + 1, 2**62 - 50]
 
 KEYS = [
@@ -32,7 +32,7 @@ KEYS = [
 
 
 @pytest.mark.parametrize(("counter", "key", "words"), KNOWN_ANSWERS)
-def test_the_oracle_gives_the_known_answers(counter, key, words):
+def test_the_reference_gives_the_known_answers(counter, key, words):
     assert_array_equal(philox.philox4x32(counter, key), np.array(words, np.uint64))
 
 
@@ -41,7 +41,7 @@ def test_the_first_words_are_a_known_answer():
 
 
 @pytest.mark.parametrize(("seed", "stream"), KEYS)
-def test_words_equal_those_of_the_oracle(seed, stream):
+def test_words_equal_those_of_the_reference(seed, stream):
     for first in OFFSETS:
         part = {"seed": seed, "stream": stream, "index": slice(first, first + 50)}
         got = fastinit.random_bits(2**62, **part)
@@ -63,7 +63,7 @@ def uniform(words, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 def test_elements_far_into_a_tensor_larger_than_any_memory(dtype):
-    # Rows of a matrix of 2^62 elements; the oracle knows nothing of matrices.
+    # Rows of a matrix of 2^62 elements; the reference knows no matrices.
     rows, columns = 2**31, 2**31
     source = philox.doubled_words if dtype == "float64" else philox.words
     for row in (0, 1, 2, 3, 5, 2**16 + 1, 2**31 - 1):
@@ -79,7 +79,7 @@ def test_elements_far_into_a_tensor_larger_than_any_memory(dtype):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_more_than_2_to_the_32_elements_for_real(dtype):
+def test_more_than_2_to_the_32_elements_in_memory(dtype):
     count = 2**32 + 12_345
     try:
         array = fastinit.random_uniform(count, -1, 1, seed=5, stream="long", dtype=dtype)

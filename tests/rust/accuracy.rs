@@ -10,9 +10,9 @@
 
 use super::common::ulps;
 use super::oracle::{area_above, area_from_zero, density};
-use crate::Level;
-use crate::distr::{SampleF32, TruncatedNormalF32, on_circle_f32, radius_f32};
+use crate::distr::{Distribution, SampleF32, Sampler, on_circle_f32, radius_f32};
 use crate::simd::{Kernel, Simd};
+use crate::{Dtype, Level};
 use std::f64::consts::FRAC_PI_4;
 use std::ops::Range;
 use std::thread;
@@ -213,14 +213,15 @@ fn circle(sparse: u32) -> [Report; 2] {
 
 /// Every `sparse`-th positive element between bounds of plus and minus `bound`. The lowest bit of a word does not count.
 fn truncated(bound: f64, sparse: u32) -> Report {
-    match TruncatedNormalF32::new(0.0, 1.0, -bound, bound) {
-        TruncatedNormalF32::Central(kernel) => truncated_by(&kernel, bound, sparse),
-        TruncatedNormalF32::Symmetric(kernel) => truncated_by(&kernel, bound, sparse),
-        TruncatedNormalF32::General(_) => unreachable!("the bounds are symmetric"),
+    let distribution = Distribution::TruncatedNormal { mean: 0.0, stddev: 1.0, lower: -bound, upper: bound };
+    match Sampler::new(&distribution, Dtype::F32) {
+        Sampler::Central(kernel) => truncated_by(&kernel, bound, sparse),
+        Sampler::Symmetric(kernel) => truncated_by(&kernel, bound, sparse),
+        _ => unreachable!("the bounds are symmetric"),
     }
 }
 
-fn truncated_by<D: SampleF32>(kernel: &D, bound: f64, sparse: u32) -> Report {
+fn truncated_by<D: SampleF32 + Sync>(kernel: &D, bound: f64, sparse: u32) -> Report {
     let step = 2 * sparse;
     let (inside, outside) = (2.0 * area_from_zero(bound), 2.0 * area_above(bound));
     // One step of Newton's method from what is to be judged: if that is right to seven digits, the step is to fourteen.
@@ -309,7 +310,7 @@ fn of_all_words() {
         report
     });
 
-    println!("\n| law | variance | its relative error | kurtosis |");
+    println!("\n| distribution | variance | its relative error | kurtosis |");
     println!("|---|---|---|---|");
     // The radius and the angle are independent, and each coordinate is along the half-axis half of the time.
     let [r2, r4] = radius.moments();
@@ -325,7 +326,7 @@ fn of_all_words() {
             fourth / (variance * variance)
         );
     }
-    println!("\nThe means and all odd moments are zero: the laws are symmetric to the bit.");
+    println!("\nThe means and all odd moments are zero: the distributions are symmetric to the bit.");
 
     check(&radius, RADIUS, "radius");
     check(&along, ALONG, "along");

@@ -1,6 +1,6 @@
 //! What the tests share: levels, distributions, fills into vectors, and kernels for chosen words.
 
-use crate::distr::{Distribution, SampleF32, SampleF64};
+use crate::distr::{Distribution, SampleF32, SampleF64, Sampler};
 use crate::fill::buffer::Scratch;
 use crate::fill::{self, Options};
 use crate::linalg;
@@ -145,10 +145,10 @@ pub fn extreme_words(bits: u32) -> Vec<u64> {
     words
 }
 
-/// The sample of a pair of words at a level; all lanes must agree on it.
-pub fn sample_of_words_f32<D: SampleF32>(level: Level, distribution: &D, words: [u32; 2]) -> [f32; 2] {
-    struct Words<'a, D>(&'a D, [u32; 2]);
-    impl<D: SampleF32> Kernel for Words<'_, D> {
+/// The samples of a pair of words in single precision at a level; all lanes must agree on them.
+pub fn sample_of_words_f32(level: Level, sampler: &Sampler, words: [u32; 2]) -> [f32; 2] {
+    struct Words<D>(D, [u32; 2]);
+    impl<D: SampleF32> Kernel for Words<D> {
         type Output = [f32; 2];
         #[inline(always)]
         fn run<S: Simd>(self, s: S) -> [f32; 2] {
@@ -161,13 +161,20 @@ pub fn sample_of_words_f32<D: SampleF32>(level: Level, distribution: &D, words: 
             })
         }
     }
-    level.run(Words(distribution, words))
+    match *sampler {
+        Sampler::UniformF32(distribution) => level.run(Words(distribution, words)),
+        Sampler::NormalF32(distribution) => level.run(Words(distribution, words)),
+        Sampler::Central(distribution) => level.run(Words(distribution, words)),
+        Sampler::Symmetric(distribution) => level.run(Words(distribution, words)),
+        Sampler::GeneralF32(distribution) => level.run(Words(distribution, words)),
+        _ => panic!("{sampler:?} is not of single precision"),
+    }
 }
 
 /// The same in double precision.
-pub fn sample_of_words_f64<D: SampleF64>(level: Level, distribution: &D, words: [u64; 2]) -> [f64; 2] {
-    struct Words<'a, D>(&'a D, [u64; 2]);
-    impl<D: SampleF64> Kernel for Words<'_, D> {
+pub fn sample_of_words_f64(level: Level, sampler: &Sampler, words: [u64; 2]) -> [f64; 2] {
+    struct Words<D>(D, [u64; 2]);
+    impl<D: SampleF64> Kernel for Words<D> {
         type Output = [f64; 2];
         #[inline(always)]
         fn run<S: Simd>(self, s: S) -> [f64; 2] {
@@ -179,7 +186,12 @@ pub fn sample_of_words_f64<D: SampleF64>(level: Level, distribution: &D, words: 
             })
         }
     }
-    level.run(Words(distribution, words))
+    match *sampler {
+        Sampler::UniformF64(distribution) => level.run(Words(distribution, words)),
+        Sampler::NormalF64(distribution) => level.run(Words(distribution, words)),
+        Sampler::GeneralF64(distribution) => level.run(Words(distribution, words)),
+        _ => panic!("{sampler:?} is not of double precision"),
+    }
 }
 
 /// The 64-bit lanes of a register, in order.

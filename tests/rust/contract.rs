@@ -5,7 +5,7 @@ use super::common::{
     BOUNDS, KEY, at, extreme_words, levels, sample, sample_of_words_f32, sample_of_words_f64, ulps,
 };
 use super::oracle;
-use crate::distr::{Distribution, General, Normal, TruncatedNormalF32, Uniform};
+use crate::distr::{Distribution, Sampler};
 use crate::rng::philox::block_words;
 use crate::{Dtype, Element};
 use std::f64::consts::FRAC_PI_4;
@@ -200,14 +200,14 @@ fn extreme_words_keep_it_uniform() {
     let (low, high) = (-0.25, 1.0);
     let mut worst = [Worst::new(UNIFORM_F32), Worst::new(ULPS_F64)];
     for &level in levels() {
-        let uniform_32 = Uniform::new_f32(low, high, Dtype::F32);
+        let uniform_32 = Sampler::new(&Distribution::Uniform { low, high }, Dtype::F32);
         for word in extreme_words(32).into_iter().map(|word| word as u32) {
             let [got, _] = sample_of_words_f32(level, &uniform_32, [word, word]);
             let exact = uniform(low, high, counted_32(low, high, word));
             worst[0].see(got, exact, 0.375, || format!("{level:?} {word:x}"));
             assert!((low..high).contains(&(got as f64)), "{level:?} {word:x}: {got:e} is outside");
         }
-        let uniform_64 = Uniform::new_f64(low, high);
+        let uniform_64 = Sampler::new(&Distribution::Uniform { low, high }, Dtype::F64);
         for word in extreme_words(64) {
             let [got, _] = sample_of_words_f64(level, &uniform_64, [word, word]);
             worst[1].see(got, uniform(low, high, counted_64(low, high, word)), 0.375, || {
@@ -223,7 +223,7 @@ fn extreme_words_keep_it_uniform() {
 fn extreme_words_keep_it_normal() {
     let mut worst = [Worst::new(NORMAL_F32), Worst::new(ULPS_F64)];
     for &level in levels() {
-        let normal = Normal { mean: 0.0_f32, stddev: 1.0 };
+        let normal = Sampler::new(&Distribution::Normal { mean: 0.0, stddev: 1.0 }, Dtype::F32);
         for radius in extreme_words(32).into_iter().map(|word| word as u32) {
             for angle in extreme_words(32).into_iter().map(|word| word as u32) {
                 let got = sample_of_words_f32(level, &normal, [radius, angle]);
@@ -232,7 +232,7 @@ fn extreme_words_keep_it_normal() {
                 }
             }
         }
-        let normal = Normal { mean: 0.0_f64, stddev: 1.0 };
+        let normal = Sampler::new(&Distribution::Normal { mean: 0.0, stddev: 1.0 }, Dtype::F64);
         for radius in extreme_words(64) {
             for angle in extreme_words(64) {
                 let got = sample_of_words_f64(level, &normal, [radius, angle]);
@@ -248,23 +248,19 @@ fn extreme_words_keep_it_normal() {
 #[test]
 fn extreme_words_keep_it_truncated_normal() {
     for bounds @ (lower, upper) in BOUNDS.into_iter().chain(ODD_BOUNDS) {
+        let distribution = Distribution::TruncatedNormal { mean: 0.0, stddev: 1.0, lower, upper };
+        let [single, double] = [Dtype::F32, Dtype::F64].map(|dtype| Sampler::new(&distribution, dtype));
         let mut worst = [Worst::new(TRUNCATED_F32), Worst::new(ULPS_F64)];
         for &level in levels() {
             for word in extreme_words(32).into_iter().map(|word| word as u32) {
-                let words = [word, word];
-                let [got, _] = match TruncatedNormalF32::new(0.0, 1.0, lower, upper) {
-                    TruncatedNormalF32::Central(kernel) => sample_of_words_f32(level, &kernel, words),
-                    TruncatedNormalF32::Symmetric(kernel) => sample_of_words_f32(level, &kernel, words),
-                    TruncatedNormalF32::General(kernel) => sample_of_words_f32(level, &kernel, words),
-                };
+                let [got, _] = sample_of_words_f32(level, &single, [word, word]);
                 let exact = truncated_32(bounds, word);
                 let what = || format!("{level:?} {bounds:?} {word:x}");
                 worst[0].see(got, exact, size_of_quantile(bounds, exact), what);
                 assert!((lower..=upper).contains(&(got as f64)), "{}: {got:e} is outside", what());
             }
-            let general = General::<f64>::new(0.0, 1.0, lower, upper);
             for word in extreme_words(64) {
-                let [got, _] = sample_of_words_f64(level, &general, [word, word]);
+                let [got, _] = sample_of_words_f64(level, &double, [word, word]);
                 let exact = truncated_64(bounds, word);
                 let what = || format!("{level:?} {bounds:?} {word:x}");
                 worst[1].see(got, exact, size_of_quantile(bounds, exact), what);

@@ -1,30 +1,34 @@
-"""Which initializer to use, what it does to the signal, and what is wrong with weights that are there.
+"""Which initializer to use, its effect on signals and training, and problems of given weights.
 
-The functions are in `fastinit` itself, too: `recommend`, `gain`, `signal`, `diagnose`, `show` and `compare`.
-Frameworks, matplotlib and scikit-learn are loaded by what needs them.
+The functions are also in `fastinit` itself: `recommend`, `gain`, `signal`, `diagnose`, `show` and `compare`.
+Frameworks, matplotlib and scikit-learn are imported only when they are needed.
 """
 
 from fastinit.theory.gains import gain
 
-from .compare import Comparison, ComparisonRun, compare
-from .diagnose import Diagnosis, TensorSummary, diagnose
-from .diagnose.findings import Finding
+from .compare import Comparison, ComparisonRow, ComparisonVerdict, compare
+from .diagnose import Code, Diagnosis, Finding, Severity, TensorRow, diagnose
 from .recommend import recommend
-from .recommend.recommendation import Alternative, Judgement, Recommendation
+from .recommend.recommendation import Alternative, Judgement, JudgementVerdict, Recommendation
 from .show import show
-from .signal import Signal, SignalRun, signal
+from .signal import Signal, SignalRow, SignalVerdict, signal
 
 __all__ = [
     "Alternative",
+    "Code",
     "Comparison",
-    "ComparisonRun",
+    "ComparisonRow",
+    "ComparisonVerdict",
     "Diagnosis",
     "Finding",
     "Judgement",
+    "JudgementVerdict",
     "Recommendation",
+    "Severity",
     "Signal",
-    "SignalRun",
-    "TensorSummary",
+    "SignalRow",
+    "SignalVerdict",
+    "TensorRow",
     "compare",
     "diagnose",
     "gain",

@@ -1,31 +1,32 @@
 """Keras's initializers, fast and the same on every backend.
 
-Here are all names of `keras.initializers`, with Keras's arguments, defaults and errors, so that another
-import is all it takes:
+It has all names of `keras.initializers`, with Keras's arguments, defaults and errors; only the import
+changes:
 
 >>> import keras
 >>> from fastinit.keras import HeNormal
 >>> layer = keras.layers.Dense(64, activation="relu", kernel_initializer=HeNormal(seed=1))
 
-and in `accelerate` unmodified code is sampled by fastinit, strings and defaults included.
+In `accelerate`, fastinit also samples the initializers of unmodified code, strings and defaults included.
 
-What is promised:
+Guarantees:
 
-* **Laws** are those of Keras, fans included. The classes are subclasses of Keras's own, since layers look at
-  that.
-* **Seeds** are those of Keras: an int gives the same values at each call, a `keras.random.SeedGenerator` does
-  not, and where there is none an int is drawn once, when the initializer is made.
-* **Values** depend on seed, shape, dtype and law, and not on the backend. An int is the `seed` of fastinit,
-  modulo 2**64, and the stream is 0: `HeNormal(seed=1)((64, 32))` is `fastinit.he_normal((64, 32), seed=1)`. A
-  seed generator gives the seed and, as the stream, how often it was asked before.
-* **Configurations** are those of Keras, and with `blocks=` those, too. Initializers can be saved, loaded and
-  cloned, alone or in models; files name them `fastinit>HeNormal`, say, so this module must be imported where
-  they are loaded.
-* **Memory** is that of the tensor itself on NumPy, PyTorch and TensorFlow on the CPU, and on JAX; what a
-  variable of Keras then does with it is its own. On JAX, of a sharded variable only the shards are made.
-* **The rest** is left to Keras itself: integer, boolean and complex dtypes, parameters that are tensors,
-  degenerate ones as a standard deviation of 0, and what is traced, by `jax.jit` or `tf.function`, where the
-  values are Keras's own.
+* **Distributions** are those of Keras, fans included. The classes are subclasses of Keras's, because layers
+  check for them.
+* **Seeds** work as in Keras: with an int every call gives the same values, with a
+  `keras.random.SeedGenerator` other values; without a seed, an int is drawn once, at construction.
+* **Values** depend on the seed, the shape, the dtype and the distribution, not on the backend. An int is the
+  `seed` of fastinit, modulo 2**64, with stream 0: `HeNormal(seed=1)((64, 32))` is
+  `fastinit.he_normal((64, 32), seed=1)`. A seed generator gives the seed; the stream is the number of its
+  draws before.
+* **Configurations** are those of Keras, plus the parameters that only fastinit has (such as `blocks`) where
+  they are not the default. Initializers can be saved, loaded and cloned, alone or in models. Files refer to
+  classes as `fastinit>HeNormal`, so this module must be imported before they are loaded.
+* **Memory**: the tensor is not copied on NumPy, on JAX, and on the CPU with PyTorch and TensorFlow. What a
+  variable of Keras does with it is up to Keras. On JAX, only the shards of a sharded variable are made.
+* **Keras's own code** makes the rest: integer, boolean and complex dtypes, parameters that are tensors or
+  degenerate (a standard deviation of 0), and calls traced by `jax.jit` or `tf.function`, with Keras's values.
+  Blocks, and the classes that Keras does not have, are traced as callbacks, with the values of fastinit.
 """
 
 from keras.initializers import STFT, Initializer, STFTInitializer, serialize, stft
@@ -53,7 +54,7 @@ from ._initializers import (
     Zeros,
 )
 
-# The other spellings.
+# The names in lower case, and Keras's aliases.
 constant = Constant
 delta_orthogonal = DeltaOrthogonal
 dirac = Dirac

@@ -1,4 +1,4 @@
-"""Unmodified code, faster: Keras's own initializers are led to fastinit for a while, or for good."""
+"""Keras's own initializers, sampled by fastinit: in a context, or until it is disabled."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from . import _variables
+from ._private import INITIALIZE
 from ._sample import ORIGINALS, leave, sample
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _Local(threading.local):
-    """What a thread is in: the `salt` of each context, from the outermost on."""
+    """The `salt` of each context that a thread has entered, the outermost first."""
 
     salts: tuple[bool, ...] = ()
 
@@ -24,8 +25,8 @@ class _Local(threading.local):
 _local = _Local()
 _lock = threading.RLock()
 _contexts = 0  # in all threads
-_for_good: bool | None = None  # the `salt` of `enable`
-_replaced: dict[tuple[type, str], tuple[Any, Any]] = {}  # what stood there in the class, and what stands now
+_enabled: bool | None = None  # the `salt` of `enable`; `None` if it is not in force
+_replaced: dict[tuple[type, str], tuple[Any, Any]] = {}  # the attribute of a class before, and ours
 _ABSENT = object()
 
 
@@ -33,19 +34,19 @@ _ABSENT = object()
 def accelerate(*, salt: bool = False) -> Iterator[None]:
     """A context in which Keras's own initializers are sampled by fastinit.
 
-    Code inside runs unmodified: it does not matter whether initializers are given as strings, configurations
-    or objects, made before or inside, or are the defaults of layers. Laws and seeds are those of Keras, the
-    numbers are those of `fastinit.keras`, and the same on all backends. Weights are made when layers are
-    built: give layers an input shape inside, or call the model once.
+    The code inside needs no changes: initializers may be strings, configurations, objects made before or
+    inside, or the defaults of layers. Distributions and seeds are those of Keras; the values are those of
+    `fastinit.keras`, the same on all backends. Weights are made when layers are built: inside the context,
+    give layers an input shape, or call the model once.
 
-    It may be nested, where the innermost decides on the salt, and used as a decorator. It concerns the
-    thread that enters it alone. On exit everything is as it was before.
+    Contexts may be nested; the innermost one decides on the salt. It can be used as a decorator. It affects
+    only the current thread. On exit, Keras is restored.
 
     Args:
-        salt: Whether the path of a variable, as `"sequential/dense/kernel"`, is part of what the values
-            depend on, beside the seed. Then variables that share an initializer, or have initializers of
-            the same seed, differ. Without it they have the same values, as in Keras; a warning says so, once
-            for each initializer. Seed generators give different values in any case, and are not salted.
+        salt: Whether values depend on the path of the variable, such as `"sequential/dense/kernel"`, as well
+            as on the seed. With it, variables that share an initializer, or have initializers with the same
+            seed, differ. Without it they have the same values, as in Keras; a warning says so once for each
+            initializer. Seed generators give different values in any case, and are not salted.
 
     Example:
         >>> import keras, fastinit.keras
@@ -64,10 +65,10 @@ def accelerate(*, salt: bool = False) -> Iterator[None]:
 
 
 def enable(*, salt: bool = False) -> None:
-    """Does what `accelerate` does, in all threads and until `disable` is called.
+    """Does what `accelerate` does, in all threads, until `disable` is called.
 
     Args:
-        salt: As for `accelerate`; a context of that decides for itself.
+        salt: As for `accelerate`; inside such a context, that of the context is used.
 
     Example:
         >>> import keras, fastinit.keras
@@ -75,30 +76,30 @@ def enable(*, salt: bool = False) -> None:
         >>> kernel = keras.initializers.HeNormal(seed=1)((4, 4))  # by fastinit
         >>> fastinit.keras.disable()
     """
-    global _for_good
+    global _enabled
     with _lock:
-        if _for_good is None:
+        if _enabled is None:
             _enter()
-        _for_good = bool(salt)
+        _enabled = bool(salt)
 
 
 def disable() -> None:
-    """Ends what `enable` has begun, if it has.
+    """Reverts `enable`; without effect if it was not called.
 
     Example:
         >>> import fastinit.keras
         >>> fastinit.keras.disable()
     """
-    global _for_good
+    global _enabled
     with _lock:
-        if _for_good is not None:
-            _for_good = None
+        if _enabled is not None:
+            _enabled = None
             _leave()
 
 
 def _salt() -> bool | None:
-    """The salt that is in force in this thread; `None` where Keras is to be left alone."""
-    return _local.salts[-1] if _local.salts else _for_good
+    """The salt in force in this thread; `None` where Keras is not accelerated."""
+    return _local.salts[-1] if _local.salts else _enabled
 
 
 def _enter() -> None:
@@ -108,7 +109,7 @@ def _enter() -> None:
         if _contexts == 1:
             for cls in ORIGINALS:
                 _replace(cls, "__call__", _call)
-            _replace(keras.Variable, "_initialize_with_initializer", _initialize_with_initializer)
+            _replace(keras.Variable, INITIALIZE, _initialize_with_initializer)
 
 
 def _leave() -> None:
@@ -117,7 +118,7 @@ def _leave() -> None:
         _contexts -= 1
         if _contexts == 0:
             for (cls, name), (before, ours) in _replaced.items():
-                if vars(cls).get(name) is not ours:  # Somebody has put his in its place.
+                if vars(cls).get(name) is not ours:  # Something else has replaced it.
                     continue
                 if before is _ABSENT:
                     delattr(cls, name)
@@ -129,7 +130,7 @@ def _leave() -> None:
 def _replace(cls: type, name: str, make: Callable[[Any], Any]) -> None:
     before, inherited = vars(cls).get(name, _ABSENT), getattr(cls, name)
     ours = make(inherited)
-    # Not by functools.wraps: Keras looks at the signature, to which that would add the original.
+    # Not by functools.wraps: Keras inspects the signature, and `__wrapped__` would give that of the original.
     for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
         setattr(ours, attribute, getattr(inherited, attribute))
     _replaced[cls, name] = before, ours

@@ -1,4 +1,4 @@
-"""Initializers from names and configurations, as in Keras, but those of fastinit."""
+"""Initializers from names and configurations: as in Keras, but of the classes of `fastinit.keras`."""
 
 from __future__ import annotations
 
@@ -6,34 +6,21 @@ from typing import Any
 
 from keras import initializers, saving
 
+from fastinit._registry import class_name, parse_name
+
 from . import _initializers
 
-_CLASSES: dict[str, Any] = {
-    name: thing
-    for name, thing in vars(_initializers).items()
-    if isinstance(thing, type) and not name.startswith("_") and thing.__module__ == "fastinit.keras"
-}
 
-
-def _snake(name: str) -> str:
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
-
-
-# Also Keras's aliases.
-_BY_NAME: dict[str, Any] = {
-    **_CLASSES,
-    **{_snake(name): cls for name, cls in _CLASSES.items()},
-    "IdentityInitializer": _initializers.Identity,
-    "normal": _initializers.RandomNormal,
-    "one": _initializers.Ones,
-    "OrthogonalInitializer": _initializers.Orthogonal,
-    "uniform": _initializers.RandomUniform,
-    "zero": _initializers.Zeros,
-}
+def _class_of(name: Any) -> Any:
+    """Our class for a name, or one of Keras's aliases; `None` where there is none, such as for `"stft"`."""
+    try:
+        return getattr(_initializers, class_name(parse_name(name)))
+    except ValueError:
+        return None
 
 
 def get(identifier: Any) -> Any:
-    """What `keras.initializers.get` gives, but initializers of fastinit where names stand for them.
+    """Does what `keras.initializers.get` does; names and configurations give initializers of fastinit.
 
     Args:
         identifier: A name, a configuration, a class, a callable, a tensor or `None`, as in Keras.
@@ -49,19 +36,19 @@ def get(identifier: Any) -> Any:
         >>> type(fastinit.keras.get("he_normal"))
         <class 'fastinit.keras.HeNormal'>
     """
-    if isinstance(identifier, str) and identifier in _BY_NAME:
-        return _BY_NAME[identifier]()
+    if isinstance(identifier, str) and (cls := _class_of(identifier)) is not None:
+        return cls()
     if isinstance(identifier, dict):
         identifier = deserialize(identifier)
     return initializers.get(identifier)
 
 
 def deserialize(config: Any, custom_objects: Any = None) -> Any:
-    """What `keras.initializers.deserialize` gives, but initializers of fastinit where Keras's are named.
+    """Does what `keras.initializers.deserialize` does; classes of Keras are replaced by those of fastinit.
 
     Args:
-        config: What `serialize` returned, for an initializer of fastinit or of Keras.
-        custom_objects: Further classes by name.
+        config: What `serialize` returned for an initializer of fastinit or of Keras.
+        custom_objects: Other classes by name.
 
     Returns:
         An initializer.
@@ -76,7 +63,7 @@ def deserialize(config: Any, custom_objects: Any = None) -> Any:
         <class 'fastinit.keras.HeNormal'>
     """
     if isinstance(config, dict) and config.get("module", "keras.initializers") == "keras.initializers":
-        cls = _BY_NAME.get(config.get("class_name", ""))
+        cls = _class_of(config.get("class_name"))
         if cls is not None and config.get("registered_name") is None:
             return cls.from_config(config.get("config") or {})
     with saving.custom_object_scope(custom_objects or {}):

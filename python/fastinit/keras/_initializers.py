@@ -1,102 +1,52 @@
-"""The classes: those of Keras, sampled by fastinit, and some that Keras does not have."""
+"""The classes: those of Keras, sampled by fastinit, and three that Keras does not have."""
 
 from __future__ import annotations
 
-import operator
+import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import keras
 from keras import initializers
-from keras.src.initializers.random_initializers import RandomInitializer
 
 import fastinit
 
-from ._sample import sample
+from ._private import RandomInitializer
+from ._sample import EXTRAS, PARAMETERS, Sampled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from fastinit._typing import Blocks
 
 _C = TypeVar("_C", bound=type)
 
 
 def _register(cls: _C) -> _C:
-    # Files name the module. They shall load, wherever the class may stand in it.
+    # Saved files name the module. They must load wherever in the package the class is defined.
     cls.__module__ = "fastinit.keras"
+    if not any(base in PARAMETERS for base in cls.__mro__):
+        own = [name for name in inspect.signature(cls).parameters if name != "seed" and name not in EXTRAS]
+        PARAMETERS[cls] = tuple(own)
     registered: _C = keras.saving.register_keras_serializable(package="fastinit")(cls)
     return registered
-
-
-class _Sampled:
-    """An initializer that fastinit samples."""
-
-    def __call__(self, shape: Sequence[int], dtype: Any = None, layout: Any = None) -> Any:
-        """Makes a tensor.
-
-        Args:
-            shape: The shape of the tensor.
-            dtype: Its dtype; `None` for `keras.config.floatx()`.
-            layout: With JAX, how the tensor is distributed: a `keras.distribution.TensorLayout` or a
-                `jax.sharding.Sharding`. Each process makes its own shards only.
-
-        Returns:
-            A tensor of the backend.
-
-        Raises:
-            ValueError: As Keras does; or if the tensor does not have so many blocks.
-        """
-        return sample(self, shape, dtype, layout)
-
-
-class _InBlocks(_Sampled):
-    """One that can make a tensor in blocks."""
-
-    blocks: int
-    block_axis: int
-
-    def _set_blocks(self, blocks: int, block_axis: int) -> None:
-        self.blocks, self.block_axis = operator.index(blocks), operator.index(block_axis)
-        if self.blocks < 1:
-            raise ValueError(f"Argument `blocks` must be at least 1. Received: blocks={blocks}")
-
-    def get_config(self) -> dict[str, Any]:
-        """The configuration: that of Keras, and where there are blocks, those."""
-        config: dict[str, Any] = super().get_config()  # type: ignore[misc]
-        if self.blocks != 1:
-            config.update(blocks=self.blocks, block_axis=self.block_axis)
-        return config
-
-
-def _given(
-    input_axes: Sequence[int] | None, output_axes: Sequence[int] | None
-) -> dict[str, Sequence[int] | None]:
-    """The axes, if there are any: Keras before 3.15 knows none."""
-    if input_axes is None and output_axes is None:
-        return {}
-    return {"input_axes": input_axes, "output_axes": output_axes}
-
-
-class _Preset(_InBlocks):
-    """A variance scaling of which only the axes are left open."""
-
-    def __init__(
-        self,
-        seed: Any = None,
-        input_axes: Sequence[int] | None = None,
-        output_axes: Sequence[int] | None = None,
-        *,
-        blocks: int = 1,
-        block_axis: int = -1,
-    ) -> None:
-        super().__init__(seed=seed, **_given(input_axes, output_axes))  # type: ignore[call-arg]
-        self._set_blocks(blocks, block_axis)
 
 
 # Constants
 
 
+class _Fixed(Sampled):
+    """An initializer without parameters."""
+
+    def __init__(self, *, blocks: Blocks = 1, block_axis: int | None = None) -> None:
+        self._set_blocks(blocks, block_axis)
+
+
 @_register
-class Zeros(_Sampled, initializers.Zeros):
+class Zeros(_Fixed, initializers.Zeros):
     """All zeros.
+
+    Args:
+        blocks, block_axis: As for `RandomNormal`.
 
     Example:
         >>> import keras, fastinit.keras
@@ -105,8 +55,11 @@ class Zeros(_Sampled, initializers.Zeros):
 
 
 @_register
-class Ones(_Sampled, initializers.Ones):
+class Ones(_Fixed, initializers.Ones):
     """All ones.
+
+    Args:
+        blocks, block_axis: As for `RandomNormal`.
 
     Example:
         >>> import keras, fastinit.keras
@@ -115,11 +68,12 @@ class Ones(_Sampled, initializers.Ones):
 
 
 @_register
-class Constant(_Sampled, initializers.Constant):
-    """All elements the same.
+class Constant(Sampled, initializers.Constant):
+    """All elements equal.
 
     Args:
-        value: A number.
+        value: A number; or an array, which Keras broadcasts to the shape.
+        blocks, block_axis: As for `RandomNormal`.
 
     Example:
         >>> import fastinit.keras
@@ -127,13 +81,18 @@ class Constant(_Sampled, initializers.Constant):
         0.5
     """
 
+    def __init__(self, value: Any = 0.0, *, blocks: Blocks = 1, block_axis: int | None = None) -> None:
+        super().__init__(value=value)
+        self._set_blocks(blocks, block_axis)
+
 
 @_register
-class Identity(_Sampled, initializers.Identity):
-    """The identity matrix, square or not.
+class Identity(Sampled, initializers.Identity):
+    """The identity matrix, square or rectangular, times a gain.
 
     Args:
         gain: The elements of the diagonal.
+        blocks, block_axis: As for `RandomNormal`.
 
     Raises:
         ValueError: When called, if the shape does not have two dimensions.
@@ -144,54 +103,54 @@ class Identity(_Sampled, initializers.Identity):
         >>> layer = keras.layers.SimpleRNN(8, activation="relu", recurrent_initializer=recurrent)
     """
 
+    def __init__(self, gain: float = 1.0, *, blocks: Blocks = 1, block_axis: int | None = None) -> None:
+        super().__init__(gain=gain)
+        self._set_blocks(blocks, block_axis)
+
 
 @_register
-class Dirac(_Sampled, initializers.Initializer):
-    """The convolution kernel that passes its input through, as `fastinit.dirac`.
+class Dirac(Sampled, initializers.Initializer):
+    """The convolution kernel that passes its input through, see `fastinit.dirac`.
 
     Args:
-        groups: The number of groups of the convolution.
+        groups: The number of groups of the convolution; at least 1.
+        blocks, block_axis: As for `RandomNormal`.
 
     Raises:
         ValueError: If `groups` is less than 1; when called, if the shape does not have three to five
-            dimensions, or `groups` does not divide the outputs.
+            dimensions, or `groups` does not divide the number of outputs.
 
     Example:
         >>> import keras, fastinit.keras
         >>> layer = keras.layers.Conv2D(16, 3, kernel_initializer=fastinit.keras.Dirac())
     """
 
-    def __init__(self, groups: int = 1) -> None:
+    def __init__(self, groups: int = 1, *, blocks: Blocks = 1, block_axis: int | None = None) -> None:
         self.groups = fastinit.Dirac(groups).groups
-
-    def law(self) -> fastinit.Initializer:
-        """The initializer of fastinit."""
-        return fastinit.Dirac(self.groups)
-
-    def get_config(self) -> dict[str, Any]:
-        """The configuration."""
-        return {"groups": self.groups}
+        self._set_blocks(blocks, block_axis)
 
 
 # Distributions
 
 
 @_register
-class RandomNormal(_InBlocks, initializers.RandomNormal):
+class RandomNormal(Sampled, initializers.RandomNormal):
     """Normal values.
 
     Args:
         mean: The mean.
         stddev: The standard deviation.
-        seed: An int, which gives the same values at each call; a `keras.random.SeedGenerator`, which does
-            not; or `None` for an int that is drawn once, now.
-        blocks: The number of blocks that a tensor is made of, as the gates of an LSTM: each has the values
-            of a tensor of its own with the stream `fastinit.block_stream(stream, k)`.
-        block_axis: The axis along which they lie side by side.
+        seed: An int: every call with the same shape gives the same values. A `keras.random.SeedGenerator`:
+            every call gives other values. `None`: an int that is drawn once, when the initializer is made.
+        blocks: The number of equal blocks that the tensor consists of, such as the 4 gates of an LSTM; or the
+            sizes of the blocks, which add up to the size of `block_axis`. Block `k` has the fans and the
+            values of a separate tensor with the stream `fastinit.block_stream(stream, k)`.
+        block_axis: The axis along which the blocks lie; `None` for the axis of the outputs where
+            `output_axes` is one axis, otherwise the last axis.
 
     Raises:
-        ValueError: If `seed` is something else, or `blocks` is less than 1; when called, if there are no so
-            many blocks.
+        ValueError: If `seed` or `blocks` is invalid; when called, if the shape cannot be divided into the
+            blocks.
 
     Example:
         >>> import keras, fastinit.keras
@@ -204,20 +163,20 @@ class RandomNormal(_InBlocks, initializers.RandomNormal):
         stddev: float = 0.05,
         seed: Any = None,
         *,
-        blocks: int = 1,
-        block_axis: int = -1,
+        blocks: Blocks = 1,
+        block_axis: int | None = None,
     ) -> None:
         super().__init__(mean=mean, stddev=stddev, seed=seed)
         self._set_blocks(blocks, block_axis)
 
 
 @_register
-class RandomUniform(_InBlocks, initializers.RandomUniform):
+class RandomUniform(Sampled, initializers.RandomUniform):
     """Uniform values on `[minval, maxval)`.
 
     Args:
-        minval: The least value.
-        maxval: The bound above all values.
+        minval: The lower end, included.
+        maxval: The upper end, excluded.
         seed, blocks, block_axis: As for `RandomNormal`.
 
     Raises:
@@ -234,24 +193,26 @@ class RandomUniform(_InBlocks, initializers.RandomUniform):
         maxval: float = 0.05,
         seed: Any = None,
         *,
-        blocks: int = 1,
-        block_axis: int = -1,
+        blocks: Blocks = 1,
+        block_axis: int | None = None,
     ) -> None:
         super().__init__(minval=minval, maxval=maxval, seed=seed)
         self._set_blocks(blocks, block_axis)
 
 
 @_register
-class TruncatedNormal(_InBlocks, initializers.TruncatedNormal):
-    """Normal values, of which those beyond two standard deviations do not occur.
+class TruncatedNormal(Sampled, initializers.TruncatedNormal):
+    """Normal values between two bounds, by default two standard deviations from the mean, as in Keras.
 
     Args:
-        mean: The mean.
+        mean: The mean before truncation.
         stddev: The standard deviation before truncation.
         seed, blocks, block_axis: As for `RandomNormal`.
+        lower: The lower bound, in standard deviations from the mean.
+        upper: The upper bound, in standard deviations from the mean.
 
     Raises:
-        ValueError: As for `RandomNormal`.
+        ValueError: As for `RandomNormal`; or if `lower` is not less than `upper`.
 
     Example:
         >>> import numpy as np, fastinit.keras
@@ -266,21 +227,25 @@ class TruncatedNormal(_InBlocks, initializers.TruncatedNormal):
         stddev: float = 0.05,
         seed: Any = None,
         *,
-        blocks: int = 1,
-        block_axis: int = -1,
+        lower: float = -2.0,
+        upper: float = 2.0,
+        blocks: Blocks = 1,
+        block_axis: int | None = None,
     ) -> None:
         super().__init__(mean=mean, stddev=stddev, seed=seed)
+        checked = fastinit.TruncatedNormal(lower=lower, upper=upper)
+        self.lower, self.upper = checked.lower, checked.upper
         self._set_blocks(blocks, block_axis)
 
 
 @_register
-class Sparse(_Sampled, RandomInitializer):
-    """A matrix with the same number of zeros in each column, and normal values elsewhere.
+class Sparse(Sampled, RandomInitializer):
+    """A matrix with equally many zeros in each column, and normal values elsewhere; see `fastinit.sparse`.
 
     Args:
         sparsity: The share of zeros in each column; from 0 to 1.
         stddev: The standard deviation of the other elements.
-        seed: As for `RandomNormal`.
+        seed, blocks, block_axis: As for `RandomNormal`.
 
     Raises:
         ValueError: If an argument is out of range; when called, if the shape does not have two dimensions.
@@ -292,34 +257,33 @@ class Sparse(_Sampled, RandomInitializer):
         24
     """
 
-    def __init__(self, sparsity: float, stddev: float = 0.01, seed: Any = None) -> None:
+    def __init__(
+        self,
+        sparsity: float,
+        stddev: float = 0.01,
+        seed: Any = None,
+        *,
+        blocks: Blocks = 1,
+        block_axis: int | None = None,
+    ) -> None:
+        super().__init__(seed=seed)
         checked = fastinit.Sparse(sparsity, stddev)
         self.sparsity, self.stddev = checked.sparsity, checked.stddev
-        super().__init__(seed=seed)
-
-    def law(self) -> fastinit.Initializer:
-        """The initializer of fastinit."""
-        return fastinit.Sparse(self.sparsity, self.stddev)
-
-    def get_config(self) -> dict[str, Any]:
-        """The configuration."""
-        return {**super().get_config(), "sparsity": self.sparsity, "stddev": self.stddev}
+        self._set_blocks(blocks, block_axis)
 
 
 # Matrices
 
 
 @_register
-class Orthogonal(_InBlocks, initializers.Orthogonal):
-    """A random orthogonal matrix: orthonormal rows or columns, whichever are fewer.
+class Orthogonal(Sampled, initializers.Orthogonal):
+    """A random orthogonal matrix: its rows or its columns, whichever are fewer, are orthonormal.
 
-    A tensor of more than two dimensions is seen as a matrix, whose columns are along the last axis.
+    A tensor of more than two dimensions is taken as a matrix whose columns lie along the last axis.
 
     Args:
-        gain: What the matrix is multiplied by.
-        seed: As for `RandomNormal`.
-        blocks: The number of matrices that a tensor is made of, as the gates of an LSTM.
-        block_axis: The axis along which they lie side by side.
+        gain: The factor that multiplies the matrix.
+        seed, blocks, block_axis: As for `RandomNormal`; each block is an orthogonal matrix.
 
     Raises:
         ValueError: As for `RandomNormal`; when called, if the shape has fewer than two dimensions.
@@ -330,62 +294,67 @@ class Orthogonal(_InBlocks, initializers.Orthogonal):
         >>> layer = keras.layers.LSTM(128, recurrent_initializer=gates)
     """
 
-    def __init__(self, gain: float = 1.0, seed: Any = None, *, blocks: int = 1, block_axis: int = -1) -> None:
+    def __init__(
+        self, gain: float = 1.0, seed: Any = None, *, blocks: Blocks = 1, block_axis: int | None = None
+    ) -> None:
         super().__init__(gain=gain, seed=seed)
         self._set_blocks(blocks, block_axis)
 
 
 @_register
-class DeltaOrthogonal(_Sampled, RandomInitializer):
-    """The kernel of a convolution that keeps norms, as `fastinit.delta_orthogonal`.
+class DeltaOrthogonal(Sampled, RandomInitializer):
+    """The kernel of a convolution that preserves norms, see `fastinit.delta_orthogonal`.
 
     Args:
-        gain: What its matrix is multiplied by.
-        seed: As for `RandomNormal`.
+        gain: The factor that multiplies its matrix.
+        seed, blocks, block_axis: As for `RandomNormal`.
 
     Raises:
         ValueError: If an argument is out of range; when called, if the shape is not `(*spatial, in, out)`
-            with one to three spatial axes, and `in` at most `out`.
+            with one to three spatial axes, or `in` is greater than `out`.
 
     Example:
         >>> import keras, fastinit.keras
         >>> layer = keras.layers.Conv2D(64, 3, kernel_initializer=fastinit.keras.DeltaOrthogonal())
     """
 
-    def __init__(self, gain: float = 1.0, seed: Any = None) -> None:
-        self.gain = fastinit.DeltaOrthogonal(gain).gain
+    def __init__(
+        self, gain: float = 1.0, seed: Any = None, *, blocks: Blocks = 1, block_axis: int | None = None
+    ) -> None:
         super().__init__(seed=seed)
-
-    def law(self) -> fastinit.Initializer:
-        """The initializer of fastinit."""
-        return fastinit.DeltaOrthogonal(self.gain)
-
-    def get_config(self) -> dict[str, Any]:
-        """The configuration."""
-        return {**super().get_config(), "gain": self.gain}
+        self.gain = fastinit.DeltaOrthogonal(gain).gain
+        self._set_blocks(blocks, block_axis)
 
 
 # Variance scaling
 
 
+def _given(
+    input_axes: Sequence[int] | None, output_axes: Sequence[int] | None
+) -> dict[str, Sequence[int] | None]:
+    """The axes, if there are any: Keras before 3.15 has no such parameters."""
+    if input_axes is None and output_axes is None:
+        return {}
+    return {"input_axes": input_axes, "output_axes": output_axes}
+
+
 @_register
-class VarianceScaling(_InBlocks, initializers.VarianceScaling):
+class VarianceScaling(Sampled, initializers.VarianceScaling):
     """Values with mean 0 and variance `scale / max(1, fan)`.
 
     Args:
         scale: The variance times the fan; positive.
         mode: The fan: `"fan_in"`, `"fan_out"` or `"fan_avg"`.
-        distribution: `"truncated_normal"`, also known as `"normal"`, which is cut at two standard deviations
-            and has the variance after that; `"untruncated_normal"`; or `"uniform"`.
+        distribution: `"truncated_normal"` (in Keras also `"normal"`), which is truncated at two standard
+            deviations and has this variance after truncation; `"untruncated_normal"`; or `"uniform"`.
         seed: As for `RandomNormal`.
-        input_axes: The axes of inputs; `None` for Keras's rule.
-        output_axes: The axes of outputs.
-        blocks: The number of blocks that a tensor is made of, as the gates of an LSTM. Each has its own fans,
-            and the values of a tensor of its own with the stream `fastinit.block_stream(stream, k)`.
-        block_axis: The axis along which they lie side by side.
+        input_axes: The axes of the inputs; `None` for Keras's rule.
+        output_axes: The axes of the outputs; `None` for Keras's rule, also if only the other is given.
+        blocks, block_axis: As for `RandomNormal`.
 
     Raises:
-        ValueError: If an argument is out of range; when called, if there are no so many blocks.
+        ValueError: If an argument is out of range; when called, if the shape cannot be divided into the
+            blocks.
 
     Example:
         >>> import fastinit.keras
@@ -403,28 +372,35 @@ class VarianceScaling(_InBlocks, initializers.VarianceScaling):
         input_axes: Sequence[int] | None = None,
         output_axes: Sequence[int] | None = None,
         *,
-        blocks: int = 1,
-        block_axis: int = -1,
+        blocks: Blocks = 1,
+        block_axis: int | None = None,
     ) -> None:
-        super().__init__(
-            scale=scale,
-            mode=mode,
-            distribution=distribution,
-            seed=seed,
-            **_given(input_axes, output_axes),
-        )
+        axes = _given(input_axes, output_axes)
+        super().__init__(scale=scale, mode=mode, distribution=distribution, seed=seed, **axes)
+        self._set_blocks(blocks, block_axis)
+
+
+class _Preset(Sampled):
+    """Variance scaling with scale, mode and distribution fixed, by the class of Keras that comes next."""
+
+    def __init__(
+        self,
+        seed: Any = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+        *,
+        blocks: Blocks = 1,
+        block_axis: int | None = None,
+    ) -> None:
+        super().__init__(seed=seed, **_given(input_axes, output_axes))  # type: ignore[call-arg]
         self._set_blocks(blocks, block_axis)
 
 
 @_register
 class GlorotUniform(_Preset, initializers.GlorotUniform):
-    """Uniform values with variance `2 / (fan_in + fan_out)`, also known as Xavier initialization.
+    """Uniform values with variance `2 / (fan_in + fan_out)`, also called Xavier initialization.
 
-    Args:
-        seed, input_axes, output_axes, blocks, block_axis: As for `VarianceScaling`.
-
-    Raises:
-        ValueError: As for `VarianceScaling`.
+    Arguments and errors are those of `VarianceScaling`; the source is at `fastinit.glorot_uniform`.
 
     Example:
         >>> import keras, fastinit.keras
@@ -434,13 +410,9 @@ class GlorotUniform(_Preset, initializers.GlorotUniform):
 
 @_register
 class GlorotNormal(_Preset, initializers.GlorotNormal):
-    """Truncated normal values with variance `2 / (fan_in + fan_out)`, also known as Xavier initialization.
+    """Truncated normal values with variance `2 / (fan_in + fan_out)`, also called Xavier initialization.
 
-    Args:
-        seed, input_axes, output_axes, blocks, block_axis: As for `VarianceScaling`.
-
-    Raises:
-        ValueError: As for `VarianceScaling`.
+    Arguments and errors are those of `VarianceScaling`; the source is at `fastinit.glorot_normal`.
 
     Example:
         >>> import keras, fastinit.keras
@@ -450,13 +422,9 @@ class GlorotNormal(_Preset, initializers.GlorotNormal):
 
 @_register
 class HeUniform(_Preset, initializers.HeUniform):
-    """Uniform values with variance `2 / fan_in`, also known as Kaiming initialization.
+    """Uniform values with variance `2 / fan_in`, also called Kaiming initialization.
 
-    Args:
-        seed, input_axes, output_axes, blocks, block_axis: As for `VarianceScaling`.
-
-    Raises:
-        ValueError: As for `VarianceScaling`.
+    Arguments and errors are those of `VarianceScaling`; the source is at `fastinit.he_uniform`.
 
     Example:
         >>> import keras, fastinit.keras
@@ -466,13 +434,9 @@ class HeUniform(_Preset, initializers.HeUniform):
 
 @_register
 class HeNormal(_Preset, initializers.HeNormal):
-    """Truncated normal values with variance `2 / fan_in`, also known as Kaiming initialization.
+    """Truncated normal values with variance `2 / fan_in`, also called Kaiming initialization.
 
-    Args:
-        seed, input_axes, output_axes, blocks, block_axis: As for `VarianceScaling`.
-
-    Raises:
-        ValueError: As for `VarianceScaling`.
+    Arguments and errors are those of `VarianceScaling`; the source is at `fastinit.he_normal`.
 
     Example:
         >>> import keras, fastinit.keras
@@ -482,13 +446,9 @@ class HeNormal(_Preset, initializers.HeNormal):
 
 @_register
 class LecunUniform(_Preset, initializers.LecunUniform):
-    """Uniform values with variance `1 / fan_in`, for SELU, among others.
+    """Uniform values with variance `1 / fan_in`, for SELU for example.
 
-    Args:
-        seed, input_axes, output_axes, blocks, block_axis: As for `VarianceScaling`.
-
-    Raises:
-        ValueError: As for `VarianceScaling`.
+    Arguments and errors are those of `VarianceScaling`; the source is at `fastinit.lecun_uniform`.
 
     Example:
         >>> import keras, fastinit.keras
@@ -498,13 +458,9 @@ class LecunUniform(_Preset, initializers.LecunUniform):
 
 @_register
 class LecunNormal(_Preset, initializers.LecunNormal):
-    """Truncated normal values with variance `1 / fan_in`, for SELU, among others.
+    """Truncated normal values with variance `1 / fan_in`, for SELU for example.
 
-    Args:
-        seed, input_axes, output_axes, blocks, block_axis: As for `VarianceScaling`.
-
-    Raises:
-        ValueError: As for `VarianceScaling`.
+    Arguments and errors are those of `VarianceScaling`; the source is at `fastinit.lecun_normal`.
 
     Example:
         >>> import keras, fastinit.keras

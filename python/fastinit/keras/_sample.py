@@ -1,273 +1,245 @@
-"""Keras's initializer objects, sampled by fastinit.
+"""Tensors made by fastinit for initializer objects of Keras and of `fastinit.keras`.
 
-What fastinit has no law for is left to what Keras does itself: other dtypes than floats, parameters that are
-tensors or degenerate, wrong shapes, which so raise Keras's own errors, and all that is traced.
+Keras itself makes what fastinit cannot: other dtypes than floats, parameters that are tensors or degenerate,
+invalid shapes, which raise Keras's errors, and traced calls. Classes and parameters that Keras does not have
+raise the errors of fastinit, and are traced as callbacks.
 """
 
 from __future__ import annotations
 
 import numbers
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import initializers
-from keras.src.initializers.random_initializers import compute_fans
 
 import fastinit
 
 from . import _tensors, _variables
+from ._private import compute_fans
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from fastinit._typing import Array
+    from fastinit._typing import Array, Blocks
 
 _DTYPES = ("float32", "float64", "float16", "bfloat16")
 
-# The classes of Keras that are sampled, and what they do themselves. Others inherit from these.
-ORIGINALS: dict[type, Callable[..., Any]] = {
-    cls: cls.__call__
-    for cls in (
-        initializers.Constant,
-        initializers.Identity,
-        initializers.Ones,
-        initializers.Orthogonal,
-        initializers.RandomNormal,
-        initializers.RandomUniform,
-        initializers.TruncatedNormal,
-        initializers.VarianceScaling,
-        initializers.Zeros,
-    )
+# Classes, each with the parameters that it shares with the class of fastinit of the same name: those of
+# Keras, from which its other classes inherit. `_initializers` adds those that Keras does not have.
+PARAMETERS: dict[type, tuple[str, ...]] = {
+    initializers.Constant: ("value",),
+    initializers.Identity: ("gain",),
+    initializers.Ones: (),
+    initializers.Orthogonal: ("gain",),
+    initializers.RandomNormal: ("mean", "stddev"),
+    initializers.RandomUniform: ("minval", "maxval"),
+    initializers.TruncatedNormal: ("mean", "stddev"),
+    initializers.VarianceScaling: ("scale", "mode", "distribution"),
+    initializers.Zeros: (),
 }
 
+# What Keras's classes do themselves.
+ORIGINALS: dict[type, Callable[..., Any]] = {cls: cls.__call__ for cls in PARAMETERS}
 
-class Own(Protocol):
-    """An initializer that Keras does not have."""
+# The parameters that our classes have and Keras's do not, and their defaults.
+EXTRAS = {"lower": -2.0, "upper": 2.0, "blocks": 1, "block_axis": None}
 
-    def law(self) -> fastinit.Initializer:
-        """The law, with its parameters."""
-        ...
+
+class Sampled:
+    """The base of the classes of `fastinit.keras`."""
+
+    blocks: int | tuple[int, ...]
+    block_axis: int | None
+
+    def _set_blocks(self, blocks: Blocks, block_axis: int | None) -> None:
+        checked = fastinit.Zeros(blocks=blocks, block_axis=block_axis)
+        self.blocks, self.block_axis = checked.blocks, checked.block_axis
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None, layout: Any = None) -> Any:
+        """Makes a tensor.
+
+        Args:
+            shape: The shape of the tensor.
+            dtype: Its dtype; `None` for `keras.config.floatx()`.
+            layout: With JAX, the sharding of the tensor: a `keras.distribution.TensorLayout` or a
+                `jax.sharding.Sharding`. Each process makes only its own shards.
+
+        Returns:
+            A tensor of the backend.
+
+        Raises:
+            ValueError: As in Keras; or if the shape cannot be divided into the blocks.
+        """
+        return sample(self, shape, dtype, layout)
+
+    def get_config(self) -> dict[str, Any]:
+        """The configuration: that of Keras, and the parameters of ours that are not the default."""
+        config: dict[str, Any] = super().get_config()  # type: ignore[misc]
+        cls = _class_of(self)
+        if cls not in ORIGINALS:
+            config.update({name: getattr(self, name) for name in PARAMETERS[cls]})
+        for name, value in _extras(self).items():
+            config[name] = list(value) if isinstance(value, tuple) else value  # as JSON
+        return config
 
 
 def sample(initializer: Any, shape: Any, dtype: Any = None, layout: Any = None) -> Any:
     """The tensor that an initializer makes.
 
     Args:
-        initializer: One of Keras's classes, or of a class of `fastinit.keras`.
+        initializer: An instance of one of Keras's classes, or of a class of `fastinit.keras`.
         shape: The shape of the tensor.
         dtype: Its dtype; `None` for Keras's default.
-        layout: For JAX, how it is distributed; `None` for one device.
+        layout: With JAX, the sharding of the tensor; `None` for one device.
 
     Returns:
         A tensor of the backend.
     """
-    plan = _plan(initializer, shape, dtype)
-    if plan is None or not _has_seed(initializer):
+    is_only_ours = _class_of(initializer) not in ORIGINALS or bool(_extras(initializer))
+    try:
+        plan = _plan(initializer, shape, dtype)
+    except (TypeError, ValueError, OverflowError):
+        if is_only_ours:
+            raise
+        return leave(initializer, shape, dtype, layout)
+    if _tensors.is_eager():
+        key = _key(initializer, plan.shape)
+        return _tensors.tensor(lambda index: plan.fill(key, index), plan.shape, layout)
+    if not is_only_ours:
         return leave(initializer, shape, dtype, layout)
     seed = getattr(initializer, "seed", 0)
-    if _tensors.is_eager():
-        key = Key.of(_drawn(seed))
-        if isinstance(seed, int) and plan.is_random:
-            key = Key(key.seed, _variables.stream(initializer, plan.shape))
-        return _tensors.tensor(lambda index: plan.fill(key, index), plan.shape, layout)
-    if _original(initializer) is not None:
-        return leave(initializer, shape, dtype, layout)
-    # Keras has nothing instead.
-    return _tensors.traced(
-        lambda state: plan.fill(Key.of(np.asarray(state)), None), plan.shape, plan.dtype, _state(seed)
-    )
+    if isinstance(seed, int):
+        return _tensors.traced(lambda _: plan.fill(Key.of((seed, 0))), plan.shape, plan.dtype, np.uint32(0))
+    return _tensors.traced(lambda state: plan.fill(Key.of(state)), plan.shape, plan.dtype, seed.next())
 
 
 def leave(initializer: Any, shape: Any, dtype: Any, layout: Any) -> Any:
-    """What Keras itself does for an initializer."""
-    original = _original(initializer)
-    if original is None:  # What is wrong with the arguments, fastinit says best.
-        law: fastinit.Initializer = initializer.law()
-        return _tensors.distribute(keras.ops.convert_to_tensor(law(shape, dtype=dtype)), layout)
+    """What Keras itself makes."""
+    original = ORIGINALS[_class_of(initializer)]
     return _tensors.distribute(original(initializer, shape, dtype=dtype), layout)
 
 
-def _original(initializer: Any) -> Callable[..., Any] | None:
-    return next((ORIGINALS[cls] for cls in type(initializer).__mro__ if cls in ORIGINALS), None)
-
-
-# Keys
-
-
 class Key(NamedTuple):
-    """What the values of a tensor depend on, beside their law."""
+    """What the values of a tensor depend on, beside their distribution."""
 
     seed: int
     stream: int | str
 
     @classmethod
     def of(cls, state: Any) -> Key:
-        """The key that the two words of a seed generator of Keras stand for."""
-        seed, count = (int(word) % 2**64 for word in state)
+        """The key for the state of a seed generator of Keras: the seed, and the number of draws before."""
+        seed, count = (int(word) % 2**64 for word in np.asarray(state).tolist())
         return cls(seed, count)
 
 
-def _has_seed(initializer: Any) -> bool:
-    seed = getattr(initializer, "seed", 0)
-    return isinstance(seed, (int, keras.random.SeedGenerator))
-
-
-def _state(seed: int | Any) -> Any:
-    """The state of a seed generator, which then moves on; an int is the first state of one with this seed."""
-    if isinstance(seed, int):
-        return np.array([seed % 2**32, 0], np.uint32)
-    return seed.next()
-
-
-def _drawn(seed: int | Any) -> Any:
-    return (seed, 0) if isinstance(seed, int) else _tensors.words(seed.next())
-
-
-# Laws
+def _key(initializer: Any, shape: tuple[int, ...]) -> Key:
+    """The key of the next tensor; a seed generator advances."""
+    if not hasattr(initializer, "seed"):  # constants
+        return Key(0, 0)
+    if isinstance(initializer.seed, int):
+        return Key(initializer.seed % 2**64, _variables.stream(initializer, shape))
+    return Key.of(_tensors.words(initializer.seed.next()))
 
 
 class _Plan(NamedTuple):
-    """What is to be made."""
+    """What is to be made; valid."""
 
-    law: fastinit.Initializer
+    initializer: fastinit.Initializer
     shape: tuple[int, ...]
     dtype: str
-    blocks: int = 1  # that are made one by one
-    axis: int = -1  # along which these lie
 
-    @property
-    def is_random(self) -> bool:
-        return "seed" in self.law.get_config()
-
-    def fill(self, key: Key, index: tuple[slice, ...] | None) -> Array:
-        """An array of the part that an index picks."""
+    def fill(self, key: Key, index: tuple[slice, ...] | None = None) -> Array:
+        """The part of the tensor that an index picks, `None` for all of it."""
         seed, stream = key
-        if self.blocks == 1:
-            return self.law(self.shape, seed=seed, stream=stream, dtype=self.dtype, index=index)
-        whole = tuple(slice(0, size) for size in self.shape)
-        bounds = [part.indices(size)[:2] for part, size in zip(index or whole, self.shape, strict=True)]
-        out = _empty(tuple(stop - start for start, stop in bounds), self.dtype)
-        start, stop = bounds[self.axis]
-        width = self.shape[self.axis] // self.blocks
-        shape = _replaced(self.shape, self.axis, width)
-        part = tuple(slice(*bound) for bound in bounds)
-        for block in range(self.blocks):
-            first, last = max(start, block * width), min(stop, (block + 1) * width)
-            if first < last:
-                self.law(
-                    shape,
-                    seed=seed,
-                    stream=fastinit.block_stream(stream, block),
-                    dtype=self.dtype,
-                    out=out[
-                        _replaced((slice(None),) * out.ndim, self.axis, slice(first - start, last - start))
-                    ],
-                    index=_replaced(part, self.axis, slice(first - block * width, last - block * width)),
-                )
-        return out
+        return self.initializer(self.shape, seed=seed, stream=stream, dtype=self.dtype, index=index)
 
 
-def _plan(initializer: Any, shape: Any, dtype: Any) -> _Plan | None:
-    """What fastinit is to make; `None` where it cannot."""
+def _plan(initializer: Any, shape: Any, dtype: Any) -> _Plan:
+    """Checks everything before a seed is drawn.
+
+    Raises:
+        TypeError, ValueError, OverflowError: If fastinit cannot make the tensor.
+    """
     if not isinstance(shape, (tuple, list)) or not all(isinstance(size, (int, np.integer)) for size in shape):
-        return None
-    shape = tuple(map(int, shape))
-    try:
-        name = keras.backend.standardize_dtype(dtype)
-    except ValueError:
-        return None
-    if name not in _DTYPES or min(shape, default=0) < 0:
-        return None
-    name = _tensors.canonical(name)
-    axis, blocks = _blocks(initializer, shape)
-    try:
-        law = _law(initializer, _replaced(shape, axis, shape[axis] // blocks) if blocks > 1 else shape)
-        if law is None:
-            return None
-        if isinstance(law, fastinit.Orthogonal):  # makes its blocks itself
-            blocks = 1
-        # Learn what is wrong before a seed is drawn.
-        law(shape, seed=0, dtype=name, index=(slice(0, 0),) * len(shape))
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return _Plan(law, shape, name, blocks, axis)
+        raise TypeError(f"shape must be a tuple or a list of ints, got {shape!r}")
+    sizes = tuple(map(int, shape))
+    name = keras.backend.standardize_dtype(dtype)
+    if name not in _DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {name!r}")
+    seed = getattr(initializer, "seed", 0)
+    if not isinstance(seed, (int, keras.random.SeedGenerator)):
+        raise TypeError(f"seed must be an int or a keras.random.SeedGenerator, got {seed!r}")
+    plan = _Plan(_to_fastinit(initializer, sizes), sizes, _tensors.canonical(name))
+    plan.initializer.check(sizes, plan.dtype)
+    return plan
 
 
-def _blocks(initializer: Any, shape: tuple[int, ...]) -> tuple[int, int]:
-    """The axis along which blocks lie, and their number."""
-    blocks, axis = getattr(initializer, "blocks", 1), getattr(initializer, "block_axis", -1)
-    if blocks == 1:
-        return -1, 1
-    if not -len(shape) <= axis < len(shape) or shape[axis] % blocks:
-        raise ValueError(f"a tensor of shape {shape} does not have {blocks} blocks along its axis {axis}")
-    return axis % len(shape), blocks
+def _class_of(initializer: Any) -> type:
+    """The class that defines the distribution: the first one that is known."""
+    return next(cls for cls in type(initializer).__mro__ if cls in PARAMETERS)
 
 
-def _law(initializer: Any, shape: tuple[int, ...]) -> fastinit.Initializer | None:
-    """The law of fastinit for an initializer, for tensors or blocks of a shape."""
-    if _original(initializer) is None:
-        own: fastinit.Initializer = initializer.law()
-        return own
-    for cls, (make, names) in _LAWS.items():
-        if isinstance(initializer, cls):
-            parameters = [getattr(initializer, name) for name in names]
-            if not all(_is_plain(parameter) for parameter in parameters):
-                return None
-            return make(initializer, shape, *parameters)
-    return None
+def _extras(initializer: Any) -> dict[str, Any]:
+    """The parameters that Keras does not have and that are not the default."""
+    if not isinstance(initializer, Sampled):  # Subclasses of Keras's may have attributes of these names.
+        return {}
+    found = {name: getattr(initializer, name, default) for name, default in EXTRAS.items()}
+    return {name: value for name, value in found.items() if value != EXTRAS[name]}
 
 
-def _is_plain(parameter: Any) -> bool:
-    return isinstance(parameter, (numbers.Real, str)) and not isinstance(parameter, bool)
+def _to_fastinit(initializer: Any, shape: tuple[int, ...]) -> fastinit.Initializer:
+    """The initializer of fastinit that has the distribution which Keras defines for a shape."""
+    cls = _class_of(initializer)
+    given = {name: getattr(initializer, name) for name in PARAMETERS[cls]}
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, (numbers.Real, str)):
+            raise TypeError(f"{name} must be a number or a name, got a {type(value).__name__}")
+    given.update(_extras(initializer))
+    if cls is initializers.VarianceScaling:
+        return _variance_scaling(initializer, shape, **given)
+    made: fastinit.Initializer = getattr(fastinit, cls.__name__)(**given)
+    return made
 
 
 def _variance_scaling(
-    initializer: Any, shape: tuple[int, ...], scale: float, mode: str, distribution: str
+    initializer: Any,
+    shape: tuple[int, ...],
+    scale: float,
+    mode: str,
+    distribution: str,
+    blocks: Any = 1,
+    block_axis: int | None = None,
 ) -> fastinit.Initializer:
-    # Keras knows what its fans are; a matrix with the same ones has the same law. It has them for tensors of
-    # fewer than two dimensions, too, and for axes that overlap or leave others out.
     axes = {name: getattr(initializer, name, None) for name in ("input_axes", "output_axes")}
-    fans = compute_fans(shape, **{name: given for name, given in axes.items() if given is not None})
-    return fastinit.VarianceScaling(scale, mode, distribution).for_shape(fans)
-
-
-def _orthogonal(initializer: Any, _: tuple[int, ...], gain: float) -> fastinit.Initializer:
-    blocks, axis = getattr(initializer, "blocks", 1), getattr(initializer, "block_axis", -1)
-    return fastinit.Orthogonal(gain, blocks=blocks, block_axis=axis)
-
-
-def _plain(cls: type[fastinit.Initializer]) -> Callable[..., fastinit.Initializer]:
-    def make(_: Any, __: tuple[int, ...], *parameters: Any) -> fastinit.Initializer:
-        return cls(*parameters)
-
-    return make
-
-
-# For each class of Keras, how the law is made, and of which parameters.
-_LAWS: dict[type, tuple[Callable[..., fastinit.Initializer], tuple[str, ...]]] = {
-    initializers.Constant: (_plain(fastinit.Constant), ("value",)),
-    initializers.Identity: (_plain(fastinit.Identity), ("gain",)),
-    initializers.Ones: (_plain(fastinit.Ones), ()),
-    initializers.Orthogonal: (_orthogonal, ("gain",)),
-    initializers.RandomNormal: (_plain(fastinit.RandomNormal), ("mean", "stddev")),
-    initializers.RandomUniform: (_plain(fastinit.RandomUniform), ("minval", "maxval")),
-    initializers.TruncatedNormal: (_plain(fastinit.TruncatedNormal), ("mean", "stddev")),
-    initializers.VarianceScaling: (_variance_scaling, ("scale", "mode", "distribution")),
-    initializers.Zeros: (_plain(fastinit.Zeros), ()),
-}
-
-
-def _replaced(parts: tuple[Any, ...], axis: int, part: Any) -> tuple[Any, ...]:
-    axis %= len(parts)
-    return (*parts[:axis], part, *parts[axis + 1 :])
-
-
-def _empty(shape: tuple[int, ...], dtype: str) -> Array:
-    """An array that begins at a multiple of 64 bytes, as those of fastinit do."""
-    kind: np.dtype[Any] = np.dtype(dtype)
-    size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
-    memory = np.empty(size + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    array: Array = memory[start : start + size].view(kind).reshape(shape)
-    return array
+    in_axis, out_axis = axes.values()
+    if in_axis is None or out_axis is None:  # Keras applies its rule unless both are given.
+        axes, in_axis, out_axis = {}, (-2,), (-1,)
+    rank = max(1, len(shape))
+    roles = [axis % rank for axis in (*in_axis, *out_axis)]
+    if len(set(roles)) == len(roles):
+        others = tuple(axis for axis in range(rank) if axis not in roles)
+        options: Any = {"in_axis": in_axis, "out_axis": out_axis, "batch_axis": others} if axes else {}
+        return fastinit.VarianceScaling(
+            scale, mode, distribution, **options, blocks=blocks, block_axis=block_axis
+        )
+    # Only Keras defines fans for fewer than two dimensions, and for axes that are inputs as well as outputs.
+    if blocks != 1:
+        block_axis = (out_axis[0] if len(out_axis) == 1 else -1) if block_axis is None else block_axis
+        fastinit.Zeros(blocks=blocks, block_axis=block_axis).check(shape)
+        if not isinstance(blocks, int):
+            raise ValueError(
+                f"blocks of different sizes need different axes of inputs and outputs; got {shape}"
+            )
+        sizes = list(shape)
+        sizes[block_axis] //= blocks
+        shape = tuple(sizes)
+    # A matrix with the same fans has the same distribution.
+    found = fastinit.VarianceScaling(scale, mode, distribution).check(compute_fans(shape, **axes))
+    make = {
+        "uniform": fastinit.RandomUniform,
+        "normal": fastinit.RandomNormal,
+        "truncated_normal": fastinit.TruncatedNormal,
+    }[found.name]
+    return make(*found.parameters.values(), blocks=blocks, block_axis=block_axis)

@@ -1,10 +1,10 @@
-"""From arrays to tensors of the backend that Keras runs on, with as few copies as it allows.
+"""Arrays as tensors of the backend that Keras runs on, with as few copies as the backend allows.
 
 * NumPy: the array is the tensor.
-* PyTorch: the tensor shares the memory of the array, where it is to be on the CPU.
-* JAX: the same, since arrays of fastinit begin at multiples of 64 bytes. Of a sharded tensor only the shards
-  are made that this process has.
-* TensorFlow: the same, by DLPack. `tf.constant` would copy.
+* PyTorch: on the CPU the tensor shares the memory of the array.
+* JAX: the tensor shares the memory, since arrays of fastinit are aligned to 64 bytes. Of a sharded tensor,
+  only the shards of this process are made.
+* TensorFlow: the tensor shares the memory, by DLPack. `tf.constant` would copy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-from keras.src.utils import jax_utils
+
+from . import _private
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,26 +27,26 @@ if TYPE_CHECKING:
 
 BACKEND: str = keras.config.backend()
 
-# Those whose tensors are made here; Keras has others, too.
+# The backends whose tensors are made here; Keras has others.
 _KNOWN = ("jax", "numpy", "tensorflow", "torch")
 
 _framework: Any = importlib.import_module(BACKEND) if BACKEND in _KNOWN else None
 
 
 def is_eager() -> bool:
-    """Whether a tensor that is made now has values: nothing is traced, compiled or only inferred."""
+    """Whether tensors have values now: nothing is traced, compiled, or on the meta device."""
     if BACKEND == "jax":
-        return not jax_utils.is_in_jax_tracing_scope()
+        return not _private.is_in_jax_tracing_scope()
     if BACKEND == "tensorflow":
         return bool(_framework.executing_eagerly())
     if BACKEND == "torch":
-        return not _is_meta() and not _framework.compiler.is_compiling()
+        return _private.torch_device() != "meta" and not _framework.compiler.is_compiling()
     return BACKEND == "numpy"
 
 
 def canonical(dtype: str) -> str:
-    """The dtype that the backend's tensors have where this one is asked for."""
-    if BACKEND == "jax":  # It has 64 bits only where they are enabled.
+    """The dtype that a tensor of the backend gets when this one is asked for."""
+    if BACKEND == "jax":  # 64 bits only where they are enabled
         return str(_framework.dtypes.canonicalize_dtype(dtype))
     return dtype
 
@@ -56,30 +57,29 @@ def words(state: Any) -> list[int]:
     return numbers
 
 
-def sharding(layout: Any) -> Any:
-    """How JAX distributes a tensor of this layout, on devices that are there."""
+def _sharding(layout: Any) -> Any:
+    """The sharding of JAX for a layout, on real devices."""
     layout = getattr(layout, "backend_layout", layout)  # of a `keras.distribution.TensorLayout`
-    if isinstance(layout, _framework.sharding.NamedSharding):
-        mesh = layout.mesh
-        if isinstance(mesh, _framework.sharding.AbstractMesh):
-            # Keras names the axes only, and has set the mesh that has them.
-            return _framework.sharding.NamedSharding(_framework.sharding.get_mesh(), layout.spec)
+    sharding = _framework.sharding
+    if isinstance(layout, sharding.NamedSharding) and isinstance(layout.mesh, sharding.AbstractMesh):
+        # Keras names only the axes, and has set the mesh that has them.
+        return sharding.NamedSharding(sharding.get_mesh(), layout.spec)
     return layout
 
 
 def distribute(tensor: Any, layout: Any) -> Any:
-    """A tensor that is there already, with the layout that Keras asks for."""
+    """A tensor that exists already, with the layout that Keras asks for."""
     if BACKEND != "jax" or layout is None:
         return tensor
-    return _framework.device_put(tensor, sharding(layout))
+    return _framework.device_put(tensor, _sharding(layout))
 
 
 def tensor(make: Make, shape: tuple[int, ...], layout: Any) -> Any:
-    """The tensor that `make` makes, part by part where it is sharded."""
+    """A tensor with the values that `make` makes, shard by shard where it is sharded."""
     if BACKEND == "jax":
         if layout is None:
             return _framework.device_put(make(None))
-        place = sharding(layout)
+        place = _sharding(layout)
         return _framework.make_array_from_callback(shape, getattr(place, "sharding", place), make)
     array = make(None)
     if BACKEND == "torch":
@@ -90,13 +90,13 @@ def tensor(make: Make, shape: tuple[int, ...], layout: Any) -> Any:
 
 
 def traced(make: Callable[[Any], Array], shape: tuple[int, ...], dtype: str, state: Any) -> Any:
-    """A tensor that is made when what is traced now will run; no values are kept in the program.
+    """A tensor that is made when the traced program runs; the program does not contain its values.
 
     Args:
         make: Makes the array from the state of a seed generator.
         shape: Its shape.
         dtype: Its dtype.
-        state: That state, which may be traced, too.
+        state: The state; it may be traced, too.
     """
     if BACKEND == "jax":
         result = _framework.ShapeDtypeStruct(shape, dtype)
@@ -105,36 +105,25 @@ def traced(make: Callable[[Any], Array], shape: tuple[int, ...], dtype: str, sta
         result = _framework.numpy_function(make, [state], dtype)
         result.set_shape(shape)
         return result
-    if BACKEND == "torch" and _is_meta():
+    if BACKEND == "torch" and _private.torch_device() == "meta":
         return _framework.empty(shape, dtype=getattr(_framework, dtype), device="meta")
     return keras.ops.convert_to_tensor(make(keras.ops.convert_to_numpy(state)), dtype=dtype)
 
 
-def _device() -> str:
-    """Where Keras puts tensors of PyTorch now."""
-    from keras.src.backend.torch.core import get_device
-
-    return str(get_device())
-
-
-def _is_meta() -> bool:
-    return _device() == "meta"
-
-
 def _to_torch(array: Array) -> Any:
-    if array.dtype.name == "bfloat16":  # unknown to PyTorch's side of NumPy
+    if array.dtype.name == "bfloat16":  # torch.from_numpy does not know it
         tensor = _framework.from_numpy(array.view(np.int16)).view(_framework.bfloat16)
     else:
         tensor = _framework.from_numpy(array)
-    return tensor.to(_device())
+    return tensor.to(_private.torch_device())
 
 
 def _to_tensorflow(array: Array) -> Any:
-    # TensorFlow's kernels rely on the alignment. Nobody but the tensor has the array: it cannot be changed
-    # behind its back, and TensorFlow copies before it writes to memory of others.
+    # TensorFlow's kernels rely on the alignment. Only the tensor refers to the array, so nothing else changes
+    # its memory, and TensorFlow copies before it writes to memory that it does not own.
     if array.size == 0 or array.ctypes.data % 64:
         return _framework.constant(array)
     from_dlpack = _framework.experimental.dlpack.from_dlpack
-    if array.dtype.name == "bfloat16":  # unknown to NumPy's side of DLPack
+    if array.dtype.name == "bfloat16":  # NumPy's DLPack does not know it
         return _framework.bitcast(from_dlpack(array.view(np.uint16).__dlpack__()), _framework.bfloat16)
     return from_dlpack(array.__dlpack__())

@@ -1,4 +1,4 @@
-"""Which variable is being made: for salts, and for the warning about initializers that repeat themselves."""
+"""The variable that is being made: for the salt, and for the warning about repeated values."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class _Local(threading.local):
-    """What a thread is in."""
+    """The state of a thread."""
 
     path: str | None = None  # of the variable that is being made
-    salt = False  # whether that is part of the key
+    salt = False  # whether the path is part of the key
     calls = 0  # of initializers for this variable
 
 
@@ -29,14 +29,14 @@ _lock = threading.Lock()
 _objects: weakref.WeakKeyDictionary[Any, dict[tuple[int, ...], str]] = weakref.WeakKeyDictionary()
 _warned: weakref.WeakSet[Any] = weakref.WeakSet()
 
-# The same by value, since Keras's composite layers clone initializers: within one layer or model.
+# The same by seed, within one layer or model, since Keras's composite layers clone initializers.
 _values: dict[tuple[Any, ...], str] = {}
 _MOST_VALUES = 10_000
 
 
 @contextlib.contextmanager
 def making(path: str, *, salt: bool) -> Iterator[None]:
-    """A context in which what initializers make is for the variable of this path."""
+    """A context in which initializers make the values of the variable with this path."""
     before = _local.path, _local.salt, _local.calls
     _local.path, _local.salt, _local.calls = path, salt, 0
     try:
@@ -46,19 +46,19 @@ def making(path: str, *, salt: bool) -> Iterator[None]:
 
 
 def stream(initializer: Any, shape: tuple[int, ...]) -> int | str:
-    """The stream for the next tensor that an initializer with a fixed seed makes in this thread."""
+    """The stream of the next tensor of an initializer with a fixed seed, in this thread."""
     if _local.path is None:
         return 0
     if not _local.salt:
         _notice(initializer, shape, _local.path)
         return 0
-    # The bias of an LSTM, for one, is put together from several tensors.
+    # Some variables are concatenated from several tensors, such as the bias of an LSTM.
     _local.calls += 1
     return _local.path if _local.calls == 1 else fastinit.block_stream(_local.path, _local.calls - 1)
 
 
 def _notice(initializer: Any, shape: tuple[int, ...], path: str) -> None:
-    """Warns, once for each initializer, where it gives a second variable the values of a first."""
+    """Warns, once for each initializer, if it gives two variables the same values."""
     with _lock:
         first = _objects.setdefault(initializer, {}).setdefault(shape, path)
         root, _, rest = path.partition("/")
@@ -72,9 +72,9 @@ def _notice(initializer: Any, shape: tuple[int, ...], path: str) -> None:
             return
         _warned.add(initializer)
     warnings.warn(
-        f"{type(initializer).__name__} with the seed {initializer.seed} gives {path!r} the same values as "
-        f"{first!r}, since in Keras an initializer with a fixed seed repeats itself. Give each variable an "
-        "initializer of its own, use keras.random.SeedGenerator as a seed, or say "
+        f"{type(initializer).__name__} with seed {initializer.seed} gives {path!r} the same values as "
+        f"{first!r}: in Keras, an initializer with a fixed seed returns the same values at every call. Use a "
+        "separate initializer for each variable, a keras.random.SeedGenerator as the seed, or "
         "fastinit.keras.accelerate(salt=True)",
         stacklevel=2,
     )

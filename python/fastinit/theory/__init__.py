@@ -1,1 +1,1 @@
-"""What activations do to signals and gradients, and the exact distributions of initializers. NumPy only."""
+"""Activations, gains, mean-field theory, and the exact distributions of initializers. Needs NumPy only."""

@@ -1,4 +1,4 @@
-"""Activations, as NumPy functions of float64 with exact derivatives: all that Keras 3 knows."""
+"""Activations as NumPy functions of float64, with exact derivatives: all those of Keras 3."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ SELU_ALPHA = 1.6732632423543772848170429916717
 
 
 class _Formula(NamedTuple):
-    """An activation and its derivative, of the input and of its parameter."""
+    """An activation and its derivative, as functions of the input and of the parameter, if there is one."""
 
-    function: Callable[[Array, float], Array]
-    derivative: Callable[[Array, float], Array]
+    function: Callable[..., Array]
+    derivative: Callable[..., Array]
     parameter: str | None = None
     default: float = 0.0
     kind: Kind = "elementwise"
@@ -38,16 +38,17 @@ class Activation:
     """An activation, with its parameter bound.
 
     Attributes:
-        name: Its name in Keras; of a function that nobody knows, the name of the function.
-        function: The activation, of a float64 array.
-        derivative: Its derivative; where it acts on a whole layer at once, the derivative of each output with
-            respect to the input beside it.
+        name: Its name in Keras; for an unknown function, the name of the function.
+        function: The activation, as a function of a float64 array.
+        derivative: Its derivative; for an activation that is not elementwise, the derivative of each output
+            with respect to its own input.
         param: Its parameter, `None` if it has none.
-        kind: `"elementwise"`; `"gated"` where two inputs make an output (GLU, whose last axis is halved);
-            `"joint"` where all units of a layer make each output (softmax and its kin, along the last axis).
+        kind: `"elementwise"`; `"gated"` if each output depends on two inputs (GLU, which halves the last
+            axis); `"joint"` if each output depends on all units of a layer (softmax and similar, along the
+            last axis).
         known: Whether the name is one of `names()`.
-        pull: What the chain rule needs where the activation is not element by element, of the input and the
-            gradient with respect to the output.
+        pull: The vector-Jacobian product of an activation that is not elementwise: a function of the inputs
+            and the gradient with respect to the outputs.
     """
 
     name: str
@@ -67,18 +68,18 @@ class Activation:
         return self.name if self.param is None else f"{self.name}({self.param:g})"
 
     def backward(self, z: Array, gradient: Array) -> Array:
-        """The gradient with respect to the inputs `z`, from that with respect to the outputs."""
+        """The gradient with respect to the inputs `z`, given that with respect to the outputs."""
         if self.pull is not None:
             return self.pull(z, gradient)
         return self.derivative(z) * gradient
 
 
-# The error function, which NumPy does not have
+# The error function, which NumPy lacks
 
 
 @functools.cache
 def _normal_table() -> tuple[Array, Array]:
-    """Points of the negative half line, and the probability that a standard normal lies below them."""
+    """Points of the negative half line, and the probability that a standard normal number is below each."""
     points = np.arange(-39 * 64, 1) / 64
     return points, np.array([0.5 * math.erfc(-x / math.sqrt(2)) for x in points])
 
@@ -89,15 +90,15 @@ def _density(z: Array) -> Array:
 
 
 def normal_cdf(z: Array) -> Array:
-    """The probability that a standard normal lies below `z`: by Taylor's series about the nearest of a table.
+    """The probability that a standard normal number is below `z`.
 
-    Its relative error is below 1e-14 down to z = -10.
+    By a Taylor series about the nearest point of a table; the relative error is below 1e-14 for z >= -10.
     """
     points, table = _normal_table()
     near = np.clip(-np.abs(z), points[0], 0.0)
     index = np.rint((near - points[0]) * 64).astype(np.intp)
     x, step = points[index], near - points[index]
-    # The derivatives of the density are it times Hermite's polynomials, which follow from each other.
+    # The derivatives of the density are the density times Hermite polynomials, which obey a recurrence.
     last, term, power, total = np.zeros_like(x), np.ones_like(x), step, step
     for order in range(1, 8):
         last, term = term, -x * term - (order - 1) * last
@@ -138,7 +139,7 @@ def _elu_slope(z: Array, alpha: float) -> Array:
 
 def _mish_slope(z: Array) -> Array:
     t = np.tanh(_softplus(z))
-    # Where z * sigmoid(z) is very large, the other factor is 0.
+    # Clipped against overflow: where z * sigmoid(z) is very large, the other factor is 0.
     slope: Array = t + np.clip(z, -700.0, 700.0) * _sigmoid(z) * (1.0 - t * t)
     return slope
 
@@ -147,7 +148,7 @@ _ROOT = math.sqrt(2 / math.pi)
 
 
 def _gelu_tanh(z: Array) -> Array:
-    # Beyond 30 nothing changes, and the cube could overflow.
+    # Clipped, since the cube could overflow; beyond 30 the result does not change.
     near = np.clip(z, -30.0, 30.0)
     result: Array = 0.5 * z * (1.0 + np.tanh(_ROOT * (near + 0.044715 * near**3)))
     return result
@@ -166,7 +167,7 @@ def _sparse_plus(z: Array) -> Array:
     return np.where(z < 1, 0.25 * np.square(near + 1.0), z)
 
 
-# Those that act on more than one input
+# Activations of more than one input
 
 
 def _glu(z: Array) -> Array:
@@ -208,7 +209,7 @@ def _log_softmax_pull(z: Array, gradient: Array) -> Array:
 
 
 def _sparsemax(z: Array) -> Array:
-    """The nearest point to `z` among the probabilities: what remains above a threshold."""
+    """The projection of `z` onto the probability simplex: what exceeds a threshold."""
     falling = -np.sort(-z, axis=-1)
     excess = (np.cumsum(falling, axis=-1) - 1.0) / np.arange(1, z.shape[-1] + 1)
     last = (falling > excess).sum(axis=-1, keepdims=True) - 1
@@ -229,7 +230,7 @@ def _sparsemax_pull(z: Array, gradient: Array) -> Array:
     return result
 
 
-# Derivatives at a kink are those on its left.
+# The derivative at a kink is that on its left.
 FORMULAS: dict[str, _Formula] = {
     "celu": _Formula(
         lambda z, a: np.maximum(z, 0.0) + a * np.expm1(np.minimum(z, 0.0) / a),
@@ -238,10 +239,10 @@ FORMULAS: dict[str, _Formula] = {
         1.0,
     ),
     "elu": _Formula(_elu, _elu_slope, "alpha", 1.0),
-    "exponential": _Formula(lambda z, _: np.exp(z), lambda z, _: np.exp(z)),
-    "gelu": _Formula(lambda z, _: z * normal_cdf(z), lambda z, _: normal_cdf(z) + z * _density(z)),
-    "gelu_tanh": _Formula(lambda z, _: _gelu_tanh(z), lambda z, _: _gelu_tanh_slope(z)),
-    "glu": _Formula(lambda z, _: _glu(z), lambda z, _: _glu_slope(z), kind="gated", pull=_glu_pull),
+    "exponential": _Formula(np.exp, np.exp),
+    "gelu": _Formula(lambda z: z * normal_cdf(z), lambda z: normal_cdf(z) + z * _density(z)),
+    "gelu_tanh": _Formula(_gelu_tanh, _gelu_tanh_slope),
+    "glu": _Formula(_glu, _glu_slope, kind="gated", pull=_glu_pull),
     "hard_shrink": _Formula(
         lambda z, a: np.where(np.abs(z) > a, z, 0.0),
         lambda z, a: np.where(np.abs(z) > a, 1.0, 0.0),
@@ -249,34 +250,32 @@ FORMULAS: dict[str, _Formula] = {
         0.5,
     ),
     "hard_sigmoid": _Formula(
-        lambda z, _: np.clip(z / 6 + 0.5, 0.0, 1.0), lambda z, _: np.where(np.abs(z) < 3, 1 / 6, 0.0)
+        lambda z: np.clip(z / 6 + 0.5, 0.0, 1.0), lambda z: np.where(np.abs(z) < 3, 1 / 6, 0.0)
     ),
     "hard_silu": _Formula(
-        lambda z, _: z * np.clip(z / 6 + 0.5, 0.0, 1.0),
-        lambda z, _: np.where(z > 3, 1.0, np.where(z < -3, 0.0, z / 3 + 0.5)),
+        lambda z: z * np.clip(z / 6 + 0.5, 0.0, 1.0),
+        lambda z: np.where(z > 3, 1.0, np.where(z < -3, 0.0, z / 3 + 0.5)),
     ),
-    "hard_tanh": _Formula(lambda z, _: np.clip(z, -1.0, 1.0), lambda z, _: np.where(np.abs(z) < 1, 1.0, 0.0)),
+    "hard_tanh": _Formula(lambda z: np.clip(z, -1.0, 1.0), lambda z: np.where(np.abs(z) < 1, 1.0, 0.0)),
     "leaky_relu": _Formula(
         lambda z, a: np.where(z > 0, z, a * z), lambda z, a: np.where(z > 0, 1.0, a), "negative_slope", 0.01
     ),
-    "linear": _Formula(lambda z, _: z, lambda z, _: np.ones_like(z)),
-    "log_sigmoid": _Formula(lambda z, _: -_softplus(-z), lambda z, _: _sigmoid(-z)),
-    "log_softmax": _Formula(
-        lambda z, _: _log_softmax(z), lambda z, _: 1.0 - _softmax(z), kind="joint", pull=_log_softmax_pull
-    ),
-    "mish": _Formula(lambda z, _: z * np.tanh(_softplus(z)), lambda z, _: _mish_slope(z)),
+    "linear": _Formula(lambda z: z, np.ones_like),
+    "log_sigmoid": _Formula(lambda z: -_softplus(-z), lambda z: _sigmoid(-z)),
+    "log_softmax": _Formula(_log_softmax, lambda z: 1.0 - _softmax(z), kind="joint", pull=_log_softmax_pull),
+    "mish": _Formula(lambda z: z * np.tanh(_softplus(z)), _mish_slope),
     "prelu": _Formula(
         lambda z, a: np.where(z > 0, z, a * z), lambda z, a: np.where(z > 0, 1.0, a), "negative_slope", 0.25
     ),
-    "relu": _Formula(lambda z, _: np.maximum(z, 0.0), lambda z, _: np.where(z > 0, 1.0, 0.0)),
-    "relu6": _Formula(lambda z, _: np.clip(z, 0.0, 6.0), lambda z, _: np.where((z > 0) & (z <= 6), 1.0, 0.0)),
+    "relu": _Formula(lambda z: np.maximum(z, 0.0), lambda z: np.where(z > 0, 1.0, 0.0)),
+    "relu6": _Formula(lambda z: np.clip(z, 0.0, 6.0), lambda z: np.where((z > 0) & (z <= 6), 1.0, 0.0)),
     "selu": _Formula(
-        lambda z, _: SELU_SCALE * _elu(z, SELU_ALPHA), lambda z, _: SELU_SCALE * _elu_slope(z, SELU_ALPHA)
+        lambda z: SELU_SCALE * _elu(z, SELU_ALPHA), lambda z: SELU_SCALE * _elu_slope(z, SELU_ALPHA)
     ),
-    "sigmoid": _Formula(lambda z, _: _sigmoid(z), lambda z, _: _sigmoid_slope(z)),
+    "sigmoid": _Formula(_sigmoid, _sigmoid_slope),
     "silu": _Formula(
-        lambda z, _: z * _sigmoid(z),
-        lambda z, _: _sigmoid(z) + np.clip(z, -800.0, 800.0) * _sigmoid_slope(z),
+        lambda z: z * _sigmoid(z),
+        lambda z: _sigmoid(z) + np.clip(z, -800.0, 800.0) * _sigmoid_slope(z),
     ),
     "soft_shrink": _Formula(
         lambda z, a: np.sign(z) * np.maximum(np.abs(z) - a, 0.0),
@@ -285,22 +284,20 @@ FORMULAS: dict[str, _Formula] = {
         0.5,
     ),
     "softmax": _Formula(
-        lambda z, _: _softmax(z),
-        lambda z, _: _softmax(z) * (1.0 - _softmax(z)),
+        _softmax,
+        lambda z: _softmax(z) * (1.0 - _softmax(z)),
         kind="joint",
         pull=_softmax_pull,
     ),
-    "softplus": _Formula(lambda z, _: _softplus(z), lambda z, _: _sigmoid(z)),
-    "softsign": _Formula(lambda z, _: z / (1.0 + np.abs(z)), lambda z, _: 1.0 / np.square(1.0 + np.abs(z))),
-    "sparse_plus": _Formula(lambda z, _: _sparse_plus(z), lambda z, _: 0.5 * (np.clip(z, -1.0, 1.0) + 1.0)),
+    "softplus": _Formula(_softplus, _sigmoid),
+    "softsign": _Formula(lambda z: z / (1.0 + np.abs(z)), lambda z: 1.0 / np.square(1.0 + np.abs(z))),
+    "sparse_plus": _Formula(_sparse_plus, lambda z: 0.5 * (np.clip(z, -1.0, 1.0) + 1.0)),
     "sparse_sigmoid": _Formula(
-        lambda z, _: np.clip(0.5 * z + 0.5, 0.0, 1.0), lambda z, _: np.where(np.abs(z) < 1, 0.5, 0.0)
+        lambda z: np.clip(0.5 * z + 0.5, 0.0, 1.0), lambda z: np.where(np.abs(z) < 1, 0.5, 0.0)
     ),
-    "sparsemax": _Formula(
-        lambda z, _: _sparsemax(z), lambda z, _: _sparsemax_slope(z), kind="joint", pull=_sparsemax_pull
-    ),
+    "sparsemax": _Formula(_sparsemax, _sparsemax_slope, kind="joint", pull=_sparsemax_pull),
     "squareplus": _Formula(
-        # The second form loses nothing where z is very negative.
+        # The second form is free of cancellation where z is very negative.
         lambda z, b: (
             0.5 * np.where(z > 0, z + np.hypot(z, math.sqrt(b)), b / (np.hypot(z, math.sqrt(b)) + np.abs(z)))
         ),
@@ -308,8 +305,8 @@ FORMULAS: dict[str, _Formula] = {
         "b",
         4.0,
     ),
-    "tanh": _Formula(lambda z, _: np.tanh(z), lambda z, _: 1.0 - np.square(np.tanh(z))),
-    "tanh_shrink": _Formula(lambda z, _: z - np.tanh(z), lambda z, _: np.square(np.tanh(z))),
+    "tanh": _Formula(np.tanh, lambda z: 1.0 - np.square(np.tanh(z))),
+    "tanh_shrink": _Formula(lambda z: z - np.tanh(z), lambda z: np.square(np.tanh(z))),
     "threshold": _Formula(
         lambda z, a: np.where(z > a, z, 0.0), lambda z, a: np.where(z > a, 1.0, 0.0), "threshold", 0.0
     ),
@@ -317,34 +314,34 @@ FORMULAS: dict[str, _Formula] = {
 
 
 def names() -> tuple[str, ...]:
-    """All activations that have a name of their own, in the order of the alphabet."""
+    """The names of all known activations, in alphabetical order."""
     return tuple(FORMULAS)
 
 
 @functools.lru_cache(maxsize=256)
 def named(name: str, param: float | None) -> Activation:
-    """The activation of this name with this parameter, which is that by default if it is `None`."""
+    """The activation of this name with this parameter; `None` for the default of the parameter."""
     formula = FORMULAS[name]
-    bound = formula.default if param is None else param
+    bound = () if formula.parameter is None else (formula.default if param is None else param,)
     return Activation(
         name=name,
-        function=lambda z: formula.function(z, bound),
-        derivative=lambda z: formula.derivative(z, bound),
+        function=lambda z: formula.function(z, *bound),
+        derivative=lambda z: formula.derivative(z, *bound),
         param=param,
         kind=formula.kind,
         pull=formula.pull,
     )
 
 
-# Where an activation does nothing more
+# Saturation
 
 
 @functools.lru_cache(maxsize=64)
 def saturation(activation: Activation) -> tuple[float, float]:
-    """The bounds outside of which an activation is saturated: all but flat, at a value that is not f(0).
+    """The bounds outside which an activation is saturated: nearly flat, at a value other than f(0).
 
-    All but flat is a slope below 5 % of the steepest within [-1, 1]. The side on which ReLU is zero is not
-    saturated, but inactive. Infinite where there is no such side.
+    Nearly flat is a slope below 5 % of the steepest one within [-1, 1]. Where ReLU is zero it is inactive,
+    not saturated. A bound is infinite if there is no saturation on that side.
     """
     if activation.kind != "elementwise":
         return -math.inf, math.inf

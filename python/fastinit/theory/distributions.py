@@ -1,6 +1,6 @@
-"""The exact distributions of the elements that initializers make, and those of singular values.
+"""The exact distributions of the elements that initializers make, and the limit of their singular values.
 
-Everything follows from a kind, its parameters and sizes; nothing is sampled.
+Everything follows from the kind and parameters of a distribution; nothing is sampled.
 """
 
 from __future__ import annotations
@@ -26,25 +26,27 @@ TRUNCATED_STDDEV = 0.87962566103423978
 
 @dataclass(frozen=True)
 class Distribution:
-    """The distribution of a number: a density, and values that have a probability of their own.
+    """A distribution on the real line: a density, and atoms, which are values of positive probability.
 
     Attributes:
         name: The kind of distribution, such as `"uniform"` or `"truncated_normal"`.
-        parameters: Its parameters by name.
+        parameters: Its parameters by name; those of `Initializer.check`.
         mean: The mean.
         std: The standard deviation.
         low: The lower end of the interval where the density is positive; may be `-inf`.
-        high: The upper end; may be `inf`. Equal to `low` where there is no density.
-        atoms: Values that have a probability of their own, each with that probability, by value.
-        density: The density of the rest at an array of float64. Its integral and the probabilities of `atoms`
-            add up to 1.
-        kurtosis: The fourth standardized moment, where it is known.
+        high: The upper end; may be `inf`. It equals `low` if there is no density.
+        atoms: The atoms, as pairs of value and probability, sorted by value.
+        density: The density of the continuous part, a function of a float64 array of any shape. Its integral
+            and the probabilities of the atoms add up to 1.
+        kurtosis: The fourth standardized moment; `None` where it is not computed.
 
     Example:
-        >>> from fastinit.theory.distributions import uniform
-        >>> found = uniform(0.0, 4.0)
+        >>> import fastinit
+        >>> found = fastinit.RandomUniform(0.0, 4.0).check(10)
         >>> found.mean, round(found.std, 6), found.density(1.0)
         (2.0, 1.154701, array(0.25))
+        >>> fastinit.Sparse(0.75).check((100, 10)).atoms
+        ((0.0, 0.75),)
     """
 
     name: str
@@ -64,24 +66,29 @@ class Distribution:
 
 
 def of_parts(parts: Iterable[tuple[int, str, Mapping[str, float]]]) -> Distribution:
-    """The distribution of all elements of a tensor, from what the core tells about its parts.
+    """The distribution of all elements of a tensor that consists of parts.
 
     Args:
-        parts: The number of elements of each part, the kind of its distribution, and its parameters.
+        parts: For each part the number of its elements, the kind of its distribution (a key of `KINDS`) and
+            the parameters of that kind, as the compiled `Initializer.check` returns them. At least one part.
     """
-    found = [(count, of_kind(kind, tuple(parameters.items()))) for count, kind, parameters in parts]
+    counts: dict[tuple[str, tuple[tuple[str, float], ...]], int] = {}
+    for count, kind, parameters in parts:
+        key = kind, tuple(parameters.items())
+        counts[key] = counts.get(key, 0) + count
+    found = [(count, of_kind(*key)) for key, count in counts.items()]
     return found[0][1] if len(found) == 1 else mixture(found)
 
 
 @functools.lru_cache(maxsize=256)
 def of_kind(kind: str, parameters: tuple[tuple[str, float], ...]) -> Distribution:
-    """The distribution of a kind that the core names, with these parameters."""
+    """The distribution of a kind, a key of `KINDS`, with these parameters."""
     given = dict(parameters)
-    return replace(_KINDS[kind](**given), parameters=given)
+    return replace(KINDS[kind](**given), name=kind, parameters=given)
 
 
 def constant(value: float) -> Distribution:
-    """One value."""
+    """A single value."""
     return Distribution("constant", value, 0.0, value, value, np.zeros_like, ((value, 1.0),))
 
 
@@ -96,7 +103,7 @@ def uniform(low: float, high: float) -> Distribution:
 
 
 def normal(mean: float, stddev: float) -> Distribution:
-    """Normal; with a standard deviation of 0, a constant."""
+    """Normal; a constant if the standard deviation is 0."""
     if stddev == 0.0:
         return constant(mean)
 
@@ -107,7 +114,9 @@ def normal(mean: float, stddev: float) -> Distribution:
 
 
 def truncated_normal(mean: float, stddev: float, lower: float, upper: float) -> Distribution:
-    """Normal, conditioned on `mean + stddev * [lower, upper]`."""
+    """Normal, conditioned on `mean + stddev * [lower, upper]`; a constant if the standard deviation is 0."""
+    if stddev == 0.0:
+        return constant(mean)
     _, _, top, area = _truncated(lower, upper)
     z_mean, z_std, kurtosis = truncated_moments(lower, upper)
     low, high = mean + stddev * lower, mean + stddev * upper
@@ -124,7 +133,7 @@ def truncated_normal(mean: float, stddev: float, lower: float, upper: float) -> 
 
 
 def truncated_moments(lower: float, upper: float) -> tuple[float, float, float]:
-    """The mean, the standard deviation and the kurtosis of a standard normal number on [lower, upper]."""
+    """The mean, standard deviation and kurtosis of a standard normal number conditioned on [lower, upper]."""
     z, share, _, _ = _truncated(lower, upper)
     mean = 0.0 if lower == -upper else float(share @ z)
     square, fourth = (float(share @ (z - mean) ** power) for power in (2, 4))
@@ -134,12 +143,13 @@ def truncated_moments(lower: float, upper: float) -> tuple[float, float, float]:
 
 @functools.lru_cache(maxsize=256)
 def _truncated(lower: float, upper: float) -> tuple[Array, Array, float, float]:
-    """Nodes between the bounds, the probability of each, and the integral of `exp(-(z**2 - top**2) / 2)`.
+    """Quadrature nodes within the bounds, their probabilities, `top`, and the integral of the integrand.
 
-    The integrand is 1 at `top`, where it is greatest, so that it does not vanish however deep in the tail.
+    The integrand is `exp(-(z**2 - top**2) / 2)`, which has its maximum, 1, at `top`: it does not underflow,
+    however deep in the tail the bounds are.
     """
     top = min(max(lower, 0.0), upper)
-    # Beyond it the density has fallen by exp(-40).
+    # Beyond this distance from the maximum the density is smaller by exp(-40).
     reach = min(9.0, 80 / max(1.0, abs(top)))
     start = max(lower, top - reach if top <= 0 else top)
     stop = min(upper, top + reach if top >= 0 else top)
@@ -150,16 +160,17 @@ def _truncated(lower: float, upper: float) -> tuple[Array, Array, float, float]:
 
 
 def sphere(dimension: float, radius: float) -> Distribution:
-    """A coordinate of a uniform point on a sphere: an element of a Haar matrix.
+    """A coordinate of a uniform random point on a sphere: an element of a random orthogonal matrix.
 
-    Source: Fang, Kotz and Ng, "Symmetric multivariate and related distributions", 1990.
+    References:
+        Fang, Kotz and Ng, "Symmetric multivariate and related distributions", 1990.
     """
     radius = abs(radius)
     if radius == 0.0:
         return constant(0.0)
     if dimension == 1:
         atoms = ((-radius, 0.5), (radius, 0.5))
-        return Distribution("orthogonal", 0.0, radius, 0.0, 0.0, np.zeros_like, atoms)
+        return Distribution("orthogonal", 0.0, radius, 0.0, 0.0, np.zeros_like, atoms, 1.0)
     half = dimension / 2
     scale = math.exp(math.lgamma(half) - math.lgamma(half - 0.5)) / (math.sqrt(math.pi) * radius)
 
@@ -168,16 +179,31 @@ def sphere(dimension: float, radius: float) -> Distribution:
         t = np.where(inside, x / radius, 0.0)
         return np.where(inside, scale * np.exp((half - 1.5) * np.log1p(-t * t)), 0.0)
 
-    return Distribution("orthogonal", 0.0, radius / math.sqrt(dimension), -radius, radius, density)
+    std, kurtosis = radius / math.sqrt(dimension), 3 * dimension / (dimension + 2)
+    return Distribution("orthogonal", 0.0, std, -radius, radius, density, (), kurtosis)
 
 
 def mixture(parts: Iterable[tuple[float, Distribution]], name: str = "mixture") -> Distribution:
-    """A number that has each of several distributions with a probability proportional to its weight."""
+    """A mixture of distributions.
+
+    Args:
+        parts: The weight of each distribution, at least 0, and the distribution. If all weights are 0, the
+            first distribution has all of the probability.
+        name: The name of the mixture.
+    """
     parts = list(parts)
     total = sum(weight for weight, _ in parts)
     shares = [(weight / total, part) for weight, part in parts if weight] if total else [(1.0, parts[0][1])]
     mean = sum(share * part.mean for share, part in shares)
     square = sum(share * (part.std**2 + part.mean**2) for share, part in shares)
+    variance = max(0.0, square - mean**2)
+    kurtosis = None
+    # With other means the skewness of the parts would be needed.
+    if variance and all(part.std == 0.0 or (part.mean == mean and part.kurtosis) for _, part in shares):
+        fourth = sum(
+            s * ((part.kurtosis or 0.0) * part.std**4 + (part.mean - mean) ** 4) for s, part in shares
+        )
+        kurtosis = fourth / variance**2
     mass: dict[float, float] = {}
     for share, part in shares:
         for value, probability in part.atoms:
@@ -186,64 +212,48 @@ def mixture(parts: Iterable[tuple[float, Distribution]], name: str = "mixture") 
     return Distribution(
         name,
         mean,
-        math.sqrt(max(0.0, square - mean**2)),
+        math.sqrt(variance),
         min(part.low for part in spread),
         max(part.high for part in spread),
         lambda x: sum((share * part.density(x) for share, part in shares), np.zeros_like(x)),
         tuple(sorted(mass.items())),
+        kurtosis,
     )
 
 
-def _some(name: str, share: float, distribution: Distribution) -> Distribution:
-    """Zero but for a share of the elements."""
-    return mixture([(1 - share, constant(0.0)), (share, distribution)], name)
+def with_zeros(share: float, distribution: Distribution, name: str = "mixture") -> Distribution:
+    """Zero, except for a share of the elements that has another distribution."""
+    return mixture([(1.0 - share, constant(0.0)), (share, distribution)], name)
 
 
-def _matrix(gain: float, rows: float, columns: float) -> Distribution:
-    return sphere(max(1.0, rows, columns), gain)
-
-
-def _delta(gain: float, outputs: float, taps: float, **_: float) -> Distribution:
-    return _some("one_tap_orthogonal", 1 / max(1.0, taps), sphere(max(1.0, outputs), gain))
-
-
-def _sparse(zeros: float, rows: float, stddev: float) -> Distribution:
-    return _some("normal_and_zeros", 1 - zeros / max(1.0, rows), normal(0.0, stddev))
-
-
-def _identity(gain: float, rows: float, columns: float) -> Distribution:
-    return _some("identity", 1 / max(1.0, rows, columns), constant(gain))
-
-
-def _dirac(ones: float, size: float) -> Distribution:
-    return _some("identity_in_one_tap", ones / max(1.0, size), constant(1.0))
-
-
-_KINDS: dict[str, Callable[..., Distribution]] = {
+# The kinds of `Initializer.check`, as functions of their parameters.
+KINDS: dict[str, Callable[..., Distribution]] = {
     "constant": constant,
     "uniform": uniform,
     "normal": normal,
     "truncated_normal": truncated_normal,
-    "orthogonal": _matrix,
-    "delta_orthogonal": _delta,
-    "sparse": _sparse,
-    "identity": _identity,
-    "dirac": _dirac,
+    "orthogonal": lambda gain, rows, columns: sphere(max(1, rows, columns), gain),
+    "delta_orthogonal": lambda gain, outputs, taps, **_: with_zeros(
+        1 / max(1, taps), sphere(max(1, outputs), gain)
+    ),
+    "sparse": lambda zeros, rows, stddev: with_zeros(1 - zeros / max(1, rows), normal(0.0, stddev)),
+    "identity": lambda gain, rows, columns: with_zeros(1 / max(1, rows, columns), constant(gain)),
+    "dirac": lambda ones, size: with_zeros(ones / max(1, size), constant(1.0)),
 }
 
 
 def marchenko_pastur(rows: int, columns: int, std: float, mean: float = 0.0) -> Distribution:
-    """The singular values of a large matrix of independent elements.
+    """The limiting distribution of the singular values of a large matrix of independent elements.
 
     Args:
         rows: The number of rows; at least 1.
         columns: The number of columns; at least 1.
         std: The standard deviation of the elements; finite and at least 0.
-        mean: Their mean; finite. A large mean lifts one singular value above all others.
+        mean: Their mean; finite. If it is large enough, one singular value is an outlier above the others.
 
     Example:
         >>> from fastinit.theory.distributions import marchenko_pastur
-        >>> found = marchenko_pastur(100, 100, 0.1)  # a quarter of a circle
+        >>> found = marchenko_pastur(100, 100, 0.1)  # the quarter-circle distribution
         >>> found.low, found.high
         (0.0, 2.0)
 
@@ -256,27 +266,27 @@ def marchenko_pastur(rows: int, columns: int, std: float, mean: float = 0.0) -> 
     many, few = max(rows, columns), min(rows, columns)
     low, high = std * (math.sqrt(many) - math.sqrt(few)), std * (math.sqrt(many) + math.sqrt(few))
     theta, noise = abs(mean) * math.sqrt(many * few), std**2
-    lifted = 1 / few if theta**4 > noise**2 * many * few else 0.0
+    outlier = 1 / few if theta**4 > noise**2 * many * few else 0.0
     if std == 0.0:
-        return _some("constant", lifted, constant(theta))
+        return with_zeros(outlier, constant(theta), "constant")
     atoms: tuple[tuple[float, float], ...] = ()
-    if lifted:
-        atoms = ((math.sqrt((theta**2 + noise * many) * (theta**2 + noise * few)) / theta, lifted),)
+    if outlier:
+        atoms = ((math.sqrt((theta**2 + noise * many) * (theta**2 + noise * few)) / theta, outlier),)
 
     def density(s: Array) -> Array:
         inside = (s > low) & (s <= high)
         x = np.where(inside, s, high)
         root = np.sqrt(np.maximum(0.0, (high - x) * (high + x) * (x - low) * (x + low)))
-        return np.where(inside, (1 - lifted) * root / (math.pi * few * noise * x), 0.0)
+        return np.where(inside, (1 - outlier) * root / (math.pi * few * noise * x), 0.0)
 
-    # In the angle the density is smooth at both ends.
+    # As a function of the angle the density is smooth at both ends.
     nodes, weights = legendre(200)
     x = (low + high) / 2 + (high - low) / 2 * np.sin(math.pi / 2 * nodes)
     average = float(
         (weights * density(x) * x * np.cos(math.pi / 2 * nodes)).sum() * (high - low) * math.pi / 4
     )
     average += sum(value * share for value, share in atoms)
-    square = (1 - lifted) * noise * many + sum(value**2 * share for value, share in atoms)
+    square = (1 - outlier) * noise * many + sum(value**2 * share for value, share in atoms)
     return Distribution(
         "Marchenko-Pastur", average, math.sqrt(max(0.0, square - average**2)), low, high, density, atoms
     )

@@ -1,15 +1,17 @@
-"""Gains: by how much an activation shrinks what passes through it, and weights must make up for.
+"""Gains: the factor by which weights must make up for what an activation does to the size of a signal.
 
-All of them are computed: in closed form where there is one, else by a quadrature that finds kinks and steps
-by itself.
+All are computed: in closed form where there is one, otherwise by an adaptive quadrature, which needs no
+knowledge of kinks and steps.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 from typing import TYPE_CHECKING
+
+from fastinit._checks import check_choice
+from fastinit._suggest import did_you_mean
 
 from .activations import SELU_ALPHA, SELU_SCALE, Activation
 from .parse import resolve
@@ -30,36 +32,35 @@ def gain(
     direction: str = "forward",
     convention: str | None = None,
 ) -> float:
-    """What weights of variance 1 / fan must be multiplied by, so that an activation keeps a signal's size.
+    """The factor for weights of variance 1 / fan with which an activation preserves the size of a signal.
 
     The forward gain is 1 / sqrt(E f(z)**2) for a standard normal z: with weights of variance gain**2 / fan_in
-    the mean square of the inputs of a layer is that of the layer before. The backward gain is 1 /
-    sqrt(E f'(z)**2): with weights of variance gain**2 / fan_out the same is true of gradients. Both are
-    sqrt(2) for ReLU, and for most others they differ.
+    all layers have pre-activations of the same mean square. The backward gain is 1 / sqrt(E f'(z)**2): with
+    weights of variance gain**2 / fan_out the same is true of gradients. Both are sqrt(2) for ReLU; for most
+    other activations they differ.
 
     PyTorch's `calculate_gain` is a table with values of other origins, which `convention="pytorch"` gives:
-    5/3 for tanh is a rule of thumb (E tanh(z)**2 has no closed form; the gain is 1.5925...), 3/4 for SELU
-    is there for training that diverged with 1, which is the gain that SELU was made to have, and 1 for
-    the sigmoid says nothing about what a sigmoid does.
+    5/3 for tanh is a rule of thumb (E tanh(z)**2 has no closed form; the gain is 1.5925...), 3/4 for SELU was
+    chosen because training diverged with 1, the gain that SELU has by design, and 1 for the sigmoid is a
+    default.
 
     Args:
         activation: A name in any case, such as `"gelu"`; a function or layer of Keras, PyTorch or JAX; or a
-            function that works element by element on float64 arrays of NumPy (or, where PyTorch is loaded, on
-            its tensors).
-        param: The parameter of a named one: the negative slope of `leaky_relu` (0.01 if `None`) and `prelu`
-            (0.25), the alpha of `elu` and `celu` (1), the threshold of `threshold` (0), `hard_shrink` and
-            `soft_shrink` (0.5), the b of `squareplus` (4).
+            elementwise function of float64 NumPy arrays (or, where PyTorch is loaded, of its tensors).
+        param: The parameter, where the activation is given by name: the negative slope of `leaky_relu` (0.01
+            if `None`) and `prelu` (0.25), the alpha of `elu` and `celu` (1), the threshold of `threshold`
+            (0), `hard_shrink` and `soft_shrink` (0.5), the b of `squareplus` (4).
         direction: `"forward"` or `"backward"`.
-        convention: `None`, or `"pytorch"` for the table of `torch.nn.init.calculate_gain`, which has no
-            directions.
+        convention: `None`, or `"pytorch"` for the table of `torch.nn.init.calculate_gain`; it ignores
+            `direction`.
 
     Returns:
         The gain, with a relative error below 1e-9 for smooth activations and those with kinks.
 
     Raises:
-        ValueError: If a name, `direction` or `convention` is unknown, `param` is out of range or given to an
-            activation that has none, an activation has no gain (softmax couples the units of a layer, and a
-            function may be zero everywhere or have no finite mean square), or a function fails.
+        ValueError: If a name, `direction` or `convention` is unknown, `param` is out of range or the
+            activation has none, the activation has no gain (softmax couples the units of a layer; a function
+            may be zero everywhere or have an infinite mean square), or the function fails.
         TypeError: If an argument is of the wrong kind.
 
     Example:
@@ -80,12 +81,11 @@ def gain(
         Sohl-Dickstein and Ganguli, "Exponential expressivity in deep neural networks through transient
         chaos", NeurIPS 2016, arXiv:1606.05340.
     """
-    if direction not in _DIRECTIONS:
-        raise ValueError(f"direction must be one of {', '.join(_DIRECTIONS)}; got {direction!r}")
+    check_choice("direction", direction, _DIRECTIONS)
     if convention == "pytorch":
         return _pytorch_gain(activation, param)
     if convention is not None:
-        raise ValueError(f"convention must be None or 'pytorch'; got {convention!r}")
+        raise ValueError(f"convention must be None or 'pytorch', got {convention!r}")
     found = resolve(activation, param)
     if direction == "forward":
         return root_gain(mean_square(found), f"the activation {found}")
@@ -93,7 +93,11 @@ def gain(
 
 
 def root_gain(square: float, of: str = "an activation") -> float:
-    """1 / sqrt(square), where `square` may be a mean square: positive and finite."""
+    """1 / sqrt(square).
+
+    Raises:
+        ValueError: If `square`, the mean square of what `of` names, is not positive and finite.
+    """
     if not 0.0 < square < math.inf:
         raise ValueError(f"the mean square of {of} must be positive and finite, got {square}")
     return 1.0 / math.sqrt(square)
@@ -114,9 +118,9 @@ def _pytorch_gain(activation: object, param: float | None) -> float:
         "selu": 0.75,
     }
     if found.name not in table or not found.known:
-        near = difflib.get_close_matches(found.name, table, n=1)
-        hint = f"; the nearest is {near[0]!r}" if near else ""
-        raise ValueError(f"PyTorch's table has {', '.join(table)}, and not {found.name!r}{hint}")
+        raise ValueError(
+            f"PyTorch's table has {', '.join(table)}, not {found.name!r}{did_you_mean(found.name, table)}"
+        )
     return table[found.name]
 
 
@@ -124,12 +128,12 @@ def _pytorch_gain(activation: object, param: float | None) -> float:
 
 
 def _half_of_elu(alpha: float) -> float:
-    """E f(z)**2 on the negative side of ELU."""
+    """The part of E f(z)**2 that the negative half line contributes to ELU."""
     return alpha**2 * (math.e**2 * _below(-2.0) - 2.0 * math.exp(0.5) * _below(-1.0) + 0.5)
 
 
 def _half_of_elu_slope(alpha: float) -> float:
-    """E f'(z)**2 on the negative side of ELU."""
+    """The part of E f'(z)**2 that the negative half line contributes to ELU."""
     return alpha**2 * math.e**2 * _below(-2.0)
 
 
@@ -149,12 +153,8 @@ _SQUARES: dict[str, Callable[[float], float]] = {
     "selu": lambda _: SELU_SCALE**2 * (0.5 + _half_of_elu(SELU_ALPHA)),
 }
 _SLOPE_SQUARES: dict[str, Callable[[float], float]] = {
+    **{name: _SQUARES[name] for name in ("exponential", "leaky_relu", "linear", "prelu", "relu")},
     "elu": lambda a: 0.5 + _half_of_elu_slope(a),
-    "exponential": lambda _: math.e**2,
-    "leaky_relu": lambda a: 0.5 * (1.0 + a * a),
-    "linear": lambda _: 1.0,
-    "prelu": lambda a: 0.5 * (1.0 + a * a),
-    "relu": lambda _: 0.5,
     "selu": lambda _: SELU_SCALE**2 * (0.5 + _half_of_elu_slope(SELU_ALPHA)),
 }
 
@@ -175,16 +175,18 @@ def mean_square_slope(activation: Activation) -> float:
 
 @functools.lru_cache(maxsize=1024)
 def moments(activation: Activation, variance: float) -> tuple[float, float, float]:
-    """What becomes of a normal of this variance, and how that changes.
+    """Second moments of an activation whose inputs are normal with mean 0 and this variance.
 
     Returns:
-        F, the mean square of the outputs; its derivative with respect to the variance; and the mean square
-        of the derivative of the activation.
+        The mean square of the outputs; its derivative with respect to the variance; and the mean square of
+        the derivative of the activation.
+
+    Raises:
+        ValueError: If the activation couples the units of a layer.
     """
     if activation.kind == "joint":
         raise ValueError(
-            f"{activation} couples the units of a layer and has no gain of its own; for an output layer take "
-            "'linear'"
+            f"{activation} couples the units of a layer and has no gain; use 'linear' for an output layer"
         )
     root = math.sqrt(variance)
     if activation.kind == "gated":
@@ -196,6 +198,6 @@ def moments(activation: Activation, variance: float) -> tuple[float, float, floa
         return activation(root * z)
 
     square = normal_mean_square(values)
-    # By parts, so that jumps count, which a derivative does not see.
+    # Integrated by parts, so that steps, which have no derivative, are counted.
     change = (normal_mean_square(values, power=2) - square) / (2 * variance)
     return square, change, normal_mean_square(lambda z: activation.derivative(root * z))

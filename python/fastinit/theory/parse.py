@@ -1,17 +1,18 @@
 """Which activation a name, an object of a framework, or a function stands for.
 
-No framework is loaded: their objects are recognized by where they come from. Of functions that nobody knows
-the derivative is taken numerically.
+No framework is imported: their objects are recognized by the names of their modules and classes. An unknown
+function gets a numerical derivative.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
 import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from fastinit._checks import check_number
+from fastinit._suggest import did_you_mean
 
 from .activations import FORMULAS, Activation, named
 
@@ -32,7 +33,7 @@ _ALIASES = {
 
 
 def _plain(name: str) -> str:
-    """A name without what differs between frameworks: case, and what stands between words."""
+    """A name in lower case, without the characters between words."""
     return "".join(c for c in name.lower() if c.isalnum())
 
 
@@ -47,15 +48,18 @@ def resolve(activation: object, param: float | None = None) -> Activation:
     Args:
         activation: A name in any case, such as `"relu"`, `"LeakyReLU"`, `"hard_swish"`; a function of
             `keras.activations`, `torch` or `jax.nn`; a layer or a module, such as `torch.nn.GELU("tanh")`;
-            `None`, which is `"linear"`; or a function that works element by element on arrays of NumPy or,
-            where that framework is loaded, on its tensors.
-        param: The parameter of a named one: the negative slope of `leaky_relu` (0.01 if `None`) and `prelu`
-            (0.25), the alpha of `elu` and `celu` (1), the threshold of `threshold` (0), `hard_shrink` and
-            `soft_shrink` (0.5), the b of `squareplus` (4).
+            `None`, which is `"linear"`; or an elementwise function of NumPy arrays or, where PyTorch is
+            loaded, of its tensors.
+        param: The parameter, where the activation is given by name; see `gain`.
 
     Raises:
-        ValueError: If a name is unknown, or `param` is out of range or given to one that has none.
+        ValueError: If a name is unknown, or `param` is out of range or the activation has none.
         TypeError: If an argument is of the wrong kind.
+
+    Example:
+        >>> from fastinit.theory.parse import resolve
+        >>> str(resolve("LeakyReLU", 0.2)), resolve("hard_swish").name
+        ('leaky_relu(0.2)', 'hard_silu')
     """
     if isinstance(activation, Activation):
         found: Activation | None = activation
@@ -64,7 +68,11 @@ def resolve(activation: object, param: float | None = None) -> Activation:
     elif isinstance(activation, str):
         name = _BY_PLAIN_NAME.get(_plain(activation))
         if name is None:
-            raise ValueError(f"unknown activation {activation!r:.80}; {_suggestion(activation)}")
+            hint = did_you_mean(activation, FORMULAS, _ALIASES)
+            raise ValueError(
+                f"unknown activation {activation!r:.80}"
+                + (hint or f"; it must be one of {', '.join(FORMULAS)}, or a function")
+            )
         return named(name, _parameter(name, param))
     else:
         found = _of_framework(activation)
@@ -72,39 +80,28 @@ def resolve(activation: object, param: float | None = None) -> Activation:
             found = _of_function(activation)
     if found is None:
         raise TypeError(
-            f"an activation must be a name, a layer or a function of arrays; got {activation!r:.200}"
+            f"an activation must be a name, a layer or a function of arrays, got {activation!r:.200}"
         )
     if param is not None:
         raise ValueError(
-            f"param, {param!r}, goes with the name of an activation; {found} has its parameters already"
+            f"param is for activations given by name, got {param!r}; {found} has its parameters already"
         )
     return found
 
 
-def _suggestion(name: str) -> str:
-    near = difflib.get_close_matches(_plain(name), _BY_PLAIN_NAME, n=3)
-    if near:
-        return f"did you mean {', '.join(dict.fromkeys(repr(_BY_PLAIN_NAME[x]) for x in near))}?"
-    return f"it must be one of {', '.join(FORMULAS)}, or a function"
-
-
 def _parameter(name: str, param: float | None) -> float | None:
-    """The parameter, if it is one that such an activation may have."""
+    """The parameter of an activation, checked; its default if it is `None`."""
     kind = FORMULAS[name].parameter
     if kind is None:
         if param is not None:
-            raise ValueError(f"{name} takes no param; got {param!r}")
+            raise ValueError(f"{name} takes no param, got {param!r}")
         return None
     if param is None:
         return FORMULAS[name].default
-    if isinstance(param, bool) or not isinstance(param, (int, float, np.floating, np.integer)):
-        raise TypeError(f"param, the {kind} of {name}, must be a number; got {param!r}")
-    param = float(param)
-    if not math.isfinite(param):
-        raise ValueError(f"param, the {kind} of {name}, must be finite; got {param!r}")
+    param = check_number(f"param, the {kind} of {name},", param)
     if (name in ("celu", "squareplus") and param <= 0) or (name.endswith("_shrink") and param < 0):
         least = "at least 0" if name.endswith("_shrink") else "positive"
-        raise ValueError(f"param, the {kind} of {name}, must be {least}; got {param!r}")
+        raise ValueError(f"param, the {kind} of {name}, must be {least}, got {param!r}")
     return param
 
 
@@ -119,7 +116,7 @@ _PARAMETERS = {
     "soft_shrink": "lambd",
     "threshold": "threshold",
 }
-# What else they may have, and the values with which they are what their name says; `None` is another.
+# Other attributes of layers, and the values with which a layer is the activation of its name (`None`, too).
 _USUAL: dict[str, tuple[float, ...]] = {
     "axis": (-1,),
     "beta": (1,),
@@ -133,13 +130,13 @@ _USUAL: dict[str, tuple[float, ...]] = {
 
 
 def _of_framework(thing: Any) -> Activation | None:
-    """The activation that a function or a layer of a framework is, if it is one that has a name here."""
+    """The known activation that a function or a layer of a framework is, if any."""
     if isinstance(thing, type):
         return _of_class(thing)
     kind = type(thing)
     layer = hasattr(thing, "training") or hasattr(thing, "trainable_weights")
     source = str(getattr(kind if layer else thing, "__module__", None) or "").split(".")[0]
-    # Methods of C have no module; those of torch are of a type of their own.
+    # Built-in functions have no module, but those of torch and JAX have types of their own.
     if source not in ("torch", "keras", "jax") and not kind.__module__.startswith(("torch", "jaxlib", "jax")):
         return None
     title = kind.__name__ if layer else str(getattr(thing, "__name__", ""))
@@ -149,11 +146,11 @@ def _of_framework(thing: Any) -> Activation | None:
     if name is None or (title.lower() == "linear" and source != "keras"):  # PyTorch's has weights.
         return None
     if not layer:
-        if name == "threshold":  # A function of its threshold, too.
+        if name == "threshold":  # The function needs its threshold as an argument.
             return None
-        if name == "gelu" and source == "jax":  # whose default is the approximate one
+        if name == "gelu" and source == "jax":  # JAX's default is the approximation.
             name = "gelu_tanh"
-        return named(name, _default_of(source, name))
+        return named(name, 0.2 if (source, name) == ("keras", "leaky_relu") else _parameter(name, None))
     if name == "gelu":
         return named("gelu_tanh" if thing.approximate == "tanh" else "gelu", None)
     if name == "prelu":
@@ -164,7 +161,7 @@ def _of_framework(thing: Any) -> Activation | None:
             return None
         return named("relu6", None) if limit else named("leaky_relu", slope) if slope else named(name, None)
     own = _PARAMETERS.get(name)
-    if name != "relu6":  # which PyTorch has as a clip to [0, 6]
+    if name != "relu6":  # PyTorch's is a clip to [0, 6], with attributes of its own.
         for attribute, usual in _USUAL.items():
             if attribute != own and getattr(thing, attribute, None) not in (*usual, None):
                 return None
@@ -172,7 +169,7 @@ def _of_framework(thing: Any) -> Activation | None:
 
 
 def _of_class(cls: Any) -> Activation | None:
-    """The activation that the layers of a class are, as they are by default."""
+    """The activation of a layer of this class with its default arguments."""
     if cls.__module__.split(".")[0] not in ("torch", "keras") or _plain(cls.__name__) not in _BY_PLAIN_NAME:
         return None
     try:
@@ -181,17 +178,12 @@ def _of_class(cls: Any) -> Activation | None:
         return None
 
 
-def _default_of(source: str, name: str) -> float | None:
-    """The parameter that a function of a framework has if it is given none."""
-    return 0.2 if (source, name) == ("keras", "leaky_relu") else _parameter(name, None)
-
-
 def _mean_slope(layer: Any) -> float:
-    """The slope of a parametric ReLU: what its weights are, on the average of their squares."""
+    """The slope of a parametric ReLU: the root mean square of its weights."""
     weights = getattr(layer, "weight", None)
     if weights is None:
         weights = getattr(layer, "alpha", None)
-    if weights is None:  # Not built: Keras begins with zeros, unless told otherwise.
+    if weights is None:  # Not built yet: Keras's default is zeros.
         return 0.0
     values = np.asarray(weights.detach() if hasattr(weights, "detach") else weights, dtype=np.float64)
     return float(np.sqrt(np.mean(np.square(values))))
@@ -201,7 +193,7 @@ def _mean_slope(layer: Any) -> float:
 
 
 def _of_function(function: Callable[[Any], Any]) -> Activation:
-    """A function that works element by element, with a numerical derivative."""
+    """An elementwise function, with a numerical derivative."""
     name = getattr(function, "__name__", type(function).__name__)
     call = _caller(function, name)
     single = call(np.zeros(1)).dtype != np.float64
@@ -211,7 +203,7 @@ def _of_function(function: Callable[[Any], Any]) -> Activation:
         return result
 
     def derivative(z: Array) -> Array:
-        # Central differences of the fourth order. The step balances their error and that of rounding.
+        # Central differences of fourth order; the step balances truncation and rounding errors.
         h = (3e-2 if single else 1e-3) * np.maximum(1.0, np.abs(z))
         near = values(z + h) - values(z - h)
         far = values(z + 2 * h) - values(z - 2 * h)
@@ -222,47 +214,47 @@ def _of_function(function: Callable[[Any], Any]) -> Activation:
 
 
 def _caller(function: Callable[[Any], Any], name: str) -> Callable[[Array], Array]:
-    """The function as one of arrays, with what comes out checked."""
+    """The function as a function of arrays, after a check that it is elementwise."""
     sample = np.linspace(-2.0, 2.0, 6).reshape(2, 3)
     part = sample.ravel()[1:]
     problems: list[Exception] = []
     for convert in _conversions(function):
 
         def call(z: Array, convert: Callable[[Array], Any] = convert) -> Array:
-            result = function(convert(z.copy()))  # It may work in place.
+            result = function(convert(z.copy()))  # The function may work in place.
             if hasattr(result, "detach"):
                 result = result.detach().cpu()
             return np.asarray(result)
 
         try:
             result, alone = call(sample), call(part)
-        except Exception as error:  # The function is the user's: anything may come.
+        except Exception as error:  # The function is the user's and may raise anything.
             problems.append(error)
             continue
         for given, made in ((sample, result), (part, alone)):
             if made.shape != given.shape or made.dtype.kind not in "fiub":
                 raise ValueError(
-                    f"the activation {name} must return a real array of the shape that it is given, "
-                    f"{given.shape}; got {made.dtype} of shape {made.shape}"
+                    f"the activation {name} must return a real array of the shape of its input, "
+                    f"{given.shape}, got {made.dtype} of shape {made.shape}"
                 )
         together = result.ravel()[1:]
         other = np.flatnonzero(~np.isclose(together, alone, rtol=1e-2, atol=1e-3, equal_nan=True))
         if len(other):
             at = other[0]
             raise ValueError(
-                f"the activation {name} must work element by element, and give the same each time; at "
-                f"{part[at]:.1f} it gave {together[at]:.4g}, and beside other numbers {alone[at]:.4g}"
+                f"the activation {name} must be elementwise and deterministic; at {part[at]:.1f} it gave "
+                f"{together[at]:.4g}, and {alone[at]:.4g} among other inputs"
             )
         return call
     raise ValueError(f"the activation {name} does not work on an array: {'; '.join(map(str, problems))}")
 
 
 def _conversions(function: object) -> list[Callable[[Array], Any]]:
-    """What the argument may have to be: an array or, where PyTorch is loaded, a tensor."""
+    """Conversions of the argument to try: an array and, where PyTorch is loaded, a tensor."""
     torch = sys.modules.get("torch")
     plain: list[Callable[[Array], Any]] = [lambda z: z]
     if torch is None or isinstance(function, np.ufunc):
         return plain
-    # Modules would take arrays for granted, and fail within.
+    # A module given an array would fail somewhere inside.
     is_module = isinstance(function, torch.nn.Module)
     return [torch.from_numpy, *plain] if is_module else [*plain, torch.from_numpy]

@@ -1,4 +1,4 @@
-"""Integrals against the normal density, by rules of Gauss and Legendre."""
+"""Integrals against the normal density, by Gauss-Legendre quadrature."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ if TYPE_CHECKING:
 
 @functools.cache
 def legendre(count: int) -> tuple[Array, Array]:
-    """The nodes on [-1, 1] of the rule of Gauss and Legendre with so many nodes, and their weights."""
+    """The nodes of the Gauss-Legendre rule with `count` nodes on [-1, 1], and their weights."""
     nodes, weights = np.polynomial.legendre.leggauss(count)
     return nodes, weights
 
 
 @functools.cache
 def _to_ends(count: int) -> Array:
-    """The matrix that maps values at the nodes to those of their polynomial at -1 and 1."""
+    """The matrix that maps values at the nodes to the values of their polynomial at -1 and 1."""
     vander = np.polynomial.legendre.legvander
     ends = np.array([-1.0, 1.0])
     return np.linalg.solve(vander(legendre(count)[0], count - 1).T, vander(ends, count - 1).T)
 
 
 def normal_mean_square(function: Callable[[Array], Any], *, power: int = 0) -> float:
-    """E z**power f(z)**2 for a standard normal z, by an adaptive rule of Gauss and Legendre.
+    """E z**power f(z)**2 for a standard normal z, by adaptive Gauss-Legendre quadrature.
 
-    The rule of Gauss and Hermite, which suits smooth functions, would converge slowly at the kink of ReLU and
-    its like. Here intervals are halved until both halves agree with the whole; steps and kinks may be
+    The Gauss-Hermite rule, which suits smooth functions, would converge slowly for functions with kinks, such
+    as ReLU. Here intervals are halved until both halves agree with the whole; steps and kinks may be
     anywhere.
 
     Args:
-        function: A function of one-dimensional float64 arrays, element by element.
+        function: An elementwise function of one-dimensional float64 arrays.
         power: An even number.
     """
     nodes, weights = legendre(12)
     to_ends = _to_ends(12)
 
     def values(z: Array) -> Array:
-        # The density goes in by its root, so that a large f(z) does not overflow before it is made small.
+        # The root of the density is multiplied in first, so that squares of large f(z) do not overflow.
         y = np.asarray(function(z.ravel()), dtype=np.float64).reshape(z.shape)
         result: Array = y * np.exp(-(z**2) / 4) * z ** (power // 2)
         return result
@@ -55,27 +55,27 @@ def normal_mean_square(function: Callable[[Array], Any], *, power: int = 0) -> f
         return half * (y**2 @ weights), y
 
     def missed(left: Array, right: Array, y: Array) -> Array:
-        """What a step beside an end may add: no node lies there, so that the halves would not show it."""
-        inside = 1e-10 * (right - left)  # A step at the end itself does no harm.
+        """The error from a step between an end and the nearest node, which the halves would not show."""
+        inside = 1e-10 * (right - left)  # A step exactly at the end is harmless.
         ends = values(np.stack([left + inside, right - inside], axis=-1))
         gap = np.abs(ends - y @ to_ends).max(axis=-1)
         largest = np.abs(y).max(axis=-1)
         result: Array = np.where(gap > 1e-3 * largest, 0.01 * (right - left) * gap * (gap + largest), 0.0)
         return result
 
-    # Beyond 16 the density is less than 1e-55.
+    # Beyond 16 the density is below 1e-55.
     edges = np.linspace(-16.0, 16.0, 65)
     left, right = edges[:-1], edges[1:]
     found = 0.0
-    with np.errstate(over="ignore", invalid="ignore"):  # The caller looks at what comes out.
-        # At the last of these an interval is of the size of a rounding error.
+    with np.errstate(over="ignore", invalid="ignore"):  # The caller checks the result.
+        # After 48 halvings an interval is as small as a rounding error.
         for _ in range(48):
             middle = (left + right) / 2
             coarse, y = integrals(left, right)
             fine = integrals(left, middle)[0] + integrals(middle, right)[0]
             error = np.abs(fine - coarse) + missed(left, right, y)
             rough = error > 1e-12 * np.abs(fine) + 1e-16 * (found + fine.sum())
-            if rough.sum() > 2**14:  # It is rough everywhere: there is no more to gain.
+            if rough.sum() > 2**14:  # The function is rough everywhere: stop refining.
                 rough[:] = False
             found += float(fine[~rough].sum())
             if not rough.any():

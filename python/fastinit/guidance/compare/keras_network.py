@@ -1,4 +1,4 @@
-"""A plain network in Keras, and its training on any backend, for `_compare`."""
+"""A plain network in Keras, and its training with any backend, for `compare`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "elu": activations.elu,
     "gelu": activations.gelu,
-    "leaky_relu": lambda z: activations.leaky_relu(z, negative_slope=0.01),  # the slope of PyTorch
+    "leaky_relu": lambda z: activations.leaky_relu(z, negative_slope=0.01),  # PyTorch's slope
     "linear": activations.linear,
     "mish": activations.mish,
     "relu": activations.relu,
@@ -30,7 +30,7 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 
 
 class _SGD(keras.optimizers.SGD):  # type: ignore[misc]
-    """SGD that keeps the norms of the last gradients: of the first variable's, and of all."""
+    """SGD that stores the norms of the last gradients: that of the first variable, and that of all."""
 
     def build(self, variables: Sequence[Any]) -> None:
         super().build(variables)
@@ -43,7 +43,7 @@ class _SGD(keras.optimizers.SGD):  # type: ignore[misc]
 
 
 def _norm(x: Any) -> Any:
-    """The Euclidean norm, where squares would be too small or too large for float32, too."""
+    """The Euclidean norm, without overflow or underflow of the squares."""
     greatest = ops.max(ops.abs(x))
     scale = ops.where(greatest > 0, greatest, 1.0)
     return scale * ops.sqrt(ops.sum(ops.square(x / scale)))
@@ -69,11 +69,11 @@ class Network:
         self._model.compile(self._optimizer, loss, auto_scale_loss=False)
 
     def step(self, x: Array, y: Array) -> tuple[float, float]:
-        """Makes a step of SGD; returns the norms of the first weights' gradient, and of all gradients."""
+        """Makes a step of training; returns the norms of the gradients of the first weights and of all."""
         self._model.train_on_batch(x, y)
         first, total = ops.convert_to_numpy(self._optimizer.norms)
         return float(first), float(total)
 
     def outputs(self, x: Array) -> list[Array]:
-        """What each hidden layer puts out, and the logits."""
+        """The outputs of each hidden layer, and the logits."""
         return [np.asarray(output) for output in self._outputs.predict_on_batch(x)]

@@ -1,4 +1,4 @@
-"""A plain network in PyTorch, and its training, for `_compare`."""
+"""A plain network in PyTorch, and its training, for `compare`."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Network:
         ]
 
     def step(self, x: Array, y: Array) -> tuple[float, float]:
-        """Makes a step of SGD; returns the norms of the first weights' gradient, and of all gradients."""
+        """Makes a step of training; returns the norms of the gradients of the first weights and of all."""
         parameters = [*self._weights, *self._biases]
         with torch.enable_grad():
             loss = functional.cross_entropy(self._forward(x)[-1], torch.from_numpy(y))
-            # An activation may be flat by construction.
+            # The outputs of a constant activation do not depend on the weights.
             grads = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         with torch.no_grad():
             norms = torch.stack([torch.linalg.vector_norm(grad, dtype=torch.float64) for grad in grads])
@@ -58,7 +58,7 @@ class Network:
         return float(norms[0]), float(torch.linalg.vector_norm(norms))
 
     def outputs(self, x: Array) -> list[Array]:
-        """What each hidden layer puts out, and the logits."""
+        """The outputs of each hidden layer, and the logits."""
         with torch.no_grad():
             return [output.numpy() for output in self._forward(x)]
 

@@ -1,64 +1,55 @@
-"""Known initialization schemes: which laws a tensor may have been drawn from.
+"""Known initialization schemes: which distributions a tensor may have been drawn from.
 
-A law is recognized by its family (uniform, normal, truncated normal), which the kurtosis and the largest
-deviation tell, and by its standard deviation. What is asked of a tensor grows with the number of its
-elements: where few elements cannot tell two laws apart, it may be either.
+A distribution is recognized by its family (uniform, normal, truncated normal), which the kurtosis and the
+largest deviation tell, and by its standard deviation. What is asked of a tensor grows with the number of its
+elements: where they are too few to tell two distributions apart, it may be of either.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import fastinit
-from fastinit.theory.distributions import truncated_moments
+from fastinit._registry import PRESETS
+from fastinit._runtime import fans as core_fans
+from fastinit.initializers import RandomNormal, RandomUniform, TruncatedNormal, VarianceScaling
+from fastinit.theory.distributions import normal, truncated_normal, uniform
+from fastinit.theory.quadrature import legendre
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fastinit.initializers import Initializer
+    from fastinit.theory.distributions import Distribution
+
     from .statistics import Moments
     from .tensors import Tensor
 
-# Six standard errors: among a million tensors of a normal statistic, one in 500 such sets has a false alarm.
+# Six standard errors: in one of 500 sets of a million tensors, a normal statistic has a false alarm.
 ERRORS = 6.0
 
-# Relative differences of standard deviations that are of no account for training, whatever the number of
+# Relative differences of standard deviations that do not matter for training, whatever the number of
 # elements.
 CLOSE = 0.01
 
-# Fewer elements tell nothing about their mean, or their scale.
-FEW = 32
-
-# The same for kurtosis; that of the families differs by more than half.
+# The same for kurtosis; those of the families differ by more than 0.5.
 _CLOSE_KURTOSIS = 0.03
 
-
-def _truncated_moments() -> tuple[float, ...]:
-    """E x**2, x**4, x**6 and x**8 of a standard normal number on [-2, 2], by integration by parts."""
-    inside = math.erf(math.sqrt(2.0))
-    edge = 2 * math.exp(-2.0) / math.sqrt(2 * math.pi) / inside
-    found = [1.0]
-    for k in range(1, 9, 2):
-        found.append(k * found[-1] - 2.0**k * edge)
-    return tuple(found[1:])
-
-
-_M2, _M4, _M6, _M8 = _truncated_moments()
-
-# The standard deviation of a normal number that is truncated at two standard deviations, in those.
-TRUNCATION = math.sqrt(_M2)
+# Fewer elements tell nothing about their mean or their scale.
+FEW = 32
 
 
 @dataclass(frozen=True)
 class Family:
-    """The shape of a law, whatever its scale.
+    """The shape of a symmetric distribution, whatever its scale.
 
     Attributes:
-        name: Its name.
+        name: Its name, as `Distribution.title`.
         kurtosis: The fourth standardized moment.
         spread: The variance of the kurtosis of n elements, times n.
-        reach: The largest deviation there can be, in standard deviations.
+        reach: The largest possible deviation, in standard deviations.
     """
 
     name: str
@@ -66,29 +57,50 @@ class Family:
     spread: float
     reach: float
 
+    def fits(self, moments: Moments, low: float, high: float, eps: float) -> bool:
+        """Whether elements may be of it, by moments and extremes; `eps` is the rounding of their dtype."""
+        if not moments.std > 0.0 or math.isnan(moments.kurtosis):
+            return False
+        # A kurtosis of few elements is biased, by about 6 / n.
+        error = _CLOSE_KURTOSIS + ERRORS * math.sqrt(self.spread / moments.count) + 10 / moments.count
+        reach = max(high - moments.mean, moments.mean - low) / moments.std
+        slack = 1 + tolerance(moments) + eps
+        return abs(moments.kurtosis - self.kurtosis) <= error and reach <= self.reach * slack
 
-def _family(name: str, m4: float, m6: float, m8: float, reach: float) -> Family:
-    """A symmetric law by its standardized moments; the spread by the delta method."""
-    return Family(name, m4, m8 - 4 * m4 * m6 + 4 * m4**3 - m4**2, reach)
+
+@functools.lru_cache(maxsize=256)
+def family_of(distribution: Distribution) -> Family:
+    """The family of a symmetric distribution with a density; the spread by the delta method."""
+    low = max(distribution.low, distribution.mean - 14 * distribution.std)
+    nodes, weights = legendre(200)
+    x = distribution.mean + (distribution.mean - low) * nodes
+    share = weights * distribution.density(x)
+    z = (x - distribution.mean) / distribution.std
+    m4, m6, m8 = (float(share @ z**power / share.sum()) for power in (4, 6, 8))
+    spread = m8 - 4 * m4 * m6 + 4 * m4**3 - m4**2
+    reach = (distribution.high - distribution.mean) / distribution.std
+    return Family(distribution.title, m4, spread, reach)
 
 
-UNIFORM = _family("uniform", 9 / 5, 27 / 7, 9.0, math.sqrt(3.0))
-NORMAL = _family("normal", 3.0, 15.0, 105.0, math.inf)
-TRUNCATED = _family("truncated normal", _M4 / _M2**2, _M6 / _M2**3, _M8 / _M2**4, 2 / TRUNCATION)
-FAMILIES = (UNIFORM, TRUNCATED, NORMAL)
+UNIFORM, TRUNCATED, NORMAL = FAMILIES = tuple(
+    map(family_of, (uniform(-1.0, 1.0), truncated_normal(0.0, 1.0, -2.0, 2.0), normal(0.0, 1.0)))
+)
+
+# The standard deviation of a normal number that is truncated at two standard deviations, in those.
+TRUNCATION = 2 / TRUNCATED.reach
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """A law that weights are known to be drawn from.
+    """A distribution that weights are known to be drawn from.
 
     Attributes:
         name: What it is called.
-        family: The shape of the law.
+        family: The shape of the distribution.
         std: Its standard deviation.
-        mode: The fan that it follows, `"fan_in"` or `"fan_out"`; `"swapped"` if it does so in the
-            layout that was not assumed; `None` if neither, or either.
-        corrected: False for a normal law that was truncated without making up for what that costs.
+        mode: The fan that it follows, `"fan_in"` or `"fan_out"`; `"swapped"` if it does so in the layout that
+            was not assumed; `None` if neither, or either.
+        corrected: False for a truncated normal distribution whose variance is not that of the normal one.
     """
 
     name: str
@@ -114,40 +126,24 @@ def tolerance(moments: Moments) -> float:
     return max(CLOSE, ERRORS * std_error(moments))
 
 
-def families(moments: Moments, low: float, high: float, eps: float) -> tuple[Family, ...]:
-    """The families that elements with these moments and extremes may be of; `eps` is that of their dtype."""
-    if not moments.std > 0.0 or math.isnan(moments.kurtosis):
-        return ()
-    reach = max(high - moments.mean, moments.mean - low) / moments.std
-    slack = 1 + tolerance(moments) + eps
-
-    def fits(family: Family) -> bool:
-        error = _CLOSE_KURTOSIS + ERRORS * math.sqrt(family.spread / moments.count)
-        # A kurtosis of few elements is biased, by about 6 / n.
-        error += 10 / moments.count
-        return abs(moments.kurtosis - family.kurtosis) <= error and reach <= family.reach * slack
-
-    return tuple(family for family in FAMILIES if fits(family))
-
-
 def fans(tensor: Tensor) -> list[tuple[float, float]]:
-    """What fan_in and fan_out may be, first as the layout says; the others are conventions that differ.
+    """What fan_in and fan_out may be: first as the layout says, then by conventions that differ.
 
     Frameworks do not agree on the fans of depthwise, grouped, transposed and multi-headed kernels; and where
     a layout is only assumed, the other one may be true.
     """
     shape = tensor.shape
-    if len(shape) < 2:
+    if len(shape) < 2 or tensor.size == 0:
         return []
-    rest = tensor.size / max(1, shape[tensor.in_axis] * shape[tensor.out_axis])
-    fan_in, fan_out = shape[tensor.in_axis] * rest, shape[tensor.out_axis] * rest
-    if tensor.transposed:
-        fan_in /= tensor.groups
+    last = core_fans(shape, -2, -1, (), 1)
+    first = core_fans(shape, 1, 0, (), 1)
+    rest = tensor.size / (shape[tensor.in_axis] * shape[tensor.out_axis])
+    if tensor.transposed:  # The groups divide the inputs of such a kernel.
+        fan_out, fan_in = core_fans(shape, tensor.out_axis, tensor.in_axis, (), tensor.groups)
     else:
-        fan_out /= tensor.groups
-    found = [(fan_in, fan_out)]
-    # As PyTorch and Keras count: from the shape alone.
-    found.append((shape[1] * rest, shape[0] * rest) if tensor.layout == "out_in" else _last(shape))
+        fan_in, fan_out = core_fans(shape, tensor.in_axis, tensor.out_axis, (), tensor.groups)
+    # As the layout says; and as PyTorch and Keras count, from the shape alone.
+    found = [(fan_in, fan_out), first if tensor.layout == "out_in" else last]
     if tensor.transposed:
         found += [(out, into) for into, out in found]
     if len(shape) == 2 and max(shape) == 3 * min(shape):  # Queries, keys and values in one.
@@ -163,106 +159,78 @@ def fans(tensor: Tensor) -> list[tuple[float, float]]:
     if not tensor.certain:
         found += [(out, into) for into, out in found]
         if len(shape) > 2:  # A convolution in the other order.
-            found += [_last(shape), (shape[1] * math.prod(shape[2:]), shape[0] * math.prod(shape[2:]))]
+            found += [last, first]
     return list(dict.fromkeys((max(into, 1.0), max(out, 1.0)) for into, out in found))
 
 
-def _last(shape: tuple[int, ...]) -> tuple[float, float]:
-    rest = math.prod(shape[:-2])
-    return shape[-2] * rest, shape[-1] * rest
+def _scheme(name: str, made: Initializer, shape: tuple[int, ...] = (1,), mode: str | None = None) -> Scheme:
+    """The scheme of an initializer, for a kernel (in, out) where it depends on the shape."""
+    found = made.check(shape)
+    family = next(family for family in FAMILIES if family.name == found.title)
+    return Scheme(name, family, found.std, mode, corrected=not name.endswith("without correction"))
 
 
-_SCALED = {"lecun": 1.0, "he": 2.0}
-_NAMES = {UNIFORM: "{}_uniform", TRUNCATED: "{}_normal", NORMAL: "{}_normal, untruncated"}
+def _drawn(
+    preset: str, shape: tuple[int, ...], mode: str = "fan_avg", known: str | None = None
+) -> Iterator[Scheme]:
+    """What goes by the name of Glorot, He or LeCun, from each family."""
+    scale = PRESETS[f"{preset}_normal"].scale
+    for name, distribution in (
+        (f"{preset}_uniform", "uniform"),
+        (f"{preset}_normal", "truncated_normal"),
+        (f"{preset}_normal, untruncated", "untruncated_normal"),
+    ):
+        found = _scheme(name, VarianceScaling(scale, mode, distribution), shape, known)
+        yield found
+    truncated = TruncatedNormal(stddev=found.std)
+    yield _scheme(f"{preset}_normal without correction", truncated, mode=known)
 
-# Constants that published models and frameworks use: GPT-2 and BERT, AlexNet and detection heads, Keras's
-# defaults; the last, BERT's truncated normal and that of Keras, are not corrected, and meant to be so.
-_FIXED = [
-    Scheme("N(0, 0.02)", NORMAL, 0.02),
-    Scheme("N(0, 0.01)", NORMAL, 0.01),
-    Scheme("N(0, 0.05)", NORMAL, 0.05),
-    Scheme("U(-0.05, 0.05)", UNIFORM, 0.05 / math.sqrt(3)),
-    Scheme("N(0, 0.02), truncated", TRUNCATED, 0.02 * TRUNCATION),
-    Scheme("N(0, 0.05), truncated", TRUNCATED, 0.05 * TRUNCATION),
-]
+
+@functools.lru_cache(maxsize=4096)
+def _scaled(fan_in: float, fan_out: float, known: tuple[str | None, str | None]) -> tuple[Scheme, ...]:
+    """The schemes that scale by the fans; `known` are the modes of those that follow fan_in and fan_out."""
+    shape = (min(int(fan_in), 2**31), min(int(fan_out), 2**31))
+    found: list[Scheme] = []
+    for mode, label in zip(("fan_in", "fan_out"), known, strict=True):
+        found += [*_drawn("lecun", shape, mode, label), *_drawn("he", shape, mode, label)]
+        torch = VarianceScaling(1 / 3, mode, "uniform")  # PyTorch: kaiming_uniform(a=sqrt(5)).
+        found.append(_scheme("U(±1/sqrt(fan))", torch, shape, label))
+    return (*found, *_drawn("glorot", shape))
+
+
+@functools.lru_cache(maxsize=256)
+def _by_size(name: str, scale: float, distribution: str, size: int) -> Scheme:
+    """A scheme of variance `scale / size`."""
+    return _scheme(name, VarianceScaling(scale, "fan_in", distribution), (max(size, 1), 1))
+
+
+# Constants of published models and of frameworks: GPT-2 and BERT, AlexNet and detection heads, Keras's
+# defaults. The last two, BERT's truncated normal distribution and that of Keras, are uncorrected on purpose.
+_FIXED = (
+    _scheme("N(0, 0.02)", RandomNormal(stddev=0.02)),
+    _scheme("N(0, 0.01)", RandomNormal(stddev=0.01)),
+    _scheme("N(0, 0.05)", RandomNormal()),
+    _scheme("U(-0.05, 0.05)", RandomUniform()),
+    _scheme("N(0, 0.02), truncated", TruncatedNormal(stddev=0.02)),
+    _scheme("N(0, 0.05), truncated", TruncatedNormal()),
+)
+_EMBEDDING = _scheme("N(0, 1)", RandomNormal(stddev=1.0))
 
 
 def schemes(tensor: Tensor) -> Iterator[Scheme]:
     """What a kernel or an embedding of this shape may have been drawn from; the likely ones first."""
     for hidden in tensor.hidden:
-        yield Scheme("U(±1/sqrt(hidden))", UNIFORM, 1 / math.sqrt(3 * max(hidden, 1)))
+        yield _by_size("U(±1/sqrt(hidden))", 1 / 3, "uniform", hidden)
     found = fans(tensor)
     for at, (fan_in, fan_out) in enumerate(found):
-        for mode, fan in (("fan_in", fan_in), ("fan_out", fan_out)):
-            known: str | None = mode
-            if fan_in == fan_out or tensor.transposed or (at and tensor.certain):
-                known = None  # It has no mode, or one that is a matter of convention.
-            elif at and (fan_out, fan_in) in found[:at]:
-                known = "swapped"
-            for name, scale in _SCALED.items():
-                for family in FAMILIES:
-                    std = math.sqrt(scale / fan)
-                    yield Scheme(_NAMES[family].format(name), family, std, known)
-                    if family is TRUNCATED:
-                        title = f"{name}_normal without correction"
-                        yield Scheme(title, family, TRUNCATION * std, known, corrected=False)
-            yield Scheme("U(±1/sqrt(fan))", UNIFORM, 1 / math.sqrt(3 * fan), known)
-        for family in FAMILIES:
-            std = math.sqrt(2 / (fan_in + fan_out))
-            yield Scheme(_NAMES[family].format("glorot"), family, std)
-            if family is TRUNCATED:
-                yield Scheme(
-                    "glorot_normal without correction", family, TRUNCATION * std, None, corrected=False
-                )
+        known: tuple[str | None, str | None] = ("fan_in", "fan_out")
+        if fan_in == fan_out or tensor.transposed or (at and tensor.certain):
+            known = (None, None)  # It has no mode, or one that is a matter of convention.
+        elif at and (fan_out, fan_in) in found[:at]:
+            known = ("swapped", "swapped")
+        yield from _scaled(fan_in, fan_out, known)
     yield from _FIXED
     if tensor.role == "embedding":
-        yield Scheme("N(0, 1)", NORMAL, 1.0)
+        yield _EMBEDDING
         for size in tensor.shape:
-            yield Scheme("N(0, 1/sqrt(dim))", NORMAL, 1 / math.sqrt(max(size, 1)))
-
-
-@dataclass(frozen=True)
-class Law:
-    """What a law promises of the elements of a tensor."""
-
-    mean: float
-    std: float
-    low: float
-    high: float
-    kurtosis: float | None
-
-
-def law_of(initializer: Any, tensor: Tensor) -> tuple[fastinit.Initializer, Law | None]:
-    """The plain law that an initializer has for a tensor, and its moments; `None` if they are not known.
-
-    The axes of a kernel are those of the tensor's layout, unless the initializer says others than the
-    default.
-
-    Raises:
-        ValueError: If the initializer does not fit the shape.
-    """
-    config = initializer.get_config()
-    if config.get("in_axis") == -2 and config.get("out_axis") == -1 and len(tensor.shape) > 1:
-        axes = {"in_axis": tensor.in_axis, "out_axis": tensor.out_axis}
-        initializer = type(initializer).from_config(config | axes | {"groups": tensor.groups})
-    elif config.get("column_axis") == -1 and tensor.layout == "out_in":
-        initializer = type(initializer).from_config(config | {"column_axis": 0})
-    law = initializer.for_shape(tensor.shape)
-    inf = math.inf
-    match law:
-        case fastinit.Zeros():
-            return law, Law(0.0, 0.0, 0.0, 0.0, None)
-        case fastinit.Ones():
-            return law, Law(1.0, 0.0, 1.0, 1.0, None)
-        case fastinit.Constant():
-            return law, Law(law.value, 0.0, law.value, law.value, None)
-        case fastinit.RandomUniform():
-            std = (law.maxval - law.minval) / math.sqrt(12)
-            return law, Law((law.minval + law.maxval) / 2, std, law.minval, law.maxval, UNIFORM.kurtosis)
-        case fastinit.RandomNormal():
-            return law, Law(law.mean, law.stddev, -inf, inf, NORMAL.kurtosis)
-        case fastinit.TruncatedNormal():
-            mean, std, kurtosis = truncated_moments(law.lower, law.upper)
-            low, high = law.mean + law.stddev * law.lower, law.mean + law.stddev * law.upper
-            return law, Law(law.mean + law.stddev * mean, law.stddev * std, low, high, kurtosis)
-    return law, None
+            yield _by_size("N(0, 1/sqrt(dim))", 1.0, "untruncated_normal", size)

@@ -1,44 +1,16 @@
-"""What is measured on a tensor, in one pass over it, in bounded memory.
-
-A tensor comes in chunks that stay in the processor's cache. Of each chunk come the power sums about a pivot
-near the mean, so that nothing cancels; they are kept as central moments in float64, and merged (Pébay).
-Beside them are kept the extremes and how often they occur, a sample of values that is spread over the
-tensor, a random projection of each unit along each axis, by which equal units are found, and the inner
-products of the first few rows and columns.
-"""
+"""The statistics of a tensor: what is measured, and what is found out about it afterwards."""
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-import fastinit
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import numpy as np
 
-    from fastinit._typing import Array
-
-# Elements of a chunk: 1 MiB of float32, which with its square and the decoded form stays in a core's L2
-# cache.
-CHUNK = 2**18
-
-# Elements of the sample. A value that occurs once in a thousand is seen 33 times in it.
-SAMPLE = 2**15
-
-# Rows and columns whose inner products are kept. Their 28 pairs tell orthonormal from independent ones.
-_GRAM = 8
-
-# Units are told apart only along axes where their projections need no more memory than this, in elements.
-_MOST_UNITS = 2**22
-
-# In float32, powers up to the fourth of deviations between these neither overflow nor vanish; others take
-# float64.
-_SAFE = 1e-8, 1e8
+    from .schemes import Family, Scheme
+    from .tensors import Tensor
 
 
 @dataclass
@@ -52,7 +24,7 @@ class Moments:
     m4: float = 0.0
 
     def add(self, other: Moments) -> None:
-        """Learns of more elements."""
+        """Merges the moments of more elements (Pébay)."""
         if other.count == 0 or self.count == 0:
             if other.count:
                 self.__dict__.update(vars(other))
@@ -60,7 +32,7 @@ class Moments:
         a, b = self.count, other.count
         n = a + b
         d = other.mean - self.mean
-        # Products and not powers: those of Python's floats do not overflow to infinity, but raise.
+        # Products instead of powers: a power of Python's floats raises where it overflows.
         self.m4 += (
             other.m4
             + d * d * d * d * (a * b * (a * a - a * b + b * b) / n**3)
@@ -86,8 +58,8 @@ class Moments:
 
 
 @dataclass
-class Measured:
-    """A tensor, or some of its rows, as measured; the first three attributes aside, its finite elements."""
+class Counts:
+    """Elements counted; all but the first three attributes are about finite elements."""
 
     size: int = 0
     nan: int = 0
@@ -98,195 +70,82 @@ class Measured:
     at_low: int = 0
     at_high: int = 0
     zeros: int = 0
-    samples: list[Array] = field(default_factory=list)
-    # Two projections of each row, and of each column.
-    rows: list[Array] = field(default_factory=list)
-    columns: Array | None = None
-    # The first rows, and the inner products of the first columns.
-    first_rows: Array | None = None
-    columns_gram: Array | None = None
 
-    def add(self, other: Measured) -> None:
-        """Learns of the rows that follow."""
+    def merge(self, other: Counts) -> None:
+        """Merges the counts of more elements."""
         self.size += other.size
         self.nan += other.nan
         self.infinite += other.infinite
         self.zeros += other.zeros
         self.moments.add(other.moments)
-        self._extremes(other.low, other.at_low, other.high, other.at_high)
-        self.samples += other.samples
-        self.rows += other.rows
-        self.columns = _sum(self.columns, other.columns)
-        self.columns_gram = _sum(self.columns_gram, other.columns_gram)
-        if self.first_rows is None:
-            self.first_rows = other.first_rows
+        if other.low <= self.low:
+            self.at_low = other.at_low + (self.at_low if other.low == self.low else 0)
+            self.low = other.low
+        if other.high >= self.high:
+            self.at_high = other.at_high + (self.at_high if other.high == self.high else 0)
+            self.high = other.high
 
-    def _extremes(self, low: float, at_low: int, high: float, at_high: int) -> None:
-        if low <= self.low:
-            self.at_low = at_low + (self.at_low if low == self.low else 0)
-            self.low = low
-        if high >= self.high:
-            self.at_high = at_high + (self.at_high if high == self.high else 0)
-            self.high = high
+
+@dataclass
+class Statistics(Counts):
+    """A tensor as measured.
+
+    Attributes:
+        tensor: The tensor.
+        sample: Some of its finite elements, spread over it.
+        equal: Groups of equal units, by axis.
+        empty: The units that are zero, by axis.
+        gram: Whether it has enough rows and columns to tell that they are orthonormal.
+        orthogonality: If rows or columns are nearly orthonormal: their norm, the root mean square of their
+            cosines, and their length.
+        even_zeros: Whether all units have the same number of zeros.
+        key: Equal for tensors with the same draws.
+        families: The families of distributions that the elements may be of.
+        matches: The schemes that explain its family and its scale.
+        scheme: The name of the scheme that it follows, or of the nearest one.
+        scale_error: Its standard deviation relative to that of the scheme, less 1.
+    """
+
+    tensor: Tensor = field(kw_only=True)
+    sample: np.ndarray = field(kw_only=True)
+    equal: dict[int, list[list[int]]] = field(default_factory=dict)
+    empty: dict[int, list[int]] = field(default_factory=dict)
+    gram: bool = False
+    orthogonality: tuple[float, float, int] | None = None
+    even_zeros: bool = False
+    key: object = None
+    families: tuple[Family, ...] = ()
+    matches: tuple[Scheme, ...] = ()
+    scheme: str | None = None
+    scale_error: float | None = None
 
     @property
-    def sample(self) -> Array:
-        """Finite elements, spread over the tensor."""
-        return np.concatenate([*self.samples, np.empty(0, np.float32)])
+    def name(self) -> str:
+        """The name of the tensor."""
+        return self.tensor.name
 
+    @property
+    def rms(self) -> float:
+        """The root mean square."""
+        return math.hypot(self.moments.std, self.moments.mean)
 
-def _sum(one: Array | None, other: Array | None) -> Array | None:
-    if one is None or other is None:
-        return other if one is None else one
-    total: Array = one + other
-    return total
+    @property
+    def constant(self) -> bool:
+        """Whether all elements are equal and finite."""
+        return self.low == self.high and self.moments.count == self.size
 
+    @property
+    def range(self) -> str:
+        """The extremes, for a message."""
+        return f"from {self.low:.4g} to {self.high:.4g}"
 
-def split(shape: tuple[int, ...], preferred: int | None) -> tuple[int, int]:
-    """How a tensor is seen as a matrix: how many of its axes are rows, and whether that tells units apart.
+    @property
+    def in_empty_units(self) -> int:
+        """How many zeros are in units that are zero."""
+        shape = self.tensor.shape
+        return max((len(units) * self.size // shape[axis] for axis, units in self.empty.items()), default=0)
 
-    Args:
-        shape: The shape.
-        preferred: The number of axes to take, if they can be; otherwise both sides become as equal as can be.
-    """
-    if len(shape) < 2:
-        return len(shape), 0
-
-    def longest(at: int) -> int:
-        return max(math.prod(shape[:at]), math.prod(shape[at:]))
-
-    best = min(range(1, len(shape)), key=longest)
-    if preferred is not None and longest(preferred) <= _MOST_UNITS:
-        best = preferred
-    return (best, 1) if longest(best) <= _MOST_UNITS else (len(shape), 0)
-
-
-def measure(
-    chunks: Iterator[Array], start: int, rows: int, columns: int, *, units: bool, gram: bool
-) -> Measured:
-    """Measures some rows of a matrix.
-
-    Args:
-        chunks: Their elements, whole rows at a time, one-dimensional, float32 or float64. Each is read before
-            the next is asked for.
-        start: The number of the first row.
-        rows, columns: The size of the whole matrix.
-        units: Whether to project rows and columns.
-        gram: Whether to keep inner products.
-    """
-    with np.errstate(all="ignore"):  # What overflows is infinite, and said to be.
-        return _measure(chunks, start, rows, columns, units=units, gram=gram)
-
-
-def _measure(
-    chunks: Iterator[Array],
-    start: int,
-    rows: int,
-    columns: int,
-    *,
-    units: bool,
-    gram: bool,
-) -> Measured:
-    found = Measured()
-    every = max(1.0, rows * columns / SAMPLE)
-    work = np.empty((2, 0), np.float32)
-    for chunk in chunks:
-        found.size += chunk.size
-        if chunk.size == 0:
-            continue
-        matrix = chunk.reshape(-1, columns)
-        low, high = float(matrix.min()), float(matrix.max())
-        finite = chunk
-        if not (math.isfinite(low) and math.isfinite(high)):
-            mask = np.isfinite(chunk)
-            nan = int(np.isnan(chunk).sum())
-            found.nan += nan
-            found.infinite += int(chunk.size - mask.sum()) - nan
-            finite = chunk[mask]
-            matrix = np.where(mask, chunk, chunk.dtype.type(0)).reshape(-1, columns)
-            low, high = (float(finite.min()), float(finite.max())) if finite.size else (math.inf, -math.inf)
-        if finite.size:
-            if work.shape[1] < finite.size or work.dtype != finite.dtype:
-                work = np.empty((2, finite.size), finite.dtype)
-            found.moments.add(_moments(finite, low, high, work))
-            # How often an extreme occurs is counted only where it can be one of the whole.
-            at_low = _count(finite, low) if low <= found.low else 0
-            at_high = _count(finite, high) if high >= found.high else 0
-            found._extremes(low, at_low, high, at_high)
-            if low <= 0.0 <= high:
-                found.zeros += _count(finite, 0.0)
-            found.samples.append(finite[: max(8, math.ceil(chunk.size / every))].copy())
-        if units:
-            _project(found, matrix, start, rows)
-        if gram:
-            _inner(found, matrix, start)
-        start += len(matrix)
-    return found
-
-
-def _count(values: Array, value: float) -> int:
-    return int(np.count_nonzero(values == value))
-
-
-def _moments(x: Array, low: float, high: float, work: Array) -> Moments:
-    """The moments of finite elements."""
-    largest = max(abs(low), abs(high))
-    if x.dtype == np.float32 and not (largest == 0.0 or _SAFE[0] < largest < _SAFE[1]):
-        x, work = x.astype(np.float64), np.empty((2, x.size))
-    y, z = work[0, : x.size], work[1, : x.size]
-    head = x[:4096]
-    pivot = x.dtype.type(head.mean(dtype=np.float64))
-    if low < high and abs(pivot) < 0.05 * (high - low):
-        pivot, y = x.dtype.type(0), x  # It is near enough already.
-    else:
-        np.subtract(x, pivot, out=y)
-    n = x.size
-    scale = 1.0
-    if x.dtype == np.float64 and largest > 0.0:  # Powers must not overflow here either.
-        scale = largest
-        y = y / scale
-    np.multiply(y, y, out=z)
-    s1, s2 = float(y.sum()), float(z.sum())
-    s3, s4 = _products(y, z), _products(z, z)
-    d = s1 / n
-    m2 = max(0.0, s2 - n * d**2)
-    m3 = s3 - 3 * d * s2 + 2 * n * d**3
-    m4 = max(0.0, s4 - 4 * d * s3 + 6 * d**2 * s2 - 3 * n * d**4)
-    square = scale * scale
-    return Moments(n, float(pivot) + scale * d, square * m2, square * scale * m3, square * square * m4)
-
-
-def _products(y: Array, z: Array) -> float:
-    """The sum of products; lines of 1024 in the dtype, and these in float64."""
-    whole = y.size - y.size % 1024
-    lines = np.einsum("ij,ij->i", y[:whole].reshape(-1, 1024), z[:whole].reshape(-1, 1024))
-    rest = np.einsum("i,i->", y[whole:].astype(np.float64), z[whole:].astype(np.float64))
-    return float(lines.sum(dtype=np.float64) + rest)
-
-
-@functools.lru_cache(maxsize=8)
-def _weights(name: str, size: int) -> Array:
-    """What units are projected on; the same each time."""
-    return fastinit.random_normal((2, size), 0.0, 1.0, seed=0, stream=name)
-
-
-def _project(found: Measured, matrix: Array, start: int, rows: int) -> None:
-    """Adds the projections of these rows, and what they contribute to those of the columns."""
-    # einsum and not a product of matrices: it starts no threads of its own.
-    across = _weights("columns", matrix.shape[1]).astype(matrix.dtype, copy=False)
-    along = _weights("rows", rows)[:, start : start + len(matrix)].astype(matrix.dtype, copy=False)
-    found.rows.append(np.stack([np.einsum("rc,c->r", matrix, w) for w in across]).astype(np.float64))
-    part = np.stack([np.einsum("rc,r->c", matrix, w) for w in along]).astype(np.float64)
-    if found.columns is None:
-        found.columns = part
-    else:
-        found.columns += part
-
-
-def _inner(found: Measured, matrix: Array, start: int) -> None:
-    """Adds the inner products of the first columns, and takes the first rows."""
-    if start == 0:
-        found.first_rows = matrix[:_GRAM].copy()
-    first = matrix[:, :_GRAM]
-    part = np.einsum("ri,rj->ij", first, first).astype(np.float64)
-    found.columns_gram = _sum(found.columns_gram, part)
+    @property
+    def eps(self) -> float:
+        """The relative rounding of the dtype."""
+        return self.tensor.eps

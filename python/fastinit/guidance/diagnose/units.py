@@ -1,4 +1,4 @@
-"""Units of a tensor that are equal, or zero: found by their projections, and compared element by element."""
+"""Units of a tensor that are equal or zero: found by their projections, and compared element by element."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-import fastinit
+from fastinit.functions import random_normal
 
-from .statistics import CHUNK
+from .onepass import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fastinit._typing import Array
 
-    from .statistics import Measured
+    from .onepass import Measured
     from .tensors import Tensor
 
 # Relative difference of projections that rounding may make.
 _ROUNDING = 1e-5
 
-# Units that are compared element by element, of those whose projections are equal; the others are taken as
-# equal, too.
+# The most units with equal projections that are compared element by element; the others are taken as equal,
+# too.
 _COMPARED = 24
 
-# Bits that units must have beyond those that it takes to number their pairs, to be equal by no chance.
+# Units of fewer bits than it takes to number their pairs, and these, may be equal by chance.
 _SPARE_BITS = 20
 
 _FRACTION_BITS = {"float64": 24, "float32": 23, "float16": 10, "bfloat16": 7}
@@ -37,7 +37,7 @@ def alike(tensor: Tensor, found: Measured, at: int, axis: int) -> tuple[list[lis
 
     Args:
         tensor: The tensor.
-        found: What was measured on it, with projections.
+        found: Its statistics, with projections.
         at: How many of its axes are the rows of the matrix that was measured.
         axis: The axis whose units are compared.
     """
@@ -64,7 +64,7 @@ def _projections(tensor: Tensor, found: Measured, at: int, axis: int) -> Array:
         assert found.columns is not None
         values, shape, axis = found.columns, tensor.shape[at:], axis - at
     units = np.moveaxis(values.reshape(2, *shape), axis + 1, 1).reshape(2, shape[axis], -1)
-    weights = fastinit.random_normal((units.shape[2],), 0.0, 1.0, seed=1, dtype="float64")
+    weights = random_normal((units.shape[2],), 0.0, 1.0, seed=1, dtype="float64")
     projected: Array = (units * weights).sum(axis=2)
     return projected
 
@@ -92,61 +92,48 @@ def _compared(tensor: Tensor, at: int, axis: int, candidates: list[list[int]]) -
     units = _gathered(tensor, at, axis, sorted(wanted))
     groups: list[list[int]] = []
     for group in candidates:
-        known = [unit for unit in group if unit in units]
-        if not known:
+        classes: dict[bytes, list[int]] = {}
+        for unit in (unit for unit in group if unit in units):
+            classes.setdefault(units[unit], []).append(unit)
+        best = max(classes.values(), key=len, default=[])
+        if len(classes) < 2:  # Nothing speaks against the rest.
             groups.append(group)
-            continue
-        classes: list[list[int]] = []
-        for unit in known:
-            for members in classes:
-                if np.array_equal(units[members[0]], units[unit], equal_nan=True):
-                    members.append(unit)
-                    break
-            else:
-                classes.append([unit])
-        best = max(classes, key=len)
-        if len(best) > 1:
-            others = [unit for unit in group if unit not in units] if len(classes) == 1 else []
-            groups.append(sorted(best + others))
-    return groups if any(unit in units for group in groups for unit in group) else []
+        elif len(best) > 1:
+            groups.append(sorted(best))
+    return groups if any(units.keys() & group for group in groups) else []
 
 
-def _gathered(tensor: Tensor, at: int, axis: int, wanted: list[int]) -> dict[int, Array]:
-    """The elements of some units, by another pass over the tensor."""
-    columns = math.prod(tensor.shape[at:])
-    rows_at_once = max(1, CHUNK // columns)
+def _gathered(tensor: Tensor, at: int, axis: int, wanted: list[int]) -> dict[int, bytes]:
+    """The bytes of some units, by another pass over the tensor."""
     parts: dict[int, list[Array]] = {unit: [] for unit in wanted}
-    row = 0
-    for chunk in tensor.read(0, tensor.size, rows_at_once * columns):
-        count = chunk.size // columns
-        if axis < at:
-            stride = math.prod(tensor.shape[axis + 1 : at])
-            owner = np.arange(row, row + count) // stride % tensor.shape[axis]
-            for unit in np.intersect1d(owner, wanted):
-                parts[int(unit)].append(chunk.reshape(count, columns)[owner == unit].ravel())
-        else:
-            box = chunk.reshape(count, *tensor.shape[at:])
-            for unit in wanted:
-                parts[unit].append(box.take(unit, axis=axis - at + 1).ravel())
-        row += count
-    return {unit: np.concatenate(found) for unit, found in parts.items()}
+    for owner, values in _by_unit(tensor, at, axis):
+        for unit in np.intersect1d(owner, wanted):
+            parts[int(unit)].append(values[owner == unit].ravel())
+    # Adding 0 makes 0 of -0.
+    return {unit: (np.concatenate(found) + 0).tobytes() for unit, found in parts.items()}
 
 
 def even_zeros(tensor: Tensor, at: int) -> bool:
     """Whether all units of some axis have the same number of zeros."""
-    counts = {axis: np.zeros(tensor.shape[axis], np.int64) for axis in {tensor.in_axis, tensor.out_axis}}
-    columns = math.prod(tensor.shape[at:])
-    row = 0
+
+    def even(axis: int) -> bool:
+        counts = np.zeros(tensor.shape[axis], np.int64)
+        for owner, values in _by_unit(tensor, at, axis):
+            np.add.at(counts, owner, np.count_nonzero(values == 0, axis=1))
+        return int(counts.min()) == int(counts.max())
+
+    return any(map(even, {tensor.in_axis, tensor.out_axis}))
+
+
+def _by_unit(tensor: Tensor, at: int, axis: int) -> Iterator[tuple[Array, Array]]:
+    """The elements in chunks, each as a matrix of which every row belongs to one unit; first the units."""
+    count, columns = tensor.shape[axis], math.prod(tensor.shape[at:])
+    stride, row = math.prod(tensor.shape[axis + 1 : at]), 0
     for chunk in tensor.read(0, tensor.size, max(1, CHUNK // columns) * columns):
-        zero = chunk.reshape(-1, columns) == 0
-        for axis, count in counts.items():
-            if axis < at:
-                stride = math.prod(tensor.shape[axis + 1 : at])
-                owner = np.arange(row, row + len(zero)) // stride % tensor.shape[axis]
-                np.add.at(count, owner, zero.sum(axis=1))
-            else:
-                box = zero.reshape(len(zero), *tensor.shape[at:])
-                others = tuple(i for i in range(box.ndim) if i != axis - at + 1)
-                count += box.sum(axis=others)
-        row += len(zero)
-    return any(int(count.min()) == int(count.max()) for count in counts.values())
+        matrix = chunk.reshape(-1, columns)
+        if axis < at:
+            yield np.arange(row, row + len(matrix)) // stride % count, matrix
+        else:
+            box = matrix.reshape(len(matrix), *tensor.shape[at:])
+            yield np.arange(count), np.moveaxis(box, axis - at + 1, 0).reshape(count, -1)
+        row += len(matrix)

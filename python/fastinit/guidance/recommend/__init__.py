@@ -1,7 +1,7 @@
-"""Which initializer to use: for every weight of a layer, with the reason.
+"""The initializer to use for every weight of a layer, with the reason.
 
-Decided by what becomes of the variance of signals and gradients, which is computed for any activation; where
-popular advice is another, the reason says so.
+The recommendation follows from the variance of signals and gradients, which is computed for any activation.
+Where popular advice differs, the reason says so.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from fastinit.initializers import Constant
 
 from .families import FAMILIES
 from .judge import judge
+from .layers import resolve_layer
 from .question import ask
 from .recommendation import Recommendation
 from .spelling import keras_spelling, torch_spelling
@@ -38,50 +39,51 @@ def recommend(
     groups: int | None = None,
     proposal: object = None,
 ) -> Recommendation:
-    """What to initialize each weight of a layer with, and why.
+    """Recommends an initializer for each weight of a layer, and gives the reasons.
 
-    The rule for kernels is one: the variance of signals shall be the same after each layer, and that of
-    gradients as nearly as can be. For ReLU that is He's initialization, for SELU LeCun's, for an activation
-    that is linear Glorot's; for all others it is variance scaling with the square of the gain, which is
-    computed. Popular tables that have Glorot's for ReLU halve the variance in each layer; and plain Glorot's
-    for tanh lets it fall as one over the depth, which a few layers bear.
+    The rule for kernels: each layer preserves the variance of signals, and that of gradients as far as
+    possible. For ReLU this is He's initialization, for SELU LeCun's, for linear layers Glorot's; for all
+    other activations it is variance scaling with the square of the gain, which is computed. Popular tables
+    recommend Glorot's for ReLU, which halves the variance in each layer; and with plain Glorot's for tanh the
+    variance falls as one over the depth, which is acceptable for a few layers.
 
-    A variance lasts through a deep plain network, one without normalization and residual connections, only
-    where the map that takes it from one layer to the next has a slope of at most 1 (`slope`). It is above 1,
-    whatever the scale, for `gelu`, `silu`, `hard_silu`, `mish`, `glu`, `hard_shrink`, `soft_shrink` and
-    `tanh_shrink` (and `threshold` above 0): with biases of zero the variance drifts off, and no scale can
-    hold it. Random biases can; with `depth` given, and if the drift over that depth would be more than a
-    factor of 4, they are recommended, together with the scale that goes with them. Then the variance after 50
-    layers is within a factor of 4 of that of the input for all activations. `exponential` has a scale that
-    lasts, but it is not the square of its gain. For `softmax`, `log_softmax` and `sparsemax`, which couple
-    units, the question has no meaning; they are taken as what follows an output layer.
+    The variance is stable in a deep plain network, one without normalization and residual connections, only
+    if the map from the variance of one layer to that of the next has a slope of at most 1 (`slope`). At every
+    scale it is above 1 for `gelu`, `silu`, `hard_silu`, `mish`, `glu`, `hard_shrink`, `soft_shrink` and
+    `tanh_shrink` (and `threshold` above 0): with zero biases the variance drifts away. With random biases it
+    is stable; they are recommended, together with the matching scale, if `depth` is given and the drift over
+    that depth is more than a factor of 4. Then the variance after 50 layers is within a factor of 4 of that
+    of the input for all activations. `exponential` has a stable scale, but it is not the square of its gain.
+    For `softmax`, `log_softmax` and `sparsemax`, which couple units, the variance is not defined; they are
+    treated as the activation after an output layer.
 
-    Gradients are another matter. They vanish in deep plain networks, at any scale that keeps signals, for
-    `sigmoid`, `hard_sigmoid`, `sparse_sigmoid`, `log_sigmoid`, `softplus`, `squareplus`, `sparse_plus`,
+    Gradients are a separate problem. At any scale that preserves signals they vanish in deep plain networks
+    for `sigmoid`, `hard_sigmoid`, `sparse_sigmoid`, `log_sigmoid`, `softplus`, `squareplus`, `sparse_plus`,
     `exponential`, `hard_shrink` and, with random biases, `tanh_shrink` (`gradient`).
 
     Args:
-        activation: What follows the layer: a name in any case, a function or layer of Keras, PyTorch or JAX,
-            or a function that works element by element on arrays; `None` for what is usual, `"tanh"` for
-            recurrent layers and else `"linear"`.
+        activation: The activation after the layer: a name in any case, a function or layer of Keras, PyTorch
+            or JAX, or an elementwise function of arrays; `None` for `"tanh"` in recurrent layers and
+            `"linear"` otherwise.
         layer: The family, `"dense"`, `"conv"`, `"depthwise_conv"`, `"separable_conv"`, `"conv_transpose"`,
             `"embedding"`, `"simple_rnn"`, `"lstm"`, `"gru"`, `"attention"`, `"normalization"`, `"output"` or
             `"residual"`; or the name, the class or an object of a layer of Keras or PyTorch.
         distribution: `"uniform"`, `"normal"` (truncated) or `"untruncated_normal"`; `None` for uniform with
-            Glorot's and else normal.
-        mode: `"fan_in"`, which keeps the variance of signals; `"fan_out"`, which keeps that of gradients, and
-            has the backward gain; `"fan_avg"` or `"fan_geo_avg"`; `None` for `"fan_avg"` with Glorot's and
-            else `"fan_in"`.
+            Glorot's and normal otherwise.
+        mode: `"fan_in"`, which preserves the variance of signals; `"fan_out"`, which preserves that of
+            gradients and uses the backward gain; `"fan_avg"` or `"fan_geo_avg"`; `None` for `"fan_avg"` with
+            Glorot's and `"fan_in"` otherwise.
         param: The parameter of the activation, such as the slope of `"leaky_relu"`, as in `gain`.
-        bias: What biases begin with. Other than 0, it also rules out random biases.
-        depth: How many such layers follow each other without normalization or residual connections; of
-            `"residual"`, how many branches are added, 2 for each block of a transformer.
-        layout: `"keras"` for kernels with inputs and outputs as last axes, as in Keras and JAX, or `"torch"`;
-            `None` for `"torch"` if `layer` is of PyTorch, and else `"keras"`.
+        bias: The value of biases; finite. If it is not 0, random biases are not recommended.
+        depth: The number of such layers in a row without normalization or residual connections; for
+            `"residual"`, the number of branches that are added, 2 for each block of a transformer.
+        layout: The order of the axes of kernels: `"in_out"`, (..., in, out), as in Keras and JAX, or
+            `"out_in"`, (out, in, ...), as in PyTorch; `None` for `"out_in"` if `layer` is of PyTorch, and
+            `"in_out"` otherwise.
         groups: The groups of a convolution; `None` for those of `layer`, if it has any.
-        proposal: An initializer for the kernel, or its name, to be judged with the biases that are
-            recommended: the answer is in `judgement`. The kernel is the pointwise one of a separable
-            convolution, and that of the inputs of a recurrent layer.
+        proposal: An initializer for the kernel, or its name, to be judged with the recommended biases: the
+            result is in `judgement`. For a separable convolution it is the pointwise kernel, for a recurrent
+            layer the kernel of the inputs.
 
     Returns:
         A `Recommendation`. Its `weights` are initializers of fastinit.
@@ -93,12 +95,12 @@ def recommend(
     Example:
         >>> import fastinit
         >>> fastinit.recommend("relu").weights["kernel"]
-        HeNormal(seed=None, in_axis=-2, out_axis=-1, batch_axis=(), groups=1)
+        HeNormal()
         >>> list(fastinit.recommend("tanh", "LSTM").weights)
         ['kernel', 'recurrent_kernel', 'bias', 'forget_bias']
         >>> print(fastinit.recommend("relu", proposal="glorot_uniform").judgement.verdict)
         poor
-        >>> round(fastinit.recommend("gelu").slope, 3)  # above 1: a deep plain stack drifts
+        >>> round(fastinit.recommend("gelu").slope, 3)  # above 1: the variance drifts in a deep plain stack
         1.144
         >>> round(fastinit.recommend("gelu", depth=50).weights["bias"].stddev, 3)
         0.468
@@ -109,22 +111,12 @@ def recommend(
         Hayou, Doucet and Rousseau, "On the impact of the activation function on deep neural networks
         training", ICML 2019, arXiv:1902.06853. Those of each answer are in its `sources`.
     """
-    question = ask(
-        activation,
-        layer,
-        distribution=distribution,
-        mode=mode,
-        param=param,
-        bias=bias,
-        depth=depth,
-        layout=layout,
-        groups=groups,
-    )
-    of_layer = question.layer
+    of_layer = resolve_layer(layer, layout, groups)
+    question = ask(activation, param, of_layer, mode, distribution, bias, depth)
     answer, weights = _answer(question)
     flow = question.flow if answer.is_activated else None
-    # The kernels of Keras have axes of their own, whatever the layout that was asked for.
-    _, in_keras = _answer(replace(question, layer=replace(of_layer, layout="keras")))
+    # The spelling for Keras has Keras's axes, in either layout.
+    _, in_keras = _answer(replace(question, layer=replace(of_layer, layout="in_out")))
     return Recommendation(
         activation=str(question.activation),
         layer=of_layer.family,
@@ -144,7 +136,7 @@ def recommend(
 
 
 def _answer(question: Question) -> tuple[Answer, dict[str, Initializer]]:
-    """What the family says, and the initializers of all weights, those of the activation among them."""
+    """The answer of the family, and the initializers of all weights, including that of PReLU."""
     answer = FAMILIES[question.layer.family](question)
     weights = dict(answer.weights)
     if question.is_("prelu") and answer.is_activated:

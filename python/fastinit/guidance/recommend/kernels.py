@@ -1,4 +1,4 @@
-"""The law of a kernel before an activation, with the reason, other choices, and what to look out for."""
+"""The initializer of a kernel before an activation, with the reason, alternatives and warnings."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastinit._registry import preset_name
 from fastinit.initializers import (
     DeltaOrthogonal,
-    GlorotNormal,
-    GlorotUniform,
-    HeNormal,
-    HeUniform,
-    LecunNormal,
-    LecunUniform,
     Orthogonal,
     RandomNormal,
     RandomUniform,
     VarianceScaling,
+    get,
 )
 from fastinit.theory.variance import with_bias, without_bias
 
@@ -35,32 +31,24 @@ if TYPE_CHECKING:
 
     from .question import Question
 
-_PRESETS: dict[tuple[float, str, str], Callable[..., Initializer]] = {
-    (2.0, "fan_in", "truncated_normal"): HeNormal,
-    (2.0, "fan_in", "uniform"): HeUniform,
-    (1.0, "fan_in", "truncated_normal"): LecunNormal,
-    (1.0, "fan_in", "uniform"): LecunUniform,
-    (1.0, "fan_avg", "truncated_normal"): GlorotNormal,
-    (1.0, "fan_avg", "uniform"): GlorotUniform,
-}
-
 
 def scaled(scale: float, mode: str, distribution: str, axes: Mapping[str, Any]) -> Initializer:
-    """Variance scaling, by its own name if it has one."""
-    # ReLU6 differs from ReLU by less than this.
+    """Variance scaling; the preset with these parameters if there is one."""
+    # The scale of ReLU6 differs from that of ReLU by less than 1e-6.
     near = next((known for known in (1.0, 2.0) if abs(scale - known) < 1e-6), scale)
-    preset = _PRESETS.get((near, mode, distribution))
-    if preset is not None:
-        return preset(**axes)
-    return VarianceScaling(near, mode, distribution, **axes)
+    preset = preset_name(near, mode, distribution)
+    if preset is None:
+        return VarianceScaling(near, mode, distribution, **axes)
+    found: Initializer = get({"class_name": preset, "config": dict(axes)})
+    return found
 
 
 def kernel(question: Question, axes: str = "plain") -> Initializer:
     """The kernel before the activation.
 
     Args:
-        question: What was asked.
-        axes: What the axes of the kernel mean, a key of `AXES`.
+        question: The arguments of `recommend`.
+        axes: The roles of the axes of the kernel, a key of `AXES`.
     """
     flow = question.flow
     is_glorot = question.is_glorot and not flow.bias_std
@@ -73,7 +61,7 @@ def kernel(question: Question, axes: str = "plain") -> Initializer:
 
 
 def linear_kernel(question: Question, axes: str = "plain") -> Initializer:
-    """The kernel before something that is linear, or is not to be made up for: Glorot's."""
+    """The kernel where the activation is linear or not compensated for: Glorot's."""
     mode, distribution = question.mode or "fan_avg", question.distribution or "uniform"
     return scaled(1.0, mode, distribution, _keys(question, axes))
 
@@ -98,76 +86,79 @@ def reason(question: Question) -> tuple[str, tuple[str, ...]]:
     square = f"{activation} has E f(z)**2 = {1.0 / flow.scale:.4g} for a standard normal z"
     if activation.kind == "joint":
         return (
-            f"{activation} couples the outputs: what comes before it is linear, with gain 1, and the mean of "
-            "both fans serves signals and gradients",
+            f"{activation} couples the outputs: the layer before it counts as linear, with gain 1, and the "
+            "mean of both fans is a compromise between signals and gradients",
             (papers.GLOROT,),
         )
     if flow.bias_std:
         return (
-            f"with biases of zero no scale keeps the variance of {activation} in a deep plain network (slope "
-            f"{without_bias(activation).slope:.3f}). With weights of variance {scale} / fan_in and biases of "
-            f"standard deviation {flow.bias_std:.3g} it lasts, at {flow.variance:.3g} "
+            f"with zero biases no scale preserves the variance of {activation} in a deep plain network "
+            f"(slope {without_bias(activation).slope:.3f}). With weights of variance {scale} / fan_in and "
+            f"biases of standard deviation {flow.bias_std:.3g} it is stable at {flow.variance:.3g} "
             f"(slope {flow.slope:.2f})",
             papers.CHAOS,
         )
     if question.mode == "fan_out" and flow.gradient > 0.0:
         return (
             f"{activation} has E f'(z)**2 = {flow.gradient / flow.scale:.4g} for a standard normal z: "
-            f"weights of variance {flow.scale / flow.gradient:.4g} / fan_out keep the variance of gradients",
+            f"weights of variance {flow.scale / flow.gradient:.4g} / fan_out preserve the variance of "
+            "gradients",
             (papers.HE,),
         )
     if question.is_("selu"):
         return (
-            "SELU has gain 1 by design, and pulls mean and variance to 0 and 1. AlphaDropout keeps them "
-            "there, other dropout does not",
+            "SELU has gain 1 by design, and drives mean and variance to 0 and 1. AlphaDropout preserves "
+            "them, other dropout does not",
             (papers.SELU,),
         )
     if question.is_("linear"):
-        return "gain 1, and the mean of both fans serves signals and gradients", (papers.GLOROT,)
+        return (
+            "gain 1; the mean of both fans is a compromise between signals and gradients",
+            (papers.GLOROT,),
+        )
     if question.is_glorot:
         return (
-            f"Glorot's, with the gain {math.sqrt(flow.scale):.4f}: {square}. Without the gain "
-            "signals shrink from layer to layer, or to their mean",
+            f"Glorot's, with the gain {math.sqrt(flow.scale):.4f}: {square}. Without the gain signals shrink "
+            "from layer to layer, or towards their mean",
             (papers.GLOROT, papers.CHAOS[0]),
         )
     if flow.variance != 1.0:
         return (
-            f"at variance 1 the signal of {activation} is unstable. At {flow.variance:.3g}, which weights of "
-            f"variance {scale} / fan_in pass on, it is stable (slope {flow.slope:.2f})",
+            f"at variance 1 the signal of {activation} is unstable. With weights of variance {scale} / "
+            f"fan_in it is stable at {flow.variance:.3g} (slope {flow.slope:.2f})",
             papers.CHAOS,
         )
     if question.is_rectifier:
         return (
             f"He's, with the gain {math.sqrt(flow.scale):.4f}: {square}, and weights of variance {scale} / "
-            "fan_in make up for it. Glorot's, found in many tables, was derived for linear units, and loses "
-            "this factor in each layer",
+            "fan_in compensate for it. Glorot's, found in many tables, was derived for linear units and "
+            "loses this factor in each layer",
             (papers.HE,),
         )
     return (
-        f"the gain is computed: {square}, and weights of variance {scale} / fan_in make up for it",
+        f"the gain is computed: {square}, and weights of variance {scale} / fan_in compensate for it",
         (papers.HE, papers.CHAOS[0]),
     )
 
 
 def cautions(question: Question) -> tuple[str, ...]:
-    """What to look out for in a plain stack of such layers."""
+    """Warnings about plain stacks of such layers."""
     flow, depth = question.flow, question.depth or DEPTH
     found = []
     if not flow.is_stable:
         advice = "; random biases do not help" if with_bias(question.activation) is None else ""
-        advice = advice or (", or say depth= for random biases" if question.depth is None else "")
+        advice = advice or (", or pass depth= for random biases" if question.depth is None else "")
         found.append(
-            f"with biases of zero no scale keeps the variance of {question.activation} in a deep plain "
-            f"network: a deviation grows by {flow.slope:.3f} in each layer. Use normalization or residual "
+            f"with zero biases no scale preserves the variance of {question.activation} in a deep plain "
+            f"network: each layer multiplies a deviation by {flow.slope:.3f}. Use normalization or residual "
             f"connections{advice}"
         )
     if not question.is_kept(flow.gradient):
-        change = "shrinks" if flow.gradient < 1.0 else "grows"
         with np.errstate(over="ignore"):
             total = np.float64(flow.gradient) ** depth
         found.append(
-            f"in a plain network the variance of gradients {change} by {flow.gradient:.3g} in each layer, "
-            f"{total:.1e} over {depth}"
+            f"in a plain network each layer multiplies the variance of gradients by {flow.gradient:.3g}, and "
+            f"{depth} layers by {total:.1e}"
         )
     return tuple(found)
 
@@ -178,14 +169,13 @@ def others(question: Question, weight: str, axes: str = "plain") -> tuple[Altern
     found = [same_variance(question, weight, axes)]
     if question.is_glorot and flow.scale > 1.0 + 1e-6:
         found.append(
-            Alternative({weight: linear_kernel(question, axes)}, "a few layers only: without the gain")
+            Alternative({weight: linear_kernel(question, axes)}, "networks of a few layers: without the gain")
         )
     gain = math.sqrt(flow.scale)
     if layer.family == "dense" and question.activation.kind == "elementwise" and not flow.bias_std:
-        column = {} if layer.layout == "keras" else {"column_axis": 0}
-        orthogonal = Orthogonal(gain, **column)
+        orthogonal = Orthogonal(gain, column_axis=-1 if layer.layout == "in_out" else 0)
         found.append(Alternative({weight: orthogonal}, "very deep networks: less noise from layer to layer"))
-    if layer.family == "conv" and layer.layout == "keras" and layer.groups == 1 and not flow.bias_std:
+    if layer.family == "conv" and layer.layout == "in_out" and layer.groups == 1 and not flow.bias_std:
         found.append(
             Alternative(
                 {weight: DeltaOrthogonal(gain)}, "very deep plain networks; no more inputs than outputs"
@@ -196,11 +186,12 @@ def others(question: Question, weight: str, axes: str = "plain") -> tuple[Altern
         *found,
         Alternative(
             {weight: RandomNormal(stddev=0.05)},
-            f"shallow networks and prototypes: unscaled, right for a fan of {flow.scale / 0.05**2:.0f} only",
+            "shallow networks and prototypes: standard deviation 0.05, right for a fan of "
+            f"{flow.scale / 0.05**2:.0f} only",
         ),
         Alternative(
             {weight: RandomUniform(-0.05, 0.05)},
-            f"the same, right for a fan of {3 * flow.scale / 0.05**2:.0f} only",
+            f"the same, from -0.05 to 0.05, right for a fan of {3 * flow.scale / 0.05**2:.0f} only",
         ),
     )
 
@@ -220,7 +211,7 @@ def same_variance(
 
 
 def _critical(question: Question, weight: str, axes: str) -> list[Alternative]:
-    """Random biases, where they keep what biases of zero do not."""
+    """Random biases, where they preserve a variance that zero biases do not."""
     flow = question.flow
     if question.activation.kind == "joint" or flow.bias_std:
         return []
@@ -229,11 +220,12 @@ def _critical(question: Question, weight: str, axes: str) -> list[Alternative]:
         return []
     if flow.is_stable and not question.is_kept(other.gradient):
         return []
-    law = scaled(other.scale, "fan_in", question.distribution or "truncated_normal", _keys(question, axes))
+    distribution = question.distribution or "truncated_normal"
+    critical = scaled(other.scale, "fan_in", distribution, _keys(question, axes))
     return [
         Alternative(
-            {weight: law, "bias": RandomNormal(stddev=other.bias_std)},
-            f"deep plain networks: signals last (slope {other.slope:.2f}), and a layer multiplies the "
-            f"variance of gradients by {other.gradient:.3g}",
+            {weight: critical, "bias": RandomNormal(stddev=other.bias_std)},
+            f"deep plain networks: signals are stable (slope {other.slope:.2f}), and each layer multiplies "
+            f"the variance of gradients by {other.gradient:.3g}",
         )
     ]

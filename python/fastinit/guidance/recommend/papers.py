@@ -1,4 +1,4 @@
-"""The papers that recommendations rest on."""
+"""The papers that recommendations are based on."""
 
 GLOROT = "Glorot and Bengio, AISTATS 2010"
 HE = "He, Zhang, Ren and Sun, ICCV 2015, arXiv:1502.01852"

@@ -1,13 +1,13 @@
-"""What `recommend` answers."""
+"""The result of `recommend`."""
 
 from __future__ import annotations
 
-import math
 import textwrap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastinit._terminal import table
+from fastinit.guidance.results import Result, Verdict
 
 from .spelling import short
 
@@ -17,75 +17,74 @@ if TYPE_CHECKING:
     from fastinit.initializers import Initializer
 
 
+class JudgementVerdict(Verdict):
+    """The verdict on a proposed initializer.
+
+    `GOOD`: the variance of signals stays within a factor of 4 over the depth, and the units of a layer
+    differ. `POOR`: they do not. `REFUSED`: no network can learn from it, since all units of a layer stay
+    equal.
+    """
+
+    GOOD = "good"
+    POOR = "poor"
+    REFUSED = "refused"
+
+
 @dataclass(frozen=True)
-class Alternative:
+class Alternative(Result):
     """Another good choice.
 
     Attributes:
-        weights: What to use instead, by the names of weights.
-        when: When to.
+        weights: The initializers to use instead, by the names of the weights.
+        when: When to use them.
     """
 
     weights: Mapping[str, Initializer]
     when: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {"weights": _plain_weights(self.weights), "when": self.when}
-
 
 @dataclass(frozen=True)
-class Judgement:
-    """What is to be said of an initializer that was proposed for the kernel.
+class Judgement(Result):
+    """An initializer that was proposed for the kernel, judged.
 
     Attributes:
-        initializer: What was proposed.
-        verdict: `"good"` if the variance of signals is kept within a factor of 4 over the depth, and units
-            differ, `"poor"` if not, `"refused"` if no network could learn from it.
-        signal: The variance of the inputs of units in the last layer, of a signal of variance 1.
+        initializer: The proposed initializer.
+        verdict: The verdict.
+        signal: The variance of the pre-activations of the last layer, for inputs of variance 1.
         gradient: The factor by which the variance of gradients changes from the last layer to the first.
         text: The same in words.
     """
 
     initializer: Initializer
-    verdict: str
+    verdict: JudgementVerdict
     signal: float
     gradient: float
     text: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {
-            "initializer": plain_initializer(self.initializer),
-            "verdict": self.verdict,
-            "signal": plain_number(self.signal),
-            "gradient": plain_number(self.gradient),
-            "text": self.text,
-        }
-
 
 @dataclass(frozen=True)
-class Recommendation:
-    """What to initialize each weight of a layer with. `print` shows it as a table.
+class Recommendation(Result):
+    """An initializer for each weight of a layer. `print` shows it as a table.
 
     Attributes:
         activation: The name of the activation, with its parameter.
         layer: The family of the layer.
-        layout: `"keras"` or `"torch"`: which axes of the kernels are which, in `weights`.
+        layout: The order of the axes of the kernels in `weights`: `"in_out"` or `"out_in"`.
         weights: An initializer for each weight, by name.
-        keras: How to say the same in Keras, by the same names; empty where one argument cannot.
-        torch: How to say the same with the functions of `fastinit.torch`, most of which are those of
-            `torch.nn.init`; `w` is the weight, `b` the bias.
+        keras: The same as arguments of a Keras layer, by the same names; an empty string where Keras has no
+            argument for it.
+        torch: The same as calls of functions of `fastinit.torch`, most of which are also in `torch.nn.init`;
+            an empty string where there is no such call.
         reason: Why.
-        alternatives: What else is good, and when.
+        alternatives: Other good choices.
         warnings: What to look out for.
         sources: The papers.
-        gain: The root of the variance of the kernel times its fan; `None` if no activation plays a part.
-        slope: The slope of the map of variances at the variance that layers pass on: above 1 a plain stack of
-            such layers does not keep it. `None` as for `gain`.
-        gradient: What each layer of a plain stack multiplies the variance of gradients by. `None` as for
-            `gain`.
-        judgement: What is to be said of `proposal`, if there was one.
+        gain: The root of the variance of the kernel times its fan; `None` if the activation does not matter.
+        slope: The slope of the variance map at its fixed point: above 1 a plain stack of such layers does not
+            preserve the variance. `None` as for `gain`.
+        gradient: The factor by which each layer of a plain stack multiplies the variance of gradients. `None`
+            as for `gain`.
+        judgement: The judgement of `proposal`; `None` if there was none.
     """
 
     activation: str
@@ -135,39 +134,6 @@ class Recommendation:
             lines.append(_wrapped(f"sources: {'; '.join(self.sources)}"))
         return "\n".join(lines)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; initializers as what `fastinit.get` takes."""
-        return {
-            "activation": self.activation,
-            "layer": self.layer,
-            "layout": self.layout,
-            "weights": _plain_weights(self.weights),
-            "keras": dict(self.keras),
-            "torch": dict(self.torch),
-            "reason": self.reason,
-            "alternatives": [other.to_dict() for other in self.alternatives],
-            "warnings": list(self.warnings),
-            "sources": list(self.sources),
-            "gain": self.gain,
-            "slope": self.slope,
-            "gradient": self.gradient,
-            "judgement": None if self.judgement is None else self.judgement.to_dict(),
-        }
-
 
 def _wrapped(text: str) -> str:
     return textwrap.fill(text, 110, subsequent_indent="  ")
-
-
-def plain_initializer(initializer: Initializer) -> dict[str, Any]:
-    """What `fastinit.get` takes."""
-    return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
-
-
-def _plain_weights(weights: Mapping[str, Initializer]) -> dict[str, Any]:
-    return {name: plain_initializer(made) for name, made in weights.items()}
-
-
-def plain_number(x: float) -> float | str:
-    """A number that JSON has, or its name."""
-    return x if math.isfinite(x) else str(x)

@@ -1,7 +1,7 @@
-"""How things are drawn. This module needs matplotlib: only functions import it.
+"""Drawing with matplotlib. This module is imported only when something is drawn.
 
-All pictures have mid tones on a transparent ground, since the page may be light or dark; colours that people
-who do not see all colours can tell apart, and a style of line for each.
+All pictures have mid tones on a transparent background, since the page may be light or dark. Colours can be
+told apart with colour blindness, and each has its own line style.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 TEXT = "#7a7a7a"
 SAMPLE = "#8dbbf9"
-LAW = "#d5600e"
-# Each has a contrast of 3 or more with white and with #111, and differs from its neighbours in lightness or
-# hue also for those who see two colours only.
+CURVE = "#d5600e"
+# Each has a contrast of at least 3 with white and with #111, and differs from its neighbours in lightness or
+# hue also for dichromats.
 COLORS = ("#2f81f7", "#d5600e", "#12977a", "#c2619b", "#9a7d0a", "#7a7a7a")
 LINES: tuple[Any, ...] = (
     "-",
@@ -44,7 +44,8 @@ LINES: tuple[Any, ...] = (
     (0, (10, 3)),
     (0, (3, 1, 1, 1, 1, 1)),
 )
-# Beyond these the squares of numbers leave float32, and a chart that showed all would show nothing else.
+# The squares of numbers outside this range are out of the range of float32; axes that included them would
+# hide everything else.
 _WINDOW = (1e-19, 1e19)
 _MARKS = {
     "v": "vanishes: 0, or below the chart",
@@ -57,7 +58,7 @@ _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
     "svg.fonttype": "none",
-    "svg.hashsalt": "fastinit",  # the same figures give the same file
+    "svg.hashsalt": "fastinit",  # Equal figures give equal files.
     "text.color": TEXT,
     "figure.facecolor": "none",
     "axes.labelcolor": TEXT,
@@ -81,7 +82,7 @@ _STYLE: dict[Any, Any] = {
 
 
 class Picture(Figure):
-    """A figure that a notebook displays, also where nobody has told it how figures are displayed."""
+    """A figure that a notebook displays without `%matplotlib inline`."""
 
     def _repr_png_(self) -> bytes:
         with _style():
@@ -91,7 +92,7 @@ class Picture(Figure):
 
 
 def save(figure: Figure, file: Path) -> None:
-    """Saves a figure in the format that the suffix says."""
+    """Saves a figure in the format of the suffix."""
     metadata = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}[file.suffix.lower()]
     with _style():
         figure.savefig(file, format=file.suffix[1:].lower(), metadata=metadata)
@@ -99,7 +100,7 @@ def save(figure: Figure, file: Path) -> None:
 
 @contextlib.contextmanager
 def _style() -> Iterator[None]:
-    """The style of this module, whatever the user's is."""
+    """The style of this module, independent of the user's settings."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         with matplotlib.rc_context(_STYLE):
@@ -107,7 +108,7 @@ def _style() -> Iterator[None]:
 
 
 def distributions(panels: Sequence[Panel], title: str, label: str) -> Figure:
-    """Histograms of samples over their laws, side by side."""
+    """Histograms of samples over their distributions, side by side."""
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     with _style():
@@ -116,8 +117,10 @@ def distributions(panels: Sequence[Panel], title: str, label: str) -> Figure:
         for axes in grid.flat[len(panels) :]:
             axes.remove()
         shown = list(grid.flat[: len(panels)])
-        is_smooth = any(panel.law.high > panel.law.low for panel in panels)
-        lines = list(dict.fromkeys(panel.line for panel in panels if panel.law.high > panel.law.low))
+        is_smooth = any(panel.distribution.high > panel.distribution.low for panel in panels)
+        lines = list(
+            dict.fromkeys(panel.line for panel in panels if panel.distribution.high > panel.distribution.low)
+        )
         styles = dict(zip(lines, LINES, strict=False))
         heights = [
             _panel(axes, panel, styles.get(panel.line)) for axes, panel in zip(shown, panels, strict=True)
@@ -131,57 +134,60 @@ def distributions(panels: Sequence[Panel], title: str, label: str) -> Figure:
                 axes.set_ylabel("density" if is_smooth else f"share of the {label}s")
         handles: list[Any] = [Patch(color=SAMPLE, label="sample")] if is_smooth else []
         for line, style in styles.items():
-            handles.append(Line2D([], [], color=LAW, linestyle=style, label=line))
-        if any(panel.law.atoms for panel in panels):
-            handles.append(Line2D([], [], color=LAW, linewidth=2.5, label="probability of a single value"))
+            handles.append(Line2D([], [], color=CURVE, linestyle=style, label=line))
+        if any(panel.distribution.atoms for panel in panels):
+            handles.append(Line2D([], [], color=CURVE, linewidth=2.5, label="probability of a single value"))
             handles.append(_mark("o", "its share in the sample"))
         _finish(figure, handles, title)
     return figure
 
 
 def _panel(axes: Axes, panel: Panel, style: Any) -> float:
-    """Draws what is not in atoms, and returns how high it is."""
+    """Draws the continuous part, and returns its height."""
     notes = "\n".join(panel.notes)
     axes.set_title(_literally(panel.name), pad=5 + 11 * len(panel.notes))
     axes.annotate(notes, (0.5, 1.0), (0, 3), "axes fraction", "offset points", ha="center", fontsize=8)
-    law, rest = panel.law, panel.values
-    for value, _ in law.atoms:
-        # They have a part in the limits of the axes.
+    expected, rest = panel.distribution, panel.values
+    for value, _ in expected.atoms:
+        # Includes the atom in the limits of the axes.
         axes.plot([value], [0.0])
         rest = rest[~panel.is_at(value, rest)]
-    if law.high == law.low:
+    if expected.high == expected.low:
         return 0.0
-    low, high = max(law.low, law.mean - 5 * law.std), min(law.high, law.mean + 5 * law.std)
+    low, high = (
+        max(expected.low, expected.mean - 5 * expected.std),
+        min(expected.high, expected.mean + 5 * expected.std),
+    )
     height = 0.0
     if rest.size:
         low, high = min(low, float(rest.min())), max(high, float(rest.max()))
-        # So many bins for the bulk, and as narrow ones for values far from it.
-        bins = min(80, max(12, 2 * rest.size ** (1 / 3))) * max(1.0, (high - low) / (10 * law.std))
+        # Bins for five standard deviations to each side, and more of the same width for values beyond.
+        bins = min(80, max(12, 2 * rest.size ** (1 / 3))) * max(1.0, (high - low) / (10 * expected.std))
         edges = np.linspace(low, high, 1 + round(min(400, bins)))
         counts, _ = np.histogram(rest, edges)
         bars = counts / (panel.values.size * np.diff(edges))
         axes.stairs(bars, edges, fill=True, color=SAMPLE)
         height = float(bars.max())
-    # Not the ends themselves, where some densities are infinite, but what is beyond them, so that edges show.
+    # Points just outside the ends, so that steps are drawn; at the ends some densities are infinite.
     beyond = [
         end
-        for end in (np.nextafter(law.low, -np.inf), np.nextafter(law.high, np.inf))
-        if low - law.std < end < high + law.std
+        for end in (np.nextafter(expected.low, -np.inf), np.nextafter(expected.high, np.inf))
+        if low - expected.std < end < high + expected.std
     ]
     x = np.unique([*np.linspace(low, high, 802)[1:-1], *beyond])
-    y = law.density(x)
-    axes.plot(x, y, color=LAW, linestyle=style)
+    y = expected.density(x)
+    axes.plot(x, y, color=CURVE, linestyle=style)
     top = float(y.max())
     return max(height, min(top, 2 * height) if height else top)
 
 
 def _atoms(axes: Axes, panel: Panel) -> None:
-    """Draws stems where single values have a probability; `_TOP` is the height of the axes for them."""
+    """Draws atoms as stems; the height of the axes is the probability `_TOP`."""
     scale = axes.get_xaxis_transform()
     left, right = axes.get_xlim()
-    for value, probability in panel.law.atoms:
+    for value, probability in panel.distribution.atoms:
         share = float(panel.is_at(value, panel.values).mean())
-        axes.plot([value, value], [0.0, probability / _TOP], color=LAW, linewidth=2.5, transform=scale)
+        axes.plot([value, value], [0.0, probability / _TOP], color=CURVE, linewidth=2.5, transform=scale)
         axes.plot([value], [share / _TOP], "o", color=COLORS[0], markersize=5, transform=scale, clip_on=False)
         side = 1 if value < (left + right) / 2 else -1
         axes.annotate(
@@ -198,7 +204,7 @@ def _atoms(axes: Axes, panel: Panel) -> None:
 
 @dataclass(frozen=True)
 class _Chart:
-    """Curves on the same axes; `window` has the limits beyond which a logarithmic scale is not drawn."""
+    """Curves on the same axes; `window` has the limits of a logarithmic scale, `None` for a linear one."""
 
     label: str
     curves: list[Array]
@@ -207,11 +213,11 @@ class _Chart:
 
 def signal(signal: Signal) -> Figure:
     """The signal and the gradient through the layers of a deep network, for several initializers."""
-    runs = signal.runs
-    layers = np.arange(1, len(runs[0].activation_std) + 1)
+    rows = signal.rows
+    layers = np.arange(1, len(rows[0].activation_std) + 1)
 
     def curves(name: str) -> list[Array]:
-        return [np.asarray(getattr(run, name), np.float64) for run in runs]
+        return [np.asarray(getattr(row, name), np.float64) for row in rows]
 
     charts = [
         _Chart("standard deviation of the activations\n(log scale)", curves("activation_std"), _WINDOW),
@@ -222,27 +228,27 @@ def signal(signal: Signal) -> Figure:
         charts.append(_Chart("share of dead units", dead))
         charts.append(_Chart("share of saturated units", saturated))
     title = f"Signal through {len(layers)} layers of {_widths(signal.widths)} units, {signal.activation}"
-    return _curves(title, "layer", layers, [run.name for run in runs], charts)
+    return _curves(title, "layer", layers, [row.name for row in rows], charts)
 
 
 def comparison(comparison: Comparison) -> Figure:
-    """What training did with a network, for several initializers."""
-    runs = comparison.runs
+    """The training of a network, for several initializers."""
+    rows = comparison.rows
     charts = [
-        _Chart("training loss (log scale)", [np.array(run.train_loss) for run in runs], (1e-9, 1e2)),
-        _Chart("validation accuracy", [np.array(run.validation_accuracy) for run in runs]),
+        _Chart("training loss (log scale)", [np.array(row.train_loss) for row in rows], (1e-9, 1e2)),
+        _Chart("validation accuracy", [np.array(row.validation_accuracy) for row in rows]),
         _Chart(
             "norm of the gradient, first layer\n(log scale)",
-            [np.array(run.first_gradient_norm) for run in runs],
+            [np.array(row.first_gradient_norm) for row in rows],
             _WINDOW,
         ),
-        _Chart("share of dead units", [np.array(run.dead) for run in runs]),
+        _Chart("share of dead units", [np.array(row.dead) for row in rows]),
     ]
     title = (
         f"Training {comparison.depth} hidden layers of {comparison.width} units, {comparison.activation}, "
         "on handwritten digits"
     )
-    return _curves(title, "epoch", np.arange(comparison.epochs + 1), [run.name for run in runs], charts)
+    return _curves(title, "epoch", np.arange(comparison.epochs + 1), [row.name for row in rows], charts)
 
 
 def _widths(widths: Sequence[int]) -> str:
@@ -251,7 +257,7 @@ def _widths(widths: Sequence[int]) -> str:
 
 
 def _curves(title: str, label: str, x: Array, names: Sequence[str], charts: Sequence[_Chart]) -> Figure:
-    """Curves of several runs in several charts; those that end before `x` does are marked."""
+    """Curves of several rows in several charts; those that are shorter than `x` are marked at their end."""
     rows = -(-len(charts) // 2)
     lines = -(-len(names) // 3)
     with _style():
@@ -261,7 +267,7 @@ def _curves(title: str, label: str, x: Array, names: Sequence[str], charts: Sequ
             axes.set_xlabel(label)
             axes.set_ylabel(chart.label)
             axes.grid(axis="y")
-            # The first and the last mark lie in the axes.
+            # Space for the marks at the first and last point.
             space = 0.03 * max(1, x[-1] - x[0])
             axes.set_xlim(x[0] - space, x[-1] + space)
             axes.xaxis.get_major_locator().set_params(integer=True)
@@ -275,7 +281,7 @@ def _curves(title: str, label: str, x: Array, names: Sequence[str], charts: Sequ
 
 
 def _share_chart(axes: Axes, x: Array, chart: _Chart) -> set[str]:
-    """Draws shares; returns the marks that were used."""
+    """Draws shares; returns the marks used."""
     axes.set_ylim(-0.04, 1.04)
     marks = set()
     for y, (color, line) in zip(chart.curves, _looks(), strict=False):
@@ -287,14 +293,14 @@ def _share_chart(axes: Axes, x: Array, chart: _Chart) -> set[str]:
 
 
 def _log_chart(axes: Axes, x: Array, chart: _Chart) -> set[str]:
-    """Draws what may be 0 or infinite on a logarithmic scale; returns the marks that were used."""
+    """Draws numbers that may be 0 or infinite on a logarithmic scale; returns the marks used."""
     assert chart.window is not None
     least, most = chart.window
     axes.set_yscale("log")
     everything = np.concatenate(chart.curves)
     seen = everything[(everything >= least) & (everything <= most)]
     low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.1, 10.0)
-    if high < 100 * low:  # not so near that noise looks like a trend
+    if high < 100 * low:  # A smaller range would make noise look like a trend.
         low, high = low / 10, high * 10
     marks: list[tuple[str, float]] = []
     room = (high / low) ** 0.12
@@ -304,13 +310,13 @@ def _log_chart(axes: Axes, x: Array, chart: _Chart) -> set[str]:
     )
     scale = axes.get_xaxis_transform()
     for y, (color, line) in zip(chart.curves, _looks(), strict=False):
-        # A line on its way out is drawn as far as the axes go.
+        # A curve that leaves the axes is drawn up to their edge.
         axes.plot(
             x[: len(y)], np.where(y > 0.0, np.clip(y, 1e-300, 1e300), np.nan), color=color, linestyle=line
         )
         for mark, gone in (("v", y < least), ("^", ~(y <= most))):
             if gone.any():
-                # Where it goes; on its way back through the layers that is the last of those it is gone in.
+                # Where the curve leaves the axes; if it starts outside, where it enters them.
                 backward = gone[0] and not gone.all()
                 place = float(x[int(np.argmin(gone)) - 1 if backward else int(np.argmax(gone))])
                 beside = sum(other == mark and abs(place - at) < 0.05 * (x[-1] - x[0]) for other, at in marks)
@@ -326,7 +332,7 @@ def _log_chart(axes: Axes, x: Array, chart: _Chart) -> set[str]:
 
 
 def _looks() -> Iterator[tuple[str, Any]]:
-    """The colour and the style of each curve; no two are the same before all are used up."""
+    """The colour and line style of each curve; combinations repeat only after all have been used."""
     return itertools.chain.from_iterable(
         zip(COLORS, LINES[shift:] + LINES[:shift], strict=True) for shift in itertools.count()
     )
@@ -344,5 +350,5 @@ def _finish(figure: Figure, handles: Sequence[Any], title: str) -> None:
 
 
 def _literally(name: str) -> str:
-    """A name in which matplotlib sees no formula."""
+    """A name that matplotlib does not parse as a formula."""
     return name.replace("$", r"\$")

@@ -1,33 +1,35 @@
-"""Tensors as the matrices whose singular values are meant, and the distribution of those values."""
+"""The singular values of tensors, which are reshaped to matrices, and the distribution of these values."""
 
 from __future__ import annotations
 
 import math
 import operator
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-import fastinit
-from fastinit.theory.distributions import Distribution, constant, marchenko_pastur, mixture
+from fastinit.initializers import DeltaOrthogonal, Dirac, Identity, Initializer, Orthogonal, Zeros
+from fastinit.theory.distributions import constant, marchenko_pastur, mixture, with_zeros
 
 if TYPE_CHECKING:
     from fastinit._typing import Array, Shape
+    from fastinit.theory.distributions import Distribution
 
 
-def singular_values_of(initializer: fastinit.Initializer, shape: Shape) -> Distribution:
-    """The distribution of the singular values of a large matrix.
+def singular_values_of(initializer: Initializer, shape: Shape) -> Distribution:
+    """The distribution of the singular values of large matrices.
 
-    A tensor of more dimensions is seen as a matrix, as `matrices` sees it. Exact for what is not random, and
-    for orthogonal matrices; otherwise the limit of Marchenko and Pastur, from which matrices of some hundred
-    rows and columns differ little.
+    Tensors of more dimensions are reshaped as by `matrices`. The distribution is exact for initializers that
+    are not random and for orthogonal matrices. For others it is the limit of Marchenko and Pastur, which is
+    close for matrices of some hundred rows and columns.
 
     Args:
         initializer: The initializer.
-        shape: The shape of the tensor.
+        shape: The shape of the tensor, with at least two dimensions; no size is 0.
 
     Raises:
-        ValueError: If the initializer does not take tensors of this shape, or they are not matrices.
+        ValueError: If the initializer does not take this shape, or it has fewer dimensions or a size of 0.
 
     Example:
         >>> import fastinit
@@ -38,61 +40,74 @@ def singular_values_of(initializer: fastinit.Initializer, shape: Shape) -> Distr
         >>> singular_values_of(fastinit.Orthogonal(2.0), (400, 100)).atoms
         ((2.0, 1.0),)
     """
-    elements = initializer.check(shape)
+    initializer.check(shape)
     sizes = sizes_of(shape)
     if len(sizes) < 2 or 0 in sizes:
-        raise ValueError(f"singular values need two dimensions or more, none of them 0; the shape is {sizes}")
-    rows, columns = _matrix(initializer, sizes)
-    few = min(rows, columns)
+        raise ValueError(
+            f"singular values need two dimensions or more, none of them 0, got the shape {sizes}"
+        )
+    config = {name: value for name, value in initializer.get_config().items() if not name.startswith("block")}
+    single = type(initializer).from_config(config)
+    axis, blocks = _blocks(initializer, sizes)
+    parts = []
+    for size, count in Counter(blocks).items():
+        block = list(sizes)
+        block[axis] = size
+        columns = block[_column_axis(initializer)]
+        rows = math.prod(block) // max(1, columns)
+        parts.append((count * min(rows, columns), _of_block(single, tuple(block), rows, columns)))
+    return parts[0][1] if len(parts) == 1 else mixture(parts)
+
+
+def _of_block(initializer: Initializer, sizes: tuple[int, ...], rows: int, columns: int) -> Distribution:
+    few = max(1, min(rows, columns))
     match initializer:
-        case fastinit.Orthogonal():
-            return _some("orthogonal", 1.0, abs(initializer.gain))
-        case fastinit.DeltaOrthogonal():
-            return _some("orthogonal", sizes[-2] / few, abs(initializer.gain))
-        case fastinit.Identity():
-            return _some("identity", 1.0, abs(initializer.gain))
-        case fastinit.Dirac():
-            passed = min(sizes[-2], columns // initializer.groups)
-            return _some("identity", passed / few, math.sqrt(initializer.groups))
+        case Orthogonal():
+            return with_zeros(1.0, constant(abs(initializer.gain)), "orthogonal")
+        case DeltaOrthogonal():
+            return with_zeros(sizes[-2] / few, constant(abs(initializer.gain)), "orthogonal")
+        case Identity():
+            return with_zeros(1.0, constant(abs(initializer.gain)), "identity")
+        case Dirac():
+            ones = min(sizes[-2], columns // initializer.groups)
+            return with_zeros(ones / few, constant(math.sqrt(initializer.groups)), "identity")
+    elements = initializer.check(sizes)
     return marchenko_pastur(rows, columns, elements.std, elements.mean)
 
 
-def _some(name: str, share: float, value: float) -> Distribution:
-    return mixture([(1 - share, constant(0.0)), (share, constant(value))], name)
+def matrices(initializer: Initializer | None, tensor: Array) -> list[Array]:
+    """A tensor as matrices, one for each of its blocks.
 
+    The last axis has the columns, the others the rows; for `Orthogonal`, its `column_axis` has the columns.
 
-def matrices(initializer: fastinit.Initializer | None, tensor: Array) -> Array:
-    """A tensor as the matrices whose singular values are meant, in an array of three dimensions.
-
-    The last axis has the columns and all others the rows, except where `Orthogonal` says otherwise; of a tensor
-    in blocks, each block is a matrix.
+    Args:
+        initializer: The initializer that made the tensor; `None` for any other tensor.
+        tensor: The tensor, with at least two dimensions.
     """
-    axis, blocks, block_axis = _layout(initializer)
-    parts = np.split(tensor, blocks, axis=block_axis)
-    return np.stack([np.moveaxis(part, axis, -1).reshape(-1, part.shape[axis]) for part in parts])
+    parts, columns = [tensor], -1
+    if initializer is not None:
+        axis, blocks = _blocks(initializer, tensor.shape)
+        parts, columns = np.split(tensor, np.cumsum(blocks)[:-1], axis), _column_axis(initializer)
+    return [np.moveaxis(part, columns, -1).reshape(-1, part.shape[columns]) for part in parts]
 
 
 def sizes_of(shape: Shape) -> tuple[int, ...]:
-    """The sizes of all dimensions."""
-    fastinit.Zeros().check(shape)  # refuses what is not a shape
+    """The sizes of all dimensions, checked."""
+    Zeros().check(shape)
     try:
         return (operator.index(shape),)  # type: ignore[arg-type]
     except TypeError:
         return tuple(map(operator.index, shape))  # type: ignore[arg-type]
 
 
-def _layout(initializer: fastinit.Initializer | None) -> tuple[int, int, int]:
-    """The axis of the columns of a matrix, the number of matrices, and the axis along which these lie."""
-    if not isinstance(initializer, fastinit.Orthogonal):
-        return -1, 1, -1
-    axis = initializer.column_axis
-    assert isinstance(initializer.blocks, int)
-    return axis, initializer.blocks, axis if initializer.block_axis is None else initializer.block_axis
+def _column_axis(initializer: Initializer) -> int:
+    return initializer.column_axis if isinstance(initializer, Orthogonal) else -1
 
 
-def _matrix(initializer: fastinit.Initializer, shape: tuple[int, ...]) -> tuple[int, int]:
-    """The numbers of rows and columns of each of the matrices of a tensor."""
-    axis, blocks, block_axis = _layout(initializer)
-    sizes = list(shape)
-    sizes[block_axis] //= blocks
-    return math.prod(sizes) // max(1, sizes[axis]), sizes[axis]
+def _blocks(initializer: Initializer, sizes: tuple[int, ...]) -> tuple[int, list[int]]:
+    """The axis of the blocks, and their sizes along it."""
+    axis, blocks = initializer.block_axis, initializer.blocks
+    if axis is None:
+        default = getattr(initializer, "out_axis", _column_axis(initializer))
+        axis = default if isinstance(default, int) else -1
+    return axis, [sizes[axis] // blocks] * blocks if isinstance(blocks, int) else list(blocks)

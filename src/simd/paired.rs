@@ -1,13 +1,14 @@
 //! Two registers of a level as one register of twice the size.
 //!
-//! A kernel that runs on it does every step for two groups side by side. They do not wait for each other, so the CPU has twice as much to
-//! do at any moment; the chain of multiplications of one Philox block leaves it mostly idle. [`Simd::Wide`] says how often a level uses it.
+//! A kernel that runs on it does every step for two groups of blocks side by side. The two are independent, so the latency of one is
+//! hidden behind the other: the rounds of one Philox block depend on each other, and alone leave the multipliers mostly idle.
+//! [`Simd::Wide`] says how many registers a level takes.
 
 use super::{Kernel, Simd};
 
 /// A level with registers of twice the size.
 #[derive(Clone, Copy, Debug)]
-pub struct Twice<S>(pub S);
+pub struct Paired<S>(pub S);
 
 /// Operations that do the same to both halves.
 macro_rules! both {
@@ -30,7 +31,8 @@ macro_rules! both {
     (@$register:ident $arg:ident $half:tt) => { $arg[$half] };
 }
 
-impl<S: Simd> Simd for Twice<S> {
+impl<S: Simd> Simd for Paired<S> {
+    const STREAMS: bool = S::STREAMS;
     const PAIRS: usize = 2 * S::PAIRS;
     type Int = [S::Int; 2];
     type F32 = [S::F32; 2];
@@ -38,10 +40,10 @@ impl<S: Simd> Simd for Twice<S> {
     type M32 = [S::M32; 2];
     type M64 = [S::M64; 2];
 
-    type Wide = Twice<S>;
+    type Wide = Paired<S>;
 
     #[inline(always)]
-    fn wide(self) -> Twice<S> {
+    fn wide(self) -> Paired<S> {
         self
     }
     #[inline(always)]

@@ -1,0 +1,155 @@
+"""A model as a whole: what most of its tensors are, which belong together, and what is found of them.
+
+A tensor is compared with the other kernels of the model, with those of its layer, and with the same tensor of
+other layers, its siblings. What all siblings share is taken to be on purpose.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from .results import Finding, Severity
+from .schemes import FAMILIES, NORMAL, schemes, tolerance
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastinit.initializers import Initializer
+
+    from .results import Code
+    from .statistics import Statistics
+
+# The share of the kernels that makes a scheme that of the model. In GPT-2 half of them are scaled by depth.
+CONSENSUS = 0.4
+
+# The numbers of layers, not those of fc1 and fc2 in each: whole parts of a name, and those of layer1,
+# stage_2, dense_3/.
+_NUMBER = re.compile(r"(?<![^./])\d+(?=[./])|(?<=layer|stage|block)_?\d+|_\d+(?=/)")
+
+
+class Model:
+    """The tensors of a model and what is found of them.
+
+    Args:
+        tensors: The tensors, as measured.
+        expected: The initializer that a tensor is meant to follow, by name.
+
+    Attributes:
+        findings: What has been found, in that order.
+        kernels: The tensors that mix the units of a signal.
+        zeros: How many kernels are zero.
+        votes: How many kernels agree with a scheme, by its title.
+        names: The same by its name, whatever the mode.
+        consensus: The name of the scheme that most kernels agree with, if there is one.
+        trained: Whether the weights have been changed since they were drawn.
+        normalized: Whether batch normalizations follow most kernels.
+    """
+
+    def __init__(self, tensors: Sequence[Statistics], expected: dict[str, Initializer]) -> None:
+        self.tensors = tensors
+        self.expected = expected
+        self.findings: list[Finding] = []
+        self.kernels = [s for s in tensors if s.tensor.is_kernel]
+        self._layers: dict[str, list[Statistics]] = defaultdict(list)
+        for s in self.kernels:
+            self._layers[_layer(s)].append(s)
+        self._siblings: dict[str, list[Statistics]] = defaultdict(list)
+        for s in tensors:
+            self._siblings[pattern(s)].append(s)
+        self._scales = {pattern: _range(group) for pattern, group in self._siblings.items()}
+        self.zeros = sum(s.size > 0 and s.low == s.high == 0.0 for s in self.kernels)
+        for s in tensors:
+            if s.tensor.is_weight:
+                _match(s)
+        self.votes = Counter(title for s in self.kernels for title in {match.title for match in s.matches})
+        self.names = Counter(name for s in self.kernels for name in dict.fromkeys(m.name for m in s.matches))
+        self.consensus = self._consensus()
+        self.trained = self._is_trained()
+        means = sum(s.tensor.role == "running_mean" for s in tensors)
+        self.normalized = 2 * means >= max(1, len(self.kernels))
+
+    def add(self, s: Statistics | None, code: Code, severity: Severity, message: str) -> None:
+        """Adds a finding; `None` stands for the model as a whole."""
+        self.findings.append(Finding(code, severity, "" if s is None else s.name, message))
+
+    def blamed(self) -> set[str]:
+        """The names of the tensors that something is wrong with."""
+        return {finding.tensor for finding in self.findings if finding.severity != Severity.INFO}
+
+    def siblings(self, s: Statistics) -> list[Statistics]:
+        """The same tensor of all layers."""
+        return self._siblings[pattern(s)]
+
+    def in_layer(self, s: Statistics) -> list[Statistics]:
+        """The kernels of the layer of a tensor."""
+        return self._layers[_layer(s)]
+
+    def is_shared(self, s: Statistics) -> bool:
+        """Whether the siblings have the same scale, which is on purpose then."""
+        low, high = self._scales[pattern(s)]
+        if not 0.0 < s.rms < math.inf or low == math.inf:
+            return False
+        return max(math.log(high / s.rms), math.log(s.rms / low)) <= 2 * tolerance(s.moments)
+
+    def is_scaled_by_depth(self, s: Statistics) -> bool:
+        """Whether it follows the usual scheme divided by sqrt(layers) or, as in GPT-2, sqrt(2 * layers)."""
+        count = len(self.siblings(s))
+        depths = {count, count + 1, *(int(number) + 1 for number in re.findall(r"\d+", s.name)[:3])}
+        usual = [scheme for scheme in schemes(s.tensor) if scheme.name == self.consensus]
+        for layers in depths:
+            for scheme in usual:
+                for square in (2 * layers, layers):
+                    ratio = s.moments.std * math.sqrt(square) / scheme.std
+                    if abs(math.log(ratio)) <= tolerance(s.moments):
+                        s.scheme, s.scale_error = f"{self.consensus} / sqrt({square})", ratio - 1.0
+                        return True
+        return False
+
+    def _consensus(self) -> str | None:
+        random = [s for s in self.kernels if s.families]
+        if not self.names:
+            return None
+        name, count = self.names.most_common(1)[0]
+        return name if count >= 3 and count >= CONSENSUS * len(random) else None
+
+    def _is_trained(self) -> bool:
+        large = [s for s in self.kernels if s.size >= 4096 and s.low < s.high and not s.orthogonality]
+        odd = [s for s in large if not s.families and s.zeros < 0.01 * s.size]
+        heavy = [s for s in odd if s.moments.kurtosis > NORMAL.kurtosis]
+        means = [s for s in self.tensors if s.tensor.role == "running_mean" and s.size]
+        moved = [s for s in means if s.low != 0.0 or s.high != 0.0]
+        if 2 * len(moved) > len(means) and (odd or len(moved) > 1):
+            return True
+        return len(heavy) > 1 and 2 * len(heavy) > len(large)
+
+
+def _match(s: Statistics) -> None:
+    """Finds the families and the schemes that a tensor agrees with."""
+    s.families = tuple(family for family in FAMILIES if family.fits(s.moments, s.low, s.high, s.eps))
+    if s.moments.std <= 0.0 or s.orthogonality is not None:
+        return
+    log_std, slack = math.log(s.moments.std), tolerance(s.moments)
+    s.matches = tuple(
+        scheme
+        for scheme in schemes(s.tensor)
+        if scheme.family in s.families and abs(log_std - math.log(scheme.std)) <= slack
+    )
+
+
+def _range(group: Sequence[Statistics]) -> tuple[float, float]:
+    """The least and the largest scale, zeros and infinities aside; of less than two, an empty range."""
+    found = [s.rms for s in group if 0.0 < s.rms < math.inf]
+    return (min(found), max(found)) if len(found) > 1 else (math.inf, 0.0)
+
+
+def _layer(s: Statistics) -> str:
+    """The layer that a tensor belongs to."""
+    return re.sub(r"[^./]*$", "", s.name)
+
+
+def pattern(s: Statistics) -> str:
+    """The name without the numbers of layers, which siblings share."""
+    return _NUMBER.sub("*", s.name)

@@ -1,0 +1,77 @@
+"""Where tensors come from: arrays, files, and the objects of frameworks, each in a file of its own.
+
+Frameworks are touched only here, and never imported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..tensors import Skipped
+from . import keras, torch
+from .arrays import from_array, is_array
+from .files import from_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..tensors import Tensor
+
+
+def tensors_of(x: Any, layout: str | None) -> tuple[list[Tensor], dict[str, str]]:
+    """The tensors of `x`, those that share memory as one, and why others are skipped, by name.
+
+    Raises:
+        ValueError: If a file is damaged or of an unknown kind, or there are no tensors.
+        TypeError: If `x` is of a kind that cannot be diagnosed.
+    """
+    found: Iterator[Tensor | Skipped]
+    if isinstance(x, (str, os.PathLike)):
+        found = from_path(Path(x))
+    elif keras.is_layer(x):
+        found = keras.from_layer(x)
+    elif torch.is_module(x):
+        found = torch.from_module(x)
+    elif isinstance(x, Mapping):
+        found = _from_mapping(x)
+    elif is_array(x):
+        found = _from_mapping({"array": x})
+    else:
+        raise TypeError(
+            "can diagnose an array, a mapping of names to arrays, a path, a module of PyTorch or a layer of "
+            f"Keras; got {type(x).__name__}"
+        )
+    merged: dict[object, Tensor] = {}
+    skipped: dict[str, str] = {}
+    for tensor in found:
+        if isinstance(tensor, Skipped):
+            skipped.update({tensor.name: tensor.why} if tensor.why else {})
+            continue
+        key = tensor.name if tensor.memory is None or tensor.size == 0 else tensor.memory
+        other = merged.get(key)
+        if other is not None:
+            role = "embedding" if "embedding" in (other.role, tensor.role) else other.role
+            tensor = replace(other, names=(*other.names, *tensor.names), role=role)
+        elif layout is not None:
+            tensor = replace(tensor, layout=layout, certain=True)
+        merged[key] = tensor
+    if not merged and not skipped:
+        where = f"{x} has" if isinstance(x, (str, os.PathLike)) else "there are"
+        hint = " (a model of Keras has none until it is built)" if keras.is_layer(x) else ""
+        raise ValueError(f"{where} no tensors of floating-point numbers to diagnose{hint}")
+    return list(merged.values()), skipped
+
+
+def _from_mapping(x: Mapping[Any, Any], prefix: str = "") -> Iterator[Tensor | Skipped]:
+    for key, value in x.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _from_mapping(value, f"{name}/")
+        elif torch.is_tensor(value):
+            yield torch.from_tensor(name, value)
+        else:
+            yield from_array(name, value, "in_out")

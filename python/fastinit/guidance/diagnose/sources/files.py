@@ -1,0 +1,183 @@
+"""Files of NumPy and safetensors, read in pieces, in little memory.
+
+Nothing in a file is trusted: one that breaks its format is refused with a `ValueError` that names the file.
+The library safetensors checks its headers. The elements are read here: slices of that library read the whole
+tensor (`backend="pread"`) or map it, and mapped pages count as memory; as arrays of NumPy they cannot be
+bfloat16 or float8.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import math
+import re
+import zipfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+from fastinit._registry import install_hint
+
+from ..roles import describe
+from .arrays import unreadable
+from .elements import array_reader, bits_of, file_reader, is_readable, reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fastinit._typing import Array
+
+    from ..tensors import Skipped, Tensor
+
+_LOAD = "load it, and pass what torch.load(path, weights_only=True) returns"
+_HINTS = {
+    ".pt": _LOAD,
+    ".pth": _LOAD,
+    ".bin": _LOAD,
+    ".keras": "load it, and pass what keras.saving.load_model(path) returns",
+    ".h5": "load it, and pass the model after load_weights(path)",
+}
+
+
+def from_path(path: Path) -> Iterator[Tensor | Skipped]:
+    """The tensors of a file, or of the `.safetensors` files of a directory.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, of an unknown kind, or a directory without `.safetensors` files.
+        ImportError: If it is a `.safetensors` file and the library safetensors is not installed.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        indices = sorted(path.glob("*.safetensors.index.json"))
+        files = _shards(indices[0]) if len(indices) == 1 else sorted(path.glob("*.safetensors"))
+        if not files:
+            raise ValueError(f"the directory {path} has no .safetensors files")
+        yield from _from_safetensors(files)
+    elif path.name.endswith(".index.json"):
+        yield from _from_safetensors(_shards(path))
+    elif suffix == ".safetensors":
+        yield from _from_safetensors([path])
+    elif suffix == ".npz":
+        yield from _from_npz(path)
+    elif suffix == ".npy":
+        yield _from_npy("array", functools.partial(io.FileIO, path), path.stat().st_size, path)
+    else:
+        known = "it must be .safetensors, .safetensors.index.json, .npz, .npy or a directory"
+        raise ValueError(f"cannot read {path}: {_HINTS.get(suffix, known)}")
+
+
+# safetensors
+
+_SAFETENSORS = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+}
+
+
+def _from_safetensors(files: list[Path]) -> Iterator[Tensor | Skipped]:
+    seen: dict[str, Path] = {}
+    for path in files:
+        for name, kind, shape, offset in _entries(path):
+            if name in seen:
+                raise ValueError(f"{name!r} is in two files, {seen[name]} and {path}")
+            seen[name] = path
+            dtype = _SAFETENSORS.get(kind)
+            if dtype is None:
+                yield unreadable(name, kind, integer=kind.startswith(("BOOL", "I", "U")))
+            else:
+                read = file_reader(
+                    functools.partial(io.FileIO, path), offset, bits_of(dtype), dtype, str(path)
+                )
+                yield describe(name, shape, dtype, read, "out_in")
+
+
+def _entries(path: Path) -> Iterator[tuple[str, str, tuple[int, ...], int]]:
+    """The name, dtype, shape and first byte of the tensors of a file, in the order of their data."""
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise ImportError(f"reading {path.name} needs safetensors: {install_hint('safetensors')}") from error
+    with path.open("rb") as file:
+        offset = 8 + int.from_bytes(file.read(8), "little")
+    try:
+        with safe_open(path, "numpy") as found:
+            # The format allows no gap between tensors, and the library has checked that there is none.
+            for name in found.offset_keys():
+                entry = found.get_slice(name)
+                kind, shape = entry.get_dtype(), tuple(entry.get_shape())
+                yield name, kind, shape, offset
+                bits = re.search(r"\d+", kind)
+                offset += math.prod(shape) * (int(bits[0]) if bits else 8) // 8
+    except SafetensorError as error:
+        why = str(error).removeprefix("Error while deserializing header: ")
+        raise ValueError(f"{path} is not a safetensors file, or is damaged: {why}") from None
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files that an index of shards names."""
+    try:
+        names = sorted(set(map(str, json.loads(index.read_text("utf-8"))["weight_map"].values())))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError(f"{index} is not a safetensors index: it has no object 'weight_map'") from None
+    for name in names:
+        # Shards lie beside their index; nothing else is opened, whatever the index says.
+        if Path(name).name != name or not (index.parent / name).is_file():
+            raise ValueError(f"{index} names {name!r}, which is not a file beside it")
+    return [index.parent / name for name in names]
+
+
+# NumPy
+
+
+def _from_npz(path: Path) -> Iterator[Tensor | Skipped]:
+    try:
+        archive = zipfile.ZipFile(path)  # Closed with the last tensor that is read from it.
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is not an .npz file, or is damaged: {error}") from None
+    for member in archive.infolist():
+        name = member.filename.removesuffix(".npy")
+        if name != member.filename:
+            # Threads may read one archive at the same time, each through a file of its own.
+            opener = functools.partial(archive.open, member)
+            yield _from_npy(name, opener, member.file_size, path, parallel=False)
+
+
+def _from_npy(
+    name: str, open_file: Callable[[], IO[bytes]], size: int, path: Path, *, parallel: bool = True
+) -> Tensor | Skipped:
+    """An array in NumPy's format."""
+    what = f"{path}, {name!r},"
+    with reading(what), open_file() as file:
+        first = np.lib.format.read_magic(file) == (1, 0)
+        header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        shape, fortran, raw = header(file)
+        start = file.tell()
+    # NumPy's format has no name for bfloat16, and keeps it as two bytes of no kind.
+    dtype = "bfloat16" if raw.kind == "V" and raw.itemsize == 2 and raw.names is None else raw.name
+    if not is_readable(dtype):
+        return unreadable(name, dtype, integer=raw.kind in "biu")
+    if start + math.prod(shape) * raw.itemsize > size:
+        raise ValueError(
+            f"{path} is damaged: it ends before the data of {name!r}, of shape {shape} and dtype {raw}"
+        )
+    if fortran and len(shape) > 1:  # Its elements are read in another order than they lie in.
+
+        def load() -> Array:
+            with reading(what), open_file() as file:
+                array: Array = np.lib.format.read_array(file)
+            return array.astype(raw.newbyteorder("=")).view(bits_of(dtype))
+
+        return describe(name, shape, dtype, array_reader(load, dtype), "in_out", parallel=False)
+    bits = bits_of(dtype).newbyteorder(raw.byteorder if raw.kind == "f" else "=")
+    read = file_reader(open_file, start, bits, dtype, what)
+    return describe(name, shape, dtype, read, "in_out", parallel=parallel)

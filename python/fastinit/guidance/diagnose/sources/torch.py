@@ -1,0 +1,100 @@
+"""Tensors and modules of PyTorch, which is never imported: its objects exist only where it is loaded."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ..roles import describe, hidden_sizes, role_of
+from ..tensors import Skipped
+from .arrays import unreadable
+from .elements import array_reader, bits_of, is_readable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastinit._typing import Array
+
+    from ..tensors import Tensor
+
+
+def is_tensor(x: Any) -> bool:
+    """Whether it is a tensor of PyTorch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def is_module(x: Any) -> bool:
+    """Whether it is a module of PyTorch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.nn.Module)
+
+
+def from_tensor(name: str, value: Any, layout: str = "out_in", **known: Any) -> Tensor | Skipped:
+    """A tensor of PyTorch, whose memory is read as it lies."""
+    torch: Any = sys.modules["torch"]
+    dtype = str(value.dtype).removeprefix("torch.")
+    if not is_readable(dtype):
+        integer = not (value.is_complex() or value.is_floating_point() or value.is_quantized)
+        return unreadable(name, dtype, integer=integer)
+    if value.is_meta:
+        return Skipped(name, "it is on the meta device and has no values")
+    plain = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+    if type(value) not in plain and hasattr(value, "to_local"):
+        return Skipped(name, "it is distributed; pass its full_tensor() instead")
+    if value.layout is not torch.strided:
+        return Skipped(name, f"its layout {value.layout} is not read")
+    with torch.no_grad():
+        view = value.detach().view({1: torch.uint8, 2: torch.int16}.get(value.element_size(), value.dtype))
+
+    def load() -> Array:
+        array: Array = view.cpu().numpy()
+        return array.view(bits_of(dtype))
+
+    shape = tuple(value.shape)
+    memory = (str(value.device), value.data_ptr(), value.stride(), shape, dtype)
+    return describe(name, shape, dtype, array_reader(load, dtype), layout, memory=memory, **known)
+
+
+def from_module(model: Any) -> Iterator[Tensor | Skipped]:
+    """The parameters and buffers of a module, under all their names."""
+    torch: Any = sys.modules["torch"]
+    for path, module in model.named_modules():
+        for leaf, value in module.named_parameters(recurse=False, remove_duplicate=False):
+            name = f"{path}.{leaf}".lstrip(".")
+            if isinstance(value, torch.nn.parameter.UninitializedTensorMixin):
+                yield Skipped(name, "it has no shape yet")
+            else:
+                yield from_tensor(name, value, **_known(module, name, leaf, tuple(value.shape)))
+        for leaf, value in module.named_buffers(recurse=False, remove_duplicate=False):
+            name = f"{path}.{leaf}".lstrip(".")
+            role = role_of(name, tuple(value.shape))
+            yield from_tensor(name, value, role=role if role.startswith("running") else "buffer")
+
+
+def _known(module: Any, name: str, leaf: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    """What the type of a module tells about one of its parameters."""
+    torch: Any = sys.modules["torch"]
+    nn, kind, guess = torch.nn, type(module).__name__, role_of(name, shape)
+    if leaf.startswith("bias") or leaf.endswith("_bias"):
+        return {"role": guess if len(shape) < 2 else "parameter", "hidden": hidden_sizes(leaf, shape)}
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        return {"role": "position" if guess == "position" else "embedding", "certain": True}
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        role = "recurrent" if leaf.startswith("weight_hh") else "kernel"
+        return {"role": role, "certain": True, "hidden": (module.hidden_size,)}
+    if isinstance(module, nn.PReLU):
+        return {"role": "parameter"}
+    if leaf == "weight" and (len(shape) == 1 or isinstance(module, (nn.LayerNorm, nn.RMSNorm))):
+        return {"role": "scale", "norm": "norm" in kind.lower()}
+    certain = {"role": "kernel", "certain": True}
+    if isinstance(module, nn.modules.conv._ConvNd) and leaf == "weight":
+        return certain | {"groups": module.groups, "transposed": module.transposed}
+    if kind == "Conv1D" and hasattr(module, "nf"):  # That of transformers is a dense layer with (in, out).
+        return certain | {"layout": "in_out"}
+    if isinstance(module, nn.Linear) and leaf == "weight":
+        return certain
+    if guess == "kernel" and not re.search(r"weight|kernel|^w\d*$|lora|proj|original", leaf.lower()):
+        guess = "parameter"  # A parameter with another name usually has another use.
+    return {"role": guess}

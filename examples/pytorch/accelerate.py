@@ -49,7 +49,7 @@ def main() -> None:
     with fastinit.torch.accelerate():
         again = build(options.layers, options.width)
     same = all(map(torch.equal, again.parameters(), fast.parameters()))
-    print("reproduced by torch.manual_seed:", same)
+    print("repeated by torch.manual_seed:", same)
 
 
 if __name__ == "__main__":

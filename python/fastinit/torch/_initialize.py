@@ -286,8 +286,9 @@ def _reset_of(module: Module) -> Callable[[], object] | None:
 
 
 def _title_of(function: Callable[..., object]) -> str:
-    # The `repr` of a method would spell out its module.
-    return getattr(function, "__qualname__", None) or repr(function)
+    return getattr(function, "__qualname__", None) or repr(
+        function
+    )  # `repr` of a method spells out its module
 
 
 @functools.lru_cache(maxsize=1024)

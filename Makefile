@@ -34,9 +34,8 @@ test: build $(VENV)/.frameworks  ## run the tests and doctests of both languages
 test-slow: build $(VENV)/.dev  ## run the tests that need 9 GB of memory and a few minutes
 	$(BIN)/pytest -m slow $(ARGS)
 
-lint: $(VENV)/.dev  ## check file names, layers, formatting, lints, types and documentation
+lint: $(VENV)/.dev  ## check file names, formatting, lints, types and documentation
 	$(BIN)/python tools/tree.py
-	$(BIN)/python tools/layers.py
 	$(BIN)/ruff check $(PYTHON_CODE)
 	$(BIN)/ruff format --check $(PYTHON_CODE)
 	$(BIN)/mypy python examples benches/python tools

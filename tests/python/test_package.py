@@ -122,38 +122,3 @@ def test_lint_refuses_advice_to_install_the_other_project(before):
     for name in (b"fastinit", b"fastinit[cli]'", b"fastinit==1.0"):
         assert wrong(before + name), name
         assert not wrong(before + name.replace(b"fastinit", b"fastinit-nn")), name
-
-
-@pytest.mark.parametrize(
-    ("path", "line", "said"),
-    [
-        ("theory/planted.py", "from .. import initializers", "stands above it"),
-        ("theory/planted.py", "def late():\n    from ..guidance import signal", "stands above it"),
-        ("torch/planted.py", "from .. import keras", "an adapter imports no other"),
-        ("guidance/planted.py", "from .._core import constant", "imports the compiled module"),
-        ("guidance/planted.py", "import torch", "imports the framework torch"),
-        ("guidance/planted.py", "from fastinit.guidance import planted", "circle"),
-        ("cli/planted.py", "from ..torch import _names", "private to fastinit.torch"),
-        ("planted.py", "", "unknown part"),
-    ],
-)
-def test_lint_refuses_imports(tmp_path, path, line, said):
-    planted = {
-        "__init__": "",
-        "_core": "",
-        "initializers": "",
-        "guidance/__init__": "",
-        "guidance/signal": "",
-        "keras/__init__": "",
-        "torch/_names": "",
-        "theory/__init__": "",
-    }
-    package = tmp_path / "fastinit"
-    for name, text in {**planted, path.removesuffix(".py"): line}.items():
-        file = package / f"{name}.py"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    layers = tool("layers")
-    assert said in layers.problems(package)
-    (package / path).unlink()
-    assert layers.problems(package) == ""

@@ -1,9 +1,10 @@
-"""The layers of the Python package: what each module may import.
+"""The layers of the package and of the crate: what each file may use.
 
-Imports inside functions count, imports for type checkers do not.
+Imports inside functions count, imports for type checkers do not. Of Rust, code counts, comments do not.
 """
 
 import ast
+import re
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,7 +19,7 @@ PARTS = ("torch", "keras", "guidance", "theory")
 # Private modules that belong to the package as a whole.
 LEAVES = ("_terminal", "_suggest", "_checks", "_typing", "_registry")
 API = ("functions", "initializers", "_runtime")
-COMPILED = ("_core", "_shim")
+COMPILED = ("_core",)
 # The files that may import each package, besides NumPy.
 PACKAGES = {
     "torch": ["torch/*", "guidance/compare/torch_network.py", "guidance/diagnose/*torch*"],
@@ -214,3 +215,26 @@ def test_private_modules_of_keras_are_imported_in_one_file():
     }
     assert len(files) <= 1, files
     assert all(part_of(module) == "keras" for module in files)
+
+
+SOURCES = Path(__file__).parents[2] / "src"
+# What only some places of the crate may have.
+RUST = {
+    r"\b(pyo3|numpy)::|#\[py": ["python/"],
+    r"\b(core|std)::arch\b|\bis_\w+_feature_detected!": ["simd/"],
+    r"\bthread::|\bstd::alloc\b|\bmmap\b": ["fill/"],
+    r"\bBuffer::(new|zeroed)\b": ["fill/", "python/array.rs"],  # The results that the bindings return.
+    r"\bunsafe\b": ["simd/", "fill/", "python/array.rs", "linalg/mod.rs", "linalg/real.rs"],
+}
+
+
+def code_of(file):
+    return re.sub(r"//.*", "", file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("pattern", RUST)
+def test_rust_has_it_in_its_places_only(pattern):
+    files = {file.relative_to(SOURCES).as_posix(): code_of(file) for file in SOURCES.rglob("*.rs")}
+    found = {name for name, code in files.items() if re.search(pattern, code)}
+    assert found, "the pattern matches nothing"
+    assert all(name.startswith(tuple(RUST[pattern])) for name in found), sorted(found)

@@ -61,6 +61,9 @@ NAMES = (
     *PRESETS,
 )
 
+# The orders of the axes of kernels: (..., in, out) in Keras and JAX, (out, in, ...) in PyTorch.
+LAYOUTS = ("in_out", "out_in")
+
 MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
 
 # Keras's other names.

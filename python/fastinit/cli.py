@@ -28,7 +28,7 @@ from rich.theme import Theme
 
 import fastinit
 
-from ._registry import NAMES, class_name
+from ._registry import MODES, NAMES, class_name
 from ._terminal import table
 
 if TYPE_CHECKING:
@@ -58,6 +58,14 @@ _COLORS = Theme({"fastinit.severe": "bold red", "fastinit.warning": "yellow", "f
 def _say(text: str) -> None:
     # A new console each time: standard output may have been replaced.
     Console(theme=_COLORS, highlighter=_Severities(), soft_wrap=True, markup=False, emoji=False).print(text)
+
+
+def _check_picture(path: Path | None) -> None:
+    """Raises an error before a long computation, not after it."""
+    if path is not None:
+        from fastinit.guidance.show import check_path
+
+        check_path(path)
 
 
 def _answer(result: Any, *, json: bool, picture: Path | None = None) -> None:
@@ -122,8 +130,8 @@ def _sizes(text: str) -> tuple[int, ...]:
 def _array(path: str) -> Array:
     try:
         array: Array = np.load(path, allow_pickle=False)
-    except (EOFError, ValueError) as error:
-        raise ValueError(f"cannot read {path}: {error}") from None
+    except (EOFError, OSError, ValueError) as error:
+        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     return array
 
 
@@ -132,7 +140,7 @@ Seed = Annotated[int, typer.Option(help="The seed, from 0 to 2**64 - 1.")]
 Names = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[INITIALIZER]...",
+        metavar="INITIALIZER",
         help="Initializers such as he_normal, or random_normal:stddev=0.01 with parameters.",
     ),
 ]
@@ -155,9 +163,13 @@ Parameter = Annotated[
 @_reports_errors
 def recommend(
     activation: Annotated[str | None, typer.Argument(help="The activation, such as relu or gelu.")] = None,
-    layer: Annotated[str, typer.Option(help="The layer: dense, conv, lstm, attention, Conv2D.")] = "dense",
-    distribution: Annotated[str | None, typer.Option(help="uniform or normal.")] = None,
-    mode: Annotated[str | None, typer.Option(help="fan_in, fan_out or fan_avg.")] = None,
+    layer: Annotated[
+        str, typer.Option(help="The layer, such as dense, lstm, attention or Conv2D.")
+    ] = "dense",
+    distribution: Annotated[
+        str | None, typer.Option(help="uniform, normal (truncated) or untruncated_normal.")
+    ] = None,
+    mode: Annotated[str | None, typer.Option(help=f"{', '.join(MODES[:-1])} or {MODES[-1]}.")] = None,
     param: Parameter = None,
     bias: Annotated[float, typer.Option(help="The initial value of biases.")] = 0.0,
     depth: Annotated[int | None, typer.Option(help="The number of layers, or of residual branches.")] = None,
@@ -237,6 +249,7 @@ def signal(
     json: Json = False,  # noqa: FBT002 - an option
 ) -> None:
     """Show how a signal and its gradient change with depth in a plain network, for some initializers."""
+    _check_picture(output)
     result = fastinit.signal(
         _named(initializers),
         activation=activation,
@@ -251,7 +264,7 @@ def signal(
 @app.command()
 @_reports_errors
 def show(
-    things: Annotated[list[str], typer.Argument(metavar="THING...", help="Initializers, or .npy files.")],
+    things: Annotated[list[str], typer.Argument(metavar="THING", help="Initializers, or .npy files.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture: .png or .svg.")],
     shape: Annotated[str, typer.Option(help="The shape of the tensors of initializers.")] = "256x512",
     kind: Annotated[str, typer.Option(help="histogram or singular_values.")] = "histogram",
@@ -279,6 +292,7 @@ def compare(
     json: Json = False,  # noqa: FBT002 - an option
 ) -> None:
     """Train the same network on images of digits, once from each initializer."""
+    _check_picture(output)
     result = fastinit.compare(
         _named(initializers),
         activation=activation,
@@ -333,7 +347,7 @@ def sample(
     dtype: Annotated[str, typer.Option(help="float32, float64, float16 or bfloat16.")] = "float32",
     threads: Annotated[int | None, typer.Option(help="The largest number of threads.")] = None,
 ) -> None:
-    """Write a new tensor to a file, without a copy in memory."""
+    """Write a new tensor to a file, through mapped memory."""
     chosen, sizes = _initializer(initializer), _sizes(shape)
     chosen.check(sizes, dtype)
     kind = fastinit.zeros(0, dtype=dtype).dtype
@@ -447,5 +461,6 @@ def info(json: Json = False) -> None:  # noqa: FBT002 - an option
         _answer(found, json=True)
         return
     shown = {"file": "compiled module"}
-    rows = [(shown.get(name, name), "-" if value is None else str(value)) for name, value in found.items()]
+    texts = {name: ", ".join(value) if isinstance(value, list) else value for name, value in found.items()}
+    rows = [(shown.get(name, name), "-" if text is None else str(text)) for name, text in texts.items()]
     _say(table(("", "fastinit"), rows))

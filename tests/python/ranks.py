@@ -657,7 +657,7 @@ def modules_of_torch():
     yield pairs_of(sharded, plain)
     yield {name: (value, plain.get_buffer(name)) for name, value in sharded.named_buffers()}
     for row, theirs in zip(report.rows, reference.rows, strict=True):
-        attributes = ("name", "names", "shape", "rule", "initializer", "distribution", "fan", "target_std")
+        attributes = ("name", "names", "shape", "rule", "initializer", "distribution", "fan_in", "target_std")
         for attribute in attributes:
             assert getattr(row, attribute) == getattr(theirs, attribute), (row.name, attribute)
     assert report["bag.weight"].rule == "EmbeddingBag.reset_parameters"

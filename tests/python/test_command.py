@@ -269,6 +269,22 @@ def test_show(tmp_path):
     assert "bad.npy" in err
 
 
+@pytest.mark.parametrize("command", ["signal", "compare"])
+def test_a_path_is_checked_before_the_computation(tmp_path, command):
+    pytest.importorskip("matplotlib")
+    for file, words in [("x.gif", "must have the suffix"), ("no/x.png", "does not exist")]:
+        out, err = run(command, "-o", tmp_path / file, status=2)
+        assert out == ""
+        assert words in err
+        assert "%" not in err  # No epoch was trained.
+
+
+def test_help_of_repeated_arguments():
+    out, _ = run("signal", "--help", COLUMNS="200")
+    assert "[INITIALIZER]..." in out
+    assert "]...]" not in out
+
+
 def test_compare(tmp_path):
     pytest.importorskip("sklearn")
     pytest.importorskip("torch")

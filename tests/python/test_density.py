@@ -1,5 +1,9 @@
 """The exact distributions of elements and singular values, against scipy, NumPy and samples."""
 
+import copy
+import json
+import pickle
+
 import numpy as np
 import pytest
 from conftest import plain_id
@@ -156,6 +160,16 @@ def test_every_kind_has_a_name_and_parameters(case):
     assert found.name in KINDS
     again = of_kind(found.name, tuple(found.parameters.items()))
     assert (again, again.title) == (found, found.name.replace("_", " "))
+
+
+def test_distributions_can_be_pickled_and_copied_and_have_a_dict(case):
+    initializer, shape = case
+    for expected in (initializer.check(shape), marchenko_pastur(20, 30, 0.5, 1.0)):
+        for found in (pickle.loads(pickle.dumps(expected)), copy.deepcopy(expected)):
+            assert found == expected
+            np.testing.assert_array_equal(found.density(X), expected.density(X))
+        plain = json.loads(json.dumps(expected.to_dict(), allow_nan=False))
+        assert (plain["name"], plain["mean"], plain["std"]) == (expected.name, expected.mean, expected.std)
 
 
 def test_densities_and_atoms_add_up_to_one(case):

@@ -456,7 +456,7 @@ def test_wrong_arguments():
         diagnose(model, expect="he_norml")
     with pytest.raises(ValueError, match="does not fit 'dense_0/bias'"):
         diagnose(model, expect={"dense_0/bias": "identity"})
-    with pytest.raises(ValueError, match="layout must be 'out_in' or 'in_out'"):
+    with pytest.raises(ValueError, match="layout must be one of in_out, out_in"):
         diagnose(model, layout="oi")
     with pytest.raises(TypeError, match="can diagnose an array, a mapping"):
         diagnose(3.5)
@@ -610,9 +610,9 @@ def _checkpoint(tmp_path):
 def test_safetensors(checkpoint):
     path, model = checkpoint
     found = diagnose(path)
-    by_name = {row["name"]: row for row in diagnose(model, layout="out_in").to_dict()["tensors"]}
-    assert len(found.tensors) == len(model) - 1
-    for row in found.to_dict()["tensors"]:
+    by_name = {row["name"]: row for row in diagnose(model, layout="out_in").to_dict()["rows"]}
+    assert len(found.rows) == len(model) - 1
+    for row in found.to_dict()["rows"]:
         assert {**row, "scheme": 0, "scale_error": 0} == {
             **by_name[row["name"]],
             "scheme": 0,
@@ -632,7 +632,7 @@ def test_shards(tmp_path):
     found = diagnose(tmp_path)
     index.write_text(json.dumps({"weight_map": weight_map}))
     assert found == diagnose(index) == diagnose(tmp_path)
-    assert {row.name for row in found.tensors} == set(names)
+    assert {row.name for row in found.rows} == set(names)
     weight_map["x"] = "../three.safetensors"
     index.write_text(json.dumps({"weight_map": weight_map}))
     with pytest.raises(ValueError, match="not a file beside it"):
@@ -746,7 +746,7 @@ def test_memory_is_bounded(tmp_path):
         from fastinit import diagnose
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         found = diagnose({str(path)!r})
-        assert found.tensors[0].scheme == "he_normal", found
+        assert found.rows[0].scheme == "he_normal", found
         print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     """
     done = subprocess.run(
@@ -768,7 +768,7 @@ def test_many_tensors(tmp_path):
         model[f"layers.{i}.kernel"] = init((8, 24), seed=i)
         model[f"layers.{i}.bias"] = np.full(8, 7.0, np.float32)
     np.savez(tmp_path / "many.npz", **model)
-    assert len(diagnose(tmp_path / "many.npz").tensors) == 8000
+    assert len(diagnose(tmp_path / "many.npz").rows) == 8000
 
 
 def test_progress_reaches_the_whole():
@@ -787,9 +787,9 @@ def test_each_result_has_plain_values():
     assert f"{found.worst}" == str(found.worst) == "severe"
     plain = found.to_dict()
     assert plain["findings"] == [finding.to_dict() for finding in found.findings]
-    assert plain["tensors"] == [row.to_dict() for row in found.tensors]
+    assert plain["rows"] == [row.to_dict() for row in found.rows]
     assert type(plain["worst"]) is type(plain["findings"][0]["code"]) is str
-    assert plain["tensors"][0]["shape"] == [8, 8]
+    assert plain["rows"][0]["shape"] == [8, 8]
 
 
 def test_safetensors_of_all_dtypes_are_read_where_they_lie(tmp_path):

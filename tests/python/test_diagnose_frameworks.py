@@ -290,14 +290,14 @@ def test_tensors_without_values_are_skipped():
     model = nn.Sequential(nn.Linear(3, 4, device="meta"), nn.LazyLinear(5), nn.Linear(8, 8))
     found = diagnose(model)
     assert set(found.skipped) == {"0.weight", "0.bias", "1.weight", "1.bias"}
-    assert {row.name for row in found.tensors} == {"2.weight", "2.bias"}
+    assert {row.name for row in found.rows} == {"2.weight", "2.bias"}
     assert "meta" in str(found)
 
 
 def test_a_normalization_over_several_axes_has_a_scale():
     found = diagnose(nn.Sequential(nn.LayerNorm((6, 8)), nn.RMSNorm((3, 4, 5))))
     assert found.findings == ()
-    assert [row.role for row in found.tensors] == ["scale", "parameter", "scale"]
+    assert [row.role for row in found.rows] == ["scale", "parameter", "scale"]
 
 
 def test_trained_model():
@@ -345,7 +345,7 @@ KERAS = """
 
     found = diagnose(model)
     assert loud(found) == [], found
-    assert len(found.tensors) == sum("seed" not in v.path for v in model.weights)
+    assert len(found.rows) == sum("seed" not in v.path for v in model.weights)
 
     layer = model.get_layer("hidden")
     kernel = layer.kernel.numpy() if hasattr(layer.kernel, "numpy") else np.asarray(layer.kernel)

@@ -7,7 +7,7 @@ Frameworks, matplotlib and scikit-learn are imported only when they are needed.
 from fastinit.theory.gains import gain
 
 from .compare import Comparison, ComparisonRow, ComparisonVerdict, compare
-from .diagnose import Code, Diagnosis, Finding, Severity, TensorRow, diagnose
+from .diagnose import Code, Diagnosis, DiagnosisRow, Finding, Severity, diagnose
 from .recommend import recommend
 from .recommend.recommendation import Alternative, Judgement, JudgementVerdict, Recommendation
 from .show import show
@@ -20,6 +20,7 @@ __all__ = [
     "ComparisonRow",
     "ComparisonVerdict",
     "Diagnosis",
+    "DiagnosisRow",
     "Finding",
     "Judgement",
     "JudgementVerdict",
@@ -28,7 +29,6 @@ __all__ = [
     "Signal",
     "SignalRow",
     "SignalVerdict",
-    "TensorRow",
     "compare",
     "diagnose",
     "gain",

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastinit._checks import check_int, check_number
+from fastinit._results import Result, Rows, Verdict
 from fastinit._terminal import table
 from fastinit.initializers import Constant, Initializer, Zeros
 from fastinit.theory.parse import resolve
 
 from .choices import default_choices, initializer, parse_choices
 from .propagate import propagate
-from .results import Result, Rows, Verdict
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -1,6 +1,7 @@
 """The exact distributions of the elements that initializers make, and the limit of their singular values.
 
-Everything follows from the kind and parameters of a distribution; nothing is sampled.
+Everything follows from the kind and parameters of a distribution; nothing is sampled. Densities are functions
+of this module with their parameters bound, so that distributions can be pickled.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from fastinit._results import Result, plain
 
 from .quadrature import legendre
 
@@ -25,7 +28,7 @@ TRUNCATED_STDDEV = 0.87962566103423978
 
 
 @dataclass(frozen=True)
-class Distribution:
+class Distribution(Result):
     """A distribution on the real line: a density, and atoms, which are values of positive probability.
 
     Attributes:
@@ -64,6 +67,10 @@ class Distribution:
         """The name in words."""
         return self.name.replace("_", " ")
 
+    def to_dict(self) -> dict[str, Any]:
+        """All attributes by name, as values that `json` takes, except for the density."""
+        return {name: plain(value) for name, value in vars(self).items() if name != "density"}
+
 
 def of_parts(parts: Iterable[tuple[int, str, Mapping[str, float]]]) -> Distribution:
     """The distribution of all elements of a tensor that consists of parts.
@@ -95,41 +102,45 @@ def constant(value: float) -> Distribution:
 def uniform(low: float, high: float) -> Distribution:
     """Uniform on `[low, high)`."""
     width = high - low
-
-    def density(x: Array) -> Array:
-        return np.where((x >= low) & (x < high), 1 / width, 0.0)
-
+    density = functools.partial(_uniform_density, low, high)
     return Distribution("uniform", low + width / 2, width / math.sqrt(12), low, high, density, (), 9 / 5)
+
+
+def _uniform_density(low: float, high: float, x: Array) -> Array:
+    return np.where((x >= low) & (x < high), 1 / (high - low), 0.0)
 
 
 def normal(mean: float, stddev: float) -> Distribution:
     """Normal; a constant if the standard deviation is 0."""
     if stddev == 0.0:
         return constant(mean)
-
-    def density(x: Array) -> Array:
-        return np.exp(-(((x - mean) / stddev) ** 2) / 2) / (stddev * math.sqrt(2 * math.pi))
-
+    density = functools.partial(_normal_density, mean, stddev)
     return Distribution("normal", mean, stddev, -math.inf, math.inf, density, (), 3.0)
+
+
+def _normal_density(mean: float, stddev: float, x: Array) -> Array:
+    density: Array = np.exp(-(((x - mean) / stddev) ** 2) / 2) / (stddev * math.sqrt(2 * math.pi))
+    return density
 
 
 def truncated_normal(mean: float, stddev: float, lower: float, upper: float) -> Distribution:
     """Normal, conditioned on `mean + stddev * [lower, upper]`; a constant if the standard deviation is 0."""
     if stddev == 0.0:
         return constant(mean)
-    _, _, top, area = _truncated(lower, upper)
     z_mean, z_std, kurtosis = truncated_moments(lower, upper)
     low, high = mean + stddev * lower, mean + stddev * upper
-
-    def density(x: Array) -> Array:
-        z = (x - mean) / stddev
-        inside = (z >= lower) & (z <= upper)
-        z = np.where(inside, z, top)
-        return np.where(inside, np.exp(-(z - top) * (z + top) / 2) / (area * stddev), 0.0)
-
+    density = functools.partial(_truncated_density, mean, stddev, lower, upper)
     return Distribution(
         "truncated_normal", mean + stddev * z_mean, stddev * z_std, low, high, density, (), kurtosis
     )
+
+
+def _truncated_density(mean: float, stddev: float, lower: float, upper: float, x: Array) -> Array:
+    _, _, top, area = _truncated(lower, upper)
+    z = (x - mean) / stddev
+    inside = (z >= lower) & (z <= upper)
+    z = np.where(inside, z, top)
+    return np.where(inside, np.exp(-(z - top) * (z + top) / 2) / (area * stddev), 0.0)
 
 
 def truncated_moments(lower: float, upper: float) -> tuple[float, float, float]:
@@ -171,16 +182,16 @@ def sphere(dimension: float, radius: float) -> Distribution:
     if dimension == 1:
         atoms = ((-radius, 0.5), (radius, 0.5))
         return Distribution("orthogonal", 0.0, radius, 0.0, 0.0, np.zeros_like, atoms, 1.0)
-    half = dimension / 2
-    scale = math.exp(math.lgamma(half) - math.lgamma(half - 0.5)) / (math.sqrt(math.pi) * radius)
-
-    def density(x: Array) -> Array:
-        inside = abs(x) < radius
-        t = np.where(inside, x / radius, 0.0)
-        return np.where(inside, scale * np.exp((half - 1.5) * np.log1p(-t * t)), 0.0)
-
     std, kurtosis = radius / math.sqrt(dimension), 3 * dimension / (dimension + 2)
+    density = functools.partial(_sphere_density, dimension / 2, radius)
     return Distribution("orthogonal", 0.0, std, -radius, radius, density, (), kurtosis)
+
+
+def _sphere_density(half: float, radius: float, x: Array) -> Array:
+    scale = math.exp(math.lgamma(half) - math.lgamma(half - 0.5)) / (math.sqrt(math.pi) * radius)
+    inside = abs(x) < radius
+    t = np.where(inside, x / radius, 0.0)
+    return np.where(inside, scale * np.exp((half - 1.5) * np.log1p(-t * t)), 0.0)
 
 
 def mixture(parts: Iterable[tuple[float, Distribution]], name: str = "mixture") -> Distribution:
@@ -215,10 +226,14 @@ def mixture(parts: Iterable[tuple[float, Distribution]], name: str = "mixture") 
         math.sqrt(variance),
         min(part.low for part in spread),
         max(part.high for part in spread),
-        lambda x: sum((share * part.density(x) for share, part in shares), np.zeros_like(x)),
+        functools.partial(_mixture_density, tuple((share, part.density) for share, part in shares)),
         tuple(sorted(mass.items())),
         kurtosis,
     )
+
+
+def _mixture_density(shares: tuple[tuple[float, Callable[[Array], Array]], ...], x: Array) -> Array:
+    return sum((share * density(x) for share, density in shares), np.zeros_like(x))
 
 
 def with_zeros(share: float, distribution: Distribution, name: str = "mixture") -> Distribution:
@@ -273,12 +288,7 @@ def marchenko_pastur(rows: int, columns: int, std: float, mean: float = 0.0) -> 
     if outlier:
         atoms = ((math.sqrt((theta**2 + noise * many) * (theta**2 + noise * few)) / theta, outlier),)
 
-    def density(s: Array) -> Array:
-        inside = (s > low) & (s <= high)
-        x = np.where(inside, s, high)
-        root = np.sqrt(np.maximum(0.0, (high - x) * (high + x) * (x - low) * (x + low)))
-        return np.where(inside, (1 - outlier) * root / (math.pi * few * noise * x), 0.0)
-
+    density = functools.partial(_singular_density, low, high, (1 - outlier) / (math.pi * few * noise))
     # As a function of the angle the density is smooth at both ends.
     nodes, weights = legendre(200)
     x = (low + high) / 2 + (high - low) / 2 * np.sin(math.pi / 2 * nodes)
@@ -290,3 +300,10 @@ def marchenko_pastur(rows: int, columns: int, std: float, mean: float = 0.0) -> 
     return Distribution(
         "Marchenko-Pastur", average, math.sqrt(max(0.0, square - average**2)), low, high, density, atoms
     )
+
+
+def _singular_density(low: float, high: float, factor: float, s: Array) -> Array:
+    inside = (s > low) & (s <= high)
+    x = np.where(inside, s, high)
+    root = np.sqrt(np.maximum(0.0, (high - x) * (high + x) * (x - low) * (x + low)))
+    return np.where(inside, factor * root / x, 0.0)

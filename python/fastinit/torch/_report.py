@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fastinit._results import Result, Rows
 from fastinit._terminal import table
 from fastinit.theory.distributions import mixture
 
@@ -32,7 +32,7 @@ _RUNS = 64
 
 
 @dataclass(frozen=True)
-class ReportRow:
+class ReportRow(Result):
     """One tensor.
 
     Attributes:
@@ -45,7 +45,7 @@ class ReportRow:
             function filled it.
         distribution: The name of the distribution of its elements, such as `"truncated_normal"`, or
             `"mixture"` where blocks differ; `None` if there is no initializer.
-        fan: `fan_in` and `fan_out` in PyTorch's convention; `None` for less than two dimensions.
+        fan_in, fan_out: The fans in PyTorch's convention; `None` for less than two dimensions.
         target_mean: The mean of the distribution, over all blocks; `None` if there is none.
         target_std: Its standard deviation.
         mean: The measured mean, over all elements that this process holds or, where these are more than
@@ -61,20 +61,26 @@ class ReportRow:
     rule: str
     initializer: fastinit.Initializer | None
     distribution: str | None
-    fan: tuple[int, int] | None
+    fan_in: int | None
+    fan_out: int | None
     target_mean: float | None
     target_std: float | None
     mean: float
     std: float
     seconds: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """All attributes by name, as values that `json` takes; the dtype is its name."""
+        return {**super().to_dict(), "dtype": _name_of(self.dtype)}
+
 
 @dataclass(frozen=True)
-class Report:
+class Report(Rows[ReportRow]):
     """What `initialize` did. `print` shows it as a table.
 
     Attributes:
-        rows: A row for each parameter, and each buffer, that was initialized, in the order of the model.
+        rows: A row for each parameter, and each buffer, that was initialized, in the order of the model;
+            `report[name]` is that of a name.
         uninitialized: Names of parameters that were not initialized. They keep their values, or stay on the
             meta device.
         meta_buffers: Names of buffers without a known initializer, which are still on the meta device.
@@ -92,13 +98,6 @@ class Report:
     unused_rules: tuple[str, ...] = ()
     seconds: float = field(default=0.0, compare=False)
 
-    def __getitem__(self, name: str) -> ReportRow:
-        """The row of a tensor, by any of its names."""
-        for row in self.rows:
-            if name in row.names:
-                return row
-        raise KeyError(name)
-
     def __str__(self) -> str:
         """The table, and below it the findings."""
         header = (
@@ -111,10 +110,10 @@ class Report:
                 (
                     row.name if len(row.names) == 1 else f"{row.name} (+{len(row.names) - 1})",
                     " x ".join(map(str, row.shape)) or "()",
-                    str(row.dtype).removeprefix("torch."),
+                    _name_of(row.dtype),
                     row.rule,
                     (row.distribution or "").replace("_", " "),
-                    "" if row.fan is None else "{}, {}".format(*row.fan),
+                    "" if row.fan_in is None else f"{row.fan_in}, {row.fan_out}",
                     f"{row.mean:.2e}",
                     f"{row.std:.4g}",
                     "" if row.target_std is None else f"{row.target_std:.4g}",
@@ -134,18 +133,9 @@ class Report:
         lines += [f"{title}: {', '.join(names)}" for title, names in notes if names]
         return "\n".join(lines)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain values: initializers as dicts that `fastinit.get` takes, dtypes by name."""
-        rows = []
-        for row in self.rows:
-            initializer = row.initializer and {
-                "class_name": type(row.initializer).__name__,
-                "config": row.initializer.get_config(),
-            }
-            plain = {one.name: getattr(row, one.name) for one in dataclasses.fields(row)}
-            dtype = str(row.dtype).removeprefix("torch.")
-            rows.append({**plain, "dtype": dtype, "initializer": initializer})
-        return {**{one.name: getattr(self, one.name) for one in dataclasses.fields(self)}, "rows": rows}
+
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def row(entry: Entry) -> ReportRow:
@@ -155,7 +145,9 @@ def row(entry: Entry) -> ReportRow:
     filled = [entry.filled[block] for block in sorted(entry.filled)] if entry.is_current else []
     distribution = _combined(filled)
     mean, std = _measure(value)
-    fan = None if value.dim() < 2 else torch.nn.init._calculate_fan_in_and_fan_out(value)
+    fan_in = fan_out = None
+    if value.dim() > 1:
+        fan_in, fan_out = torch.nn.init._calculate_fan_in_and_fan_out(value)
     return ReportRow(
         name=entry.name,
         names=entry.names,
@@ -164,7 +156,8 @@ def row(entry: Entry) -> ReportRow:
         rule=entry.title + (f", {len(entry.sizes)} blocks" if entry.sizes else ""),
         initializer=filled[0].initializer if filled else None,
         distribution=None if distribution is None else distribution.name,
-        fan=fan,
+        fan_in=fan_in,
+        fan_out=fan_out,
         target_mean=None if distribution is None else distribution.mean,
         target_std=None if distribution is None else distribution.std,
         mean=mean,

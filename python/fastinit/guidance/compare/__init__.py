@@ -23,11 +23,11 @@ import numpy as np
 
 from fastinit._checks import check_choice, check_int, check_number
 from fastinit._registry import install_hint
+from fastinit._results import Result, Rows, Verdict
 from fastinit._runtime import random_bits
 from fastinit._suggest import did_you_mean
 from fastinit._terminal import Bar, table
 from fastinit.guidance.choices import default_choices, parse_choices
-from fastinit.guidance.results import Result, Rows, Verdict
 from fastinit.theory.parse import resolve
 
 if TYPE_CHECKING:

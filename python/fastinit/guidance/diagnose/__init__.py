@@ -12,6 +12,8 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
+from fastinit._checks import check_choice
+from fastinit._registry import LAYOUTS
 from fastinit._suggest import did_you_mean
 from fastinit._terminal import Bar
 from fastinit.guidance.choices import initializer
@@ -19,10 +21,9 @@ from fastinit.guidance.choices import initializer
 from .expected import promised
 from .judge import judge
 from .measure import measured
-from .results import Code, Diagnosis, Finding, Severity, TensorRow
+from .results import Code, Diagnosis, DiagnosisRow, Finding, Severity
 from .schemes import fans
 from .sources import tensors_of
-from .tensors import LAYOUTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from .statistics import Statistics
     from .tensors import Tensor
 
-__all__ = ["Code", "Diagnosis", "Finding", "Severity", "TensorRow", "diagnose"]
+__all__ = ["Code", "Diagnosis", "DiagnosisRow", "Finding", "Severity", "diagnose"]
 
 # From this number of elements on, a bar is shown on a terminal.
 _LARGE = 2**28
@@ -108,8 +109,8 @@ def diagnose(
         arXiv:1312.6120. Pébay, "Formulas for robust, one-pass parallel computation of covariances and
         arbitrary-order statistical moments", Sandia report SAND2008-6212.
     """
-    if layout is not None and layout not in LAYOUTS:
-        raise ValueError(f"layout must be {' or '.join(map(repr, LAYOUTS))} or None, got {layout!r}")
+    if layout is not None:
+        check_choice("layout", layout, LAYOUTS)
     tensors, skipped = tensors_of(x, layout)
     expected = _expectations(expect, tensors)
     total = sum(tensor.size for tensor in tensors)
@@ -148,7 +149,7 @@ def _expectations(expect: Any, tensors: list[Tensor]) -> dict[str, Initializer]:
     return found
 
 
-def _row(s: Statistics) -> TensorRow:
+def _row(s: Statistics) -> DiagnosisRow:
     tensor, moments = s.tensor, s.moments
     fan_in, fan_out = fans(tensor)[0] if s.tensor.is_weight and s.size else (None, None)
 
@@ -157,4 +158,4 @@ def _row(s: Statistics) -> TensorRow:
 
     mean, std, low, high = map(plain, (moments.mean, moments.std, s.low, s.high))
     about = (tensor.name, tensor.names, tensor.shape, tensor.dtype, tensor.role, fan_in, fan_out)
-    return TensorRow(*about, mean, std, low, high, s.scheme, plain(s.scale_error))
+    return DiagnosisRow(*about, mean, std, low, high, s.scheme, plain(s.scale_error))

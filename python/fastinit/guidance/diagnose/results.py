@@ -7,8 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from fastinit._results import Result, Rows, Verdict, plain
 from fastinit._terminal import printable, table
-from fastinit.guidance.results import Result, Verdict, plain
 
 
 class Severity(Verdict):
@@ -88,7 +88,7 @@ class Finding(Result):
 
 
 @dataclass(frozen=True)
-class TensorRow(Result):
+class DiagnosisRow(Result):
     """A tensor as measured.
 
     Attributes:
@@ -135,16 +135,16 @@ _HEADER = ("tensor", "shape", "dtype", "role", "fan in, out", "mean", "std", "mi
 
 
 @dataclass(frozen=True)
-class Diagnosis(Result):
+class Diagnosis(Rows[DiagnosisRow]):
     """What `diagnose` found. `print` shows it as text.
 
     Attributes:
-        tensors: The tensors, in the order of the model or file.
+        rows: A row for each tensor, in the order of the model or file; `diagnosis[name]` is that of a name.
         findings: What deserves a look, the most severe first.
         skipped: Why tensors were not read, by name. Integers and booleans are not mentioned.
     """
 
-    tensors: tuple[TensorRow, ...]
+    rows: tuple[DiagnosisRow, ...]
     findings: tuple[Finding, ...]
     skipped: dict[str, str]
 
@@ -157,13 +157,6 @@ class Diagnosis(Result):
     def ok(self) -> bool:
         """Whether there is nothing worse than information."""
         return self.worst in (None, Severity.INFO)
-
-    def __getitem__(self, name: str) -> TensorRow:
-        """The tensor with this name, which may be any of its names."""
-        for tensor in self.tensors:
-            if name in tensor.names:
-                return tensor
-        raise KeyError(name)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain Python values, which `json` takes.
@@ -180,11 +173,11 @@ class Diagnosis(Result):
         """The findings, the most severe first, and a table of the tensors."""
         lines = []
         notes = [finding for finding in self.findings if finding.severity == Severity.INFO]
-        rows = [
+        worse = [
             (f.severity, f.code, f.tensor, f.message) for f in self.findings if f.severity != Severity.INFO
         ]
-        if rows:
-            lines += [table(("severity", "finding", "tensor", "what, and what to do"), rows, wrap=70), ""]
+        if worse:
+            lines += [table(("severity", "finding", "tensor", "what, and what to do"), worse, wrap=70), ""]
         for code, same in itertools.groupby(sorted(notes, key=lambda f: f.code), lambda f: f.code):
             first, *others = same
             more = f" (and {len(others)} more)" if others else ""
@@ -193,10 +186,10 @@ class Diagnosis(Result):
         lines += [printable(f"skipped {name}: {why}") for name, why in self.skipped.items()]
         if notes or self.skipped:
             lines.append("")
-        lines += [table(_HEADER, [row._cells() for row in self.tensors], "<<<<<>>>><>"), ""]
-        count = sum(math.prod(row.shape) for row in self.tensors)
+        lines += [table(_HEADER, [row._cells() for row in self.rows], "<<<<<>>>><>"), ""]
+        count = sum(math.prod(row.shape) for row in self.rows)
         found = [f"{sum(f.severity == s for f in self.findings)} {s}" for s in reversed(Severity)]
-        tensors = "1 tensor" if len(self.tensors) == 1 else f"{len(self.tensors)} tensors"
+        tensors = "1 tensor" if len(self.rows) == 1 else f"{len(self.rows)} tensors"
         elements = "1 element" if count == 1 else f"{count:,} elements"
         lines.append(f"{tensors}, {elements}: {', '.join(found)}")
         return "\n".join(lines)

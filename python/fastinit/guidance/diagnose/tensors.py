@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 # order. A chunk is valid until the next one is asked for.
 Read = Callable[[int, int, int], "Iterator[Array]"]
 
-LAYOUTS = ("out_in", "in_out")
-
 # Relative rounding of the dtypes.
 _EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastinit._checks import check_choice, check_int
+from fastinit._registry import LAYOUTS
 from fastinit._suggest import did_you_mean
-
-# Kernels are (..., in, out) in Keras and JAX, and (out, in, ...) in PyTorch.
-LAYOUTS = ("in_out", "out_in")
 
 # The families, each with the names of its layers, without the number of dimensions.
 _FAMILIES = {

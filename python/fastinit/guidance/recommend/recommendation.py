@@ -6,8 +6,8 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastinit._results import Result, Verdict
 from fastinit._terminal import table
-from fastinit.guidance.results import Result, Verdict
 
 from .spelling import short
 

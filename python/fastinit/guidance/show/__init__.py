@@ -33,6 +33,7 @@ from .singular import matrices, singular_values_of, sizes_of
 
 if TYPE_CHECKING:
     import os
+    from types import ModuleType
 
     from matplotlib.figure import Figure
 
@@ -134,17 +135,12 @@ def show(
     """
     if kind is not None:
         check_choice("kind", kind, _KINDS)
-    file = None if path is None else _checked(path)
+    file = None if path is None else check_path(path)
     if kind is not None and isinstance(x, (Signal, Comparison)):
         raise ValueError(
             f"kind is for initializers and arrays, and a {type(x).__name__} is drawn as curves, got {kind!r}"
         )
-    try:
-        from . import pictures
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] != "matplotlib":
-            raise
-        raise ImportError(f"pictures need matplotlib: {install_hint('plot')}") from None
+    pictures = _pictures()
     if isinstance(x, Comparison):
         figure = pictures.comparison(x)
     elif isinstance(x, Signal):
@@ -162,8 +158,18 @@ def show(
     return figure
 
 
-def _checked(path: str | os.PathLike[str]) -> Path:
-    """The path of a picture, with a known suffix and an existing folder."""
+def _pictures() -> ModuleType:
+    try:
+        from . import pictures
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        raise ImportError(f"pictures need matplotlib: {install_hint('plot')}") from None
+    return pictures
+
+
+def check_path(path: str | os.PathLike[str]) -> Path:
+    """The path of a picture. Raises what `show` raises if no picture can be saved there."""
     file = Path(path)
     if file.suffix.lower() not in SUFFIXES:
         raise ValueError(f"path must have the suffix {' or '.join(SUFFIXES)}, got {str(file)!r}")
@@ -171,6 +177,7 @@ def _checked(path: str | os.PathLike[str]) -> Path:
         raise FileNotFoundError(
             f"the folder {str(file.parent)!r} of the picture {file.name!r} does not exist"
         )
+    _pictures()
     return file
 
 

@@ -1,4 +1,4 @@
-"""What the results of guidance have in common: verdicts, rows by name, and values for JSON."""
+"""What results have in common: verdicts, rows that are found by name, and values for JSON."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from fastinit.initializers import Initializer
-
 
 class Verdict(str, enum.Enum):
     """A verdict. It is a string, too: it equals its value, and is written as that in text and JSON."""
@@ -19,7 +17,7 @@ class Verdict(str, enum.Enum):
 
 
 class Result:
-    """The base of the result objects, which are dataclasses."""
+    """The base of results, which are dataclasses."""
 
     def to_dict(self) -> dict[str, Any]:
         """All attributes by name, as values that `json` takes.
@@ -39,14 +37,14 @@ Row = TypeVar("Row", bound=_Named)
 
 
 class Rows(Result, Generic[Row]):
-    """A result with a row for each initializer, which is found by its name: `result[name]`."""
+    """A result with rows that are found by their names: `result[name]`."""
 
     rows: tuple[Row, ...]
 
     def __getitem__(self, name: str) -> Row:
-        """The row of this name."""
+        """The row of this name, which may be any of its `names` if it has several."""
         for row in self.rows:
-            if row.name == name:
+            if name in getattr(row, "names", (row.name,)):
                 return row
         raise KeyError(name)
 
@@ -56,8 +54,6 @@ def plain(value: Any) -> Any:
     match value:
         case Result():
             return value.to_dict()
-        case Initializer():
-            return {"class_name": type(value).__name__, "config": value.get_config()}
         case enum.Enum():
             return value.value
         case float():
@@ -68,4 +64,6 @@ def plain(value: Any) -> Any:
             return {name: plain(item) for name, item in value.items()}
         case Sequence() if not isinstance(value, str):
             return [plain(item) for item in value]
+    if hasattr(value, "get_config"):  # an initializer
+        return {"class_name": type(value).__name__, "config": plain(value.get_config())}
     return value

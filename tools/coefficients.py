@@ -5,7 +5,7 @@
 Polynomials are minimax in relative error (Lawson's algorithm, in 40 digits). Coefficients are then rounded to the
 working precision one by one, lowest order first, and those not yet rounded are fitted again, so that the rounding of one
 is made good by the others. Rational functions are fitted at Chebyshev nodes by linear least squares, reweighted until the
-denominator settles. What is printed beside each is the largest relative error before rounding in the evaluation.
+denominator settles. The number printed beside each is the largest relative error before rounding in the evaluation.
 """
 
 # ruff: noqa: E501 (one line for each table)

@@ -22,7 +22,7 @@ from cases import Case
 from libraries import LIBRARIES, Call, Library
 
 SAMPLE_SECONDS = 0.05  # a sample repeats calls for about this long
-WARM_SECONDS = 0.2  # and is preceded by calls for about so long, which are not counted
+WARM_SECONDS = 0.2  # preceded by calls for about this long, which are not counted
 
 
 class Stopwatch:
@@ -73,7 +73,7 @@ class Stopwatch:
 
 
 def answer(library: Library, request: dict[str, Any], state: dict[str, Stopwatch]) -> dict[str, Any]:
-    """Do what a request asks."""
+    """Answer a request."""
     if "open" in request:
         try:
             call = library.prepare(Case(**request["open"]))

@@ -1,4 +1,4 @@
-"""The names of the initializers, Keras's aliases, and what the presets stand for: stated only here.
+"""The names of the initializers, Keras's aliases, and the parameters of the presets: stated only here.
 
 An initializer has one name, that of its function (`he_normal`); its class has the same name in CamelCase.
 """
@@ -86,7 +86,7 @@ _KNOWN = {**{name: name for name in NAMES}, **{class_name(name): name for name i
 
 
 def parse_name(name: str) -> str:
-    """The name of the initializer that a name, the name of a class or an alias stands for.
+    """The name of the initializer for a name, the name of a class or an alias.
 
     Raises:
         ValueError: If it is unknown.

@@ -63,7 +63,7 @@ def block_stream(stream: Stream, block: int) -> int:
     """The stream of one block of a tensor that is made in blocks.
 
     It is the stream of the name `f"{number}[{block}]"`, where `number` is the stream of the tensor as an int.
-    A tensor of its own with this stream has the values of the block, bit by bit.
+    A separate tensor with this stream has the values of the block, bit by bit.
 
     Args:
         stream: The stream of the whole tensor, an int or a name.

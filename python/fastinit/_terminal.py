@@ -53,7 +53,7 @@ def _wrapped(line: list[str], width: int) -> list[list[str]]:
 
 
 class Bar:
-    """The progress of a long task, shown as the user asked for.
+    """A display of the progress of a long task.
 
     On a terminal it is a bar of `rich`, where that is installed; otherwise a line of text on standard error.
 

@@ -264,15 +264,17 @@ def signal(
 @app.command()
 @_reports_errors
 def show(
-    things: Annotated[list[str], typer.Argument(metavar="THING", help="Initializers, or .npy files.")],
+    given: Annotated[
+        list[str], typer.Argument(metavar="INITIALIZER|FILE", help="Initializers, or .npy files.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture: .png or .svg.")],
     shape: Annotated[str, typer.Option(help="The shape of the tensors of initializers.")] = "256x512",
     kind: Annotated[str, typer.Option(help="histogram or singular_values.")] = "histogram",
     seed: Seed = 0,
 ) -> None:
     """Draw the values of initializers or arrays, side by side, with their expected distributions."""
-    given = {thing: _array(thing) if thing.endswith(".npy") else _initializer(thing) for thing in things}
-    fastinit.show(given, _sizes(shape), kind=kind, seed=seed, path=output)
+    found = {name: _array(name) if name.endswith(".npy") else _initializer(name) for name in given}
+    fastinit.show(found, _sizes(shape), kind=kind, seed=seed, path=output)
 
 
 @app.command()
@@ -442,7 +444,7 @@ def info(json: Json = False) -> None:  # noqa: FBT002 - an option
     """Print which fastinit this is, the processor features in use, and the frameworks installed."""
     about = fastinit.build_info()
     found: dict[str, Any] = {
-        # First what tells this package from another one with the same import name.
+        # First, what distinguishes this package from another one with the same import name.
         "distribution": about["distribution"],
         "version": about["version"],
         "package": str(Path(fastinit.__file__).parent),

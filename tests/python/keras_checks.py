@@ -527,7 +527,7 @@ def test_sharded_variables(monkeypatch, accelerated):
 
     from fastinit.keras import _sample
 
-    assert jax.device_count() == 4  # `test_keras.py` asks for so many
+    assert jax.device_count() == 4  # requested by `test_keras.py`
     indices = []
     fill = _sample._Plan.fill
     monkeypatch.setattr(
@@ -1063,7 +1063,7 @@ def test_salt(module):
     assert not (kernels[0] == kernels[1]).any()
     assert_array_equal(weights(generated)[0], fastinit.he_normal((16, 16), seed=1))
     assert_array_equal(weights(generated)[2], fastinit.he_normal((16, 16), seed=1, stream=1))
-    bias = array(lstm.cell.bias)  # made of three parts, of which the second is ones
+    bias = array(lstm.cell.bias)  # made of three parts; the second is ones
     path = lstm.cell.bias.path
     assert_array_equal(bias[:4], fastinit.random_normal(4, seed=1, stream=path))
     assert_array_equal(bias[4:8], 1)

@@ -36,7 +36,7 @@ CHECKS = {}  # by name, with the numbers of processes, and what to run
 
 
 def check(worlds=WORLDS, cases=((),)):
-    """Has a function run on so many processes, which may depend on its arguments, with each of these."""
+    """Registers a function, to be run for each case on these numbers of processes, which may depend on it."""
 
     def add(function):
         for case in cases:

@@ -164,7 +164,7 @@ def test_recurrent_layers():
 def test_biases():
     assert recommend("relu", bias=0.1).weights["bias"] == fastinit.Constant(0.1)
     assert recommend("relu").weights["bias"] == fastinit.Zeros()
-    # A bias that was asked for stays.
+    # An explicit bias stays.
     assert recommend("gelu", depth=50, bias=0.1).weights["bias"] == fastinit.Constant(0.1)
 
 

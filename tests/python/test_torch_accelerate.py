@@ -1082,7 +1082,7 @@ def test_threads_that_overlap(threads, last):
 
 
 def test_many_threads_that_come_and_go():
-    """Each has what it asked for, at every moment."""
+    """Each thread has the mode that it entered, at every moment."""
     wrong = []
     end = time.monotonic() + 2.0
 

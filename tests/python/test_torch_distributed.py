@@ -27,7 +27,7 @@ LIMIT = 100.0
 
 @pytest.fixture(scope="session")
 def outcomes(tmp_path_factory):
-    """A function that starts so many processes, once, and returns what went wrong in each check."""
+    """A function that starts this number of processes, once, and returns the failures of each check."""
 
     @functools.cache
     def run(world):

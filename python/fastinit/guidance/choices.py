@@ -57,9 +57,9 @@ def default_choices(activation: object, param: float | None = None) -> dict[str,
 
 
 def by_label(given: Any, parse: Callable[[Any], _T], name_of: Callable[[_T], str]) -> dict[str, _T]:
-    """One thing, a sequence of things or a mapping of labels to them, as parsed things by label.
+    """One item, a sequence of items or a mapping of labels to items, as parsed items by label.
 
-    The label of a thing is the name that it is given by, or else `name_of(parse(thing))`.
+    The label of an item is the item itself if it is a name, and otherwise `name_of(parse(item))`.
 
     Raises:
         ValueError: If a label occurs twice.
@@ -90,7 +90,7 @@ def _choice(given: Any) -> Choice:
 
 
 def initializer(given: Any) -> Initializer:
-    """The initializer that a name, a configuration or an object stands for.
+    """The initializer for a name, a configuration or an object.
 
     Raises:
         ValueError: If a name is unknown.

@@ -1,4 +1,4 @@
-"""What a deep plain network does to a signal and to its gradient, shown by computing it."""
+"""The effect of a deep plain network on a signal and on its gradient, by simulation."""
 
 from __future__ import annotations
 

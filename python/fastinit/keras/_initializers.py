@@ -240,7 +240,7 @@ class TruncatedNormal(Sampled, initializers.TruncatedNormal):
 
 @_register
 class Sparse(Sampled, RandomInitializer):
-    """A matrix with equally many zeros in each column, and normal values elsewhere; see `fastinit.sparse`.
+    """Normal values, with the same number of zeros in each column; see `fastinit.sparse`.
 
     Args:
         sparsity: The share of zeros in each column; from 0 to 1.

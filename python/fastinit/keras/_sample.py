@@ -40,7 +40,7 @@ PARAMETERS: dict[type, tuple[str, ...]] = {
     initializers.Zeros: (),
 }
 
-# What Keras's classes do themselves.
+# The methods of Keras's own classes.
 ORIGINALS: dict[type, Callable[..., Any]] = {cls: cls.__call__ for cls in PARAMETERS}
 
 # The parameters that our classes have and Keras's do not, and their defaults.
@@ -116,13 +116,13 @@ def sample(initializer: Any, shape: Any, dtype: Any = None, layout: Any = None) 
 
 
 def leave(initializer: Any, shape: Any, dtype: Any, layout: Any) -> Any:
-    """What Keras itself makes."""
+    """The tensor that Keras itself makes."""
     original = ORIGINALS[_class_of(initializer)]
     return _tensors.distribute(original(initializer, shape, dtype=dtype), layout)
 
 
 class Key(NamedTuple):
-    """What the values of a tensor depend on, beside their distribution."""
+    """What the values of a tensor depend on, besides their distribution."""
 
     seed: int
     stream: int | str
@@ -144,14 +144,14 @@ def _key(initializer: Any, shape: tuple[int, ...]) -> Key:
 
 
 class _Plan(NamedTuple):
-    """What is to be made; valid."""
+    """A valid request for a tensor."""
 
     initializer: fastinit.Initializer
     shape: tuple[int, ...]
     dtype: str
 
     def fill(self, key: Key, index: tuple[slice, ...] | None = None) -> Array:
-        """The part of the tensor that an index picks, `None` for all of it."""
+        """The part of the tensor that an index selects; `None` for all of it."""
         seed, stream = key
         return self.initializer(self.shape, seed=seed, stream=stream, dtype=self.dtype, index=index)
 

@@ -2,8 +2,8 @@
 
 * NumPy: the array is the tensor.
 * PyTorch: on the CPU the tensor shares the memory of the array.
-* JAX: the tensor shares the memory, since arrays of fastinit are aligned to 64 bytes. Of a sharded tensor,
-  only the shards of this process are made.
+* JAX: the tensor shares the memory, since arrays of fastinit are aligned to 64 bytes. Only the shards
+  of this process are made.
 * TensorFlow: the tensor shares the memory, by DLPack. `tf.constant` would copy.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fastinit._typing import Array
 
-    # Makes the part of a tensor that an index picks; `None` for all of it.
+    # Makes the part of a tensor that an index selects; `None` for all of it.
     Make = Callable[[tuple[slice, ...] | None], Array]
 
 BACKEND: str = keras.config.backend()
@@ -45,7 +45,7 @@ def is_eager() -> bool:
 
 
 def canonical(dtype: str) -> str:
-    """The dtype that a tensor of the backend gets when this one is asked for."""
+    """The dtype of the tensor that the backend makes for a requested dtype."""
     if BACKEND == "jax":  # 64 bits only where they are enabled
         return str(_framework.dtypes.canonicalize_dtype(dtype))
     return dtype

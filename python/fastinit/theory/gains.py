@@ -1,4 +1,4 @@
-"""Gains: the factor by which weights must make up for what an activation does to the size of a signal.
+"""Gains: the factors for weights with which an activation preserves the size of a signal.
 
 All are computed: in closed form where there is one, otherwise by an adaptive quadrature, which needs no
 knowledge of kinks and steps.
@@ -45,7 +45,7 @@ def gain(
     default.
 
     Args:
-        activation: A name in any case, such as `"gelu"`; a function or layer of Keras, PyTorch or JAX; or a
+        activation: A name in any case, such as `"gelu"`; a function or layer of Keras, PyTorch or JAX; or an
             elementwise function of float64 NumPy arrays (or, where PyTorch is loaded, of its tensors).
         param: The parameter, where the activation is given by name: the negative slope of `leaky_relu` (0.01
             if `None`) and `prelu` (0.25), the alpha of `elu` and `celu` (1), the threshold of `threshold`

@@ -1,4 +1,4 @@
-"""Which activation a name, an object of a framework, or a function stands for.
+"""Activations from names, objects of frameworks, and functions.
 
 No framework is imported: their objects are recognized by the names of their modules and classes. An unknown
 function gets a numerical derivative.
@@ -43,7 +43,7 @@ _BY_PLAIN_NAME = {_plain(name): name for name in FORMULAS} | {
 
 
 def resolve(activation: object, param: float | None = None) -> Activation:
-    """The activation that a name or an object stands for.
+    """The activation for a name or an object.
 
     Args:
         activation: A name in any case, such as `"relu"`, `"LeakyReLU"`, `"hard_swish"`; a function of

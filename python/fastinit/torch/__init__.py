@@ -29,7 +29,7 @@ True
 
 **Tensors.** float32, float64, float16 and bfloat16 tensors on the CPU are filled in place, whatever their
 strides, without a copy; bfloat16 needs the package ml_dtypes. Tensors on other devices are filled piece by
-piece through a small buffer on the CPU, which each thread keeps. Of a `DTensor` each process fills the part
+piece through a small buffer on the CPU, which each thread keeps. Each process fills the part of a `DTensor`
 that it holds with the values of that part; if the generators of all processes are in the same state, as
 PyTorch requires, the parts make one tensor. As in `torch.nn.init`, autograd records only that the tensor has
 changed. The number of threads is at most the smaller one of `torch.get_num_threads()` and

@@ -115,7 +115,7 @@ def run(ours: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def _call(ours: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """Calls a function of fastinit. What that calls in turn is not redirected."""
+    """Calls a function of fastinit, within which nothing is redirected."""
     _local.inside = True
     try:
         return ours(*args, **kwargs)
@@ -123,7 +123,7 @@ def _call(ours: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, 
         _local.inside = False
 
 
-# What the mode redirects
+# Redirected by the mode
 
 
 def _normal_(
@@ -194,7 +194,7 @@ _FACTORIES: dict[Callable[..., Any], Callable[..., Tensor]] = {
 }
 
 
-# What is redirected by replacing code
+# Redirected by replacing code
 
 # Functions by the module that defines them, and what they are redirected to.
 _REDIRECTED: dict[str, dict[str, Callable[..., Any]]] = {

@@ -36,7 +36,7 @@ _STAGE = 2**24
 
 
 class Key(NamedTuple):
-    """What the values of a tensor depend on, beside their distribution."""
+    """What the values of a tensor depend on, besides their distribution."""
 
     seed: int
     stream: int | str = 0
@@ -160,8 +160,8 @@ def fill(
     Args:
         tensor: The tensor.
         make: Makes the initializer. A `ValueError` means that fastinit does not take the parameters.
-        fallback: What PyTorch does. It is called where `can_fill` says no, where the tensor is not in plain
-            memory, or where the initializer does not take the parameters, the shape or the dtype.
+        fallback: PyTorch's own operation. It is called where `can_fill` is false, where the tensor is not in
+            plain memory, or where the initializer does not take the parameters, the shape or the dtype.
         generator: Where the seed comes from, unless the tensor has a name.
         check: An operation in place that checks the arguments as PyTorch does. It is called with an empty
             view of the tensor. By default, `fallback`.
@@ -307,7 +307,7 @@ def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
 
 
 def draw_seed(generator: Generator | None, tensor: Tensor) -> int:
-    """The next 64 bits of a generator; `None` is the global one of the CPU."""
+    """The next 64 bits of a generator; `None` means the global one of the CPU."""
     # The device is named, since a default device may be in force.
     device = "cpu" if generator is None else tensor.device
     word = torch.empty((), dtype=torch.int64, device=device).random_(-(2**63), None, generator=generator)

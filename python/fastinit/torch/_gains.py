@@ -1,4 +1,4 @@
-"""Gains: the factor on the standard deviation of weights that makes up for the activation."""
+"""Gains: the factor on the standard deviation of weights that compensates for the activation."""
 
 from __future__ import annotations
 

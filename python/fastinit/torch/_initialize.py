@@ -70,16 +70,16 @@ def initialize(
     module, is replaced by one on the meta device: writing to it has no effect, and reading it is an error.
 
     Parameters on the meta device get memory. So do buffers that their module initializes; buffers without a
-    known initializer stay on meta. Other buffers are changed only by their module. Of a `DTensor` each
-    process fills the part that it holds, without communication, with the values that a single process would
-    have there.
+    known initializer stay on meta. Other buffers are changed only by their module. Each process fills the
+    part of a `DTensor` that it holds, without communication, with the values that a single process would have
+    there.
 
     Args:
         model: The model. All of it, or parts, may be on the meta device.
         seed: An int in [0, 2**64).
         rules: Exceptions to PyTorch's defaults. Either a function that is called with each module, like that
-            of `model.apply`; a module of which it fills no parameter is initialized by default. Or a mapping.
-            Its keys are names of parameters with the wildcards of `fnmatch`, of which `*` also matches dots;
+            of `model.apply`; a module in which it fills no parameter is initialized by default. Or a mapping.
+            Its keys are names of parameters with the wildcards of `fnmatch`, where `*` also matches dots;
             compiled regular expressions, searched in the name; or types of modules. The first name that
             matches a parameter wins, otherwise the first type that its module is an instance of. The value of
             a name is a rule: a function that fills a tensor, such as

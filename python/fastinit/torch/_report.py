@@ -85,7 +85,7 @@ class Report(Rows[ReportRow]):
             meta device.
         meta_buffers: Names of buffers without a known initializer, which are still on the meta device.
         empty: Names of parameters without elements.
-        twins: Groups of tensors with equal contents, constant ones aside.
+        twins: Groups of tensors with equal contents, except constant ones.
         unused_rules: Rules and blocks that matched nothing.
         seconds: The time that all of it took.
     """
@@ -203,7 +203,7 @@ def _sample(tensor: Tensor, size: int) -> Tensor:
 
 
 def twins(entries: Sequence[Entry]) -> Iterator[tuple[str, ...]]:
-    """Groups of names of tensors with equal contents, constant ones aside."""
+    """Groups of names of tensors with equal contents, except constant ones."""
     alike: dict[object, list[tuple[str, Tensor]]] = {}
     for entry in entries:
         here = _shards.local(entry.value).detach()

@@ -125,8 +125,8 @@ class Tracker:
     """The `_fill.Tracker` of a model.
 
     Attributes:
-        title: The name of the rule or the function that is at work.
-        module: The module that is initializing itself, if one is.
+        title: The name of the rule or the function that is running.
+        module: The module that is initializing itself, if any.
         own: The tensors that each module initializes.
     """
 
@@ -255,7 +255,7 @@ class Tracker:
 
 
 class _Mode(_accelerate.Mode):
-    """Tells the tracker which tensors are written to, beside redirecting functions."""
+    """Redirects functions, and tells the tracker which tensors are written to."""
 
     # Methods that end in an underscore, but write nothing.
     _HARMLESS = frozenset({"requires_grad_", "detach_", "share_memory_", "rename_"})

@@ -85,8 +85,8 @@ class ComparisonRow(Result):
             the first batch, and then the mean over the batches of each epoch.
         first_gradient_norm: The same for the weights of the first layer.
         dead: The fraction of hidden units whose output is the same, to six digits, for all validation images.
-        diverged: The epoch in which the loss or a gradient was not finite, which ended training; 0 if it was
-            so before the first step, and `None` if it was never so.
+        diverged: The epoch in which the loss or a gradient was not finite, which ended training; 0 if before
+            the first step; `None` if training did not diverge.
         seconds: The time it took.
     """
 
@@ -301,7 +301,7 @@ def compare(
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Has PyTorch, if it is loaded, use one thread: for such small products it is faster."""
+    """Limits PyTorch, if it is loaded, to one thread, which is faster for such small products."""
     torch: Any = sys.modules.get("torch")
     threads = torch.get_num_threads() if torch else 0
     try:
@@ -458,7 +458,7 @@ def _networks(framework: str) -> Any:
 def _chosen(backend: str | None) -> tuple[str, str]:
     """The framework and its engine, which can be loaded into this process."""
     if backend is None:
-        # PyTorch, if it is installed and can be loaded beside the engine that is loaded.
+        # PyTorch, if it is installed and can be loaded together with the engine that is loaded.
         installed = [name for name in BACKENDS if importlib.util.find_spec(name) is not None]
         if not installed:
             raise ImportError("compare needs PyTorch or Keras, and neither is installed: pip install torch")

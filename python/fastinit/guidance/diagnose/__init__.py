@@ -1,4 +1,4 @@
-"""`diagnose`: what is wrong with the initial weights of a model.
+"""`diagnose`: problems of the initial weights of a model.
 
 From the argument to the result: `sources` finds the tensors, which `tensors` describes and `roles` recognizes
 by name; `measure` takes their statistics, each part in one pass (`onepass`, `units`); `judge` compares them
@@ -49,13 +49,13 @@ def diagnose(
 ) -> Diagnosis:
     """Finds what is wrong with initial weights.
 
-    Weights are judged as they should be before training. Those of a trained model are recognized, and only
-    what is broken is reported of them.
+    Weights are judged as they should be before training. Those of a trained model are recognized; of
+    these, only errors such as NaN are reported.
 
     A kernel (a matrix, or the weights of a convolution) is compared with the schemes of the literature and
-    the defaults of frameworks by its fans, its standard deviation and the shape of its distribution. What
-    such a scheme explains is no fault. Nothing is reported that the number of elements cannot tell or, where
-    the order of the axes is only assumed, that the other order explains.
+    the defaults of frameworks by its fans, its standard deviation and the shape of its distribution. A kernel
+    that follows such a scheme is not reported, nor is a deviation that is not significant for the number of
+    elements or, where the order of the axes is only assumed, one that the other order explains.
 
     Args:
         x: What to diagnose:
@@ -68,13 +68,12 @@ def diagnose(
             * a module of PyTorch;
             * a model or layer of Keras that has been built.
         layout: The order of the axes of kernels: `"out_in"` for (out, in, *spatial), as in PyTorch,
-            `"in_out"` for (*spatial, in, out), as in Keras and JAX. With `None` the type of a layer tells;
+            `"in_out"` for (*spatial, in, out), as in Keras and JAX. With `None` the type of a layer decides;
             where there is none, `"out_in"` is assumed for tensors of PyTorch and `.safetensors`, `"in_out"`
             for other arrays.
-        expect: The initializer that the tensors are meant to follow, as an object or a name: one for all
-            kernels, or a mapping from patterns (`"*.weight"`, see `fnmatch`) to initializers, of which the
-            first pattern that fits a name counts. An initializer with the default axes takes them from the
-            layout.
+        expect: The initializer that the tensors should follow, as an object or a name: one for all kernels,
+            or a mapping from patterns (`"*.weight"`, see `fnmatch`) to initializers; the first pattern that
+            matches a name applies. An initializer with the default axes takes them from the layout.
         progress: Whether to show a bar on standard error; `None` for more than 2**28 elements if that is a
             terminal. Or a function that is called with the number of elements that are done, that of all
             elements, and the name of a tensor.
@@ -124,7 +123,7 @@ def diagnose(
 
 
 def _expectations(expect: Any, tensors: list[Tensor]) -> dict[str, Initializer]:
-    """The initializer that each tensor is meant to follow, by name."""
+    """The initializer that each tensor should follow, by name."""
     if expect is None:
         return {}
     if not hasattr(expect, "items"):

@@ -1,7 +1,7 @@
-"""Whether a tensor follows the initializer that it is meant to follow.
+"""Whether a tensor follows the initializer that is expected of it.
 
-Everything that its distribution promises is compared, moments, bounds and zeros, and the structure beyond it.
-Nothing is reported that the number of elements cannot tell.
+Moments, bounds and zeros are compared with those of the distribution, and the structure with that of the
+initializer. Deviations that are not significant for the number of elements are not reported.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def promised(initializer: Initializer, tensor: Tensor) -> Distribution:
 
 
 def judge_expected(model: Model, s: Statistics, initializer: Initializer) -> None:
-    """Judges a tensor against the initializer that it is meant to follow."""
+    """Judges a tensor against its expected initializer."""
     distribution = promised(initializer, s.tensor)
     s.scheme = type(initializer).__name__
     if distribution.std > 0.0:

@@ -1,8 +1,9 @@
-"""What is wrong with weights: from the statistics of the tensors to findings.
+"""From the statistics of tensors to findings.
 
-Nothing is reported that a published scheme, a framework's default or the other order of axes explains, and
-nothing that the number of elements cannot tell. The rest is judged by its effect on a signal: a kernel of
-standard deviation s and fan_in n multiplies the root mean square of a signal by s * sqrt(n), its *gain*.
+A deviation is not reported if a published scheme, a framework's default or the other order of axes explains
+it, or if it is not significant for the number of elements. The rest is judged by its effect on a signal: a
+kernel of standard deviation s and fan_in n multiplies the root mean square of a signal by s * sqrt(n), its
+*gain*.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def judge(tensors: Sequence[Statistics], expected: dict[str, Initializer]) -> li
 
     Args:
         tensors: The tensors, as measured. The schemes that they follow are noted in them.
-        expected: The initializer that a tensor is meant to follow, by name.
+        expected: The initializer that a tensor should follow, by name.
     """
     model = Model(tensors, expected)
     if model.trained:
@@ -78,8 +79,8 @@ def _judge(model: Model, s: Statistics) -> None:
         s.scheme = constant_name(s.low)
 
 
-# With a mean of a fifth of the standard deviation, 100 inputs of mean 1 add twice as much to the outputs as
-# the deviations do.
+# With a mean of a fifth of the standard deviation, 100 inputs of mean 1 contribute twice as much through the
+# mean as through the deviations from it.
 OFFSET = 0.2
 
 
@@ -145,7 +146,7 @@ def _name_scheme(model: Model, s: Statistics) -> None:
 SMALL, TINY = 0.02, 1e-3
 LARGE, HUGE = 4.0, 30.0
 
-# A batch normalization after a kernel makes up for its scale, but for rounding and its epsilon.
+# A batch normalization after a kernel cancels the scale of the kernel, except for rounding and its epsilon.
 NORMALIZED = 8.0
 
 
@@ -190,12 +191,12 @@ def _embedding(model: Model, s: Statistics) -> None:
     model.add(s, Code.TOO_LARGE if s.rms > EMBEDDING_LARGE else Code.TOO_SMALL, WARNING, text)
 
 
-# The least gain that an orthogonal matrix has on purpose; heads of policies have 0.01.
+# The least gain that is used for orthogonal matrices; policy heads have 0.01.
 LEAST_GAIN = 0.005
 
 
 def _orthogonal(model: Model, s: Statistics, gain: float, cosine: float, length: int) -> None:
-    """Judges rows, or columns, that are orthonormal but for a gain, or nearly so."""
+    """Judges rows, or columns, that are orthonormal up to a gain, or nearly so."""
     if cosine > s.tensor.rounding:
         text = (
             f"it is nearly orthogonal: the cosines between units are {cosine:.2g}, where rounding explains "
@@ -248,7 +249,7 @@ def _scale(model: Model, s: Statistics) -> None:
 # U(±1/sqrt(fan_in)), at most 0.58 for a fan of 1; constants of detection heads, for a prior of 1 %, are -4.6.
 BIAS, BIAS_CONSTANT = 0.6, 5.0
 
-# What is as good as 0 beside 1.
+# Elements below this are negligible compared with 1.
 CLOSE_ZERO = 0.01
 
 

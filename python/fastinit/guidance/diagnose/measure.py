@@ -1,4 +1,4 @@
-"""Measures the tensors of a model: which pieces of work they are, and what comes of the pieces.
+"""Measures the tensors of a model: splits them into parts, and merges the results.
 
 Parts of large tensors are measured at the same time, each in one pass and in bounded memory. The results come
 in the order of the tensors and do not depend on the number of threads.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .tensors import Tensor
 
-# The most elements of one piece of work, in whole rows.
+# The most elements of one part, in whole rows.
 _PART = 2**24
 
 # Below this number of elements, threads cost more than they save.
@@ -54,7 +54,7 @@ class _Part:
 
 
 def _parts(tensor: Tensor) -> Iterator[_Part]:
-    """The pieces of work that a tensor is."""
+    """The parts of a tensor."""
     preferred = None
     if len(tensor.shape) > 1:
         preferred = 1 if tensor.layout == "out_in" else len(tensor.shape) - 1
@@ -92,7 +92,7 @@ def _counted(results: Iterable[tuple[_Part, Measured]], bar: Bar) -> Iterator[tu
 
 
 def _reduced(part: _Part, found: Measured) -> Statistics:
-    """What is kept of what was measured."""
+    """The statistics of a tensor, from the measurements."""
     tensor = part.tensor
     counts = {field.name: getattr(found, field.name) for field in fields(Counts)}
     sample = np.concatenate([*found.samples, np.empty(0, np.float32)])[: 2 * SAMPLE]
@@ -108,7 +108,7 @@ def _reduced(part: _Part, found: Measured) -> Statistics:
 
 
 def _key(sample: np.ndarray) -> object:
-    """The first elements but for their scale; `None` if they take too few values to tell."""
+    """The first elements, normalized; `None` if they take too few different values."""
     first = sample[:8].astype(np.float64)
     scale = float(np.abs(first).max(initial=0.0))
     if scale == 0.0 or len(np.unique(np.abs(first))) < 6:
@@ -133,7 +133,7 @@ def _orthogonality(part: _Part, found: Measured) -> tuple[float, float, int] | N
         return None
     cosines = (gram / norms[:, None] / norms)[np.triu_indices(len(gram), 1)]
     rms = float(np.sqrt((cosines**2).mean()))
-    # Of independent units, the mean square of so many cosines is a 25th of its expectation in one case of ten
-    # million.
+    # For independent units, the mean square of this many cosines is below a 25th of its expectation in one
+    # case of ten million.
     even = norms.max() - norms.min() < 0.01 * norms.mean()
     return (float(norms.mean()), rms, length) if even and rms < 0.2 / math.sqrt(length) else None

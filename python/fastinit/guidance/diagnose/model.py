@@ -1,7 +1,7 @@
-"""A model as a whole: what most of its tensors are, which belong together, and what is found of them.
+"""A model as a whole: the scheme of most of its tensors, the groups of tensors, and the findings.
 
 A tensor is compared with the other kernels of the model, with those of its layer, and with the same tensor of
-other layers, its siblings. What all siblings share is taken to be on purpose.
+other layers, its siblings. What all siblings share is assumed to be intended.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _NUMBER = re.compile(r"(?<![^./])\d+(?=[./])|(?<=layer|stage|block)_?\d+|_\d+(?=
 
 
 class Model:
-    """The tensors of a model and what is found of them.
+    """The tensors of a model, and the findings.
 
     Args:
         tensors: The tensors, as measured.
-        expected: The initializer that a tensor is meant to follow, by name.
+        expected: The initializer that a tensor should follow, by name.
 
     Attributes:
-        findings: What has been found, in that order.
+        findings: The findings, in the order in which they were made.
         kernels: The tensors that mix the units of a signal.
         zeros: How many kernels are zero.
         votes: How many kernels agree with a scheme, by its title.
@@ -72,7 +72,7 @@ class Model:
         self.normalized = 2 * means >= max(1, len(self.kernels))
 
     def add(self, s: Statistics | None, code: Code, severity: Severity, message: str) -> None:
-        """Adds a finding; `None` stands for the model as a whole."""
+        """Adds a finding about a tensor or, with `None`, about the model as a whole."""
         self.findings.append(Finding(code, severity, "" if s is None else s.name, message))
 
     def blamed(self) -> set[str]:
@@ -88,7 +88,7 @@ class Model:
         return self._layers[_layer(s)]
 
     def is_shared(self, s: Statistics) -> bool:
-        """Whether the siblings have the same scale, which is on purpose then."""
+        """Whether all siblings have the same scale, which then is assumed to be intended."""
         low, high = self._scales[pattern(s)]
         if not 0.0 < s.rms < math.inf or low == math.inf:
             return False
@@ -140,7 +140,7 @@ def _match(s: Statistics) -> None:
 
 
 def _range(group: Sequence[Statistics]) -> tuple[float, float]:
-    """The least and the largest scale, zeros and infinities aside; of less than two, an empty range."""
+    """The least and the largest scale that are finite and not zero; an empty range for fewer than two."""
     found = [s.rms for s in group if 0.0 < s.rms < math.inf]
     return (min(found), max(found)) if len(found) > 1 else (math.inf, 0.0)
 

@@ -104,7 +104,7 @@ def measure(
 
     Args:
         chunks: Their elements, whole rows at a time, one-dimensional, float32 or float64. A chunk is read
-            before the next one is asked for.
+            before the next one is requested.
         start: The number of the first row.
         rows, columns: The size of the whole matrix.
         units: Whether to project rows and columns.
@@ -130,7 +130,7 @@ def measure(
             if work.shape[1] < finite.size or work.dtype != finite.dtype:
                 work = np.empty((2, finite.size), finite.dtype)
             counts.moments = _moments(finite, counts.low, counts.high, work)
-            # What takes time is counted only where it may matter.
+            # Counting takes time, so it is done only where the result may matter.
             if counts.low <= found.low:
                 counts.at_low = int(np.count_nonzero(finite == counts.low))
             if counts.high >= found.high:

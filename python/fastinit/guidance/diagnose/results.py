@@ -12,12 +12,12 @@ from fastinit._terminal import printable, table
 
 
 class Severity(Verdict):
-    """How bad a finding is; the members are in ascending order.
+    """The severity of a finding; the members are in ascending order.
 
     Attributes:
-        INFO: Worth knowing, and usually on purpose.
+        INFO: Worth knowing, and usually intended.
         WARNING: Probably a mistake.
-        SEVERE: The model cannot train this way, or hardly.
+        SEVERE: The model cannot be trained, or only poorly.
     """
 
     INFO = "info"
@@ -26,7 +26,7 @@ class Severity(Verdict):
 
 
 class Code(Verdict):
-    """What kind of thing a finding is; the codes stay the same between versions.
+    """The kind of a finding; the codes stay the same between versions.
 
     Attributes:
         NAN, INFINITE: Some elements are not finite numbers.
@@ -34,12 +34,12 @@ class Code(Verdict):
         IDENTICAL_UNITS, ZERO_UNITS: Some units are equal to each other, or zero.
         TOO_SMALL, TOO_LARGE: A signal vanishes; it explodes or saturates.
         WRONG_MODE: The scale follows fan_out, and that of the other kernels fan_in, or the other way round.
-        UNCORRECTED_TRUNCATION: A truncated normal distribution lacks the variance that truncation took.
+        UNCORRECTED_TRUNCATION: The variance lost by truncating a normal distribution was not corrected for.
         MEAN_NOT_ZERO: The elements of a kernel are not centered.
-        CLIPPED, SPIKE, FEW_VALUES: Values pile up at a bound or elsewhere, or there are too few of them.
+        CLIPPED, SPIKE, FEW_VALUES: A bound or another value is repeated; there are too few different values.
         NOT_ORTHOGONAL: A tensor should be orthogonal, or nearly is.
         TWINS: Two tensors are equal, or have the same draws at different scales.
-        BIAS_NOT_ZERO, SCALE_NOT_ONE: What starts at 0 or 1 does not.
+        BIAS_NOT_ZERO, SCALE_NOT_ONE: A bias does not start at 0; a scale does not start at 1.
         NEGATIVE_VARIANCE, RUNNING_STATISTICS: The running statistics of a normalization are not at their
             start.
         NOT_AS_EXPECTED: A tensor does not follow `expect`.
@@ -72,13 +72,13 @@ class Code(Verdict):
 
 @dataclass(frozen=True)
 class Finding(Result):
-    """Something that deserves a look.
+    """A possible problem.
 
     Attributes:
-        code: What kind of thing it is.
-        severity: How bad it is.
-        tensor: The name of the tensor; empty for what concerns the whole model.
-        message: What was measured, what follows from it, and what to do.
+        code: Its kind.
+        severity: Its severity.
+        tensor: The name of the tensor; empty for a finding about the whole model.
+        message: The measurement, its consequence, and what to do.
     """
 
     code: Code
@@ -96,7 +96,7 @@ class DiagnosisRow(Result):
         names: All its names; several where it is tied.
         shape: Its shape.
         dtype: The name of its dtype.
-        role: What it is for: `"kernel"`, `"recurrent"`, `"embedding"`, `"bias"`, `"scale"`, `"running_mean"`,
+        role: Its role: `"kernel"`, `"recurrent"`, `"embedding"`, `"bias"`, `"scale"`, `"running_mean"`,
             `"running_var"`, `"position"`, `"buffer"` or `"parameter"`.
         fan_in, fan_out: The fans in its layout; `None` if it is not a kernel or an embedding.
         mean, std, min, max: Of the finite elements; `None` if there are none.
@@ -140,7 +140,7 @@ class Diagnosis(Rows[DiagnosisRow]):
 
     Attributes:
         rows: A row for each tensor, in the order of the model or file; `diagnosis[name]` is that of a name.
-        findings: What deserves a look, the most severe first.
+        findings: The possible problems, the most severe first.
         skipped: Why tensors were not read, by name. Integers and booleans are not mentioned.
     """
 
@@ -159,7 +159,7 @@ class Diagnosis(Rows[DiagnosisRow]):
         return self.worst in (None, Severity.INFO)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain Python values, which `json` takes.
+        """All attributes by name, `ok` and `worst`, as values that `json` takes.
 
         Example:
             >>> import fastinit, numpy as np

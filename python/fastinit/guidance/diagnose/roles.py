@@ -1,4 +1,4 @@
-"""What a tensor is for, as its name and its shape tell."""
+"""The role of a tensor, from its name and its shape."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def role_of(name: str, shape: tuple[int, ...]) -> str:
 
 
 def is_output(tensor: Tensor) -> bool:
-    """Whether a name of a kernel says that it makes the output of a model."""
+    """Whether a kernel makes the output of a model, by its names."""
     names = [name.lower() for name in tensor.names]
     return any(_OUTPUT.search(name) and not _LAYER.search(name) for name in names)
 
@@ -82,7 +82,7 @@ def hidden_sizes(leaf: str, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def describe(name: str, shape: tuple[int, ...], dtype: str, read: Read, layout: str, **known: Any) -> Tensor:
-    """A tensor; its name tells what is not in `known`."""
+    """A tensor; what is not in `known` follows from its name."""
     told: dict[str, Any] = {
         "role": role_of(name, shape),
         "norm": bool(_NORM.search(name.lower())),

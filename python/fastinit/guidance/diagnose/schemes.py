@@ -1,8 +1,8 @@
 """Known initialization schemes: which distributions a tensor may have been drawn from.
 
-A distribution is recognized by its family (uniform, normal, truncated normal), which the kurtosis and the
-largest deviation tell, and by its standard deviation. What is asked of a tensor grows with the number of its
-elements: where they are too few to tell two distributions apart, it may be of either.
+A distribution is recognized by its family (uniform, normal, truncated normal), from the kurtosis and the
+largest deviation, and by its standard deviation. The tests become stricter as the
+number of elements grows: where there are too few to distinguish two distributions, both are accepted.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CLOSE = 0.01
 # The same for kurtosis; those of the families differ by more than 0.5.
 _CLOSE_KURTOSIS = 0.03
 
-# Fewer elements tell nothing about their mean or their scale.
+# With fewer elements, mean and scale are not judged.
 FEW = 32
 
 
@@ -58,7 +58,7 @@ class Family:
     reach: float
 
     def fits(self, moments: Moments, low: float, high: float, eps: float) -> bool:
-        """Whether elements may be of it, by moments and extremes; `eps` is the rounding of their dtype."""
+        """Whether elements may belong to it, by moments and extremes; `eps` is the rounding of the dtype."""
         if not moments.std > 0.0 or math.isnan(moments.kurtosis):
             return False
         # A kurtosis of few elements is biased, by about 6 / n.
@@ -122,12 +122,12 @@ def std_error(moments: Moments) -> float:
 
 
 def tolerance(moments: Moments) -> float:
-    """By how much the logarithms of two standard deviations differ before the difference means anything."""
+    """By how much the logarithms of two standard deviations differ before the difference is significant."""
     return max(CLOSE, ERRORS * std_error(moments))
 
 
 def fans(tensor: Tensor) -> list[tuple[float, float]]:
-    """What fan_in and fan_out may be: first as the layout says, then by conventions that differ.
+    """The possible fan_in and fan_out: first by the layout, then by other conventions.
 
     Frameworks do not agree on the fans of depthwise, grouped, transposed and multi-headed kernels; and where
     a layout is only assumed, the other one may be true.
@@ -173,7 +173,7 @@ def _scheme(name: str, made: Initializer, shape: tuple[int, ...] = (1,), mode: s
 def _drawn(
     preset: str, shape: tuple[int, ...], mode: str = "fan_avg", known: str | None = None
 ) -> Iterator[Scheme]:
-    """What goes by the name of Glorot, He or LeCun, from each family."""
+    """The schemes called Glorot, He or LeCun, in each family."""
     scale = PRESETS[f"{preset}_normal"].scale
     for name, distribution in (
         (f"{preset}_uniform", "uniform"),
@@ -205,7 +205,7 @@ def _by_size(name: str, scale: float, distribution: str, size: int) -> Scheme:
 
 
 # Constants of published models and of frameworks: GPT-2 and BERT, AlexNet and detection heads, Keras's
-# defaults. The last two, BERT's truncated normal distribution and that of Keras, are uncorrected on purpose.
+# defaults. The last two, the truncated normals of BERT and of Keras, are intentionally uncorrected.
 _FIXED = (
     _scheme("N(0, 0.02)", RandomNormal(stddev=0.02)),
     _scheme("N(0, 0.01)", RandomNormal(stddev=0.01)),
@@ -218,7 +218,7 @@ _EMBEDDING = _scheme("N(0, 1)", RandomNormal(stddev=1.0))
 
 
 def schemes(tensor: Tensor) -> Iterator[Scheme]:
-    """What a kernel or an embedding of this shape may have been drawn from; the likely ones first."""
+    """The schemes that a kernel or an embedding of this shape may follow; the likely ones first."""
     for hidden in tensor.hidden:
         yield _by_size("U(±1/sqrt(hidden))", 1 / 3, "uniform", hidden)
     found = fans(tensor)

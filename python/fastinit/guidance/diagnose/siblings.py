@@ -1,4 +1,4 @@
-"""What only several tensors of a model can tell: which are unlike the others, and which are copies."""
+"""Comparisons between the tensors of a model: which differ from the others, and which are copies."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def find_modes(model: Model) -> None:
     kernels = [s for s in model.kernels if s.name not in excluded]
     near = {s.name: _near(s) for s in kernels}
     bases = Counter(base for found in near.values() for base in {match.name for match in found})
-    # A tensor is blamed if nothing else explains it; to the others it stands for what most kernels are.
+    # A tensor is reported only if no other scheme explains it; otherwise it counts as what most kernels are.
     likely = {}
     for name, found in near.items():
         most = max((bases[match.name] for match in found), default=0)
@@ -74,7 +74,7 @@ def find_modes(model: Model) -> None:
                 deviates = unlike >= alike > 0 or stands_out
             else:
                 deviates = unlike > alike
-            # So may siblings, which share their scheme on purpose.
+            # Siblings may, too: they share their scheme intentionally.
             meant = len(model.siblings(s)) > 1 and modes[pattern(s)] == {mode}
             if deviates and not meant and s.tensor.certain and _mode(s.matches) == mode:
                 fan_of = dict(zip(("fan_in", "fan_out"), fans(s.tensor)[0], strict=True))
@@ -110,7 +110,7 @@ def _mode(matches: Iterable[Scheme]) -> str | None:
     return "fan_in" if modes == {"fan_in"} else None
 
 
-# Names of tensors that are copies of others on purpose.
+# Names of tensors that are intentional copies of others.
 _COPY = re.compile(
     r"target|teacher|ema|momentum|(encoder|backbone|head|proj\w*)_k\b|key_encoder|frozen|_old\b"
 )

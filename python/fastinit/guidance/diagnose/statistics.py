@@ -1,4 +1,4 @@
-"""The statistics of a tensor: what is measured, and what is found out about it afterwards."""
+"""The statistics of a tensor, and what is derived from them."""
 
 from __future__ import annotations
 
@@ -95,12 +95,12 @@ class Statistics(Counts):
         sample: Some of its finite elements, spread over it.
         equal: Groups of equal units, by axis.
         empty: The units that are zero, by axis.
-        gram: Whether it has enough rows and columns to tell that they are orthonormal.
+        gram: Whether it has enough rows and columns to judge whether they are orthonormal.
         orthogonality: If rows or columns are nearly orthonormal: their norm, the root mean square of their
             cosines, and their length.
         even_zeros: Whether all units have the same number of zeros.
         key: Equal for tensors with the same draws.
-        families: The families of distributions that the elements may be of.
+        families: The families of distributions that the elements may belong to.
         matches: The schemes that explain its family and its scale.
         scheme: The name of the scheme that it follows, or of the nearest one.
         scale_error: Its standard deviation relative to that of the scheme, less 1.

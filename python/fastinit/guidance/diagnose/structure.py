@@ -1,7 +1,7 @@
-"""What is wrong with a tensor however its elements are distributed: equal units, zeros, values that pile up.
+"""Problems of a tensor that do not depend on its distribution: equal units, zeros, repeated values.
 
-Sparse tensors, identities and branches that start at zero are recognized and not faults. A fault is what
-keeps units equal, or what no continuous distribution produces.
+Sparse tensors, identities and branches that start at zero are recognized and are not problems. A problem is
+what keeps units equal, or what no continuous distribution produces.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def judge_structure(model: Model, s: Statistics) -> bool:
-    """Whether a fault or a known structure explains the elements, whatever their distribution."""
+    """Whether a problem or a known structure explains the elements, whatever their distribution."""
     if (s.constant and s.size > 1) or s.low == s.high == 0.0:
         s.scheme = constant_name(s.low)
         if s.low == 0.0:
@@ -70,8 +70,8 @@ def find_units(model: Model, s: Statistics) -> bool:
         total = tensor.shape[axis]
         if empty := s.empty.get(axis):
             text = f"{len(empty):,} of {total:,} {kind}s (axis {axis}) are zero: {_some(empty, ', ')}"
-            # The row of a padding token, or of a vocabulary that was made longer. A matrix of which only the
-            # name is known may be an embedding.
+            # The row of a padding token, or of a vocabulary that was made longer. A matrix that is known
+            # by its name only may be an embedding.
             padding = embedding or (not tensor.certain and len(empty) == 1 and len(tensor.shape) == 2)
             if padding and axis == 0:
                 model.add(s, Code.ZERO_UNITS, Severity.INFO, text)
@@ -141,7 +141,7 @@ def _few_values(model: Model, s: Statistics, distinct: int) -> None:
 
 
 def constant_name(value: float) -> str:
-    """What a tensor of one value is called."""
+    """The name of a tensor of one value."""
     return {0.0: "zeros", 1.0: "ones"}.get(value, f"constant({value:.4g})")
 
 

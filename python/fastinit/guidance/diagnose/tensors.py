@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fastinit._typing import Array
 
 # Yields the elements from `start` to `stop`, `step` at a time, as one-dimensional float32 or float64 in C
-# order. A chunk is valid until the next one is asked for.
+# order. A chunk is valid until the next one is requested.
 Read = Callable[[int, int, int], "Iterator[Array]"]
 
 # Relative rounding of the dtypes.
@@ -19,7 +19,7 @@ _EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16
 
 
 class Skipped(NamedTuple):
-    """A tensor that is not read. The reason is empty where none is worth telling, as for integers."""
+    """A tensor that is not read. The reason is empty for integers and booleans, which are not mentioned."""
 
     name: str
     why: str
@@ -33,7 +33,7 @@ class Tensor:
         names: Its name; several where it is tied.
         shape: Its shape.
         dtype: The name of its dtype.
-        role: What it is for, see `roles.role_of`.
+        role: Its role, see `roles.role_of`.
         layout: `"out_in"` for PyTorch's order of axes, `"in_out"` for that of Keras and JAX.
         read: Yields its elements.
         certain: Whether the layout is known rather than assumed.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .onepass import Measured
     from .tensors import Tensor
 
-# Relative difference of projections that rounding may make.
+# Relative difference of projections that rounding may cause.
 _ROUNDING = 1e-5
 
 # The most units with equal projections that are compared element by element; the others are taken as equal,
@@ -96,7 +96,7 @@ def _compared(tensor: Tensor, at: int, axis: int, candidates: list[list[int]]) -
         for unit in (unit for unit in group if unit in units):
             classes.setdefault(units[unit], []).append(unit)
         best = max(classes.values(), key=len, default=[])
-        if len(classes) < 2:  # Nothing speaks against the rest.
+        if len(classes) < 2:  # All that were compared are equal.
             groups.append(group)
         elif len(best) > 1:
             groups.append(sorted(best))
@@ -126,7 +126,7 @@ def even_zeros(tensor: Tensor, at: int) -> bool:
 
 
 def _by_unit(tensor: Tensor, at: int, axis: int) -> Iterator[tuple[Array, Array]]:
-    """The elements in chunks, each as a matrix of which every row belongs to one unit; first the units."""
+    """Chunks of the elements: the unit that each row belongs to, and the rows."""
     count, columns = tensor.shape[axis], math.prod(tensor.shape[at:])
     stride, row = math.prod(tensor.shape[axis + 1 : at]), 0
     for chunk in tensor.read(0, tensor.size, max(1, CHUNK // columns) * columns):

@@ -114,7 +114,7 @@ def show(
 
     Raises:
         ValueError: If the kind, the name of an initializer or the suffix of `path` is unknown, the shape or
-            the array does not fit, or there are more than 24 things.
+            the array does not fit, or there are more than 24 of them.
         TypeError: If something cannot be drawn.
         FileNotFoundError: If the folder of `path` does not exist.
         ImportError: If matplotlib is missing.
@@ -190,7 +190,7 @@ def _things(x: Any) -> dict[str, Any]:
 
     found = by_label(x, _thing, name_of)
     if not 0 < len(found) <= _MOST_PANELS:
-        raise ValueError(f"a picture shows 1 to {_MOST_PANELS} things side by side, got {len(found)}")
+        raise ValueError(f"a picture shows 1 to {_MOST_PANELS} initializers or arrays, got {len(found)}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Where tensors come from: arrays, files, and the objects of frameworks, each in a file of its own.
+"""Where tensors come from: arrays, files, and the objects of frameworks, each in a separate file.
 
 Frameworks are touched only here, and never imported.
 """

@@ -48,7 +48,7 @@ def decode(raw: Array, dtype: str) -> Array:
 
 
 def _from_half(raw: Array) -> Array:
-    """float16 as float32: the bits are moved, and the bias of the exponent is made up for."""
+    """float16 as float32: the bits are shifted, and a product corrects the bias of the exponent."""
     size = raw & np.uint16(0x7FFF)
     if size.size and int(size.max()) >= 0x7C00:  # Infinities and NaN.
         return raw.view(np.float16).astype(np.float32)

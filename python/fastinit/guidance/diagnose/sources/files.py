@@ -147,7 +147,7 @@ def _from_npz(path: Path) -> Iterator[Tensor | Skipped]:
     for member in archive.infolist():
         name = member.filename.removesuffix(".npy")
         if name != member.filename:
-            # Threads may read one archive at the same time, each through a file of its own.
+            # Threads may read one archive at the same time, each through a separate file object.
             opener = functools.partial(archive.open, member)
             yield _from_npy(name, opener, member.file_size, path, parallel=False)
 

@@ -32,7 +32,7 @@ def is_module(x: Any) -> bool:
 
 
 def from_tensor(name: str, value: Any, layout: str = "out_in", **known: Any) -> Tensor | Skipped:
-    """A tensor of PyTorch, whose memory is read as it lies."""
+    """A tensor of PyTorch; its memory is read in place."""
     torch: Any = sys.modules["torch"]
     dtype = str(value.dtype).removeprefix("torch.")
     if not is_readable(dtype):

@@ -351,7 +351,7 @@ def test_without_matplotlib(python):
         (lambda: show(np.ones((0, 3))), ValueError, r"shape \(0, 3\) has no finite elements"),
         (lambda: show(3.5), TypeError, "got float: 3.5"),
         (lambda: show([]), ValueError, "got 0"),
-        (lambda: show([np.ones(3)] * 25), ValueError, "1 to 24 things"),
+        (lambda: show([np.ones(3)] * 25), ValueError, "1 to 24 initializers or arrays"),
         (lambda: show(["zeros", "zeros"]), ValueError, "zeros is given twice"),
         (lambda: show(np.array([1e300, 1.0])), ValueError, "at most 1e.150 in absolute value, got 1e.300"),
         (lambda: show(signal(Run("a", [1.0])), kind="histogram"), ValueError, "drawn as curves"),

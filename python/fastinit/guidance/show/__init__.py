@@ -33,7 +33,6 @@ from .singular import matrices, singular_values_of, sizes_of
 
 if TYPE_CHECKING:
     import os
-    from types import ModuleType
 
     from matplotlib.figure import Figure
 
@@ -141,6 +140,7 @@ def show(
             f"kind is for initializers and arrays, and a {type(x).__name__} is drawn as curves, got {kind!r}"
         )
     pictures = _pictures()
+    figure: Figure
     if isinstance(x, Comparison):
         figure = pictures.comparison(x)
     elif isinstance(x, Signal):
@@ -158,7 +158,7 @@ def show(
     return figure
 
 
-def _pictures() -> ModuleType:
+def _pictures() -> Any:
     try:
         from . import pictures
     except ImportError as error:

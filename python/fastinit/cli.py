@@ -251,12 +251,7 @@ def signal(
     """Show how a signal and its gradient change with depth in a plain network, for some initializers."""
     _check_picture(output)
     result = fastinit.signal(
-        _named(initializers),
-        activation=activation,
-        param=param,
-        depth=depth,
-        width=width,
-        seed=seed,
+        _named(initializers), activation=activation, param=param, depth=depth, width=width, seed=seed
     )
     _answer(result, json=json, picture=output)
 
@@ -379,8 +374,7 @@ def sample(
 
 
 def _create_npy(path: Path, kind: np.dtype[Any], shape: tuple[int, ...], _: str) -> Array:
-    memory: Array = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
-    return memory
+    return np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
 
 
 def _create_safetensors(path: Path, kind: np.dtype[Any], shape: tuple[int, ...], name: str) -> Array:
@@ -394,8 +388,7 @@ def _create_safetensors(path: Path, kind: np.dtype[Any], shape: tuple[int, ...],
         file.truncate(8 + len(header) + size)
     if size == 0:
         return np.empty(shape, kind)
-    memory: Array = np.memmap(path, kind, "r+", 8 + len(header), shape)
-    return memory
+    return np.memmap(path, kind, "r+", 8 + len(header), shape)
 
 
 # This machine

@@ -607,6 +607,15 @@ def _checkpoint(tmp_path):
     return tmp_path / "model.safetensors", model
 
 
+def test_expect_as_a_configuration_and_without_kernels():
+    kernel = {"kernel": fastinit.he_normal((128, 64), seed=0)}
+    he, glorot = ({"class_name": name, "config": {}} for name in ("HeNormal", "GlorotNormal"))
+    assert diagnose(kernel, expect=he).ok
+    assert [one.code for one in diagnose(kernel, expect=glorot).findings] == ["not_as_expected"]
+    with pytest.raises(ValueError, match="expect fits no tensor, since none is a kernel"):
+        diagnose({"bias": np.zeros(4, np.float32)}, expect="he_normal")
+
+
 def test_safetensors(checkpoint):
     path, model = checkpoint
     found = diagnose(path)

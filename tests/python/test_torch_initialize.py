@@ -1889,6 +1889,21 @@ def test_measured_parts_are_spread_over_the_tensor():
     assert row.initializer is None
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"seed": "x"}, TypeError, "seed must be an int, got 'x'"),
+        ({"seed": -1}, ValueError, r"seed must be from 0 to 2\*\*64 - 1, got -1"),
+        ({"blocks": {"weight": 2.0}}, TypeError, "the number of blocks of weight must be an int, got 2.0"),
+        ({"blocks": {"weight": (2, 2.0)}}, TypeError, "the blocks of weight must be an int, got 2.0"),
+        ({"blocks": {"weight": (4, 0)}}, ValueError, "the blocks of weight must be at least 1, got 0"),
+    ],
+)
+def test_numbers_of_a_wrong_kind(arguments, error, message):
+    with pytest.raises(error, match=message):
+        initialize(nn.Linear(3, 4), **{"seed": SEED, **arguments})
+
+
 def test_rows_by_name():
     report = initialize(zoo(), SEED)
     row = report["conv.weight"]

@@ -99,8 +99,7 @@ def propagate(
 
 def _clipped(x: Array) -> Array:
     """The numbers, with NaN replaced by 0 and huge ones clipped."""
-    clipped: Array = np.nan_to_num(np.clip(x, -_HUGE, _HUGE), copy=False, nan=0.0)
-    return clipped
+    return np.nan_to_num(np.clip(x, -_HUGE, _HUGE), copy=False, nan=0.0)
 
 
 def _std(x: Array) -> float:

@@ -85,8 +85,7 @@ def _normal_table() -> tuple[Array, Array]:
 
 
 def _density(z: Array) -> Array:
-    density: Array = np.exp(-0.5 * np.square(z)) / math.sqrt(2 * math.pi)
-    return density
+    return np.exp(-0.5 * np.square(z)) / math.sqrt(2 * math.pi)
 
 
 def normal_cdf(z: Array) -> Array:
@@ -105,8 +104,7 @@ def normal_cdf(z: Array) -> Array:
         power = power * step / (order + 1)
         total = total + power * term
     below = table[index] + _density(x) * total
-    result: Array = np.where(z > 0, 1.0 - below, below)
-    return result
+    return np.where(z > 0, 1.0 - below, below)
 
 
 # Shared pieces
@@ -114,19 +112,16 @@ def normal_cdf(z: Array) -> Array:
 
 def _sigmoid(z: Array) -> Array:
     small = np.exp(-np.abs(z))
-    result: Array = np.where(z >= 0, 1.0, small) / (1.0 + small)
-    return result
+    return np.where(z >= 0, 1.0, small) / (1.0 + small)
 
 
 def _sigmoid_slope(z: Array) -> Array:
     small = np.exp(-np.abs(z))
-    result: Array = small / np.square(1.0 + small)
-    return result
+    return small / np.square(1.0 + small)
 
 
 def _softplus(z: Array) -> Array:
-    result: Array = np.maximum(z, 0.0) + np.log1p(np.exp(-np.abs(z)))
-    return result
+    return np.maximum(z, 0.0) + np.log1p(np.exp(-np.abs(z)))
 
 
 def _elu(z: Array, alpha: float) -> Array:
@@ -140,8 +135,7 @@ def _elu_slope(z: Array, alpha: float) -> Array:
 def _mish_slope(z: Array) -> Array:
     t = np.tanh(_softplus(z))
     # Clipped against overflow: where z * sigmoid(z) is very large, the other factor is 0.
-    slope: Array = t + np.clip(z, -700.0, 700.0) * _sigmoid(z) * (1.0 - t * t)
-    return slope
+    return t + np.clip(z, -700.0, 700.0) * _sigmoid(z) * (1.0 - t * t)
 
 
 _ROOT = math.sqrt(2 / math.pi)
@@ -150,16 +144,14 @@ _ROOT = math.sqrt(2 / math.pi)
 def _gelu_tanh(z: Array) -> Array:
     # Clipped, since the cube could overflow; beyond 30 the result does not change.
     near = np.clip(z, -30.0, 30.0)
-    result: Array = 0.5 * z * (1.0 + np.tanh(_ROOT * (near + 0.044715 * near**3)))
-    return result
+    return 0.5 * z * (1.0 + np.tanh(_ROOT * (near + 0.044715 * near**3)))
 
 
 def _gelu_tanh_slope(z: Array) -> Array:
     near = np.clip(z, -30.0, 30.0)
     t = np.tanh(_ROOT * (near + 0.044715 * near**3))
     inner = _ROOT * (1.0 + 3 * 0.044715 * near**2)
-    slope: Array = 0.5 * (1.0 + t) + 0.5 * near * (1.0 - t * t) * inner
-    return slope
+    return 0.5 * (1.0 + t) + 0.5 * near * (1.0 - t * t) * inner
 
 
 def _sparse_plus(z: Array) -> Array:
@@ -172,8 +164,7 @@ def _sparse_plus(z: Array) -> Array:
 
 def _glu(z: Array) -> Array:
     linear, gate = np.split(z, 2, axis=-1)
-    result: Array = linear * _sigmoid(gate)
-    return result
+    return linear * _sigmoid(gate)
 
 
 def _glu_slope(z: Array) -> Array:
@@ -187,25 +178,21 @@ def _glu_pull(z: Array, gradient: Array) -> Array:
 
 def _softmax(z: Array) -> Array:
     e = np.exp(z - z.max(axis=-1, keepdims=True))
-    result: Array = e / e.sum(axis=-1, keepdims=True)
-    return result
+    return e / e.sum(axis=-1, keepdims=True)
 
 
 def _softmax_pull(z: Array, gradient: Array) -> Array:
     p = _softmax(z)
-    result: Array = p * (gradient - (p * gradient).sum(axis=-1, keepdims=True))
-    return result
+    return p * (gradient - (p * gradient).sum(axis=-1, keepdims=True))
 
 
 def _log_softmax(z: Array) -> Array:
     z = z - z.max(axis=-1, keepdims=True)
-    result: Array = z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
-    return result
+    return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
 
 
 def _log_softmax_pull(z: Array, gradient: Array) -> Array:
-    result: Array = gradient - _softmax(z) * gradient.sum(axis=-1, keepdims=True)
-    return result
+    return gradient - _softmax(z) * gradient.sum(axis=-1, keepdims=True)
 
 
 def _sparsemax(z: Array) -> Array:
@@ -213,21 +200,18 @@ def _sparsemax(z: Array) -> Array:
     falling = -np.sort(-z, axis=-1)
     excess = (np.cumsum(falling, axis=-1) - 1.0) / np.arange(1, z.shape[-1] + 1)
     last = (falling > excess).sum(axis=-1, keepdims=True) - 1
-    result: Array = np.maximum(z - np.take_along_axis(excess, last, axis=-1), 0.0)
-    return result
+    return np.maximum(z - np.take_along_axis(excess, last, axis=-1), 0.0)
 
 
 def _sparsemax_slope(z: Array) -> Array:
     support = _sparsemax(z) > 0
-    result: Array = support * (1.0 - 1.0 / support.sum(axis=-1, keepdims=True))
-    return result
+    return support * (1.0 - 1.0 / support.sum(axis=-1, keepdims=True))
 
 
 def _sparsemax_pull(z: Array, gradient: Array) -> Array:
     support = _sparsemax(z) > 0
     mean = (support * gradient).sum(axis=-1, keepdims=True) / support.sum(axis=-1, keepdims=True)
-    result: Array = support * (gradient - mean)
-    return result
+    return support * (gradient - mean)
 
 
 # The derivative at a kink is that on its left.
@@ -274,8 +258,7 @@ FORMULAS: dict[str, _Formula] = {
     ),
     "sigmoid": _Formula(_sigmoid, _sigmoid_slope),
     "silu": _Formula(
-        lambda z: z * _sigmoid(z),
-        lambda z: _sigmoid(z) + np.clip(z, -800.0, 800.0) * _sigmoid_slope(z),
+        lambda z: z * _sigmoid(z), lambda z: _sigmoid(z) + np.clip(z, -800.0, 800.0) * _sigmoid_slope(z)
     ),
     "soft_shrink": _Formula(
         lambda z, a: np.sign(z) * np.maximum(np.abs(z) - a, 0.0),
@@ -284,10 +267,7 @@ FORMULAS: dict[str, _Formula] = {
         0.5,
     ),
     "softmax": _Formula(
-        _softmax,
-        lambda z: _softmax(z) * (1.0 - _softmax(z)),
-        kind="joint",
-        pull=_softmax_pull,
+        _softmax, lambda z: _softmax(z) * (1.0 - _softmax(z)), kind="joint", pull=_softmax_pull
     ),
     "softplus": _Formula(_softplus, _sigmoid),
     "softsign": _Formula(lambda z: z / (1.0 + np.abs(z)), lambda z: 1.0 / np.square(1.0 + np.abs(z))),

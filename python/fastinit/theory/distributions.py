@@ -119,8 +119,7 @@ def normal(mean: float, stddev: float) -> Distribution:
 
 
 def _normal_density(mean: float, stddev: float, x: Array) -> Array:
-    density: Array = np.exp(-(((x - mean) / stddev) ** 2) / 2) / (stddev * math.sqrt(2 * math.pi))
-    return density
+    return np.exp(-(((x - mean) / stddev) ** 2) / 2) / (stddev * math.sqrt(2 * math.pi))
 
 
 def truncated_normal(mean: float, stddev: float, lower: float, upper: float) -> Distribution:

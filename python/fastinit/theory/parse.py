@@ -199,16 +199,14 @@ def _of_function(function: Callable[[Any], Any]) -> Activation:
     single = call(np.zeros(1)).dtype != np.float64
 
     def values(z: Array) -> Array:
-        result: Array = call(z).astype(np.float64)
-        return result
+        return call(z).astype(np.float64)
 
     def derivative(z: Array) -> Array:
         # Central differences of fourth order; the step balances truncation and rounding errors.
         h = (3e-2 if single else 1e-3) * np.maximum(1.0, np.abs(z))
         near = values(z + h) - values(z - h)
         far = values(z + 2 * h) - values(z - 2 * h)
-        slope: Array = (8 * near - far) / (12 * h)
-        return slope
+        return (8 * near - far) / (12 * h)
 
     return Activation(name, values, derivative, known=False)
 

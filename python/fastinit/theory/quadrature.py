@@ -46,8 +46,7 @@ def normal_mean_square(function: Callable[[Array], Any], *, power: int = 0) -> f
     def values(z: Array) -> Array:
         # The root of the density is multiplied in first, so that squares of large f(z) do not overflow.
         y = np.asarray(function(z.ravel()), dtype=np.float64).reshape(z.shape)
-        result: Array = y * np.exp(-(z**2) / 4) * z ** (power // 2)
-        return result
+        return y * np.exp(-(z**2) / 4) * z ** (power // 2)
 
     def integrals(left: Array, right: Array) -> tuple[Array, Array]:
         half = (right - left) / 2
@@ -60,8 +59,7 @@ def normal_mean_square(function: Callable[[Array], Any], *, power: int = 0) -> f
         ends = values(np.stack([left + inside, right - inside], axis=-1))
         gap = np.abs(ends - y @ to_ends).max(axis=-1)
         largest = np.abs(y).max(axis=-1)
-        result: Array = np.where(gap > 1e-3 * largest, 0.01 * (right - left) * gap * (gap + largest), 0.0)
-        return result
+        return np.where(gap > 1e-3 * largest, 0.01 * (right - left) * gap * (gap + largest), 0.0)
 
     # Beyond 16 the density is below 1e-55.
     edges = np.linspace(-16.0, 16.0, 65)

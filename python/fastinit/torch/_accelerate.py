@@ -110,8 +110,7 @@ def run(ours: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, An
     tensor, *rest = args or (kwargs.pop("tensor"),)
     for block in tracker.blocks(tensor):
         _call(ours, (block, *rest), kwargs)
-    result: Tensor = tensor
-    return result
+    return tensor
 
 
 def _call(ours: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -173,8 +172,7 @@ def _normal(
 ) -> Tensor:
     if size is None or isinstance(mean, torch.Tensor) or isinstance(std, torch.Tensor):
         given = {} if size is None else {"size": size}
-        result: Tensor = torch.normal(mean, std, generator=generator, **given, **kwargs)
-        return result
+        return torch.normal(mean, std, generator=generator, **given, **kwargs)
     kwargs["device"] = kwargs.get("device") or "cpu"  # `torch.normal` ignores the default device.
     theirs = functools.partial(torch.normal, mean, std)
     fill = functools.partial(_normal_, mean=mean, std=std)

@@ -653,8 +653,7 @@ def _set_ones(tensor: Any, places: Tensor) -> Tensor:
             part[tuple(held.T.to(part.device))] = 1
         if _shards.is_sharded(tensor):
             torch.autograd.graph.increment_version(_shards.parent(tensor))
-    result: Tensor = tensor
-    return result
+    return tensor
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:

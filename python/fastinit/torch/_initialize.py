@@ -11,7 +11,6 @@ import contextlib
 import functools
 import inspect
 import math
-import operator
 import sys
 import time
 import warnings
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import fastinit
+from fastinit._checks import check_int
 from fastinit._terminal import Bar
 
 from . import _report, _shards
@@ -125,8 +125,7 @@ def initialize(
     if not isinstance(prefix, str):
         raise TypeError(f"prefix must be a str, got {type(prefix).__name__}")
     start = time.perf_counter()
-    seed = operator.index(seed)
-    fastinit.random_bits(0, seed=seed)  # raises if it is out of range
+    seed = check_int("seed", seed, 0, 2**64 - 1)
     tensors = entries(model, prefix)
     unused = assign_rules(rules, tensors) + assign_blocks(blocks, tensors)
     device = torch.device(device)
@@ -280,8 +279,7 @@ def _reset_of(module: Module) -> Callable[[], object] | None:
         if replacement is not None:
             return functools.update_wrapper(functools.partial(replacement, module), function)
         if _takes_nothing(kind, name):
-            method: Callable[[], object] = getattr(module, name)
-            return method
+            return getattr(module, name)
     return None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import functools
-import operator
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import fastinit
+from fastinit._checks import check_int
 
 from . import _fill
 
@@ -120,12 +120,12 @@ def _block_sizes(entry: Entry, value: int | Sequence[int]) -> tuple[int, ...]:
     shape = tuple(entry.value.shape)
     length = shape[0] if shape else 0
     if isinstance(value, Sequence) and not isinstance(value, str):
-        sizes = tuple(operator.index(size) for size in value)
-        if sum(sizes) != length or min(sizes, default=0) < 1:
-            raise ValueError(f"the blocks of {entry.name}, {sizes}, must be positive and add up to {length}")
+        sizes = tuple(check_int(f"the blocks of {entry.name}", size, 1) for size in value)
+        if sum(sizes) != length:
+            raise ValueError(f"the blocks of {entry.name}, {sizes}, must add up to {length}")
         return sizes
-    count = operator.index(value)
-    if count < 1 or length == 0 or length % count:
+    count = check_int(f"the number of blocks of {entry.name}", value, 1)
+    if length == 0 or length % count:
         raise ValueError(f"the number of blocks of {entry.name}, {count}, must divide {length}")
     return (length // count,) * count
 

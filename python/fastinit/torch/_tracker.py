@@ -50,8 +50,7 @@ class Entry:
     @property
     def value(self) -> Tensor:
         module, attribute = self.places[self.owner]
-        value: Tensor = getattr(module, attribute)
-        return value
+        return getattr(module, attribute)
 
     @property
     def module(self) -> Module:

@@ -8,6 +8,7 @@ of the network. The networks themselves are in `torch_network` and `keras_networ
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import itertools
 import json
@@ -267,7 +268,7 @@ def compare(
     data = _data(seed)
     batch_size = check_int("batch_size", batch_size, 1, len(data.y))
     framework, engine = _chosen(backend)
-    networks = _networks(framework)
+    networks: Any = importlib.import_module(f".{framework}_network", __package__)
     function = _activation(activation, networks.ACTIVATIONS)
     sizes = [data.x.shape[1], *[width] * depth, 10]
     # Made before the first run, so that an initializer that cannot make matrices is refused at once.
@@ -288,7 +289,9 @@ def compare(
         bar.close()
     return Comparison(
         rows=tuple(rows),
-        activation=_title(activation),
+        activation=activation
+        if isinstance(activation, str)
+        else getattr(activation, "__name__", str(activation)),
         depth=depth,
         width=width,
         epochs=epochs,
@@ -352,12 +355,7 @@ def _weights(initializer: Initializer, sizes: Sequence[int], seed: int) -> list[
 
 
 def _run(
-    name: str,
-    initializer: Initializer,
-    network: Network,
-    data: _Data,
-    order: Sequence[Array],
-    bar: Bar,
+    name: str, initializer: Initializer, network: Network, data: _Data, order: Sequence[Array], bar: Bar
 ) -> ComparisonRow:
     """Trains a network and measures it; `order` has the batches of each epoch."""
     begin = time.perf_counter()
@@ -436,23 +434,6 @@ def _activation(activation: str | Callable[[Any], Any], known: Mapping[str, Call
             f"{did_you_mean(activation, known)}"
         )
     return known[name]
-
-
-def _title(activation: str | Callable[[Any], Any]) -> str:
-    if isinstance(activation, str):
-        return activation
-    return str(getattr(activation, "__name__", type(activation).__name__))
-
-
-def _networks(framework: str) -> Any:
-    """The module of a framework."""
-    if framework == "torch":
-        from . import torch_network
-
-        return torch_network
-    from . import keras_network
-
-    return keras_network
 
 
 def _chosen(backend: str | None) -> tuple[str, str]:

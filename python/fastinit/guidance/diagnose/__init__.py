@@ -71,8 +71,8 @@ def diagnose(
             `"in_out"` for (*spatial, in, out), as in Keras and JAX. With `None` the type of a layer decides;
             where there is none, `"out_in"` is assumed for tensors of PyTorch and `.safetensors`, `"in_out"`
             for other arrays.
-        expect: The initializer that the tensors should follow, as an object or a name: one for all kernels,
-            or a mapping from patterns (`"*.weight"`, see `fnmatch`) to initializers; the first pattern that
+        expect: The initializer that the tensors should follow, as an object, a name or a configuration: one for
+            all kernels, or a mapping from patterns (`"*.weight"`, see `fnmatch`) to initializers; the first pattern that
             matches a name applies. An initializer with the default axes takes them from the layout.
         progress: Whether to show a bar on standard error; `None` for more than 2**28 elements if that is a
             terminal. Or a function that is called with the number of elements that are done, that of all
@@ -83,7 +83,7 @@ def diagnose(
 
     Raises:
         ValueError: If a file is damaged or of an unknown kind, there are no tensors, `layout` is unknown, or
-            a pattern of `expect` fits no tensor.
+            `expect`, or a pattern of it, fits no tensor.
         FileNotFoundError: If there is no such file.
         TypeError: If `x`, or a value in it, is of a kind that cannot be diagnosed.
         ImportError: If a `.safetensors` file is given and the library safetensors is not installed.
@@ -126,9 +126,12 @@ def _expectations(expect: Any, tensors: list[Tensor]) -> dict[str, Initializer]:
     """The initializer that each tensor should follow, by name."""
     if expect is None:
         return {}
-    if not hasattr(expect, "items"):
+    if not hasattr(expect, "items") or "class_name" in expect:
         one = initializer(expect)
-        return {t.name: one for t in tensors if t.is_kernel and len(t.shape) > 1}
+        kernels = {t.name: one for t in tensors if t.is_kernel and len(t.shape) > 1}
+        if not kernels:
+            raise ValueError("expect fits no tensor, since none is a kernel: pass a mapping of patterns")
+        return kernels
     rules = {str(pattern): initializer(value) for pattern, value in expect.items()}
     names = [name for tensor in tensors for name in tensor.names]
     found: dict[str, Initializer] = {}

@@ -65,8 +65,7 @@ def _projections(tensor: Tensor, found: Measured, at: int, axis: int) -> Array:
         values, shape, axis = found.columns, tensor.shape[at:], axis - at
     units = np.moveaxis(values.reshape(2, *shape), axis + 1, 1).reshape(2, shape[axis], -1)
     weights = random_normal((units.shape[2],), 0.0, 1.0, seed=1, dtype="float64")
-    projected: Array = (units * weights).sum(axis=2)
-    return projected
+    return (units * weights).sum(axis=2)
 
 
 def _candidates(projections: Array, zero: set[int]) -> Iterator[list[int]]:

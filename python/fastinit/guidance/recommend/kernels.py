@@ -39,8 +39,7 @@ def scaled(scale: float, mode: str, distribution: str, axes: Mapping[str, Any]) 
     preset = preset_name(near, mode, distribution)
     if preset is None:
         return VarianceScaling(near, mode, distribution, **axes)
-    found: Initializer = get({"class_name": preset, "config": dict(axes)})
-    return found
+    return get({"class_name": preset, "config": dict(axes)})
 
 
 def kernel(question: Question, axes: str = "plain") -> Initializer:

@@ -20,13 +20,7 @@ from fastinit._registry import install_hint
 from fastinit.guidance.choices import by_label, initializer, label
 from fastinit.guidance.compare import Comparison
 from fastinit.guidance.signal import Signal
-from fastinit.initializers import (
-    Initializer,
-    RandomNormal,
-    RandomUniform,
-    TruncatedNormal,
-    VarianceScaling,
-)
+from fastinit.initializers import Initializer, RandomNormal, RandomUniform, TruncatedNormal, VarianceScaling
 from fastinit.theory.distributions import Distribution, marchenko_pastur, normal
 
 from .singular import matrices, singular_values_of, sizes_of
@@ -69,8 +63,7 @@ class Panel:
 
     def is_at(self, atom: float, values: Array) -> Array:
         """Which values equal the atom, up to rounding to float32 and the slack."""
-        found: Array = abs(values - atom) <= 1e-6 * abs(atom) + self.slack
-        return found
+        return abs(values - atom) <= 1e-6 * abs(atom) + self.slack
 
 
 def show(

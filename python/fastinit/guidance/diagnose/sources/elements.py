@@ -43,8 +43,7 @@ def decode(raw: Array, dtype: str) -> Array:
         return _from_half(raw)
     if dtype in _FLOATS:
         return raw.astype(np.float64)
-    wide: Array = _float8(dtype)[raw]
-    return wide
+    return _float8(dtype)[raw]
 
 
 def _from_half(raw: Array) -> Array:

@@ -24,11 +24,8 @@ def check_int(name: str, value: object, least: int, most: int | None = None) -> 
         raise TypeError(f"{name} must be an int, got {value!r:.80}")
     number = operator.index(value)
     if number < least or (most is not None and number > most):
-        limits = (
-            f"at least {least}"
-            if most is None
-            else f"from {least} to {'2**64 - 1' if most == 2**64 - 1 else most}"
-        )
+        limits = f"at least {least}" if most is None else f"from {least} to {most}"
+        limits = limits.replace(str(2**64 - 1), "2**64 - 1")
         raise ValueError(f"{name} must be {limits}, got {number}")
     return number
 

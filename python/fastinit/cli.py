@@ -78,8 +78,8 @@ def _answer(result: Any, *, json: bool, picture: Path | None = None) -> None:
         fastinit.show(result, path=picture)
 
 
-def _reports_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that reports invalid input as one line on standard error, with exit status 2."""
+def _command(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds a command, which reports invalid input as one line on standard error, with exit status 2."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -91,7 +91,7 @@ def _reports_errors(command: Callable[..., None]) -> Callable[..., None]:
             typer.echo(f"fastinit: {error}", err=True)
             raise typer.Exit(2) from None
 
-    return run
+    return app.command(command.__name__.rstrip("_"))(run)
 
 
 # Arguments
@@ -159,15 +159,14 @@ Parameter = Annotated[
 # Guidance
 
 
-@app.command()
-@_reports_errors
+@_command
 def recommend(
     activation: Annotated[str | None, typer.Argument(help="The activation, such as relu or gelu.")] = None,
     layer: Annotated[
         str, typer.Option(help="The layer, such as dense, lstm, attention or Conv2D.")
     ] = "dense",
     distribution: Annotated[
-        str | None, typer.Option(help="uniform, normal (truncated) or untruncated_normal.")
+        str | None, typer.Option(help="uniform, truncated_normal or untruncated_normal.")
     ] = None,
     mode: Annotated[str | None, typer.Option(help=f"{', '.join(MODES[:-1])} or {MODES[-1]}.")] = None,
     param: Parameter = None,
@@ -192,8 +191,7 @@ def recommend(
     _answer(answer, json=json)
 
 
-@app.command()
-@_reports_errors
+@_command
 def gain(
     activation: Annotated[str, typer.Argument(help="The activation.")],
     param: Parameter = None,
@@ -210,8 +208,7 @@ def gain(
         _say(table(("direction", "gain"), [(name, f"{value:.12g}") for name, value in gains.items()], "<>"))
 
 
-@app.command()
-@_reports_errors
+@_command
 def diagnose(
     file: Annotated[Path, typer.Argument(help="A .safetensors, .npz or .npy file, or a folder of shards.")],
     layout: Layout = None,
@@ -236,8 +233,7 @@ def diagnose(
         raise typer.Exit(1)
 
 
-@app.command()
-@_reports_errors
+@_command
 def signal(
     initializers: Names = None,
     activation: Activation = "relu",
@@ -256,8 +252,7 @@ def signal(
     _answer(result, json=json, picture=output)
 
 
-@app.command()
-@_reports_errors
+@_command
 def show(
     given: Annotated[
         list[str], typer.Argument(metavar="INITIALIZER|FILE", help="Initializers, or .npy files.")
@@ -272,8 +267,7 @@ def show(
     fastinit.show(found, _sizes(shape), kind=kind, seed=seed, path=output)
 
 
-@app.command()
-@_reports_errors
+@_command
 def compare(
     initializers: Names = None,
     activation: Activation = "relu",
@@ -306,9 +300,8 @@ def compare(
 # Weights
 
 
-@app.command("list")
-@_reports_errors
-def list_initializers(json: Json = False) -> None:  # noqa: FBT002 - an option
+@_command
+def list_(json: Json = False) -> None:  # noqa: FBT002 - an option
     """List the initializers and their parameters."""
     found = []
     for name in NAMES:
@@ -333,8 +326,7 @@ def list_initializers(json: Json = False) -> None:  # noqa: FBT002 - an option
     _say(f"Initializers that depend on fans also take {', '.join(axes)}; all take blocks, block_axis.")
 
 
-@app.command()
-@_reports_errors
+@_command
 def sample(
     initializer: Annotated[str, typer.Argument(help="Such as he_normal, or random_normal:stddev=0.01.")],
     shape: Annotated[str, typer.Argument(help="Such as 4096x4096.")],
@@ -394,8 +386,7 @@ def _create_safetensors(path: Path, kind: np.dtype[Any], shape: tuple[int, ...],
 # This machine
 
 
-@app.command()
-@_reports_errors
+@_command
 def bench(
     size: Annotated[int, typer.Option(help="The size of the array, in MiB.", min=1)] = 256,
     rounds: Annotated[int, typer.Option(help="The number of measurements of each.", min=1)] = 7,
@@ -431,8 +422,7 @@ def bench(
     _say(f"{fastinit.build_info()['simd']}, {fastinit.get_num_threads()} threads, medians of {rounds}")
 
 
-@app.command()
-@_reports_errors
+@_command
 def info(json: Json = False) -> None:  # noqa: FBT002 - an option
     """Print which fastinit this is, the processor features in use, and the frameworks installed."""
     about = fastinit.build_info()

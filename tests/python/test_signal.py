@@ -246,7 +246,7 @@ def test_widths():
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert plain["widths"] == [10, 400, 20]
     assert fastinit.get(plain["rows"][0]["initializer"]) == fastinit.HeNormal()
-    assert "widths 10 to 400" in str(found)
+    assert "width 10 to 400" in str(found)
     assert "width 8," in str(signal("he_normal", depth=1, width=8))
 
 

@@ -1563,11 +1563,11 @@ def test_bad_models(model):
 @pytest.mark.parametrize(
     ("seed", "error", "match"),
     [
-        (-1, ValueError, "-1"),
+        (-1, ValueError, r"seed must be from 0 to 2\*\*64 - 1, got -1"),
         (2**64, ValueError, "18446744073709551616"),
-        (1.0, TypeError, "float"),
-        ("1", TypeError, "str"),
-        (None, TypeError, "NoneType"),
+        (1.0, TypeError, "seed must be an int, got 1.0"),
+        ("1", TypeError, "got '1'"),
+        (None, TypeError, "got None"),
     ],
 )
 def test_bad_seeds(seed, error, match):
@@ -1608,18 +1608,18 @@ def test_bad_rules(rules, error, match):
     ("blocks", "error", "match"),
     [
         ({"weight": 4}, ValueError, "blocks of weight, 4, must divide 6"),
-        ({"weight": 0}, ValueError, "blocks of weight, 0,"),
-        ({"weight": -2}, ValueError, "blocks of weight, -2,"),
+        ({"weight": 0}, ValueError, "number of blocks of weight must be at least 1, got 0"),
+        ({"weight": -2}, ValueError, "number of blocks of weight must be at least 1, got -2"),
         ({"weight": 7}, ValueError, "blocks of weight, 7,"),
-        ({"weight": [3, 4]}, ValueError, r"blocks of weight, \(3, 4\), must be positive and add up to 6"),
-        ({"weight": [6, 0]}, ValueError, r"\(6, 0\)"),
-        ({"weight": [8, -2]}, ValueError, r"\(8, -2\)"),
+        ({"weight": [3, 4]}, ValueError, r"blocks of weight, \(3, 4\), must add up to 6"),
+        ({"weight": [6, 0]}, ValueError, "the blocks of weight must be at least 1, got 0"),
+        ({"weight": [8, -2]}, ValueError, "the blocks of weight must be at least 1, got -2"),
         ({"weight": []}, ValueError, r"\(\)"),
         ({re.compile("b"): 4}, ValueError, "blocks of bias, 4,"),
-        ({"weight": 2.0}, TypeError, "float"),
-        ({"weight": "2"}, TypeError, "str"),
-        ({"weight": [3.0, 3.0]}, TypeError, "float"),
-        ({"weight": None}, TypeError, "NoneType"),
+        ({"weight": 2.0}, TypeError, "the number of blocks of weight must be an int, got 2.0"),
+        ({"weight": "2"}, TypeError, "got '2'"),
+        ({"weight": [3.0, 3.0]}, TypeError, "the blocks of weight must be an int, got 3.0"),
+        ({"weight": None}, TypeError, "got None"),
         ({3: 2}, TypeError, "got 3"),
         ({nn.Linear: 2}, TypeError, "Linear"),
         (3, TypeError, "int"),
@@ -1887,21 +1887,6 @@ def test_measured_parts_are_spread_over_the_tensor():
     assert row.mean == pytest.approx(0.5, abs=0.01)
     assert row.std == pytest.approx(1 / math.sqrt(12), abs=0.01)
     assert row.initializer is None
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"seed": "x"}, TypeError, "seed must be an int, got 'x'"),
-        ({"seed": -1}, ValueError, r"seed must be from 0 to 2\*\*64 - 1, got -1"),
-        ({"blocks": {"weight": 2.0}}, TypeError, "the number of blocks of weight must be an int, got 2.0"),
-        ({"blocks": {"weight": (2, 2.0)}}, TypeError, "the blocks of weight must be an int, got 2.0"),
-        ({"blocks": {"weight": (4, 0)}}, ValueError, "the blocks of weight must be at least 1, got 0"),
-    ],
-)
-def test_numbers_of_a_wrong_kind(arguments, error, message):
-    with pytest.raises(error, match=message):
-        initialize(nn.Linear(3, 4), **{"seed": SEED, **arguments})
 
 
 def test_rows_by_name():

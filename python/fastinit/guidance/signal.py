@@ -128,6 +128,12 @@ def _since(where: npt.NDArray[np.bool_]) -> int:
     return int(others[-1]) + 2 if len(others) else 1
 
 
+def spell_widths(widths: Sequence[int]) -> str:
+    """The width of the layers; the least and the largest where they differ."""
+    least, most = min(widths), max(widths)
+    return str(least) if least == most else f"{least} to {most}"
+
+
 @dataclass(frozen=True, eq=False)
 class Signal(Rows[SignalRow]):
     """What `signal` found. `print` shows a table of some layers, and the verdicts.
@@ -170,8 +176,7 @@ class Signal(Rows[SignalRow]):
             for layer in layers
             if layer <= depth
         ]
-        sizes = sorted(set(self.widths))
-        width = f"width {sizes[0]}" if len(sizes) == 1 else f"widths {sizes[0]} to {sizes[-1]}"
+        width = f"width {spell_widths(self.widths)}"
         title = f"standard deviations in {depth} layers of {self.activation}, {width}, {self.samples} samples"
         verdicts = [f"{row.name}: {row.text}" for row in self.rows]
         return "\n".join([title, table(header, lines, "<>>>>>>"), *verdicts])

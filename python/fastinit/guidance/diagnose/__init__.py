@@ -71,9 +71,10 @@ def diagnose(
             `"in_out"` for (*spatial, in, out), as in Keras and JAX. With `None` the type of a layer decides;
             where there is none, `"out_in"` is assumed for tensors of PyTorch and `.safetensors`, `"in_out"`
             for other arrays.
-        expect: The initializer that the tensors should follow, as an object, a name or a configuration: one for
-            all kernels, or a mapping from patterns (`"*.weight"`, see `fnmatch`) to initializers; the first pattern that
-            matches a name applies. An initializer with the default axes takes them from the layout.
+        expect: The initializer that the tensors should follow, as an object, a name or a configuration: one
+            for all kernels, or a mapping from patterns (`"*.weight"`, see `fnmatch`) to initializers; the
+            first pattern that matches a name applies. An initializer with the default axes takes them from
+            the layout.
         progress: Whether to show a bar on standard error; `None` for more than 2**28 elements if that is a
             terminal. Or a function that is called with the number of elements that are done, that of all
             elements, and the name of a tensor.

@@ -68,8 +68,8 @@ def recommend(
         layer: The family, `"dense"`, `"conv"`, `"depthwise_conv"`, `"separable_conv"`, `"conv_transpose"`,
             `"embedding"`, `"simple_rnn"`, `"lstm"`, `"gru"`, `"attention"`, `"normalization"`, `"output"` or
             `"residual"`; or the name, the class or an object of a layer of Keras or PyTorch.
-        distribution: `"uniform"`, `"normal"` (truncated) or `"untruncated_normal"`; `None` for uniform with
-            Glorot's and normal otherwise.
+        distribution: `"uniform"`, `"truncated_normal"` or `"untruncated_normal"`, as in `variance_scaling`;
+            `None` for uniform with Glorot's and truncated normal otherwise.
         mode: `"fan_in"`, which preserves the variance of signals; `"fan_out"`, which preserves that of
             gradients and uses the backward gain; `"fan_avg"` or `"fan_geo_avg"`; `None` for `"fan_avg"` with
             Glorot's and `"fan_in"` otherwise.

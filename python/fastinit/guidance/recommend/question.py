@@ -22,12 +22,7 @@ FACTOR = 4.0
 # The depth of a plain network where none is given.
 DEPTH = 50
 
-_DISTRIBUTIONS = {
-    "uniform": "uniform",
-    "normal": "truncated_normal",
-    "truncated_normal": "truncated_normal",
-    "untruncated_normal": "untruncated_normal",
-}
+_DISTRIBUTIONS = ("uniform", "truncated_normal", "untruncated_normal")
 
 # Activations that are bounded, linear, or make probabilities: Glorot's scheme, with their gain.
 _GLOROT = (
@@ -111,6 +106,6 @@ def ask(
     if is_plain and drifts and bias == 0.0 and mode in (None, "fan_in"):
         flow = with_bias(found) or flow
     if distribution is not None:
-        distribution = _DISTRIBUTIONS[check_choice("distribution", distribution, _DISTRIBUTIONS)]
+        check_choice("distribution", distribution, _DISTRIBUTIONS)
     biases = Zeros() if bias == 0.0 else Constant(bias)
     return Question(found, layer, flow, mode, distribution, biases, depth)

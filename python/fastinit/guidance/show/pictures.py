@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from fastinit.guidance.signal import spell_widths
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -227,7 +229,7 @@ def signal(signal: Signal) -> Figure:
     if any(share.any() for share in (*dead, *saturated)):
         charts.append(_Chart("share of dead units", dead))
         charts.append(_Chart("share of saturated units", saturated))
-    title = f"Signal through {len(layers)} layers of {_widths(signal.widths)} units, {signal.activation}"
+    title = f"Signal through {len(layers)} layers of {spell_widths(signal.widths)} units, {signal.activation}"
     return _curves(title, "layer", layers, [row.name for row in rows], charts)
 
 
@@ -249,11 +251,6 @@ def comparison(comparison: Comparison) -> Figure:
         "on handwritten digits"
     )
     return _curves(title, "epoch", np.arange(comparison.epochs + 1), [row.name for row in rows], charts)
-
-
-def _widths(widths: Sequence[int]) -> str:
-    hidden = sorted(set(widths))
-    return str(hidden[0]) if len(hidden) == 1 else f"{hidden[0]} to {hidden[-1]}"
 
 
 def _curves(title: str, label: str, x: Array, names: Sequence[str], charts: Sequence[_Chart]) -> Figure:

@@ -568,5 +568,5 @@ def _show_options() -> None:
 _show_options()
 
 _ZEROS, _ONES = _core.constant(0.0), _core.constant(1.0)
-_AXES = {name: one.default for name, one in inspect.signature(_axes).parameters.items()}
+_AXES: dict[str, Any] = _axes.__kwdefaults__ or {}
 _PRESETS = {name: _core.variance_scaling(*preset, **_AXES) for name, preset in PRESETS.items()}

@@ -148,17 +148,6 @@ class Initializer:
 
         return of_parts(self._initializer.check(shape, dtype))
 
-    def for_shape(self, shape: Shape) -> Initializer:  # to be removed: use `check`
-        parts = self._initializer.check(shape)
-        _, kind, given = parts[0]
-        if kind == "uniform":
-            return RandomUniform(given["low"], given["high"], seed=self.seed)
-        if kind == "normal":
-            return RandomNormal(given["mean"], given["stddev"], seed=self.seed)
-        if kind == "truncated_normal":
-            return TruncatedNormal(**given, seed=self.seed)
-        return self
-
     def get_config(self) -> dict[str, Any]:
         """The parameters, by name, as plain Python values: what `from_config` takes.
 

@@ -1,4 +1,4 @@
-"""Unmodified code, faster: the same constructor with and without `fastinit.torch.accelerate`.
+"""Faster initialization of unmodified code: a constructor with and without `fastinit.torch.accelerate`.
 
 Run it with ``python examples/pytorch/accelerate.py``; ``--layers 48 --width 1600`` is a model of the size of
 GPT-2 XL.
@@ -14,7 +14,7 @@ import fastinit.torch
 
 
 def build(layers: int, width: int) -> nn.Module:
-    """A stack of transformer layers, built as anybody would."""
+    """A stack of transformer layers."""
     return nn.Sequential(
         *(nn.TransformerEncoderLayer(width, width // 64, 4 * width, batch_first=True) for _ in range(layers))
     )
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=768)
     options = parser.parse_args()
 
-    with fastinit.torch.accelerate():  # the first use of anything takes longer
+    with fastinit.torch.accelerate():  # The first use of a library is slower.
         build(1, 64)
 
     start = time.perf_counter()

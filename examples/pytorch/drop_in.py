@@ -1,6 +1,6 @@
-"""`torch.nn.init` by another import: the initialization of a small GPT, written out.
+"""A drop-in replacement for `torch.nn.init`: the initialization of a small GPT.
 
-Run it with ``python examples/pytorch/drop_in.py``. Nothing but the import of `init` tells it from a script
+Run it with ``python examples/pytorch/drop_in.py``. Only the import of `init` differs from a script
 that uses PyTorch alone.
 """
 

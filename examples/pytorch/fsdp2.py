@@ -20,7 +20,7 @@ WIDTH, LAYERS = 256, 4
 
 
 def build() -> nn.Sequential:
-    """The model, without memory."""
+    """The model on the meta device."""
     with torch.device("meta"):
         return nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS)))
 
@@ -35,7 +35,7 @@ def main(rank: int, processes: int, port: int) -> None:
     for layer in model:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    fastinit.torch.initialize(model, seed=0)  # no communication, no seed that ranks would have to agree on
+    fastinit.torch.initialize(model, seed=0)  # no communication
 
     single = build()
     fastinit.torch.initialize(single, seed=0)

@@ -1,8 +1,8 @@
-"""From the meta device to weights that depend on their names alone.
+"""A model on the meta device, initialized with weights that depend only on their names.
 
-Run it with ``python examples/pytorch/meta.py``. The model is built without memory, then initialized by
-`fastinit.torch.initialize`: PyTorch's defaults, but for what the rules say. One layer, made as if it were a
-stage of a pipeline on another machine, has the same bits.
+Run it with ``python examples/pytorch/meta.py``. The model is built without memory and initialized by
+`fastinit.torch.initialize`: by the rules, otherwise by PyTorch's defaults. A layer that is initialized alone,
+as a stage of a pipeline on another machine would be, has the same bits.
 """
 
 import functools
@@ -26,7 +26,7 @@ RULES = {
     nn.Linear: normal,
     nn.Embedding: normal,
 }
-# The projections of queries, keys and values are one tensor; each shall have fans of its own.
+# The projections of queries, keys and values are one tensor; each has its own fans.
 BLOCKS = {"*in_proj_weight": 3}
 
 

@@ -101,7 +101,7 @@ def symmetric(limit):
             [(14 / 40, stats.norm(0.0, 0.2)), (4 / 40, stats.norm(0.0, 0.2))],
         ),
     ],
-    ids=repr,
+    ids=plain_id,
 )
 def test_blocks_are_mixtures(initializer, shape, parts):
     found = initializer.check(shape)
@@ -130,7 +130,7 @@ def test_blocks_are_mixtures(initializer, shape, parts):
         (fastinit.Orthogonal(2.0), (20, 5), sphere(20)),
         (fastinit.Orthogonal(2.0), (2, 2), sphere(2)),
     ],
-    ids=repr,
+    ids=plain_id,
 )
 def test_kurtosis(initializer, shape, expected):
     assert initializer.check(shape).kurtosis == pytest.approx(float(expected.stats("k")) + 3.0, rel=1e-6)
@@ -195,7 +195,7 @@ def test_densities_and_atoms_add_up_to_one(case):
         (fastinit.GlorotUniform(), (3, 3, 40, 80)),
         (fastinit.VarianceScaling(2.0, "fan_out", "untruncated_normal"), (200, 300)),
     ],
-    ids=repr,
+    ids=plain_id,
 )
 def test_distributions_are_those_of_samples(initializer, shape):
     expected, made = initializer.check(shape), initializer(shape, seed=1, dtype="float64").ravel()
@@ -239,7 +239,7 @@ def cdf_of(expected, s):
         (fastinit.HeUniform(), (3, 3, 32, 128)),
         (fastinit.LecunNormal(blocks=[150, 300], block_axis=0), (450, 200)),
     ],
-    ids=repr,
+    ids=plain_id,
 )
 def test_singular_values_follow_marchenko_and_pastur(initializer, shape):
     expected = singular_values_of(initializer, shape)
@@ -283,7 +283,7 @@ def test_a_square_matrix_has_a_quarter_of_a_circle():
         (fastinit.Identity(3.0, blocks=[30, 60]), (40, 90)),
         (fastinit.DeltaOrthogonal(blocks=[12, 20]), (3, 10, 32)),
     ],
-    ids=repr,
+    ids=plain_id,
 )
 def test_singular_values_that_are_known(initializer, shape):
     expected = singular_values_of(initializer, shape)

@@ -45,7 +45,7 @@ def fifty():
     """The variance of what goes into the activations of layer 50, by the name of the activation."""
     one = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "MKL")}
     done = subprocess.run(
-        [sys.executable, "-c", FIFTY], env={**os.environ, **one}, capture_output=True, text=True, timeout=110
+        [sys.executable, "-c", FIFTY], env={**os.environ, **one}, capture_output=True, text=True, timeout=250
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -262,29 +262,24 @@ def memory(tensor: Tensor) -> Array | None:
         address = tensor.data_ptr()
     except RuntimeError:  # The tensor is batched by vmap, say.
         return None
-    if tensor.is_neg() or _may_overlap(tensor):
+    if tensor.is_neg():
         return None
+    itemsize, span, steps = tensor.itemsize, tensor.numel(), None
+    if not tensor.is_contiguous():
+        span = 1
+        for step, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+            if size > 1 and step < span:  # Elements may overlap.
+                return None
+            span += step * (size - 1)
+        steps = tuple(step * itemsize for step in tensor.stride())
     # FSDP, for one, frees a parameter by resizing its storage to 0. The address is invalid then.
-    steps = [step * tensor.itemsize for step in tensor.stride()]
-    last = sum((size - 1) * step for size, step in zip(tensor.shape, steps, strict=True))
-    needed = (tensor.storage_offset() + 1) * tensor.itemsize + last
+    needed = (tensor.storage_offset() + span) * itemsize
     if tensor.untyped_storage().nbytes() < needed:
         raise RuntimeError(f"the tensor needs {needed} bytes, but its storage has been made smaller")
     dtype = _numpy_dtype(tensor.dtype)
-    array: Array = np.asarray(_Memory(address, tuple(tensor.shape), tuple(steps), dtype.str))
-    return array.view(dtype)  # bfloat16 comes as two bytes without a type
-
-
-def _may_overlap(tensor: Tensor) -> bool:
-    """Whether elements may share memory: `False` only where each stride exceeds all that lies within it."""
-    if tensor.is_contiguous():
-        return False
-    span = 1
-    for step, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size > 1 and step < span:
-            return True
-        span += step * (size - 1)
-    return False
+    array: Array = np.asarray(_Memory(address, tuple(tensor.shape), steps, dtype.str))
+    # bfloat16 comes as two bytes without a type.
+    return array if array.dtype == dtype else array.view(dtype)
 
 
 class _Memory:
@@ -293,7 +288,9 @@ class _Memory:
     `Tensor.numpy` would make the storage impossible to resize, which FSDP needs.
     """
 
-    def __init__(self, address: int, shape: tuple[int, ...], strides: tuple[int, ...], typestr: str) -> None:
+    def __init__(
+        self, address: int, shape: tuple[int, ...], strides: tuple[int, ...] | None, typestr: str
+    ) -> None:
         self.__array_interface__ = {
             "version": 3,
             "data": (address, False),
@@ -323,7 +320,9 @@ def _write(region: _Region, initializer: fastinit.Initializer, shape: tuple[int,
     if out is not None:
         # A limit on either library applies to fills: torchrun, for one, gives each process one thread.
         threads = min(torch.get_num_threads(), fastinit.get_num_threads())
-        index = tuple(slice(i, i + size) for i, size in zip(start, target.shape, strict=True))
+        index = None
+        if out.shape != shape:
+            index = tuple(slice(i, i + size) for i, size in zip(start, target.shape, strict=True))
         initializer(
             shape, seed=key.seed, stream=key.stream, dtype=out.dtype, out=out, index=index, threads=threads
         )

@@ -286,7 +286,8 @@ def _reset_of(module: Module) -> Callable[[], object] | None:
 
 
 def _title_of(function: Callable[..., object]) -> str:
-    return getattr(function, "__qualname__", None) or repr(function)  # `repr` of a method spells out its module
+    # `repr` of a method spells out its module.
+    return getattr(function, "__qualname__", None) or repr(function)
 
 
 @functools.lru_cache(maxsize=1024)

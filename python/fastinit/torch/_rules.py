@@ -160,7 +160,7 @@ def _in_layout_of_torch(initializer: fastinit.Initializer) -> fastinit.Initializ
         config.update(in_axis=1, out_axis=0)
     if config.get("column_axis") == -1:
         config.update(column_axis=0)
-    if initializer.block_axis is None and not {"out_axis", "column_axis"} & config.keys():
+    if config.get("block_axis", 0) is None and not {"out_axis", "column_axis"} & config.keys():
         config.update(block_axis=0)
     return type(initializer).from_config(config)
 

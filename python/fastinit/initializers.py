@@ -35,7 +35,18 @@ _I = TypeVar("_I", bound="Initializer")
 def _shared(*, seed: Seed = None, blocks: Blocks = 1, block_axis: int | None = None) -> None: ...
 
 
-_SHARED = tuple(inspect.signature(_shared).parameters.values())
+class _Signature:
+    """The signature of a class, with the parameters that are typed as `**options`; computed on demand."""
+
+    def __get__(self, instance: Initializer | None, cls: type[Initializer]) -> inspect.Signature:
+        cls = next(base for base in cls.__mro__ if base.__module__ == __name__)
+        if instance is not None or cls is Initializer:
+            raise AttributeError("__signature__")
+        init = VarianceScaling.__init__ if issubclass(cls, _Preset) else cls.__init__
+        _, *parameters, _ = inspect.signature(init).parameters.values()
+        own = [one for one in parameters if one.name not in vars(cls)]
+        shared = inspect.signature(_shared).parameters.values()
+        return inspect.Signature([*own, *(one for one in shared if cls._is_random or one.name != "seed")])
 
 
 class Initializer:
@@ -74,7 +85,7 @@ class Initializer:
     seed: int | None = None
     blocks: int | tuple[int, ...] = 1
     block_axis: int | None = None
-    __signature__: inspect.Signature
+    __signature__ = _Signature()
     _is_random = True
     _initializer: _core.Initializer
 
@@ -200,14 +211,6 @@ class Initializer:
             Constant(value=0.5)
         """
         return cls(**config)
-
-    def __init_subclass__(cls) -> None:
-        """Lets `inspect.signature` show the parameters that are typed as `**options`."""
-        if cls.__module__ != __name__:
-            return
-        own = list(inspect.signature(cls.__init__).parameters.values())[1:-1]
-        shared = [one for one in _SHARED if cls._is_random or one.name != "seed"]
-        cls.__signature__ = inspect.Signature([*own, *shared])
 
     def _configure(self, initializer: _core.Initializer, options: Any, **parameters: Any) -> None:
         """Sets the parameters once and for all; `initializer` has checked its own already."""
@@ -527,11 +530,8 @@ class _Preset(VarianceScaling):
     """Variance scaling whose scale, mode and distribution are those of its class."""
 
     def __init_subclass__(cls) -> None:
-        if cls.__module__ != __name__:
-            return
-        cls.scale, cls.mode, cls.distribution = PRESETS[parse_name(cls.__name__)]
-        own = [one for one in VarianceScaling.__signature__.parameters.values() if one.name not in vars(cls)]
-        cls.__signature__ = inspect.Signature(own)
+        if cls.__module__ == __name__:
+            cls.scale, cls.mode, cls.distribution = PRESETS[parse_name(cls.__name__)]
 
     def __init__(self, **options: Unpack[Scaled]) -> None:
         super().__init__(self.scale, self.mode, self.distribution, **options)

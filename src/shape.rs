@@ -26,7 +26,12 @@ impl Window {
     /// [`Error::Window`] where the three differ in length or the part does not lie inside the shape, [`Error::Shape`] and
     /// [`Error::Parameter`] for more than [`MAX_NDIM`] axes or [`MAX_ELEMENTS`] elements.
     pub fn new(shape: &[u64], start: &[u64], extent: &[usize]) -> Result<Window> {
-        check_shape(shape)?;
+        Window::from_parts(shape.to_vec(), start.to_vec(), extent.to_vec())
+    }
+
+    /// As [`Window::new`], without a copy.
+    pub(crate) fn from_parts(shape: Vec<u64>, start: Vec<u64>, extent: Vec<usize>) -> Result<Window> {
+        check_shape(&shape)?;
         if start.len() != shape.len() || extent.len() != shape.len() {
             return Err(Error::Window {
                 rule: format!(
@@ -35,7 +40,7 @@ impl Window {
                 ),
             });
         }
-        for (axis, ((&size, &start), &extent)) in shape.iter().zip(start).zip(extent).enumerate() {
+        for (axis, ((&size, &start), &extent)) in shape.iter().zip(&start).zip(&extent).enumerate() {
             if start.checked_add(extent as u64).is_none_or(|end| end > size) {
                 return Err(Error::Window {
                     rule: format!(
@@ -44,7 +49,7 @@ impl Window {
                 });
             }
         }
-        Ok(Window { shape: shape.to_vec(), start: start.to_vec(), extent: extent.to_vec() })
+        Ok(Window { shape, start, extent })
     }
 
     /// The whole of a tensor of this shape.
@@ -52,8 +57,13 @@ impl Window {
     /// # Errors
     /// As [`Window::new`].
     pub fn whole(shape: &[usize]) -> Result<Window> {
-        let logical: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
-        Window::new(&logical, &vec![0; shape.len()], shape)
+        Window::whole_of(shape.iter().map(|&size| size as u64).collect(), shape.to_vec())
+    }
+
+    /// The same, where the sizes are known as both types already.
+    pub(crate) fn whole_of(shape: Vec<u64>, extent: Vec<usize>) -> Result<Window> {
+        let start = std::iter::repeat_n(0, shape.len()).collect();
+        Window::from_parts(shape, start, extent)
     }
 
     /// The shape of the logical tensor.

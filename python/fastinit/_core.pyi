@@ -4,7 +4,7 @@ from typing import Any, Final, final
 
 from numpy.typing import NDArray
 
-from ._typing import Axes, Blocks, BuildInfo, DTypeLike, Index, Seed, Shape, Stream
+from ._typing import Axes, Blocks, BuildInfo, DTypeLike, Index, Options, Seed, Shape, Stream
 
 __all__ = [
     "STREAM_VERSION",
@@ -45,10 +45,8 @@ class Initializer:
         out: NDArray[Any] | None = None,
         index: Index = None,
         threads: int | None = None,
-        *,
-        blocks: Blocks = 1,
-        block_axis: int | None = None,
     ) -> NDArray[Any]: ...
+    def fill_with(self, shape: Shape, options: Options) -> NDArray[Any]: ...
     def check(
         self, shape: Shape, dtype: DTypeLike = "float32"
     ) -> list[tuple[int, str, dict[str, float]]]: ...

@@ -5,8 +5,6 @@ An initializer has one name, that of its function (`he_normal`); its class has t
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ._suggest import did_you_mean
 
 # The distribution on PyPI, as hints and the command name it. The import is called `fastinit`.
@@ -28,21 +26,14 @@ def install_hint(extra: str) -> str:
     return f'pip install "{DISTRIBUTION}[{extra}]"'
 
 
-class Preset(NamedTuple):
-    """The parameters of variance scaling that a preset fixes."""
-
-    scale: float
-    mode: str
-    distribution: str
-
-
+# The parameters of variance scaling that each preset fixes: scale, mode and distribution.
 PRESETS = {
-    "glorot_uniform": Preset(1.0, "fan_avg", "uniform"),
-    "glorot_normal": Preset(1.0, "fan_avg", "truncated_normal"),
-    "he_uniform": Preset(2.0, "fan_in", "uniform"),
-    "he_normal": Preset(2.0, "fan_in", "truncated_normal"),
-    "lecun_uniform": Preset(1.0, "fan_in", "uniform"),
-    "lecun_normal": Preset(1.0, "fan_in", "truncated_normal"),
+    "glorot_uniform": (1.0, "fan_avg", "uniform"),
+    "glorot_normal": (1.0, "fan_avg", "truncated_normal"),
+    "he_uniform": (2.0, "fan_in", "uniform"),
+    "he_normal": (2.0, "fan_in", "truncated_normal"),
+    "lecun_uniform": (1.0, "fan_in", "uniform"),
+    "lecun_normal": (1.0, "fan_in", "truncated_normal"),
 }
 
 NAMES = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +27,8 @@ def did_you_mean(name: object, known: Iterable[str], aliases: Mapping[str, str] 
         >>> did_you_mean(7, ["he_normal", "zeros"])
         ''
     """
+    import difflib  # Errors are rare, and the import of the package is not.
+
     shown: dict[str, str] = {}
     for one, meant in (*((one, one) for one in known), *(aliases or {}).items()):
         shown.setdefault(_letters(one), meant)

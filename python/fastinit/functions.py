@@ -40,7 +40,7 @@ def zeros(shape: Shape, **options: Unpack[Options]) -> Array:
         >>> fastinit.zeros(3)
         array([0., 0., 0.], dtype=float32)
     """
-    return _ZEROS.fill(shape, **options)
+    return _ZEROS.fill_with(shape, options)
 
 
 def ones(shape: Shape, **options: Unpack[Options]) -> Array:
@@ -61,7 +61,7 @@ def ones(shape: Shape, **options: Unpack[Options]) -> Array:
         >>> fastinit.ones(3, dtype="float64")
         array([1., 1., 1.])
     """
-    return _ONES.fill(shape, **options)
+    return _ONES.fill_with(shape, options)
 
 
 def constant(shape: Shape, value: float = 0.0, **options: Unpack[Options]) -> Array:
@@ -84,7 +84,7 @@ def constant(shape: Shape, value: float = 0.0, **options: Unpack[Options]) -> Ar
         array([[0.5, 0.5],
                [0.5, 0.5]], dtype=float32)
     """
-    return _core.constant(value).fill(shape, **options)
+    return _core.constant(value).fill_with(shape, options)
 
 
 def identity(shape: Shape, gain: float = 1.0, **options: Unpack[Options]) -> Array:
@@ -112,7 +112,7 @@ def identity(shape: Shape, gain: float = 1.0, **options: Unpack[Options]) -> Arr
         Le, Jaitly and Hinton, "A simple way to initialize recurrent networks of rectified linear units",
         2015, arXiv:1504.00941.
     """
-    return _core.identity(gain).fill(shape, **options)
+    return _core.identity(gain).fill_with(shape, options)
 
 
 def dirac(shape: Shape, groups: int = 1, **options: Unpack[Options]) -> Array:
@@ -150,7 +150,7 @@ def dirac(shape: Shape, groups: int = 1, **options: Unpack[Options]) -> Array:
         Zagoruyko and Komodakis, "DiracNets: training very deep neural networks without skip-connections",
         2017, arXiv:1706.00388.
     """
-    return _core.dirac(groups).fill(shape, **options)
+    return _core.dirac(groups).fill_with(shape, options)
 
 
 # Orthogonal matrices
@@ -196,7 +196,7 @@ def orthogonal(
         neural networks", ICLR 2014, arXiv:1312.6120. Stewart, "The efficient generation of random orthogonal
         matrices with an application to condition estimators", SIAM Journal on Numerical Analysis 17, 1980.
     """
-    return _core.orthogonal(gain, column_axis).fill(shape, **options)
+    return _core.orthogonal(gain, column_axis).fill_with(shape, options)
 
 
 def delta_orthogonal(shape: Shape, gain: float = 1.0, **options: Unpack[Options]) -> Array:
@@ -232,7 +232,7 @@ def delta_orthogonal(shape: Shape, gain: float = 1.0, **options: Unpack[Options]
         Xiao, Bahri, Sohl-Dickstein, Schoenholz and Pennington, "Dynamical isometry and a mean field theory of
         CNNs: how to train 10,000-layer vanilla convolutional neural networks", ICML 2018, arXiv:1806.05393.
     """
-    return _core.delta_orthogonal(gain).fill(shape, **options)
+    return _core.delta_orthogonal(gain).fill_with(shape, options)
 
 
 # Distributions with given parameters
@@ -263,7 +263,7 @@ def random_uniform(
         >>> bool(w.min() >= 0.0 and w.max() < 2.0)
         True
     """
-    return _core.random_uniform(minval, maxval).fill(shape, **options)
+    return _core.random_uniform(minval, maxval).fill_with(shape, options)
 
 
 def random_normal(shape: Shape, mean: float = 0.0, stddev: float = 0.05, **options: Unpack[Options]) -> Array:
@@ -289,7 +289,7 @@ def random_normal(shape: Shape, mean: float = 0.0, stddev: float = 0.05, **optio
         >>> bool(abs(w.std() - 0.02) < 0.001)
         True
     """
-    return _core.random_normal(mean, stddev).fill(shape, **options)
+    return _core.random_normal(mean, stddev).fill_with(shape, options)
 
 
 def truncated_normal(
@@ -328,7 +328,7 @@ def truncated_normal(
         >>> float(abs(w).max()) <= 0.04
         True
     """
-    return _core.truncated_normal(mean, stddev, lower, upper).fill(shape, **options)
+    return _core.truncated_normal(mean, stddev, lower, upper).fill_with(shape, options)
 
 
 def sparse(shape: Shape, sparsity: float, stddev: float = 0.01, **options: Unpack[Options]) -> Array:
@@ -359,7 +359,7 @@ def sparse(shape: Shape, sparsity: float, stddev: float = 0.01, **options: Unpac
     References:
         Martens, "Deep learning via Hessian-free optimization", ICML 2010.
     """
-    return _core.sparse(sparsity, stddev).fill(shape, **options)
+    return _core.sparse(sparsity, stddev).fill_with(shape, options)
 
 
 # Variance scaling
@@ -419,14 +419,14 @@ def variance_scaling(
         AISTATS 2010.
     """
     scaling = _core.variance_scaling(scale, mode, distribution, in_axis, out_axis, batch_axis, groups)
-    return scaling.fill(shape, **options)
+    return scaling.fill_with(shape, options)
 
 
 def _preset(name: str, shape: Shape, options: Any) -> Array:
-    if options.keys().isdisjoint(_AXES):
-        return _PRESETS[name].fill(shape, **options)
+    if _AXES.keys().isdisjoint(options):
+        return _PRESETS[name].fill_with(shape, options)
     axes = {axis: options.pop(axis, default) for axis, default in _AXES.items()}
-    return _core.variance_scaling(*PRESETS[name], **axes).fill(shape, **options)
+    return _core.variance_scaling(*PRESETS[name], **axes).fill_with(shape, options)
 
 
 def glorot_uniform(shape: Shape, **options: Unpack[ScalingOptions]) -> Array:
@@ -568,5 +568,5 @@ def _show_options() -> None:
 _show_options()
 
 _ZEROS, _ONES = _core.constant(0.0), _core.constant(1.0)
-_AXES = {name: one.default for name, one in inspect.signature(_axes).parameters.items()}
+_AXES: dict[str, Any] = _axes.__kwdefaults__ or {}
 _PRESETS = {name: _core.variance_scaling(*preset, **_AXES) for name, preset in PRESETS.items()}

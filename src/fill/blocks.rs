@@ -41,10 +41,8 @@ impl<T: Element, F: Fn(usize) -> Range<usize> + Sync> Blocks<'_, T, F> {
         options: &Options<'_>,
         fill: impl Fn(usize, ArrayViewMutD<'_, MaybeUninit<T>>, &mut Scratch, &Options<'_>) -> Result<()> + Sync,
     ) -> Result<()> {
-        if let Some(memory) = self.out.as_slice_memory_order_mut()
-            && options.untouched.is_none()
-        {
-            prefer_huge_pages(memory);
+        if options.untouched.is_none() {
+            prefer_huge_pages(&mut self.out);
         }
         let work = self.bytes.saturating_mul(self.effort);
         let most = (work.saturating_mul(self.count) / BYTES_PER_THREAD).min(self.count);

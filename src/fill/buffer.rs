@@ -3,6 +3,7 @@
 
 use crate::dtype::Element;
 use crate::error::{Error, Result};
+use ndarray::ArrayViewMutD;
 use std::alloc::{Layout, alloc, dealloc};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
@@ -36,8 +37,9 @@ pub struct Untouched(());
 enum Origin {
     /// There is no memory.
     Empty,
-    /// The allocator.
-    Heap,
+    /// The allocator, which gave this block; the buffer begins at the first multiple of [`ALIGNMENT`] in it. Asking for the
+    /// alignment would take several times as long: glibc keeps small blocks at hand only for plain requests.
+    Heap { block: NonNull<u8> },
     /// The system: whole pages that were never touched, and read as zero.
     #[cfg(target_os = "linux")]
     Pages,
@@ -62,10 +64,13 @@ impl Buffer {
             let start = map(bytes).ok_or(Error::Memory { bytes })?;
             return Ok(Buffer { start, bytes, origin: Origin::Pages });
         }
-        let layout = heap_layout(bytes).ok_or(Error::Memory { bytes })?;
+        let no_memory = || Error::Memory { bytes };
+        let layout = heap_layout(bytes).ok_or_else(no_memory)?;
         // SAFETY: the size is not zero.
-        let start = NonNull::new(unsafe { alloc(layout) }).ok_or(Error::Memory { bytes })?;
-        Ok(Buffer { start, bytes, origin: Origin::Heap })
+        let block = NonNull::new(unsafe { alloc(layout) }).ok_or_else(no_memory)?;
+        // SAFETY: less than the alignment, by which the block is larger than the buffer.
+        let start = unsafe { block.add(block.align_offset(ALIGNMENT)) };
+        Ok(Buffer { start, bytes, origin: Origin::Heap { block } })
     }
 
     /// Its first byte; dangling, but aligned, where there are none.
@@ -84,7 +89,7 @@ impl Buffer {
     /// Nothing may have been written to the memory so far, and the result may be used for one fill of all of it.
     #[cfg(feature = "python")]
     pub unsafe fn untouched(&self) -> Option<Untouched> {
-        (self.origin != Origin::Heap).then_some(Untouched(()))
+        (!matches!(self.origin, Origin::Heap { .. })).then_some(Untouched(()))
     }
 
     /// Its memory as elements, as many as fit. `T` must not need more alignment than [`ALIGNMENT`].
@@ -109,7 +114,7 @@ impl Scratch {
     /// As [`Buffer::new`].
     pub(crate) fn new(bytes: usize) -> Result<Scratch> {
         let mut buffer = Buffer::new(bytes)?;
-        if buffer.origin == Origin::Heap {
+        if matches!(buffer.origin, Origin::Heap { .. }) {
             buffer.as_uninit_slice::<u8>().fill(MaybeUninit::new(0));
         }
         Ok(Scratch { buffer, used: false })
@@ -126,19 +131,19 @@ impl Scratch {
     }
 }
 
-/// The layout of memory from the allocator; `None` where the size is too large for one.
+/// The layout of a block in which a buffer of this size can be aligned; `None` where the size is too large for one.
 fn heap_layout(bytes: usize) -> Option<Layout> {
-    Layout::from_size_align(bytes, ALIGNMENT).ok()
+    Layout::array::<u8>(bytes.checked_add(ALIGNMENT)?).ok()
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
         match self.origin {
             Origin::Empty => {}
-            Origin::Heap => {
+            Origin::Heap { block } => {
                 if let Some(layout) = heap_layout(self.bytes) {
                     // SAFETY: allocated in `new` with this layout.
-                    unsafe { dealloc(self.start.as_ptr(), layout) };
+                    unsafe { dealloc(block.as_ptr(), layout) };
                 }
             }
             // SAFETY: the whole pages that `map` left mapped.
@@ -182,11 +187,13 @@ fn map(bytes: usize) -> Option<NonNull<u8>> {
     }
 }
 
-/// Requests huge pages for the part of some memory that has no pages yet, if it is large: other allocators seldom do. The
-/// content does not change.
-pub(super) fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
+/// Requests huge pages for the part of an output that has no pages yet, if it is large and contiguous: other allocators seldom
+/// do. The content does not change.
+pub(super) fn prefer_huge_pages<T>(out: &mut ArrayViewMutD<'_, MaybeUninit<T>>) {
     #[cfg(target_os = "linux")]
-    if size_of_val(memory) >= HUGE_FROM {
+    if out.len() * size_of::<T>() >= HUGE_FROM
+        && let Some(memory) = out.as_slice_memory_order_mut()
+    {
         let range = memory.as_mut_ptr_range();
         let start = range.start.addr().next_multiple_of(PAGE);
         let size = (range.end.addr() - start) / PAGE * PAGE;
@@ -194,7 +201,7 @@ pub(super) fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
         unsafe { libc::madvise(range.start.with_addr(start).cast(), size, libc::MADV_HUGEPAGE) };
     }
     #[cfg(not(target_os = "linux"))]
-    let _ = memory;
+    let _ = out;
 }
 
 #[cfg(test)]

@@ -204,10 +204,8 @@ struct Fill<'a> {
 impl Fill<'_> {
     /// Stores what `source` says; its elements are `T`.
     fn make<T: Copy + Send>(&self, mut out: ArrayViewMutD<'_, MaybeUninit<T>>, source: Source) -> Result<()> {
-        if let Some(memory) = out.as_slice_memory_order_mut()
-            && self.options.untouched.is_none()
-        {
-            buffer::prefer_huge_pages(memory);
+        if self.options.untouched.is_none() {
+            buffer::prefer_huge_pages(&mut out);
         }
         let places = Places::new(out, self.window)?;
         if self.window.is_empty() {

@@ -13,7 +13,7 @@ use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyEllipsis, PyFloat, PyInt, PyList, PySlice, PyString, PyTuple, PyType};
+use pyo3::types::{PyBool, PyDict, PyEllipsis, PyFloat, PyInt, PyList, PySlice, PyString, PyTuple, PyType};
 use std::convert::Infallible;
 use std::num::NonZeroUsize;
 
@@ -148,19 +148,24 @@ fn items<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Vec<Bound<'py, PyAn
 /// The sizes of the logical tensor.
 pub fn shape(object: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
     const RULE: &str = "an int or a sequence of ints, each in [0, 2**64)";
+    let size = |(axis, item): (usize, Bound<'_, PyAny>)| {
+        if let Ok(int) = item.cast_exact::<PyInt>()
+            && let Ok(size) = int.extract()
+        {
+            return Ok(size);
+        }
+        integer(&format!("shape[{axis}]"), "an int in [0, 2**64)", &item)
+    };
+    match object.cast::<PyTuple>() {
+        Ok(tuple) if tuple.len() <= MAX_NDIM => return tuple.iter().enumerate().map(size).collect(),
+        _ => {}
+    }
     match items(object)? {
         Some(items) if items.len() > MAX_NDIM => Err(PyValueError::new_err(format!(
             "shape must have at most {MAX_NDIM} dimensions, got {}",
             object.len()?
         ))),
-        Some(items) => items
-            .iter()
-            .enumerate()
-            .map(|(axis, item)| match item.cast_exact::<PyInt>().map(|item| item.extract::<u64>()) {
-                Ok(Ok(size)) => Ok(size),
-                _ => integer(&format!("shape[{axis}]"), "an int in [0, 2**64)", item),
-            })
-            .collect(),
+        Some(items) => items.into_iter().enumerate().map(size).collect(),
         None => Ok(vec![integer("shape", RULE, object)?]),
     }
 }
@@ -170,17 +175,16 @@ pub fn shape(object: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
 pub struct Selection {
     /// The part, with an axis of length 1 for each that an int picked from.
     pub window: Window,
-    /// For each axis of the tensor, whether an int picked from it, so that the result does without.
-    dropped: Vec<bool>,
+    /// The axes of the tensor that an int picked from, in order: the result does without.
+    dropped: Vec<usize>,
 }
 
 impl Selection {
     /// All of the tensor, or what basic indexing with `index` picks.
-    pub fn new(shape: &[u64], index: Option<&Bound<'_, PyAny>>) -> PyResult<Selection> {
+    pub fn new(shape: Vec<u64>, index: Option<&Bound<'_, PyAny>>) -> PyResult<Selection> {
         let Some(index) = index else {
-            let extent = shape.iter().map(|&size| extent(size)).collect::<Result<Vec<_>>>()?;
-            let window = Window::new(shape, &vec![0; shape.len()], &extent)?;
-            return Ok(Selection { window, dropped: vec![false; shape.len()] });
+            let extent = shape.iter().map(|&size| extent(size)).collect::<Result<_>>()?;
+            return Ok(Selection { window: Window::whole_of(shape, extent)?, dropped: Vec::new() });
         };
         let picks = match index.cast::<PyTuple>() {
             Ok(tuple) => tuple.iter().collect(),
@@ -211,23 +215,21 @@ impl Selection {
         }
         ranges.extend(shape[ranges.len()..].iter().map(|&size| (0, size, false)));
 
-        let start: Vec<u64> = ranges.iter().map(|&(start, ..)| start).collect();
-        let extents = ranges.iter().map(|&(_, len, _)| extent(len)).collect::<Result<Vec<_>>>()?;
-        Ok(Selection {
-            window: Window::new(shape, &start, &extents)?,
-            dropped: ranges.iter().map(|&(.., dropped)| dropped).collect(),
-        })
+        let start = ranges.iter().map(|&(start, ..)| start).collect();
+        let extent = ranges.iter().map(|&(_, len, _)| extent(len)).collect::<Result<_>>()?;
+        let dropped = ranges.iter().enumerate().filter(|(_, (.., dropped))| *dropped).map(|(axis, _)| axis);
+        Ok(Selection { window: Window::from_parts(shape, start, extent)?, dropped: dropped.collect() })
     }
 
     /// The shape of the result.
     pub fn shape(&self) -> impl Iterator<Item = usize> {
-        let extent = self.window.extent().iter();
-        extent.zip(&self.dropped).filter(|(_, dropped)| !**dropped).map(|(&size, _)| size)
+        let extent = self.window.extent().iter().enumerate();
+        extent.filter(|(axis, _)| !self.dropped.contains(axis)).map(|(_, &size)| size)
     }
 
     /// The axes of the tensor that the result does without, in order.
-    pub fn dropped_axes(&self) -> impl Iterator<Item = usize> {
-        self.dropped.iter().enumerate().filter(|(_, dropped)| **dropped).map(|(axis, _)| axis)
+    pub fn dropped_axes(&self) -> &[usize] {
+        &self.dropped
     }
 }
 
@@ -304,6 +306,56 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Given<'a, 'py> {
 
     fn extract(object: Borrowed<'a, 'py, PyAny>) -> std::result::Result<Self, Infallible> {
         Ok(Given(Some(object)))
+    }
+}
+
+/// The arguments that all functions share, as Python collects them.
+#[derive(Default)]
+pub struct Options<'py> {
+    seed: Option<Bound<'py, PyAny>>,
+    stream: Option<Bound<'py, PyAny>>,
+    dtype: Option<Bound<'py, PyAny>>,
+    out: Option<Bound<'py, PyAny>>,
+    index: Option<Bound<'py, PyAny>>,
+    threads: Option<Bound<'py, PyAny>>,
+    blocks: Option<Bound<'py, PyAny>>,
+    block_axis: Option<Bound<'py, PyAny>>,
+}
+
+impl<'py> Options<'py> {
+    /// The arguments by name.
+    pub fn new(collected: &Bound<'py, PyDict>) -> PyResult<Options<'py>> {
+        let mut options = Options::default();
+        for (name, value) in collected {
+            let option = match name.cast::<PyString>()?.to_str()? {
+                "seed" => &mut options.seed,
+                "stream" => &mut options.stream,
+                "dtype" => &mut options.dtype,
+                "out" => &mut options.out,
+                "index" => &mut options.index,
+                "threads" => &mut options.threads,
+                "blocks" => &mut options.blocks,
+                "block_axis" => &mut options.block_axis,
+                unknown => {
+                    let message = format!("got an unexpected keyword argument '{unknown}'");
+                    return Err(PyTypeError::new_err(message));
+                }
+            };
+            *option = Some(value);
+        }
+        Ok(options)
+    }
+
+    /// Those for which `None` stands for the default: seed, dtype, out, index, threads, blocks and block_axis.
+    pub fn or_none(&self) -> [Option<&Bound<'py, PyAny>>; 7] {
+        let Options { seed, stream: _, dtype, out, index, threads, blocks, block_axis } = self;
+        [seed, dtype, out, index, threads, blocks, block_axis]
+            .map(|option| option.as_ref().filter(|value| !value.is_none()))
+    }
+
+    /// The stream.
+    pub fn stream(&self) -> Given<'_, 'py> {
+        Given(self.stream.as_ref().map(Bound::as_borrowed))
     }
 }
 

@@ -5,6 +5,7 @@ use super::args::{Selection, show, type_name};
 use crate::dtype::{Bf16, F16};
 use crate::fill::Options;
 use crate::fill::buffer::Buffer;
+use crate::shape::MAX_NDIM;
 use ndarray::{ArrayViewMutD, Axis, IxDyn, ShapeBuilder};
 use numpy::npyffi::{
     self, NPY_ARRAY_ALIGNED, NPY_ARRAY_CARRAY, NPY_ARRAY_WRITEABLE, NpyTypes, PY_ARRAY_API, npy_intp,
@@ -99,12 +100,8 @@ pub fn produce<'py, T: Scalar>(
     // SAFETY: the buffer is new, and `fill` fills all of it, once.
     let untouched = unsafe { buffer.untouched() };
     let shape = IxDyn(selection.window.extent());
-    let view = ArrayViewMutD::from_shape(shape, buffer.as_uninit_slice()).map_err(|error| {
-        PyValueError::new_err(format!(
-            "cannot make an array of shape {:?}: {error}",
-            selection.window.extent()
-        ))
-    })?;
+    // SAFETY: the buffer is aligned for `T` and as large as the shape says, and lives longer than the view, which is used alone.
+    let view = unsafe { ArrayViewMutD::from_shape_ptr(shape, buffer.as_uninit_slice().as_mut_ptr()) };
     fill(view, Options { untouched, ..options })?;
     lend(py, buffer, descr, selection.shape())
 }
@@ -132,10 +129,14 @@ fn lend<'py>(
     shape: impl Iterator<Item = usize>,
 ) -> PyResult<Bound<'py, PyAny>> {
     // Sizes are at most `isize::MAX`, see `byte_count`.
-    let mut dims: Vec<npy_intp> = shape.map(|size| size as npy_intp).collect();
+    let (mut dims, mut ndim) = ([0; MAX_NDIM], 0);
+    for size in shape {
+        dims[ndim] = size as npy_intp;
+        ndim += 1;
+    }
     let data = buffer.as_ptr();
     let owner = Bound::new(py, Memory { _buffer: buffer })?;
-    // SAFETY: `dims` is a valid shape of at most 32 axes, and NumPy copies it. The data are aligned,
+    // SAFETY: `dims` begins with a valid shape of `ndim` axes, at most 32, and NumPy copies it. The data are aligned,
     // initialized and as large as the shape says, and live until `owner` is dropped, of which the array holds
     // a reference from the second call on; until then this function does (a failure drops the array first).
     // No reference of Rust's to the data remains. Both calls steal the references that they are passed
@@ -145,7 +146,7 @@ fn lend<'py>(
             py,
             npyffi::get_type_object(py, NpyTypes::PyArray_Type),
             descr.into_dtype_ptr(),
-            dims.len() as i32,
+            ndim as i32,
             dims.as_mut_ptr(),
             ptr::null_mut(),
             data.cast(),
@@ -179,7 +180,7 @@ fn view_of<'a, T: Scalar>(
         // SAFETY: `check_out` has passed, with the dtype of `T`.
         unsafe { strided_view(array) }
     };
-    for axis in selection.dropped_axes() {
+    for &axis in selection.dropped_axes() {
         view.insert_axis_inplace(Axis(axis));
     }
     Ok(view)

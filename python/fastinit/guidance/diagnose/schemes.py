@@ -174,7 +174,7 @@ def _drawn(
     preset: str, shape: tuple[int, ...], mode: str = "fan_avg", known: str | None = None
 ) -> Iterator[Scheme]:
     """The schemes called Glorot, He or LeCun, in each family."""
-    scale = PRESETS[f"{preset}_normal"].scale
+    scale, _, _ = PRESETS[f"{preset}_normal"]
     for name, distribution in (
         (f"{preset}_uniform", "uniform"),
         (f"{preset}_normal", "truncated_normal"),

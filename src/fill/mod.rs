@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::rng::Substream;
 use crate::seed::Key;
 use crate::shape::Window;
-use crate::simd::{DefaultEnvironment, Detected, Level};
+use crate::simd::{DefaultEnvironment, Detected, Level, Number};
 use buffer::Untouched;
 use ndarray::ArrayViewMutD;
 use place::{Line, Places};
@@ -77,23 +77,24 @@ impl std::fmt::Debug for Options<'_> {
 }
 
 /// The standard normal elements of [`Substream::Matrix`] from number `first` on, on the calling thread.
-pub(crate) fn normals<T: Element>(level: Level, key: Key, first: u64, out: &mut [T]) {
+pub(crate) fn normals<T: Element + Number>(level: Level, key: Key, first: u64, out: &mut [T]) {
     let source = Source::samples(&Distribution::Normal { mean: 0.0, stddev: 1.0 }, T::DTYPE);
-    let out = bytes_of(slice_as_uninit(out));
+    let out = bytes_of_numbers(out);
     Run { source: &source, key, substream: Substream::Matrix, first, out, stream: false }.at(level.detect());
 }
 
-/// An initialized slice as one that [`Run`] takes.
-fn slice_as_uninit<T: Element>(out: &mut [T]) -> &mut [MaybeUninit<T>] {
-    // SAFETY: `MaybeUninit<T>` has the layout of `T`, and `Run` writes nothing uninitialized through the result.
-    unsafe { &mut *(out as *mut [T] as *mut [MaybeUninit<T>]) }
+/// The memory of numbers as what [`Run`] writes to.
+fn bytes_of_numbers<T: Number>(numbers: &mut [T]) -> &mut [MaybeUninit<u8>] {
+    // SAFETY: the same memory under the same borrow. `Run` writes only initialized bytes, and any bytes are a number.
+    unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), size_of_val(numbers)) }
 }
 
 /// An initialized view as one that the functions of this module take. They write nothing uninitialized through it, and no
 /// other code may.
-pub(crate) fn as_uninit<T: Element>(out: ArrayViewMutD<'_, T>) -> ArrayViewMutD<'_, MaybeUninit<T>> {
-    // SAFETY: `MaybeUninit<T>` has the layout of `T`; for what is written see above.
-    unsafe { cast(out) }
+pub(crate) fn as_uninit<T: Element>(mut out: ArrayViewMutD<'_, T>) -> ArrayViewMutD<'_, MaybeUninit<T>> {
+    // SAFETY: the same elements under the same borrow, since `out` is given up; `MaybeUninit<T>` has the layout of `T`, and
+    // only initialized values are written, as said above.
+    unsafe { out.raw_view_mut().cast().deref_into_view_mut() }
 }
 
 /// Samples `distribution`: each element of the window goes to its place in `out`.
@@ -166,15 +167,6 @@ pub fn bits_u64(
 fn bytes_of<T: Copy>(elements: &mut [MaybeUninit<T>]) -> &mut [MaybeUninit<u8>] {
     // SAFETY: the same memory under the same borrow; bytes need no alignment.
     unsafe { std::slice::from_raw_parts_mut(elements.as_mut_ptr().cast(), size_of_val(elements)) }
-}
-
-/// The same elements under the same borrow, seen as another type.
-///
-/// # Safety
-/// The types must have the same layout, and what is written through the result must be valid as an `A`.
-unsafe fn cast<A, B>(mut out: ArrayViewMutD<'_, A>) -> ArrayViewMutD<'_, B> {
-    // SAFETY: the raw view has the shape, the strides and the memory of `out`, which is given up for it.
-    unsafe { out.raw_view_mut().cast().deref_into_view_mut() }
 }
 
 /// Elements between two looks at whether to go on: a quarter of a MiB to one MiB, well under a millisecond.

@@ -3,7 +3,7 @@
 use super::place::Matrix;
 use super::run::{Run, Source};
 use super::threads::in_parts;
-use super::{Options, bytes_of, sample};
+use super::{Options, bytes_of_numbers, sample};
 use crate::distr::Distribution;
 use crate::dtype::Element;
 use crate::error::Result;
@@ -50,7 +50,7 @@ pub fn sparse<T: Element>(
         for from in range.clone().step_by(COLUMNS) {
             let (places, width) = matrix.columns.some::<COLUMNS>(from..range.end);
             let mut to_place = [zeros_per_column; COLUMNS];
-            let mut words = [MaybeUninit::new(0_u32); COLUMNS];
+            let mut words = [0_u32; COLUMNS];
             for row in 0..end_row {
                 if row % 1024 == 0 && pulse.stopped() {
                     return;
@@ -60,13 +60,11 @@ pub fn sparse<T: Element>(
                     key,
                     substream: Substream::Mask,
                     first: row * columns + start_column + from as u64,
-                    out: bytes_of(&mut words[..width]),
+                    out: bytes_of_numbers(&mut words[..width]),
                     stream: false,
                 }
                 .at(level);
-                for (i, (word, to_place)) in words[..width].iter().zip(&mut to_place).enumerate() {
-                    // SAFETY: `words` was initialized to begin with.
-                    let word = unsafe { word.assume_init() };
+                for (i, (&word, to_place)) in words[..width].iter().zip(&mut to_place).enumerate() {
                     let chosen = ((word as u128 * (rows - row) as u128) >> 32) < *to_place as u128;
                     *to_place -= chosen as u64;
                     if chosen && row >= start_row {

@@ -10,11 +10,13 @@
 //! A column of the result is the product of the reflectors and a column of the identity, so it does not depend on the window or
 //! on the number of threads; and only the reflectors up to its own number act on it.
 
+#![forbid(unsafe_code)]
+
 use crate::dtype::{Dtype, Element};
 use crate::error::Result;
 use crate::fill::Options;
 use crate::fill::buffer::Scratch;
-use crate::fill::place::{Matrix, Place, Side};
+use crate::fill::place::{Columns, Matrix};
 use crate::fill::threads::{Pulse, how_many, in_turns};
 use crate::seed::Key;
 use crate::shape::Window;
@@ -66,11 +68,12 @@ pub fn orthogonal<T: Element>(
         return Ok(());
     }
     let size = Size::new(window.shape(), window.extent(), column_axis);
+    let mut matrix = if size.transposed { matrix.transposed() } else { matrix };
     let level = options.level.unwrap_or_else(Level::current);
     if T::DTYPE == Dtype::F64 {
-        Job { matrix: &matrix, size, key, gain, level }.run(scratch, options)
+        Job { size, key, gain, level }.run(&mut matrix, scratch, options)
     } else {
-        Job { matrix: &matrix, size, key, gain: gain as f32, level }.run(scratch, options)
+        Job { size, key, gain: gain as f32, level }.run(&mut matrix, scratch, options)
     }
 }
 
@@ -89,8 +92,8 @@ pub fn scratch_bytes(dtype: Dtype, shape: &[u64], extent: &[usize], column_axis:
 /// The sizes of a matrix and of a part of it, standing upright: it has no fewer rows than columns.
 #[derive(Clone, Copy)]
 struct Size {
-    /// Whether the rows and columns are exchanged.
-    turned: bool,
+    /// Whether rows and columns are exchanged.
+    transposed: bool,
     rows: usize,
     columns: usize,
     wanted_rows: usize,
@@ -107,10 +110,10 @@ impl Size {
         let wanted_columns = extent[column_axis];
         let wanted_rows = extent.iter().product::<usize>() / wanted_columns;
         if rows >= columns {
-            Size { turned: false, rows, columns, wanted_rows, wanted_columns }
+            Size { transposed: false, rows, columns, wanted_rows, wanted_columns }
         } else {
             Size {
-                turned: true,
+                transposed: true,
                 rows: columns,
                 columns: rows,
                 wanted_rows: wanted_columns,
@@ -141,55 +144,52 @@ impl Size {
     }
 }
 
-/// One matrix, or a part of it.
-struct Job<'a, T, R> {
-    matrix: &'a Matrix<'a, T>,
+/// How to make a matrix that has no fewer rows than columns, or a part of it.
+struct Job<R> {
     size: Size,
     key: Key,
     gain: R,
     level: Level,
 }
 
-/// Columns in the making.
-struct Strip<'a, R> {
+/// Columns that are being computed.
+struct Strip<'a, T, R> {
+    /// Where they go.
+    out: Columns<'a, T, WIDTH>,
     rows: &'a mut [Row<R>],
-    /// Whether the rows were zero or made so.
+    /// Whether `rows` has been set to zero.
     ready: bool,
 }
 
-impl<T: Element, R: Real> Job<'_, T, R> {
-    /// The rows that are wanted, ascending.
-    fn wanted_rows(&self) -> &Side {
-        if self.size.turned { &self.matrix.columns } else { &self.matrix.rows }
-    }
-
-    /// The columns that are wanted, ascending.
-    fn wanted_columns(&self) -> &Side {
-        if self.size.turned { &self.matrix.rows } else { &self.matrix.columns }
-    }
-
-    /// As many workers as some work is worth: so many panels that act on so many strips each.
+impl<R: Real> Job<R> {
+    /// As many workers as `panels` panels that act on `strips` strips each are worth.
     fn workers(&self, panels: usize, strips: usize, options: &Options<'_>) -> Vec<()> {
         let operations = self.size.rows.saturating_mul(4 * WIDTH * WIDTH).saturating_mul(panels);
         let most = (operations.saturating_mul(strips) / OPERATIONS_PER_THREAD).min(panels.max(strips));
         vec![(); how_many(most, options)]
     }
 
-    fn run(&self, scratch: &mut Scratch, options: &Options<'_>) -> Result<()> {
+    fn run<T: Element>(
+        &self,
+        matrix: &mut Matrix<'_, T>,
+        scratch: &mut Scratch,
+        options: &Options<'_>,
+    ) -> Result<()> {
         let (memory, mut zero) = scratch.rows();
         let (strips, panels) = memory.split_at_mut(self.size.strips() * self.size.rows);
-        let group = self.size.strips() * WIDTH;
-        for begin in (0..self.size.wanted_columns).step_by(group) {
-            let wanted = begin..self.size.wanted_columns.min(begin + group);
-            self.group(wanted, strips, panels, zero, options)?;
+        let (group, columns) = (self.size.strips() * WIDTH, matrix.columns.len());
+        for begin in (0..columns).step_by(group) {
+            let wanted = begin..columns.min(begin + group);
+            self.group(matrix, wanted, strips, panels, zero, options)?;
             zero = false;
         }
         Ok(())
     }
 
-    /// Makes these of the columns, in memory that is zero or not.
-    fn group(
+    /// Makes the columns at `wanted`. `zero` says whether the memory is zero.
+    fn group<T: Element>(
         &self,
+        matrix: &mut Matrix<'_, T>,
         wanted: Range<usize>,
         strips: &mut [Row<R>],
         panels: &mut [Row<R>],
@@ -197,9 +197,12 @@ impl<T: Element, R: Real> Job<'_, T, R> {
         options: &Options<'_>,
     ) -> Result<()> {
         let Size { rows, columns, .. } = self.size;
-        let last = self.wanted_columns().at(wanted.end - 1).index as usize;
-        let strips = strips.chunks_exact_mut(rows).take(wanted.len().div_ceil(WIDTH));
-        let strips: Vec<_> = strips.map(|rows| Mutex::new(Strip { rows, ready: zero })).collect();
+        let last = matrix.columns.at(wanted.end - 1).index as usize;
+        let strips: Vec<_> = matrix
+            .split_columns(wanted)
+            .zip(strips.chunks_exact_mut(rows))
+            .map(|(out, rows)| Mutex::new(Strip { out, rows, ready: zero }))
+            .collect();
         let batch = self.size.panels();
         let mut end = last / WIDTH + 1;
         while end > 0 {
@@ -230,18 +233,16 @@ impl<T: Element, R: Real> Job<'_, T, R> {
                 .collect();
             let mut workers = self.workers(panels.len(), strips.len(), options);
             in_turns(strips.len(), &mut workers, options, |turn, (), pulse| {
-                // The last ones have the most to do.
-                let number = strips.len() - 1 - turn;
-                let (columns, count) =
-                    self.wanted_columns().some::<WIDTH>(wanted.start + number * WIDTH..wanted.end);
-                let columns = &columns[..count];
-                let mut strip = strips[number].lock().unwrap_or_else(PoisonError::into_inner);
-                if !std::mem::replace(&mut strip.ready, true) {
-                    strip.rows.fill([R::default(); WIDTH]);
+                // The last strips take longest.
+                let mut strip =
+                    strips[strips.len() - 1 - turn].lock().unwrap_or_else(PoisonError::into_inner);
+                let Strip { out, rows, ready } = &mut *strip;
+                if !std::mem::replace(ready, true) {
+                    rows.fill([R::default(); WIDTH]);
                 }
-                panel::apply(self.level, &panels, columns, strip.rows, pulse);
+                panel::apply(self.level, &panels, out.places(), rows, pulse);
                 if begin == 0 {
-                    self.emit(columns, strip.rows, pulse);
+                    self.emit(out, rows, pulse);
                 }
                 Ok(())
             })?;
@@ -250,32 +251,15 @@ impl<T: Element, R: Real> Job<'_, T, R> {
         Ok(())
     }
 
-    /// Writes a finished strip to its columns.
-    fn emit(&self, columns: &[Place], strip: &[Row<R>], pulse: &Pulse<'_>) {
-        let write = |offset: isize, x: R| {
-            // SAFETY: the places are those of the matrix, and this strip alone has these columns.
-            unsafe { self.matrix.write(offset, T::from_f64(x.times(self.gain).to_f64())) };
-        };
-        let side_by_side = columns.windows(2).all(|pair| pair[1].offset - pair[0].offset == 1);
+    /// Writes a finished strip to its columns. Returns early where the pulse has stopped.
+    fn emit<T: Element>(&self, out: &mut Columns<'_, T, WIDTH>, rows: &[Row<R>], pulse: &Pulse<'_>) {
         for from in (0..self.size.wanted_rows).step_by(WIDTH) {
-            // Memory that was never touched comes slowly.
+            // The first write to a page is slow.
             if pulse.stopped() {
                 return;
             }
-            let (rows, count) = self.wanted_rows().some::<WIDTH>(from..self.size.wanted_rows);
-            let rows = &rows[..count];
-            if side_by_side {
-                for row in rows {
-                    let values = &strip[row.index as usize][..columns.len()];
-                    let start = row.offset + columns[0].offset;
-                    values.iter().zip(start..).for_each(|(&x, offset)| write(offset, x));
-                }
-            } else {
-                for (place, column) in columns.iter().enumerate() {
-                    rows.iter()
-                        .for_each(|row| write(row.offset + column.offset, strip[row.index as usize][place]));
-                }
-            }
+            let positions = from..self.size.wanted_rows.min(from + WIDTH);
+            out.write(positions, rows, |x| T::from_f64(x.times(self.gain).to_f64()));
         }
     }
 }

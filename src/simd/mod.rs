@@ -310,3 +310,34 @@ pub(crate) trait Simd: Copy {
     /// Orders what [`Simd::stream`] wrote before all later stores.
     fn stream_end(self);
 }
+
+/// A number whose bytes may have any value.
+///
+/// # Safety
+/// The type must have no padding and no invalid bits.
+pub(crate) unsafe trait Number: Copy {}
+// SAFETY: a primitive number.
+unsafe impl Number for f32 {}
+// SAFETY: a primitive number.
+unsafe impl Number for f64 {}
+// SAFETY: a primitive number.
+unsafe impl Number for u32 {}
+// SAFETY: a primitive number.
+#[cfg(test)]
+unsafe impl Number for u64 {}
+
+/// The first numbers of `from` as a register. Panics where they are too few.
+#[inline(always)]
+pub(crate) fn load<S: Simd, T: Number>(s: S, from: &[T]) -> S::Int {
+    assert!(size_of_val(from) >= 8 * S::PAIRS);
+    // SAFETY: as many bytes as a register has, as just checked.
+    unsafe { s.load(from.as_ptr().cast()) }
+}
+
+/// Writes a register to the first numbers of `to`. Panics where they are too few.
+#[inline(always)]
+pub(crate) fn store<S: Simd, T: Number>(s: S, to: &mut [T], a: S::Int) {
+    assert!(size_of_val(to) >= 8 * S::PAIRS);
+    // SAFETY: as many bytes as a register has, as just checked, and any are a number.
+    unsafe { s.store(to.as_mut_ptr().cast(), a) }
+}

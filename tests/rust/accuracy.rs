@@ -11,7 +11,7 @@
 use super::common::ulps;
 use super::oracle::{area_above, area_from_zero, density};
 use crate::distr::{Distribution, SampleF32, Sampler, on_circle_f32, radius_f32};
-use crate::simd::{Kernel, Simd};
+use crate::simd::{self, Kernel, Simd};
 use crate::{Dtype, Level};
 use std::f64::consts::FRAC_PI_4;
 use std::ops::Range;
@@ -34,9 +34,7 @@ fn samples<D: SampleF32>(distribution: &D, first: u32, step: u32, out: &mut [[f3
         fn run<S: Simd>(self, s: S) {
             let Samples(distribution, first, step, out) = self;
             let (mut order, mut a, mut b) = ([0_u64; 16], [0_u64; 16], [0_u64; 16]);
-            const { assert!(S::PAIRS <= 16) };
-            // SAFETY: a register has `PAIRS` lanes of eight bytes, which fit the array.
-            unsafe { s.store(order.as_mut_ptr().cast(), s.zip_order()) };
+            simd::store(s, &mut order, s.zip_order());
             for (turn, out) in out.chunks_mut(S::PAIRS).enumerate() {
                 let number = s.add_u64(s.splat_u64((turn * S::PAIRS) as u64), s.zip_order());
                 let word =
@@ -44,11 +42,8 @@ fn samples<D: SampleF32>(distribution: &D, first: u32, step: u32, out: &mut [[f3
                 let word = s.and(word, s.splat_u64(0xffff_ffff));
                 let words = s.or(word, s.shl_u64(word, 32));
                 let (even, odd) = distribution.sample(s, words, words);
-                // SAFETY: as above.
-                unsafe {
-                    s.store(a.as_mut_ptr().cast(), s.f32_to_bits(even));
-                    s.store(b.as_mut_ptr().cast(), s.f32_to_bits(odd));
-                }
+                simd::store(s, &mut a, s.f32_to_bits(even));
+                simd::store(s, &mut b, s.f32_to_bits(odd));
                 for (lane, &place) in order[..S::PAIRS].iter().enumerate() {
                     if let Some(out) = out.get_mut(place as usize) {
                         *out = [a[lane], b[lane]].map(|x| f32::from_bits(x as u32));

@@ -5,7 +5,7 @@ use crate::fill::buffer::Scratch;
 use crate::fill::{self, Options};
 use crate::linalg;
 use crate::shape::{MAX_ELEMENTS, Window};
-use crate::simd::{Kernel, Simd};
+use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Key, Level};
 use ndarray::{Array1, ArrayViewMutD};
 use std::mem::MaybeUninit;
@@ -198,8 +198,7 @@ pub fn sample_of_words_f64(level: Level, sampler: &Sampler, words: [u64; 2]) -> 
 #[inline(always)]
 pub fn lanes<S: Simd>(s: S, a: S::Int) -> Vec<u64> {
     let mut lanes = vec![0_u64; S::PAIRS];
-    // SAFETY: a register has `PAIRS` lanes of eight bytes.
-    unsafe { s.store(lanes.as_mut_ptr().cast(), a) };
+    simd::store(s, &mut lanes, a);
     lanes
 }
 

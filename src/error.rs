@@ -2,15 +2,16 @@
 //!
 //! Every message names the value and the rule that it broke. Except for [`Error::Interrupted`], nothing has been written
 //! to the output when an error is returned.
+#![forbid(unsafe_code)]
 
 use crate::dtype::Dtype;
 use crate::shape::{Blocks, MAX_ELEMENTS};
 use std::fmt;
 
-/// The result of everything here that can fail.
+/// The result of every function here that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a request was refused or given up.
+/// Why a request was refused or interrupted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -64,7 +65,7 @@ pub enum Error {
         /// The shape of the kernel.
         shape: Vec<u64>,
     },
-    /// The blocks do not fit the axis along which they lie.
+    /// The blocks do not fit their axis.
     Blocks {
         /// The blocks.
         blocks: Blocks,
@@ -85,9 +86,9 @@ pub enum Error {
         /// The shape of the window.
         expected: Vec<usize>,
     },
-    /// The window is one of a tensor of another shape than planned.
+    /// The window belongs to a tensor of another shape than planned.
     PlannedShape {
-        /// The shape that the window is a part of.
+        /// The shape of the window's tensor.
         shape: Vec<u64>,
         /// The shape that was planned.
         planned: Vec<u64>,
@@ -104,7 +105,7 @@ pub enum Error {
         /// The number of bytes.
         bytes: usize,
     },
-    /// The operating system gave no entropy for a seed.
+    /// The operating system provided no entropy for a seed.
     Entropy(String),
     /// [`Options::interrupt`](crate::Options::interrupt) asked to stop; the output is partly written.
     Interrupted,

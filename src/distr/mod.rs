@@ -3,6 +3,7 @@
 //! A [`Distribution`] is plain data. The [`Sampler`] made of it turns the words of whole Philox blocks into samples, in order: one
 //! 32-bit word per element in single precision, one 64-bit word in double precision. Nothing is ever rejected, so an element
 //! depends on its own block only. The half types are rounded from single precision where elements are stored.
+#![forbid(unsafe_code)]
 
 use crate::dtype::Dtype;
 use crate::simd::Simd;

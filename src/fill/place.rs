@@ -1,6 +1,6 @@
 //! From the index of an element in the logical tensor to its place in memory.
 //!
-//! Nothing is stored for each element, row or column: strides suffice.
+//! No memory is used for each element, row or column; strides suffice.
 
 use crate::error::Result;
 use crate::shape::Window;
@@ -13,14 +13,14 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug)]
 struct Axis {
     extent: usize,
-    /// From one index to the next in the order of the logical tensor.
+    /// The distance from one index to the next in the order of the logical tensor.
     logical: u64,
-    /// From one index to the next in memory, in elements.
+    /// The distance from one index to the next in memory, in elements.
     memory: isize,
 }
 
-/// Axes of a window as one, in C order: the logical index of its first element, and the axes in memory that are left after
-/// those that continue each other were joined, the outermost first.
+/// Axes of a window as one, in C order: the logical index of its first element, and the axes that are left,
+/// the outermost first, after adjacent ones were joined where both orders allow it.
 fn joined(
     axes: impl DoubleEndedIterator<Item = usize>,
     window: &Window,
@@ -30,7 +30,8 @@ fn joined(
     let (mut first, mut stride) = (0_u64, 1_u64);
     for axis in axes.rev() {
         let extent = window.extent()[axis];
-        // A window with elements lies inside a shape whose product was checked; one without is never walked.
+        // A window with elements lies in a shape whose product was checked, and one without is never
+        // iterated.
         first = first.wrapping_add(window.start()[axis].wrapping_mul(stride));
         let outside = Axis { extent, logical: stride, memory: strides[axis] };
         stride = stride.wrapping_mul(window.shape()[axis]);
@@ -60,10 +61,10 @@ pub(super) struct Places<'a, T> {
     borrow: PhantomData<&'a mut T>,
 }
 
-// SAFETY: the places are those of a mutable view, which borrows them alone; threads are given disjoint parts of them.
+// SAFETY: the places are those of a mutably borrowed view, and threads are given disjoint parts of them.
 unsafe impl<T: Send> Sync for Places<'_, T> {}
 
-/// Elements whose logical index grows by one from each to the next, and whose places are `stride` elements apart.
+/// Elements with consecutive logical indices, whose places are `stride` elements apart.
 pub(super) struct Line<T> {
     pub start: *mut T,
     pub first: u64,
@@ -207,7 +208,7 @@ impl Side {
 unsafe impl<T: Send> Sync for Matrix<'_, T> {}
 
 impl<'a, T> Matrix<'a, T> {
-    /// The part of the matrix that the window names, in `out`.
+    /// The window as a part of the logical matrix, in `out`.
     ///
     /// # Errors
     /// As [`Places::new`].
@@ -246,7 +247,7 @@ impl<'a, T> Matrix<'a, T> {
     /// The row and the column must be of this matrix, and no other thread may use this element.
     #[inline]
     pub(super) unsafe fn write(&self, offset: isize, value: T) {
-        // SAFETY: the caller vouches for the place.
+        // SAFETY: the caller guarantees that the place is an element of the matrix.
         unsafe { self.start.offset(offset).write(MaybeUninit::new(value)) };
     }
 }

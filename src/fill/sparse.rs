@@ -1,4 +1,4 @@
-//! Sparse matrices: normal values, of which in every column the same number is zero.
+//! Sparse matrices: normal values with the same number of zeros in every column.
 
 use super::place::Matrix;
 use super::run::{Run, Source};
@@ -17,14 +17,14 @@ use std::mem::MaybeUninit;
 /// Columns that are processed together.
 const COLUMNS: usize = 256;
 
-/// Normal values of mean 0, of which in each column of the logical matrix exactly `zeros_per_column` are zero, all choices
-/// being equally likely. The window is one of a matrix of at least as many rows.
+/// Normal values with mean 0, of which exactly `zeros_per_column` in each column of the logical matrix are
+/// zero; all choices are equally likely. The matrix must have at least as many rows.
 ///
-/// The zeros are chosen by selection sampling (Fan, Muller, Rezucha: Development of sampling plans by using sequential (item by
-/// item) selection techniques; Journal of the American Statistical Association 57, 1962): going down a column, an element becomes
-/// zero with the probability (zeros still to place) / (rows still to come). The word for element *i* is word *i* of
-/// sub-stream 1. A window costs as many words as there are elements in its columns from the first row to its last. No memory
-/// is needed beside the output.
+/// The zeros are chosen by selection sampling (Fan, Muller, Rezucha: Development of sampling plans by using
+/// sequential (item by item) selection techniques; Journal of the American Statistical Association 57, 1962):
+/// from the top of a column down, an element becomes zero with the probability (zeros left to place) / (rows
+/// left). The word for element *i* is word *i* of sub-stream 1. A window needs the words of all elements in
+/// its columns from the first row of the matrix to its own last row. No memory is needed besides the output.
 ///
 /// # Errors
 /// As [`sample`].

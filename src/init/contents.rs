@@ -1,4 +1,4 @@
-//! The contents of one block: an initializer with everything that its shape and dtype decide.
+//! The contents of one block: an initializer for one shape and dtype.
 
 use super::{Initializer, distribution};
 use crate::distr::Distribution;
@@ -32,7 +32,7 @@ pub enum Contents {
         /// The columns.
         columns: u64,
     },
-    /// A convolution kernel of ones and zeros that passes its input through.
+    /// A convolution kernel of ones and zeros that returns its input.
     Dirac {
         /// The groups of the convolution.
         groups: u64,
@@ -63,7 +63,7 @@ pub enum Contents {
         /// The number of taps.
         taps: u64,
     },
-    /// A matrix of normal samples with mean 0, of which in every column the same number is zero.
+    /// A matrix of normal samples with mean 0 and the same number of zeros in every column.
     Sparse {
         /// The zeros of each column.
         zeros: u64,
@@ -129,7 +129,7 @@ impl Contents {
             }
             Initializer::Sparse { sparsity, stddev } => {
                 let [rows, _] = matrix("sparse", shape)?;
-                // Above 2^53 rows the product is rounded; it still may not exceed the number of rows.
+                // Above 2^53 rows the product is rounded, possibly up.
                 let zeros = ((sparsity * rows as f64).ceil() as u64).min(rows);
                 Ok(Contents::Sparse { zeros, rows, stddev })
             }
@@ -153,7 +153,7 @@ impl Contents {
         }
     }
 
-    /// How many times the work for a block of this shape is that of storing it, roughly.
+    /// Roughly how many times longer it takes to compute an element than to store it.
     pub(super) fn effort(&self, dtype: Dtype) -> usize {
         match self {
             Contents::Orthogonal { .. } => 64 / dtype.size(),
@@ -161,10 +161,10 @@ impl Contents {
         }
     }
 
-    /// Writes the part that `window` names of a tensor of the shape that this was made for.
+    /// Writes the part of the tensor that `window` names.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] where the options say so.
+    /// [`Error::Interrupted`] where the options' `interrupt` returned true.
     pub(super) fn fill<T: Element>(
         &self,
         mut out: ArrayViewMutD<'_, MaybeUninit<T>>,
@@ -226,7 +226,7 @@ pub(super) fn axis_in(name: &'static str, axis: i64, shape: &[u64]) -> Result<us
     })
 }
 
-/// Writes the ones of the part of a Dirac kernel that `window` names: in the tap `k / 2` of every spatial axis.
+/// Writes the ones of a Dirac kernel that lie in the window, in the tap `k / 2` of every spatial axis.
 fn dirac<T: Element>(mut out: ArrayViewMutD<'_, MaybeUninit<T>>, window: &Window, groups: u64) {
     if window.is_empty() {
         return;
@@ -249,7 +249,8 @@ fn dirac<T: Element>(mut out: ArrayViewMutD<'_, MaybeUninit<T>>, window: &Window
     }
 }
 
-/// The part of the tap `(k - 1) / 2` of every spatial axis that lies in the window, as a tensor with spatial axes of size 1.
+/// The part in the window of the centre, the tap `(k - 1) / 2` of every spatial axis: a tensor with spatial
+/// axes of size 1.
 fn centre<'a, T>(
     mut out: ArrayViewMutD<'a, MaybeUninit<T>>,
     window: &Window,

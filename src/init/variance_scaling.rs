@@ -40,13 +40,13 @@ pub struct VarianceScaling {
     pub axes: KernelAxes,
 }
 
-/// The fan that the variance is divided by.
+/// The fan that the variance is inversely proportional to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FanMode {
-    /// The inputs of an output: keeps the variance of activations.
+    /// The inputs per output: preserves the variance of activations.
     FanIn,
-    /// The outputs of an input: keeps the variance of gradients.
+    /// The outputs per input: preserves the variance of gradients.
     FanOut,
     /// The arithmetic mean of both.
     FanAvg,
@@ -126,8 +126,7 @@ impl VarianceScaling {
     /// The distribution of the elements of a kernel of this logical shape.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a scale that is not positive and finite; where the shape has no fans, as
-    /// [`KernelAxes::fans`].
+    /// [`Error::Parameter`] for a scale that is not positive and finite; otherwise as [`KernelAxes::fans`].
     pub fn distribution_of(&self, shape: &[u64]) -> Result<Distribution> {
         self.validate()?;
         let Fans { fan_in, fan_out } = self.axes.fans(shape)?;

@@ -1,15 +1,15 @@
 //! Orthogonal matrices from the Haar measure, which is invariant under rotations and reflections.
 //!
-//! The orthogonal factor of a Gaussian matrix, with the signs that make the diagonal of the triangular factor positive, is Haar
-//! distributed. Its Householder reflectors are those of independent Gaussian vectors of decreasing length, so
-//! they are sampled directly, without a factorization (Stewart, The efficient generation of random orthogonal matrices with
-//! an application to condition estimators, SIAM Journal on Numerical Analysis 17, 1980; Mezzadri, How to generate random matrices from
-//! the classical compact groups, Notices of the AMS 54, 2007). Accumulating them costs 2mn^2 - 2n^3/3 operations
-//! for m rows and n columns, which are half as many as factorizing and accumulating.
+//! The orthogonal factor of a Gaussian matrix is Haar distributed, if its signs make the diagonal of the
+//! triangular factor positive. Its Householder reflectors are those of independent Gaussian vectors of
+//! decreasing length, so they are sampled directly, without a factorization (Stewart, The efficient
+//! generation of random orthogonal matrices with an application to condition estimators, SIAM Journal on
+//! Numerical Analysis 17, 1980; Mezzadri, How to generate random matrices from the classical compact groups,
+//! Notices of the AMS 54, 2007). Accumulating them costs 2mn^2 - 2n^3/3 operations for m rows and n columns,
+//! half of those of a factorization followed by accumulation.
 //!
-//! A column of the result is the product of the reflectors and a column of the identity, so it does not depend on the window or
-//! on the number of threads; and only the reflectors up to its own number act on it.
-
+//! A column of the result is the product of the reflectors and a column of the identity, so it does not
+//! depend on the window or on the number of threads. Only the reflectors up to its own number act on it.
 #![forbid(unsafe_code)]
 
 use crate::dtype::{Dtype, Element};
@@ -34,25 +34,26 @@ mod real;
 /// Fewer operations than this are not worth a thread.
 const OPERATIONS_PER_THREAD: usize = 8 << 20;
 
-/// The number of strips that are made together where the output is smaller than that.
+/// At least this many strips are computed together, even if they need more memory than the output.
 const GROUP: usize = 8;
 
-/// The most panels that are kept in memory at a time.
+/// The largest number of panels in memory at a time.
 const BATCH: usize = 1024;
 
 /// Part of a matrix from the Haar measure, times `gain`.
 ///
-/// The logical tensor is seen as a matrix: its columns are along `column_axis`, its rows along all other axes, in C order. If it has no
-/// more columns than rows, the columns are orthonormal, else the rows. Single precision and the half types are computed in
-/// single precision, and the half types rounded once.
+/// The logical tensor is taken as a matrix: its columns are along `column_axis`, its rows along all other
+/// axes, in C order. If it has no more columns than rows, the columns are orthonormal, else the rows. Single
+/// precision and the half types are computed in single precision, and the half types rounded once.
 ///
-/// A window is that part of the whole, exactly. Its time is that of its columns (rows, if these are orthonormal), whole and in
-/// units of 64. The scratch memory has at least [`scratch_bytes`]: up to twice the memory of the output, or of 16 times 64 such
-/// columns. Nothing else is allocated.
+/// A window equals that part of the whole exactly. It takes as long as its columns (rows, if these are
+/// orthonormal) in full, in units of 64. The scratch memory must have at least [`scratch_bytes`]: up to twice
+/// the memory of the output, or of 16 times 64 such columns.
 ///
 /// # Errors
-/// [`Error::OutputShape`](crate::Error::OutputShape), before anything is written, where `out` has not the shape of the window;
-/// [`Error::Interrupted`](crate::Error::Interrupted) where the options say so.
+/// [`Error::OutputShape`](crate::Error::OutputShape), before anything is written, where `out` does not have
+/// the shape of the window; [`Error::Interrupted`](crate::Error::Interrupted) where the options' `interrupt`
+/// returned true.
 pub fn orthogonal<T: Element>(
     out: ArrayViewMutD<'_, MaybeUninit<T>>,
     window: &Window,
@@ -89,7 +90,8 @@ pub fn scratch_bytes(dtype: Dtype, shape: &[u64], extent: &[usize], column_axis:
     }
 }
 
-/// The sizes of a matrix and of a part of it, standing upright: it has no fewer rows than columns.
+/// The sizes of a matrix and of a part of it, transposed if needed so that there are no fewer rows than
+/// columns.
 #[derive(Clone, Copy)]
 struct Size {
     /// Whether rows and columns are exchanged.
@@ -101,9 +103,9 @@ struct Size {
 }
 
 impl Size {
-    /// Of a part that is not empty.
+    /// The sizes of a part that is not empty.
     fn new(shape: &[u64], extent: &[usize], column_axis: usize) -> Size {
-        // What does not fit `usize` does not fit the memory either.
+        // A size that does not fit `usize` does not fit the memory either.
         let logical = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
         let columns = shape[column_axis];
         let (rows, columns) = (logical(shape.iter().product::<u64>() / columns), logical(columns));
@@ -122,29 +124,30 @@ impl Size {
         }
     }
 
-    /// How many strips are made together. They share their panels, and take as much memory as they have columns, whole. So of a
-    /// window of few rows no more are made at a time than the output has room for, or [`GROUP`]; the next ones make their panels
-    /// again.
+    /// How many strips are computed together. They share their panels, and each needs memory for whole
+    /// columns. So no more are computed at a time than have the memory of the output, or [`GROUP`], which
+    /// matters for windows of few rows; the next ones compute their panels again.
     fn strips(&self) -> usize {
         let strip = self.rows.saturating_mul(WIDTH);
         let room = (self.wanted_rows * self.wanted_columns).div_ceil(strip);
         room.max(GROUP).min(self.wanted_columns.div_ceil(WIDTH))
     }
 
-    /// How many panels are kept at a time. Panels take as much memory as strips; two at a time are made while one is applied to few
-    /// strips.
+    /// How many panels are kept at a time. A panel takes as much memory as a strip; two at least, so that
+    /// threads can compute one each.
     fn panels(&self) -> usize {
         self.strips().clamp(2, BATCH).min(self.columns.div_ceil(WIDTH))
     }
 
-    /// Rows of memory for strips and panels. Panel number `i` of a batch begins with column `64 i` or a later one.
+    /// The rows of memory for strips and panels. Panel number `i` of a batch begins with column `64 i` or a
+    /// later one.
     fn memory<R: Real>(&self) -> usize {
         let panels = (0..self.panels()).map(|i| Panel::<R>::memory(self.rows - i * WIDTH));
         panels.fold(self.strips().saturating_mul(self.rows), usize::saturating_add)
     }
 }
 
-/// How to make a matrix that has no fewer rows than columns, or a part of it.
+/// How to compute a matrix that has no fewer rows than columns, or a part of it.
 struct Job<R> {
     size: Size,
     key: Key,
@@ -186,7 +189,7 @@ impl<R: Real> Job<R> {
         Ok(())
     }
 
-    /// Makes the columns at `wanted`. `zero` says whether the memory is zero.
+    /// Computes the columns at `wanted`. `zero` says whether the memory is zero.
     fn group<T: Element>(
         &self,
         matrix: &mut Matrix<'_, T>,

@@ -5,7 +5,7 @@ use crate::fill::normals;
 use crate::seed::Key;
 use crate::simd::{self, Level, Number, Simd};
 
-/// `f32` or `f64`: numbers, and registers of them.
+/// `f32` or `f64`, and registers of them.
 pub(super) trait Real: Element + Number {
     /// `self * other`
     fn times(self, other: Self) -> Self;
@@ -15,9 +15,9 @@ pub(super) trait Real: Element + Number {
     fn lanes<S: Simd>() -> usize;
     /// `x` in every lane.
     fn splat<S: Simd>(s: S, x: Self) -> Self::Register<S>;
-    /// The first numbers of `from`, which has no fewer than lanes.
+    /// The first numbers of `from`, which must fill the lanes.
     fn load<S: Simd>(s: S, from: &[Self]) -> Self::Register<S>;
-    /// Writes to the first numbers of `to`, which has no fewer than lanes.
+    /// Writes to the first numbers of `to`, which must take all lanes.
     fn store<S: Simd>(s: S, to: &mut [Self], a: Self::Register<S>);
     /// `a * b`
     fn mul<S: Simd>(s: S, a: Self::Register<S>, b: Self::Register<S>) -> Self::Register<S>;

@@ -2,6 +2,7 @@
 //!
 //! No function here calls a platform's libm, so none differs between machines. Each says its range and its error in units in the
 //! last place (ulp) of the result. The coefficients come from `tools/coefficients.py`.
+#![forbid(unsafe_code)]
 
 use crate::simd::Simd;
 

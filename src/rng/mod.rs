@@ -1,4 +1,5 @@
 //! The generator: a pure function from a key and a counter to four words. No floating-point numbers here.
+#![forbid(unsafe_code)]
 
 pub(crate) mod philox;
 mod stream;

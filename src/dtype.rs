@@ -1,7 +1,7 @@
 //! The four floating-point formats that can be filled, and the two half formats as plain bits.
 //!
-//! `float16` and `bfloat16` have no stable Rust type; here they are transparent wrappers of their 16 bits, so that
-//! an array of them can be viewed as `u16` (and, in Python, as `numpy.float16` or `ml_dtypes.bfloat16`).
+//! `float16` and `bfloat16` have no stable Rust type; here they are transparent wrappers of their 16 bits, so
+//! that an array of them can be viewed as `u16` (and, in Python, as `numpy.float16` or `ml_dtypes.bfloat16`).
 #![forbid(unsafe_code)]
 
 use std::fmt;

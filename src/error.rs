@@ -1,7 +1,7 @@
 //! Errors: what was refused, and why.
 //!
-//! Every message names the value and the rule that it broke. Except for [`Error::Interrupted`], nothing has been written
-//! to the output when an error is returned.
+//! Every message names the value and the rule that it broke. Except for [`Error::Interrupted`], nothing has
+//! been written to the output when an error is returned.
 #![forbid(unsafe_code)]
 
 use crate::dtype::Dtype;

@@ -33,7 +33,8 @@ pub(crate) struct Blocks<'a, T, F> {
 }
 
 impl<T: Element, F: Fn(usize) -> Range<usize> + Sync> Blocks<'_, T, F> {
-    /// Calls `fill` for each block, with its number and its part of the output. All memory is allocated before the first call.
+    /// Calls `fill` for each block, with its number and its part of the output. All memory is allocated
+    /// before the first call.
     ///
     /// # Errors
     /// [`Error::Memory`](crate::Error::Memory), before anything is written; otherwise as `fill`.

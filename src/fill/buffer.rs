@@ -133,7 +133,8 @@ impl Scratch {
     }
 }
 
-/// The layout of a block in which a buffer of this size can be aligned; `None` where the size is too large for one.
+/// The layout of a block in which a buffer of this size can be aligned; `None` where the size is too large
+/// for one.
 fn heap_layout(bytes: usize) -> Option<Layout> {
     Layout::array::<u8>(bytes.checked_add(ALIGNMENT)?).ok()
 }
@@ -190,8 +191,8 @@ fn map(bytes: usize) -> Option<NonNull<u8>> {
     }
 }
 
-/// Requests huge pages for the part of an output that has no pages yet, if it is large and contiguous: other allocators seldom
-/// do. The content does not change.
+/// Requests huge pages for the part of an output that has no pages yet, if it is large and contiguous: other
+/// allocators seldom do. The content does not change.
 pub(super) fn prefer_huge_pages<T>(out: &mut ArrayViewMutD<'_, MaybeUninit<T>>) {
     #[cfg(target_os = "linux")]
     if out.len() * size_of::<T>() >= HUGE_FROM

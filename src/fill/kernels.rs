@@ -144,8 +144,8 @@ impl Kernel for Repeat {
             }
             return;
         }
-        // The first and the last register may overlap those between: every place is a multiple of the size of the value, so
-        // the bytes agree.
+        // The first and the last register may overlap those between: every place is a multiple of the size of
+        // the value, so the bytes agree.
         let head = (to as usize).next_multiple_of(LINE) - to as usize;
         let last = bytes - register;
         // SAFETY: `bytes` is at least a register, and no store begins after `last`. Non-temporal ones are at

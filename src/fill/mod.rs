@@ -87,15 +87,16 @@ pub(crate) fn normals<T: Element + Number>(level: Level, key: Key, first: u64, o
 
 /// The memory of numbers as what [`Run`] writes to.
 fn bytes_of_numbers<T: Number>(numbers: &mut [T]) -> &mut [MaybeUninit<u8>] {
-    // SAFETY: the same memory under the same borrow. `Run` writes only initialized bytes, and any bytes are a number.
+    // SAFETY: the same memory under the same borrow. `Run` writes only initialized bytes, and any bytes are a
+    // number.
     unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), size_of_val(numbers)) }
 }
 
 /// An initialized view in the form that the functions of this module take. They write only initialized values
 /// through it, and other code must too.
 pub(crate) fn as_uninit<T: Element>(mut out: ArrayViewMutD<'_, T>) -> ArrayViewMutD<'_, MaybeUninit<T>> {
-    // SAFETY: the same elements under the same borrow, since `out` is given up; `MaybeUninit<T>` has the layout of `T`, and
-    // only initialized values are written, as said above.
+    // SAFETY: the same elements under the same borrow, since `out` is given up; `MaybeUninit<T>` has the
+    // layout of `T`, and only initialized values are written, as said above.
     unsafe { out.raw_view_mut().cast().deref_into_view_mut() }
 }
 
@@ -152,7 +153,8 @@ pub fn bits_u32(
     Fill { window, key, options }.make(out, Source::words(4))
 }
 
-/// The raw words, two for each element: the low half of element *i* is word `2 (i & 1)` of block `i >> 1`, the high half the next.
+/// The raw words, two for each element: the low half of element *i* is word `2 (i & 1)` of block `i >> 1`,
+/// the high half the next.
 ///
 /// # Errors
 /// As [`sample`].
@@ -274,7 +276,8 @@ impl Part<'_> {
             }
             for i in 0..length {
                 for (line, row) in scratch[..tile.lines].iter().enumerate() {
-                    // SAFETY: the places of the lines, `stride` elements apart along each and one from line to line; else as above.
+                    // SAFETY: the places of the lines, `stride` elements apart along each and one from line
+                    // to line; else as above.
                     unsafe {
                         tile.start
                             .offset((done + i) as isize * tile.stride)

@@ -89,7 +89,8 @@ impl<'a, T> Places<'a, T> {
         Ok(Places { start, first, outer: axes, inner, borrow: PhantomData })
     }
 
-    /// Calls `each` with the lines that make up the elements `range` of the window, in order, until it returns false.
+    /// Calls `each` with the lines that make up the elements `range` of the window, in order, until it
+    /// returns false.
     #[inline(always)]
     pub(super) fn lines(&self, range: Range<usize>, mut each: impl FnMut(Line<T>) -> bool) {
         let mut position = range.start;
@@ -159,11 +160,7 @@ pub(crate) struct Place {
 }
 
 impl Side {
-    fn new(
-        axes: impl DoubleEndedIterator<Item = usize> + Clone,
-        window: &Window,
-        strides: &[isize],
-    ) -> Side {
+    fn new(axes: impl DoubleEndedIterator<Item = usize> + Clone, window: &Window, strides: &[isize]) -> Side {
         let length = axes.clone().map(|axis| window.extent()[axis]).product();
         let (first, axes) = joined(axes, window, strides);
         Side { first, axes, length }
@@ -270,14 +267,14 @@ impl<T, const N: usize> Columns<'_, T, N> {
         &self.columns[..self.count]
     }
 
-    /// Writes at most `N` rows, those at `positions`. The values are those that `convert` makes of `values`, which has all rows of
-    /// the logical matrix.
+    /// Writes at most `N` rows, those at `positions`. The values are those that `convert` makes of `values`,
+    /// which has all rows of the logical matrix.
     pub fn write<R: Copy>(&mut self, positions: Range<usize>, values: &[[R; N]], convert: impl Fn(R) -> T) {
         let (rows, count) = self.rows.some::<N>(positions);
         let (rows, columns) = (&rows[..count], &self.columns[..self.count]);
         let write = |offset: isize, value: R| {
-            // SAFETY: the offsets are those of a row and of a column of the matrix, and only `self` gives access to the
-            // column.
+            // SAFETY: the offsets are those of a row and of a column of the matrix, and only `self` gives
+            // access to the column.
             unsafe { self.start.offset(offset).write(MaybeUninit::new(convert(value))) };
         };
         let adjacent = columns.windows(2).all(|pair| pair[1].offset - pair[0].offset == 1);

@@ -69,7 +69,8 @@ pub fn sparse<T: Element>(
                     *to_place -= chosen as u64;
                     if chosen && row >= start_row {
                         let row = matrix.rows.at((row - start_row) as usize);
-                        // SAFETY: the row and the column lie in the window, and this part alone has the column.
+                        // SAFETY: the row and the column lie in the window, and this part alone has the
+                        // column.
                         unsafe { matrix.write(row.offset + places[i].offset, T::default()) };
                     }
                 }

@@ -18,8 +18,8 @@ use std::time::Duration;
 /// The process-wide limit; zero for none.
 static SETTING: AtomicUsize = AtomicUsize::new(0);
 
-/// The default thread limit: that of the last [`set_default_threads`], else the environment variable `FASTINIT_NUM_THREADS`
-/// (read at the first call), else the parallelism available to the process.
+/// The default thread limit: that of the last [`set_default_threads`], else the environment variable
+/// `FASTINIT_NUM_THREADS` (read at the first call), else the parallelism available to the process.
 pub fn default_threads() -> NonZeroUsize {
     static AUTOMATIC: OnceLock<NonZeroUsize> = OnceLock::new();
     NonZeroUsize::new(SETTING.load(Ordering::Relaxed)).unwrap_or_else(|| {
@@ -58,8 +58,8 @@ impl Pulse<'_> {
     }
 }
 
-/// Calls `work` with contiguous parts of `0..length`, which begin at multiples of `grain`, on as many threads as the options and the
-/// size (`bytes` in all) allow.
+/// Calls `work` with contiguous parts of `0..length`, which begin at multiples of `grain`, on as many threads
+/// as the options and the size (`bytes` in all) allow.
 ///
 /// # Errors
 /// [`Error::Interrupted`] where the options' `interrupt` returned true.

@@ -75,7 +75,8 @@ pub enum Contents {
 }
 
 impl Contents {
-    /// The contents of a tensor or block of this shape, which has passed [`check_shape`](crate::shape::check_shape).
+    /// The contents of a tensor or block of this shape, which has passed
+    /// [`check_shape`](crate::shape::check_shape).
     ///
     /// # Errors
     /// As [`Initializer::plan`].

@@ -1,4 +1,5 @@
-//! What to make: an [`Initializer`] describes the contents of a tensor, a [`Plan`] those of a tensor of one shape and dtype.
+//! What to make: an [`Initializer`] describes the contents of a tensor, a [`Plan`] those of a tensor of one
+//! shape and dtype.
 //!
 //! Only this layer derives numbers from shapes (fans, standard deviations, bounds, positions of ones) and
 //! checks them; [`crate::fill`] writes the elements. It knows axes, not frameworks:
@@ -72,16 +73,17 @@ pub enum Initializer {
     ///
     /// The tensor is taken as a matrix: columns along one axis, rows along all others, in C order.
     ///
-    /// Source: Saxe, McClelland and Ganguli, *Exact solutions to the nonlinear dynamics of learning in deep linear neural
-    /// networks*, ICLR 2014 (arXiv:1312.6120). The reflectors are sampled directly: Stewart, SIAM Journal on Numerical
-    /// Analysis 17, 1980.
+    /// Source: Saxe, McClelland and Ganguli, *Exact solutions to the nonlinear dynamics of learning in deep
+    /// linear neural networks*, ICLR 2014 (arXiv:1312.6120). The reflectors are sampled directly: Stewart,
+    /// SIAM Journal on Numerical Analysis 17, 1980.
     Orthogonal(Orthogonal),
     /// A convolution kernel that keeps norms: zero except for the centre, which has orthonormal rows.
     ///
-    /// The kernel has 3 to 5 dimensions `(k.., in, out)` with no more inputs than outputs; the centre is the tap
-    /// `(k - 1) / 2` of every spatial axis.
+    /// The kernel has 3 to 5 dimensions `(k.., in, out)` with no more inputs than outputs; the centre is the
+    /// tap `(k - 1) / 2` of every spatial axis.
     ///
-    /// Source: Xiao et al., *Dynamical isometry and a mean field theory of CNNs*, ICML 2018 (arXiv:1806.05393).
+    /// Source: Xiao et al., *Dynamical isometry and a mean field theory of CNNs*, ICML 2018
+    /// (arXiv:1806.05393).
     DeltaOrthogonal {
         /// The factor of the centre; finite.
         gain: f64,
@@ -113,7 +115,8 @@ pub enum Initializer {
 pub struct Orthogonal {
     /// The factor of the matrix; finite.
     pub gain: f64,
-    /// The axis along which the columns of the matrix lie; all others are its rows. Negative ones count from the end.
+    /// The axis along which the columns of the matrix lie; all others are its rows. Negative ones count from
+    /// the end.
     pub column_axis: i64,
 }
 
@@ -257,8 +260,8 @@ impl Initializer {
 
     /// The plan for a tensor of this logical shape and dtype.
     ///
-    /// The parameters must suit the dtype: samples of `float32` and of the half dtypes are computed in `float32`, so a standard
-    /// deviation of 1e-50 is refused there.
+    /// The parameters must suit the dtype: samples of `float32` and of the half dtypes are computed in
+    /// `float32`, so a standard deviation of 1e-50 is refused there.
     ///
     /// ```
     /// use fastinit::{Contents, Distribution, Dtype, FanMode, Initializer, ScaledDistribution, VarianceScaling};
@@ -514,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_planned_is_refused() {
+    fn windows_and_outputs_of_another_plan_are_refused() {
         let plan = Initializer::ONES.plan(&[2, 3], Dtype::F32).unwrap();
         let fill = |out: ndarray::ArrayViewMut2<'_, f32>, shape: &[usize]| {
             let window = Window::whole(shape).unwrap();

@@ -1,4 +1,5 @@
-//! Samples whose variance follows from the fans of the shape: the Glorot, He and LeCun initializers and their relatives.
+//! Samples whose variance follows from the fans of the shape: the Glorot, He and LeCun initializers and their
+//! relatives.
 
 use crate::distr::Distribution;
 use crate::error::{Error, Result};
@@ -205,7 +206,8 @@ impl FromStr for FanMode {
 impl FromStr for ScaledDistribution {
     type Err = Error;
 
-    /// The distribution of this name. `"normal"` is refused, since Keras and JAX mean different distributions by it.
+    /// The distribution of this name. `"normal"` is refused, since Keras and JAX mean different distributions
+    /// by it.
     fn from_str(name: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|distribution| distribution.name() == name);
         found.ok_or_else(|| Error::Name {

@@ -21,26 +21,42 @@ _Pick = SupportsIndex | slice | EllipsisType
 Index = _Pick | tuple[_Pick, ...] | None
 
 
-class Options(TypedDict, total=False):
-    """The arguments that all functions share."""
+class InBlocks(TypedDict, total=False):
+    """The parameters that all initializers share."""
+
+    blocks: Blocks
+    block_axis: int | None
+
+
+class Sampled(InBlocks, total=False):
+    """Those of initializers that are random."""
 
     seed: Seed
+
+
+class Options(Sampled, total=False):
+    """The arguments that all functions share."""
+
     stream: Stream
     dtype: DTypeLike
     out: Array | None
     index: Index
     threads: int | None
-    blocks: Blocks
-    block_axis: int | None
 
 
-class ScalingOptions(Options, total=False):
-    """Those, and the roles of the axes of a kernel."""
-
+class _Kernel(TypedDict, total=False):
     in_axis: Axes
     out_axis: Axes
     batch_axis: Axes
     groups: int
+
+
+class Scaled(_Kernel, Sampled, total=False):
+    """The parameters of the presets of variance scaling."""
+
+
+class ScalingOptions(_Kernel, Options, total=False):
+    """The arguments of the functions of these presets, beside the shape."""
 
 
 class BuildInfo(TypedDict):

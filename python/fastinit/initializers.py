@@ -12,10 +12,41 @@ from ._registry import PRESETS, class_name, parse_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ._typing import Array, Axes, Blocks, DTypeLike, Index, Seed, Shape, Stream
+    from typing_extensions import Unpack
+
+    from ._typing import (
+        Array,
+        Axes,
+        Blocks,
+        DTypeLike,
+        InBlocks,
+        Index,
+        Sampled,
+        Scaled,
+        Seed,
+        Shape,
+        Stream,
+    )
     from .theory.distributions import Distribution
 
 _I = TypeVar("_I", bound="Initializer")
+
+
+def _shared(*, seed: Seed = None, blocks: Blocks = 1, block_axis: int | None = None) -> None: ...
+
+
+class _Signature:
+    """The signature of a class, with the parameters that are typed as `**options`; computed on demand."""
+
+    def __get__(self, instance: Initializer | None, cls: type[Initializer]) -> inspect.Signature:
+        cls = next(base for base in cls.__mro__ if base.__module__ == __name__)
+        if instance is not None or cls is Initializer:
+            raise AttributeError("__signature__")
+        init = VarianceScaling.__init__ if issubclass(cls, _Preset) else cls.__init__
+        _, *parameters, _ = inspect.signature(init).parameters.values()
+        own = [one for one in parameters if one.name not in vars(cls)]
+        shared = inspect.signature(_shared).parameters.values()
+        return inspect.Signature([*own, *(one for one in shared if cls._is_random or one.name != "seed")])
 
 
 class Initializer:
@@ -54,6 +85,8 @@ class Initializer:
     seed: int | None = None
     blocks: int | tuple[int, ...] = 1
     block_axis: int | None = None
+    __signature__ = _Signature()
+    _is_random = True
     _initializer: _core.Initializer
 
     def __init__(self) -> None:
@@ -179,17 +212,17 @@ class Initializer:
         """
         return cls(**config)
 
-    def _configure(
-        self, initializer: _core.Initializer, blocks: Blocks, block_axis: int | None, **parameters: Any
-    ) -> None:
-        """Sets the parameters once and for all; `initializer` has checked them already."""
-        if "seed" in parameters:
-            parameters["seed"] = _core.as_seed(parameters["seed"])
-        vars(self).update(parameters, _initializer=initializer.in_blocks(blocks, block_axis))
-        blocks = _plain(blocks)
-        if blocks != 1:
-            block_axis = None if block_axis is None else operator.index(block_axis)
-            vars(self).update(blocks=blocks, block_axis=block_axis)
+    def _configure(self, initializer: _core.Initializer, options: Any, **parameters: Any) -> None:
+        """Sets the parameters once and for all; `initializer` has checked its own already."""
+        if self._is_random:
+            parameters["seed"] = _core.as_seed(options.pop("seed", None))
+        blocks, axis = options.pop("blocks", 1), options.pop("block_axis", None)
+        for name in options:
+            raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {name!r}")
+        vars(self).update(parameters, _initializer=initializer.in_blocks(blocks, axis))
+        if _plain(blocks) != 1:
+            axis = None if axis is None else operator.index(axis)
+            vars(self).update(blocks=_plain(blocks), block_axis=axis)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"cannot set {name!r}: {type(self).__name__} is immutable; make another one")
@@ -246,8 +279,10 @@ class Zeros(Initializer):
         array([0., 0.], dtype=float32)
     """
 
-    def __init__(self, *, blocks: Blocks = 1, block_axis: int | None = None) -> None:
-        self._configure(_core.constant(0.0), blocks, block_axis)
+    _is_random = False
+
+    def __init__(self, **options: Unpack[InBlocks]) -> None:
+        self._configure(_core.constant(0.0), options)
 
 
 class Ones(Initializer):
@@ -259,8 +294,10 @@ class Ones(Initializer):
         array([1., 1.], dtype=float32)
     """
 
-    def __init__(self, *, blocks: Blocks = 1, block_axis: int | None = None) -> None:
-        self._configure(_core.constant(1.0), blocks, block_axis)
+    _is_random = False
+
+    def __init__(self, **options: Unpack[InBlocks]) -> None:
+        self._configure(_core.constant(1.0), options)
 
 
 class Constant(Initializer):
@@ -272,10 +309,11 @@ class Constant(Initializer):
         array([0.5, 0.5], dtype=float32)
     """
 
+    _is_random = False
     value: float
 
-    def __init__(self, value: float = 0.0, *, blocks: Blocks = 1, block_axis: int | None = None) -> None:
-        self._configure(_core.constant(value), blocks, block_axis, value=float(value))
+    def __init__(self, value: float = 0.0, **options: Unpack[InBlocks]) -> None:
+        self._configure(_core.constant(value), options, value=float(value))
 
 
 class Identity(Initializer):
@@ -287,10 +325,11 @@ class Identity(Initializer):
         array([[2., 0.]], dtype=float32)
     """
 
+    _is_random = False
     gain: float
 
-    def __init__(self, gain: float = 1.0, *, blocks: Blocks = 1, block_axis: int | None = None) -> None:
-        self._configure(_core.identity(gain), blocks, block_axis, gain=float(gain))
+    def __init__(self, gain: float = 1.0, **options: Unpack[InBlocks]) -> None:
+        self._configure(_core.identity(gain), options, gain=float(gain))
 
 
 class Dirac(Initializer):
@@ -303,10 +342,11 @@ class Dirac(Initializer):
                [0., 1.]], dtype=float32)
     """
 
+    _is_random = False
     groups: int
 
-    def __init__(self, groups: int = 1, *, blocks: Blocks = 1, block_axis: int | None = None) -> None:
-        self._configure(_core.dirac(groups), blocks, block_axis, groups=operator.index(groups))
+    def __init__(self, groups: int = 1, **options: Unpack[InBlocks]) -> None:
+        self._configure(_core.dirac(groups), options, groups=operator.index(groups))
 
 
 class Orthogonal(Initializer):
@@ -321,18 +361,9 @@ class Orthogonal(Initializer):
     gain: float
     column_axis: int
 
-    def __init__(
-        self,
-        gain: float = 1.0,
-        *,
-        column_axis: int = -1,
-        seed: Seed = None,
-        blocks: Blocks = 1,
-        block_axis: int | None = None,
-    ) -> None:
+    def __init__(self, gain: float = 1.0, *, column_axis: int = -1, **options: Unpack[Sampled]) -> None:
         core = _core.orthogonal(gain, column_axis)
-        column_axis = operator.index(column_axis)
-        self._configure(core, blocks, block_axis, gain=float(gain), column_axis=column_axis, seed=seed)
+        self._configure(core, options, gain=float(gain), column_axis=operator.index(column_axis))
 
 
 class DeltaOrthogonal(Initializer):
@@ -346,10 +377,8 @@ class DeltaOrthogonal(Initializer):
 
     gain: float
 
-    def __init__(
-        self, gain: float = 1.0, *, seed: Seed = None, blocks: Blocks = 1, block_axis: int | None = None
-    ) -> None:
-        self._configure(_core.delta_orthogonal(gain), blocks, block_axis, gain=float(gain), seed=seed)
+    def __init__(self, gain: float = 1.0, **options: Unpack[Sampled]) -> None:
+        self._configure(_core.delta_orthogonal(gain), options, gain=float(gain))
 
 
 class RandomUniform(Initializer):
@@ -364,22 +393,9 @@ class RandomUniform(Initializer):
     minval: float
     maxval: float
 
-    def __init__(
-        self,
-        minval: float = -0.05,
-        maxval: float = 0.05,
-        *,
-        seed: Seed = None,
-        blocks: Blocks = 1,
-        block_axis: int | None = None,
-    ) -> None:
+    def __init__(self, minval: float = -0.05, maxval: float = 0.05, **options: Unpack[Sampled]) -> None:
         self._configure(
-            _core.random_uniform(minval, maxval),
-            blocks,
-            block_axis,
-            minval=float(minval),
-            maxval=float(maxval),
-            seed=seed,
+            _core.random_uniform(minval, maxval), options, minval=float(minval), maxval=float(maxval)
         )
 
 
@@ -395,23 +411,8 @@ class RandomNormal(Initializer):
     mean: float
     stddev: float
 
-    def __init__(
-        self,
-        mean: float = 0.0,
-        stddev: float = 0.05,
-        *,
-        seed: Seed = None,
-        blocks: Blocks = 1,
-        block_axis: int | None = None,
-    ) -> None:
-        self._configure(
-            _core.random_normal(mean, stddev),
-            blocks,
-            block_axis,
-            mean=float(mean),
-            stddev=float(stddev),
-            seed=seed,
-        )
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, **options: Unpack[Sampled]) -> None:
+        self._configure(_core.random_normal(mean, stddev), options, mean=float(mean), stddev=float(stddev))
 
 
 class TruncatedNormal(Initializer):
@@ -435,20 +436,15 @@ class TruncatedNormal(Initializer):
         stddev: float = 0.05,
         lower: float = -2.0,
         upper: float = 2.0,
-        *,
-        seed: Seed = None,
-        blocks: Blocks = 1,
-        block_axis: int | None = None,
+        **options: Unpack[Sampled],
     ) -> None:
         self._configure(
             _core.truncated_normal(mean, stddev, lower, upper),
-            blocks,
-            block_axis,
+            options,
             mean=float(mean),
             stddev=float(stddev),
             lower=float(lower),
             upper=float(upper),
-            seed=seed,
         )
 
 
@@ -464,22 +460,9 @@ class Sparse(Initializer):
     sparsity: float
     stddev: float
 
-    def __init__(
-        self,
-        sparsity: float,
-        stddev: float = 0.01,
-        *,
-        seed: Seed = None,
-        blocks: Blocks = 1,
-        block_axis: int | None = None,
-    ) -> None:
+    def __init__(self, sparsity: float, stddev: float = 0.01, **options: Unpack[Sampled]) -> None:
         self._configure(
-            _core.sparse(sparsity, stddev),
-            blocks,
-            block_axis,
-            sparsity=float(sparsity),
-            stddev=float(stddev),
-            seed=seed,
+            _core.sparse(sparsity, stddev), options, sparsity=float(sparsity), stddev=float(stddev)
         )
 
 
@@ -512,15 +495,11 @@ class VarianceScaling(Initializer):
         out_axis: Axes = -1,
         batch_axis: Axes = (),
         groups: int = 1,
-        seed: Seed = None,
-        blocks: Blocks = 1,
-        block_axis: int | None = None,
+        **options: Unpack[Sampled],
     ) -> None:
-        core = _core.variance_scaling(scale, mode, distribution, in_axis, out_axis, batch_axis, groups)
         self._configure(
-            core,
-            blocks,
-            block_axis,
+            _core.variance_scaling(scale, mode, distribution, in_axis, out_axis, batch_axis, groups),
+            options,
             scale=float(scale),
             mode=str(mode),
             distribution=str(distribution),
@@ -528,7 +507,6 @@ class VarianceScaling(Initializer):
             out_axis=_plain(out_axis),
             batch_axis=_plain(batch_axis),
             groups=operator.index(groups),
-            seed=seed,
         )
 
     def fans(self, shape: Shape) -> tuple[float, float]:
@@ -549,35 +527,15 @@ class VarianceScaling(Initializer):
 
 
 class _Preset(VarianceScaling):
-    """Variance scaling with everything fixed but the axes."""
+    """Variance scaling whose scale, mode and distribution are those of its class."""
 
     def __init_subclass__(cls) -> None:
-        cls.scale, cls.mode, cls.distribution = PRESETS[parse_name(cls.__name__)]
+        if cls.__module__ == __name__:
+            cls.scale, cls.mode, cls.distribution = PRESETS[parse_name(cls.__name__)]
 
-    def __init__(
-        self,
-        *,
-        in_axis: Axes = -2,
-        out_axis: Axes = -1,
-        batch_axis: Axes = (),
-        groups: int = 1,
-        seed: Seed = None,
-        blocks: Blocks = 1,
-        block_axis: int | None = None,
-    ) -> None:
-        super().__init__(
-            self.scale,
-            self.mode,
-            self.distribution,
-            in_axis=in_axis,
-            out_axis=out_axis,
-            batch_axis=batch_axis,
-            groups=groups,
-            seed=seed,
-            blocks=blocks,
-            block_axis=block_axis,
-        )
-        for name in ("scale", "mode", "distribution"):  # They are those of the class.
+    def __init__(self, **options: Unpack[Scaled]) -> None:
+        super().__init__(self.scale, self.mode, self.distribution, **options)
+        for name in ("scale", "mode", "distribution"):
             del vars(self)[name]
 
 

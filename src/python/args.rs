@@ -148,19 +148,24 @@ fn items<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Vec<Bound<'py, PyAn
 /// The sizes of the logical tensor.
 pub fn shape(object: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
     const RULE: &str = "an int or a sequence of ints, each in [0, 2**64)";
+    let size = |(axis, item): (usize, Bound<'_, PyAny>)| {
+        if let Ok(int) = item.cast_exact::<PyInt>()
+            && let Ok(size) = int.extract()
+        {
+            return Ok(size);
+        }
+        integer(&format!("shape[{axis}]"), "an int in [0, 2**64)", &item)
+    };
+    match object.cast::<PyTuple>() {
+        Ok(tuple) if tuple.len() <= MAX_NDIM => return tuple.iter().enumerate().map(size).collect(),
+        _ => {}
+    }
     match items(object)? {
         Some(items) if items.len() > MAX_NDIM => Err(PyValueError::new_err(format!(
             "shape must have at most {MAX_NDIM} dimensions, got {}",
             object.len()?
         ))),
-        Some(items) => items
-            .iter()
-            .enumerate()
-            .map(|(axis, item)| match item.cast_exact::<PyInt>().map(|item| item.extract::<u64>()) {
-                Ok(Ok(size)) => Ok(size),
-                _ => integer(&format!("shape[{axis}]"), "an int in [0, 2**64)", item),
-            })
-            .collect(),
+        Some(items) => items.into_iter().enumerate().map(size).collect(),
         None => Ok(vec![integer("shape", RULE, object)?]),
     }
 }

@@ -100,12 +100,8 @@ pub fn produce<'py, T: Scalar>(
     // SAFETY: the buffer is new, and `fill` fills all of it, once.
     let untouched = unsafe { buffer.untouched() };
     let shape = IxDyn(selection.window.extent());
-    let view = ArrayViewMutD::from_shape(shape, buffer.as_uninit_slice()).map_err(|error| {
-        PyValueError::new_err(format!(
-            "cannot make an array of shape {:?}: {error}",
-            selection.window.extent()
-        ))
-    })?;
+    // SAFETY: the buffer is aligned for `T` and as large as the shape says, and lives longer than the view, which is used alone.
+    let view = unsafe { ArrayViewMutD::from_shape_ptr(shape, buffer.as_uninit_slice().as_mut_ptr()) };
     fill(view, Options { untouched, ..options })?;
     lend(py, buffer, descr, selection.shape())
 }

@@ -40,8 +40,8 @@
 //!
 //! # Environment variables
 //!
-//! `FASTINIT_NUM_THREADS` is the default thread limit, see [`default_threads`]; `FASTINIT_SIMD` lowers the level, see
-//! [`Level::current`].
+//! `FASTINIT_NUM_THREADS` is the default thread limit, see [`default_threads`]; `FASTINIT_SIMD` lowers the
+//! level, see [`Level::current`].
 
 // Each module uses only those below it:
 //
@@ -64,8 +64,9 @@ mod rng;
 mod seed;
 mod shape;
 mod simd;
-// Part of the crate, so that the tests see private items and run the kernels that the library compiles.
-#[cfg(test)]
+// Part of the crate, so that the tests see private items and run the kernels that the library compiles. They
+// would take days under Miri, which has the unit tests of the modules.
+#[cfg(all(test, not(miri)))]
 #[path = "../tests/rust/mod.rs"]
 mod tests;
 

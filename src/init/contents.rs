@@ -1,6 +1,6 @@
 //! The contents of one block: an initializer for one shape and dtype.
 
-use super::{Initializer, distribution};
+use super::{Initializer, distribution, nested_blocks};
 use crate::distr::Distribution;
 use crate::dtype::{Dtype, Element};
 use crate::error::{Error, Result};
@@ -8,7 +8,7 @@ use crate::fill::buffer::Scratch;
 use crate::fill::{self, Options};
 use crate::linalg;
 use crate::seed::Key;
-use crate::shape::{Window, check_groups, resolve_axis};
+use crate::shape::{Window, axis_in, check_groups};
 use ndarray::{ArrayViewMutD, Axis, IxDyn, Slice};
 use std::mem::MaybeUninit;
 
@@ -134,9 +134,7 @@ impl Contents {
                 let zeros = ((sparsity * rows as f64).ceil() as u64).min(rows);
                 Ok(Contents::Sparse { zeros, rows, stddev })
             }
-            Initializer::Blocks { .. } => {
-                Err(Error::parameter("blocks", "not be cut into blocks again", "blocks of blocks"))
-            }
+            Initializer::Blocks { .. } => Err(nested_blocks()),
         }
     }
 
@@ -217,14 +215,6 @@ fn convolution(name: &str, axes: &str, shape: &[u64]) -> Result<(u64, u64, u64)>
         }
         _ => Err(Error::shape(format!("{name} needs a shape of 3, 4 or 5 dimensions {axes}"), shape)),
     }
-}
-
-/// The position of an axis of a shape.
-pub(super) fn axis_in(name: &'static str, axis: i64, shape: &[u64]) -> Result<usize> {
-    let ndim = shape.len();
-    resolve_axis(axis, ndim).ok_or_else(|| {
-        Error::parameter(name, format!("lie in [-{ndim}, {ndim}) for shape {shape:?}"), axis.to_string())
-    })
 }
 
 /// Writes the ones of a Dirac kernel that lie in the window, in the tap `k / 2` of every spatial axis.

@@ -224,11 +224,7 @@ impl Initializer {
                     return Err(Error::parameter("blocks", "be at least 1", "0"));
                 }
                 if matches!(**each, Initializer::Blocks { .. }) {
-                    return Err(Error::parameter(
-                        "blocks",
-                        "not be cut into blocks again",
-                        "blocks of blocks",
-                    ));
+                    return Err(nested_blocks());
                 }
                 each.validate()
             }
@@ -305,6 +301,10 @@ impl Initializer {
         let window = Window::whole(out.shape())?;
         self.plan(window.shape(), T::DTYPE)?.fill(out, key, &window, options)
     }
+}
+
+fn nested_blocks() -> Error {
+    Error::parameter("blocks", "not be nested", "blocks of blocks")
 }
 
 #[cfg(test)]
@@ -530,12 +530,12 @@ mod tests {
         );
         assert_eq!(
             fill(array.view_mut(), &[3, 2]),
-            "the window must be one of a tensor of shape [2, 3], as planned; got [3, 2]"
+            "the window must belong to a tensor of the planned shape [2, 3]; got [3, 2]"
         );
         let mut doubles = Array2::<f64>::zeros((2, 3));
         let window = Window::whole(&[2, 3]).unwrap();
         let refused = plan.fill(doubles.view_mut(), Key::new(0), &window, &Options::default());
-        assert_eq!(message(refused), "the elements of the output must be float32, as planned; got float64");
+        assert_eq!(message(refused), "the output must have the planned dtype float32; got float64");
         assert_eq!(doubles.sum(), 0.0);
         assert_eq!(array.sum(), 0.0);
     }
@@ -640,7 +640,7 @@ mod tests {
             refused(4.into(), None),
             "blocks must divide the size of their axis; got blocks=4 and size 6 of axis 1 in shape [4, 6]"
         );
-        let sum = "the sizes of the blocks must add up to the size of their axis; got 2 blocks of 3 in all and size 4 of axis 0 in \
+        let sum = "the sizes of the blocks must add up to the size of their axis; got 2 blocks of total size 3 and size 4 of axis 0 in \
                    shape [4, 6]";
         assert_eq!(refused(vec![1, 2].into(), Some(0)), sum);
         assert!(
@@ -649,10 +649,9 @@ mod tests {
         );
         assert_eq!(refused(2.into(), Some(2)), "block_axis must lie in [-2, 2) for shape [4, 6], got 2");
         let again = Initializer::ZEROS.in_blocks(2, None).in_blocks(2, None);
-        assert_eq!(
-            message(again.validate()),
-            "blocks must not be cut into blocks again, got blocks of blocks"
-        );
+        assert_eq!(message(again.validate()), "blocks must not be nested, got blocks of blocks");
+        let scalar = Initializer::ZEROS.in_blocks(2, None).plan(&[], Dtype::F32);
+        assert_eq!(message(scalar), "block_axis must name an axis, but shape [] has none; got -1");
         assert_eq!(Initializer::ZEROS.in_blocks(1, None), Initializer::ZEROS);
     }
 }

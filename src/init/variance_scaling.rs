@@ -118,10 +118,15 @@ impl VarianceScaling {
 
     /// Checks what can be checked without a shape.
     pub(super) fn validate(&self) -> Result<()> {
-        if !(self.scale > 0.0 && self.scale.is_finite()) {
-            return Err(Error::parameter("scale", "be positive and finite", format!("{:?}", self.scale)));
-        }
+        self.check_scale()?;
         check_groups(self.axes.groups)
+    }
+
+    fn check_scale(&self) -> Result<()> {
+        if self.scale > 0.0 && self.scale.is_finite() {
+            return Ok(());
+        }
+        Err(Error::parameter("scale", "be positive and finite", format!("{:?}", self.scale)))
     }
 
     /// The distribution of the elements of a kernel of this logical shape.
@@ -129,7 +134,7 @@ impl VarianceScaling {
     /// # Errors
     /// [`Error::Parameter`] for a scale that is not positive and finite; otherwise as [`KernelAxes::fans`].
     pub fn distribution_of(&self, shape: &[u64]) -> Result<Distribution> {
-        self.validate()?;
+        self.check_scale()?;
         let Fans { fan_in, fan_out } = self.axes.fans(shape)?;
         let fan = match self.mode {
             FanMode::FanIn => fan_in,

@@ -2,6 +2,7 @@
 //!
 //! A [`Window`] is a part of a logical tensor. Sizes and offsets of the logical tensor are `u64`, since it
 //! may be far larger than the memory of this machine; those of the part are `usize`, since it is stored here.
+#![forbid(unsafe_code)]
 
 use crate::error::{Error, Result};
 
@@ -12,6 +13,15 @@ pub const MAX_NDIM: usize = 32;
 pub const MAX_ELEMENTS: u64 = 1 << 63;
 
 /// A rectangular part of a logical tensor: along each axis, `extent` elements from `start` on.
+///
+/// ```
+/// use fastinit::Window;
+/// // The rows 10 to 14 of a matrix.
+/// let rows = Window::new(&[100, 8], &[10, 0], &[5, 8])?;
+/// assert_eq!(rows.len(), 40);
+/// assert!(Window::new(&[100, 8], &[98, 0], &[5, 8]).is_err());
+/// # Ok::<(), fastinit::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
     shape: Vec<u64>,

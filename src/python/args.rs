@@ -347,12 +347,16 @@ impl<'py> Options<'py> {
         Ok(options)
     }
 
-    /// Those for which `None` stands for the default: seed, dtype, out, index, threads, blocks and
-    /// block_axis.
-    pub fn or_none(&self) -> [Option<&Bound<'py, PyAny>>; 7] {
-        let Options { seed, stream: _, dtype, out, index, threads, blocks, block_axis } = self;
-        [seed, dtype, out, index, threads, blocks, block_axis]
+    /// Those for which `None` stands for the default: seed, dtype, out, index, threads and block_axis.
+    pub fn or_none(&self) -> [Option<&Bound<'py, PyAny>>; 6] {
+        let Options { seed, stream: _, dtype, out, index, threads, blocks: _, block_axis } = self;
+        [seed, dtype, out, index, threads, block_axis]
             .map(|option| option.as_ref().filter(|value| !value.is_none()))
+    }
+
+    /// The blocks.
+    pub fn blocks(&self) -> Option<&Bound<'py, PyAny>> {
+        self.blocks.as_ref()
     }
 
     /// The stream.

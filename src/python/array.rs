@@ -204,7 +204,7 @@ fn check_out(
             show(&array.dtype())
         )));
     }
-    // SAFETY: the pointer is that of a living array.
+    // SAFETY: the pointer is that of a live array.
     let flags = unsafe { (*npyffi::_PyArray_GET_ITEM_DATA(array.as_array_ptr())).flags };
     if flags & NPY_ARRAY_WRITEABLE == 0 {
         return Err(PyValueError::new_err("out must be writable, got a read-only array"));
@@ -254,7 +254,7 @@ fn may_overlap(mut axes: Vec<(usize, isize)>, itemsize: usize) -> bool {
 unsafe fn strided_view<'a, T: Scalar>(
     array: &'a Bound<'_, PyUntypedArray>,
 ) -> ArrayViewMutD<'a, MaybeUninit<T>> {
-    // SAFETY: the pointer is that of a living array.
+    // SAFETY: the pointer is that of a live array.
     let data = unsafe { (*npyffi::_PyArray_GET_ITEM_DATA(array.as_array_ptr())).data };
     let mut data: *mut MaybeUninit<T> = data.cast();
     // ndarray needs strides that are not negative: start at the other end of such an axis, and reverse it

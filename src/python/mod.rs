@@ -100,7 +100,7 @@ impl Initializer {
         options: &Bound<'py, PyDict>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let options = args::Options::new(options)?;
-        let [seed, dtype, out, index, threads, blocks, block_axis] = options.or_none();
+        let ([seed, dtype, out, index, threads, block_axis], blocks) = (options.or_none(), options.blocks());
         let fill = |initializer: &Initializer| {
             initializer.fill(py, shape, seed, options.stream(), dtype, out, index, threads)
         };

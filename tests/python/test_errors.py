@@ -196,8 +196,8 @@ def test_threads(threads, error):
         ),
         ("he_normal(4)", ValueError, r"fans need a shape of at least 2 dimensions .*got shape \[4\]"),
         ("he_normal(())", ValueError, r"fans need a shape of at least 2 dimensions .*got shape \[\]"),
-        ("he_normal(S, in_axis=2)", ValueError, "in_axis must lie in \[-2, 2\) .* got 2"),
-        ("he_normal(S, out_axis=-3)", ValueError, "out_axis -3 is out of range"),
+        ("he_normal(S, in_axis=2)", ValueError, r"in_axis must lie in \[-2, 2\) .* got 2"),
+        ("he_normal(S, out_axis=-3)", ValueError, r"out_axis must lie in \[-2, 2\) .* got -3"),
         ("he_normal(S, in_axis=10**30)", ValueError, "in_axis must be an int or a sequence of ints"),
         (
             "he_normal(S, in_axis=1)",

@@ -114,7 +114,7 @@ pub(crate) fn how_many(most: usize, options: &Options<'_>) -> usize {
     if most <= 1 { 1 } else { options.threads.unwrap_or_else(default_threads).get().min(most) }
 }
 
-/// Calls `work` with each number below `threads`, each on another thread.
+/// Calls `work` with each number below `threads`, each on its own thread.
 fn on_threads(threads: usize, options: &Options<'_>, work: impl Fn(usize, &Pulse<'_>) + Sync) -> Result<()> {
     let stop = AtomicBool::new(false);
     let own = Pulse { stop: &stop, interrupt: options.interrupt };

@@ -1,4 +1,4 @@
-//! Each block has the bits of a separate tensor, in any window, layout and format and on any number of threads.
+//! Each block has the bits of a separate tensor, in any window, layout and format, on any number of threads.
 
 use super::common::{KEY, SplitMix, assert_same, bits_of};
 use crate::distr::Distribution;

@@ -1,11 +1,11 @@
-//! Fills of resident memory, on every level, beside a store-only fill of the same memory with the same threads; and orthogonal
-//! matrices.
+//! Fills of resident memory at every level, compared with a store-only fill of the same memory by the same
+//! threads; and orthogonal matrices.
 //!
-//! Groups are `dtype/size`; in each the first function of a level is `store`, the ceiling that the others are a share of.
-//! The normal transforms that were weighed stand side by side: `normal` is Box and Muller's, `normal_quantile` the inverse distribution
-//! function by way of a logarithm (a truncated normal without bounds).
+//! Groups are `dtype/size`. In each, the first function of a level is `store`, the upper limit for the
+//! others. Two transforms to normal samples: `normal` is that of Box and Muller, `normal_quantile` the
+//! inverse distribution function (a truncated normal without bounds).
 //!
-//!     cargo bench --no-default-features --bench fill -- 'float32/256 MiB/avx512'
+//!     cargo bench --bench fill -- 'float32/256 MiB/avx512'
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fastinit::{Bf16, Distribution, Element, F16, Initializer, Key, Level, Options, Orthogonal, Window};
@@ -27,10 +27,10 @@ fn distributions() -> Vec<(&'static str, Distribution)> {
     ]
 }
 
-/// The size that buffers are aligned to.
+/// The alignment of buffers.
 const LINE: usize = 64;
 
-/// Memory for so many elements that begin at a cache line, and where they begin.
+/// Memory for `length` elements that begin at a cache line, and the number of the first of them.
 fn aligned<T: Element>(length: usize) -> (Vec<T>, usize) {
     let memory = vec![T::default(); length + LINE / size_of::<T>()];
     let start = memory.as_ptr().align_offset(LINE);
@@ -46,7 +46,7 @@ fn fills<T: Element>(criterion: &mut Criterion) {
         let window = Window::whole(&[length]).expect("a small shape");
         let (mut memory, start) = aligned::<T>(length);
         let memory = &mut memory[start..][..length];
-        // All of the memory is there before the first measurement.
+        // All memory is resident before the first measurement.
         Initializer::ONES
             .fill(ArrayViewMut1::from(&mut *memory), Key::new(1), &Options::default())
             .expect("a fill");

@@ -1,7 +1,8 @@
 //! The four floating-point formats that can be filled, and the two half formats as plain bits.
 //!
-//! `float16` and `bfloat16` have no stable Rust type; here they are transparent wrappers of their 16 bits, so that
-//! an array of them can be viewed as `u16` (and, in Python, as `numpy.float16` or `ml_dtypes.bfloat16`).
+//! `float16` and `bfloat16` have no stable Rust type; here they are transparent wrappers of their 16 bits, so
+//! that an array of them can be viewed as `u16` (and, in Python, as `numpy.float16` or `ml_dtypes.bfloat16`).
+#![forbid(unsafe_code)]
 
 use std::fmt;
 
@@ -65,7 +66,7 @@ impl F16 {
         let half = if magnitude > 0x7f80_0000 {
             0x7e00
         } else if magnitude >= 0x4780_0000 {
-            // 2^16 and above, infinity included.
+            // 2^16 and above, including infinity.
             0x7c00
         } else if magnitude >= 0x3880_0000 {
             // A normal number of binary16: re-bias the exponent (127 - 15 = 112) and round away 13 bits.
@@ -135,8 +136,8 @@ pub trait Element: sealed::Sealed + Copy + Default + PartialEq + fmt::Debug + Se
     /// The format.
     const DTYPE: Dtype;
 
-    /// The value that a parameter takes in this format: rounded to nearest even, for the half types by way of
-    /// `f32` (so that a half constant is the `f32` constant rounded, as every other half value is).
+    /// `x` in this format, rounded to nearest even. For the half types it is rounded to `f32` first, so that
+    /// a half constant is the `f32` constant rounded, like every other half value.
     fn from_f64(x: f64) -> Self;
 
     /// The same number as an `f64`: exact.
@@ -204,7 +205,7 @@ mod tests {
 
     #[test]
     fn halves_agree_with_an_independent_library() {
-        // Every f16 and bf16, each f32 that lies half-way between two neighbours, and the f32 on either side of it.
+        // Every f16 and bf16, each f32 half-way between two neighbours, and the f32 on either side of that.
         for bits in 0..=u16::MAX {
             let f16 = half::f16::from_bits(bits);
             let bf16 = half::bf16::from_bits(bits);

@@ -1,16 +1,17 @@
 //! Errors: what was refused, and why.
 //!
-//! Every message names the value and the rule that it broke. Except for [`Error::Interrupted`], nothing has been written
-//! to the output when an error is returned.
+//! Every message names the value and the rule that it broke. Except for [`Error::Interrupted`], nothing has
+//! been written to the output when an error is returned.
+#![forbid(unsafe_code)]
 
 use crate::dtype::Dtype;
 use crate::shape::{Blocks, MAX_ELEMENTS};
 use std::fmt;
 
-/// The result of everything here that can fail.
+/// The result of every function here that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a request was refused or given up.
+/// Why a request was refused or interrupted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -64,7 +65,7 @@ pub enum Error {
         /// The shape of the kernel.
         shape: Vec<u64>,
     },
-    /// The blocks do not fit the axis along which they lie.
+    /// The blocks do not fit their axis.
     Blocks {
         /// The blocks.
         blocks: Blocks,
@@ -85,9 +86,9 @@ pub enum Error {
         /// The shape of the window.
         expected: Vec<usize>,
     },
-    /// The window is one of a tensor of another shape than planned.
+    /// The window belongs to a tensor of another shape than planned.
     PlannedShape {
-        /// The shape that the window is a part of.
+        /// The shape of the window's tensor.
         shape: Vec<u64>,
         /// The shape that was planned.
         planned: Vec<u64>,
@@ -104,7 +105,7 @@ pub enum Error {
         /// The number of bytes.
         bytes: usize,
     },
-    /// The operating system gave no entropy for a seed.
+    /// The operating system provided no entropy for a seed.
     Entropy(String),
     /// [`Options::interrupt`](crate::Options::interrupt) asked to stop; the output is partly written.
     Interrupted,
@@ -135,13 +136,16 @@ impl fmt::Display for Error {
             Error::TooManyElements { shape } => {
                 write!(f, "shape {shape:?} has more than {MAX_ELEMENTS} elements")
             }
+            Error::Axis { name, axis, taken_by: None, shape } if shape.is_empty() => {
+                write!(f, "{name} must name an axis, but shape [] has none; got {axis}")
+            }
             Error::Axis { name, axis, taken_by: None, shape } => {
-                write!(f, "{name} {axis} is out of range for a shape of {} dimensions", shape.len())
+                write!(f, "{name} must lie in [-{0}, {0}) for shape {shape:?}, got {axis}", shape.len())
             }
             Error::Axis { name, axis, taken_by: Some(other), shape } => write!(
                 f,
-                "in_axis, out_axis and batch_axis must name different axes; {name} {axis} of shape {shape:?} is in {other} \
-                 already"
+                "in_axis, out_axis and batch_axis must name different axes; {name} {axis} of shape {shape:?} is already in \
+                 {other}"
             ),
             Error::Groups { groups, outputs, shape } => write!(
                 f,
@@ -154,7 +158,7 @@ impl fmt::Display for Error {
             ),
             Error::Blocks { blocks: Blocks::Sizes(sizes), axis, shape } => write!(
                 f,
-                "the sizes of the blocks must add up to the size of their axis; got {} blocks of {} in all and size {} of \
+                "the sizes of the blocks must add up to the size of their axis; got {} blocks of total size {} and size {} of \
                  axis {axis} in shape {shape:?}",
                 sizes.len(),
                 sizes.iter().map(|&size| u128::from(size)).sum::<u128>(),
@@ -165,14 +169,14 @@ impl fmt::Display for Error {
                 write!(f, "the output must have the shape of the window, {expected:?}; got {shape:?}")
             }
             Error::PlannedShape { shape, planned } => {
-                write!(f, "the window must be one of a tensor of shape {planned:?}, as planned; got {shape:?}")
+                write!(f, "the window must belong to a tensor of the planned shape {planned:?}; got {shape:?}")
             }
             Error::PlannedDtype { dtype, planned } => {
-                write!(f, "the elements of the output must be {planned}, as planned; got {dtype}")
+                write!(f, "the output must have the planned dtype {planned}; got {dtype}")
             }
             Error::Memory { bytes } => write!(f, "cannot allocate {bytes} bytes for the result"),
             Error::Entropy(message) => {
-                write!(f, "the operating system gave no entropy for a seed: {message}")
+                write!(f, "the operating system provided no entropy for a seed: {message}")
             }
             Error::Interrupted => f.write_str("interrupted; the output is partly written"),
         }

@@ -1,9 +1,9 @@
 //! Initial weights of neural networks, at the speed of memory, with the same bits everywhere.
 //!
-//! `fastinit` fills tensors with the values that neural networks start from: constants, uniform, normal and truncated normal
-//! values, those whose variance follows from the shape (Glorot, He, LeCun), orthogonal and sparse matrices, in `f32`, `f64`,
-//! binary16 and bfloat16. Fills are vectorized and multithreaded. This crate is the core of the Python package of the same name,
-//! and needs no Python.
+//! `fastinit` fills tensors with the initial weights of neural networks: constants, uniform, normal and
+//! truncated normal samples, samples whose variance follows from the shape (Glorot, He, LeCun), orthogonal
+//! and sparse matrices, in `f32`, `f64`, binary16 and bfloat16. Fills are vectorized and multithreaded. This
+//! crate is the core of the Python package of the same name; it does not need Python.
 //!
 //! ```
 //! use fastinit::{Initializer, Key, Options, VarianceScaling, Window};
@@ -16,7 +16,7 @@
 //! let mut weights = Array2::<f32>::zeros((512, 2048));
 //! kernel.fill(weights.view_mut(), key, &options)?;
 //!
-//! // 100 rows of it, as another machine would make them.
+//! // 100 of its rows, as another machine would compute them.
 //! let plan = kernel.plan(&[512, 2048], fastinit::Dtype::F32)?;
 //! let rows = Window::new(plan.shape(), &[200, 0], &[100, 2048])?;
 //! let mut shard = Array2::<f32>::zeros((100, 2048));
@@ -27,28 +27,30 @@
 //!
 //! # Reproducibility
 //!
-//! The value of an element is a pure function of the [`Key`] (seed and stream), the distribution with its parameters, the
-//! dtype and the index of the element, in C order, in the whole logical tensor. It does not depend on the number of
-//! threads, the [`Level`], the machine, the strides of the output or the [`Window`]. Half dtypes are rounded once from `f32`.
-//! [`STREAM_VERSION`] is the number of this contract, which `docs/stream-v1.md` states in full; a change in any value is a
-//! major release.
+//! The value of an element is a pure function of the [`Key`] (seed and stream), the distribution with its
+//! parameters, the dtype and the index of the element, in C order, in the whole logical tensor. It does not
+//! depend on the number of threads, the [`Level`], the machine, the strides of the output or the [`Window`].
+//! Half dtypes are rounded once from `f32`. `docs/stream-v1.md` states this contract in full, and
+//! [`STREAM_VERSION`] is its number. A change in any value is a major release.
 //!
 //! # Features
 //!
-//! * `python`: the bindings, which make this crate the module `fastinit._core` of the Python package. Off by default.
+//! * `python`: the bindings that make this crate the module `fastinit._core` of the Python package. Off by
+//!   default.
 //!
 //! # Environment variables
 //!
-//! `FASTINIT_NUM_THREADS` is the default thread limit, see [`default_threads`]; `FASTINIT_SIMD` lowers the level, see
-//! [`Level::current`].
+//! `FASTINIT_NUM_THREADS` is the default thread limit, see [`default_threads`]; `FASTINIT_SIMD` lowers the
+//! level, see [`Level::current`].
 
 // Each module uses only those below it:
-// init: what to make; an initializer, a shape and a dtype give a plan.
-// fill, linalg: how to make it: threads, blocks, places in memory, buffers; orthogonal matrices.
-// distr: words to samples.
-// math, rng: polynomials; the generator, Philox4x32-10.
-// simd: one trait over the vector instructions, one implementation for each level.
-// error, dtype, shape, seed: leaves.
+//
+// init           what to make: an initializer, a shape and a dtype give a plan
+// fill, linalg   how to make it: threads, blocks, places in memory, buffers; orthogonal matrices
+// distr          words to samples
+// math, rng      polynomials; the generator, Philox4x32-10
+// simd           one trait over the vector instructions, one implementation for each level
+// error, dtype, shape, seed
 mod distr;
 mod dtype;
 mod error;
@@ -62,8 +64,9 @@ mod rng;
 mod seed;
 mod shape;
 mod simd;
-// Part of the crate, so that the tests reach what is not public and run the kernels that the library has.
-#[cfg(test)]
+// Part of the crate, so that the tests see private items and run the kernels that the library compiles. They
+// would take days under Miri, which has the unit tests of the modules.
+#[cfg(all(test, not(miri)))]
 #[path = "../tests/rust/mod.rs"]
 mod tests;
 
@@ -78,7 +81,7 @@ pub use seed::{Key, stream_of};
 pub use shape::{Blocks, Fans, KernelAxes, MAX_ELEMENTS, MAX_NDIM, Window};
 pub use simd::Level;
 
-/// The version of the sample space: which value every element has. A change in any value is another version.
+/// The version of the sample space, that is, of the value of every element. A change in any value changes it.
 pub const STREAM_VERSION: u32 = 1;
 
 /// The examples of the README, as tests.

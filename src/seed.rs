@@ -1,7 +1,8 @@
 //! Seeds and streams: the only place where keys are made.
 //!
-//! A [`Key`] names one sequence of random words: the seed the experiment, the stream the tensor in it. Element *i* of a tensor
-//! depends only on the key, the distribution and *i*.
+//! A [`Key`] names one sequence of random words: the seed names the experiment, the stream the tensor in it.
+//! Element *i* of a tensor depends only on the key, the distribution and *i*.
+#![forbid(unsafe_code)]
 
 use crate::error::{Error, Result};
 use blake2::{Blake2b, Digest, digest::consts::U8};
@@ -37,8 +38,8 @@ impl Key {
         self.with_stream(stream_of(name))
     }
 
-    /// The key of one block of a tensor in several blocks: the same seed, and the stream named `"stream[number]"`, the stream as a
-    /// decimal number.
+    /// The key of one block of a tensor that has several: the same seed, and the stream of the name
+    /// `"stream[number]"`, both numbers in decimal.
     ///
     /// ```
     /// use fastinit::Key;
@@ -49,16 +50,16 @@ impl Key {
         self.with_name(&format!("{}[{number}]", self.stream))
     }
 
-    /// A seed from the entropy of the operating system, stream 0.
+    /// A random seed from the operating system, and stream 0.
     ///
     /// # Errors
-    /// [`Error::Entropy`] where the operating system gives none.
+    /// [`Error::Entropy`] where the operating system provides no entropy.
     pub fn from_entropy() -> Result<Key> {
         getrandom::u64().map(Key::new).map_err(|e| Error::Entropy(e.to_string()))
     }
 }
 
-/// The stream that a name stands for: BLAKE2b (RFC 7693) of its UTF-8 bytes with a digest of 8 bytes, read as a
+/// The stream of a name: BLAKE2b (RFC 7693) of its UTF-8 bytes with a digest of 8 bytes, read as a
 /// little-endian number.
 ///
 /// The same in Python: `int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")`.

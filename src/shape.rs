@@ -1,17 +1,27 @@
 //! Shapes, windows into them, blocks and fans.
 //!
-//! A [`Window`] is a part of a logical tensor. Sizes and offsets of the logical tensor are `u64`, since it may be far larger
-//! than the memory of this machine; those of the part are `usize`, since it is stored here.
+//! A [`Window`] is a part of a logical tensor. Sizes and offsets of the logical tensor are `u64`, since it
+//! may be far larger than the memory of this machine; those of the part are `usize`, since it is stored here.
+#![forbid(unsafe_code)]
 
 use crate::error::{Error, Result};
 
 /// The most dimensions that a tensor may have.
 pub const MAX_NDIM: usize = 32;
 
-/// The most elements that a logical tensor may have: every index then fits the counter, with room for sub-streams.
+/// The most elements that a logical tensor may have: every index fits the counter, with room for sub-streams.
 pub const MAX_ELEMENTS: u64 = 1 << 63;
 
 /// A rectangular part of a logical tensor: along each axis, `extent` elements from `start` on.
+///
+/// ```
+/// use fastinit::Window;
+/// // The rows 10 to 14 of a matrix.
+/// let rows = Window::new(&[100, 8], &[10, 0], &[5, 8])?;
+/// assert_eq!(rows.len(), 40);
+/// assert!(Window::new(&[100, 8], &[98, 0], &[5, 8]).is_err());
+/// # Ok::<(), fastinit::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
     shape: Vec<u64>,
@@ -23,8 +33,9 @@ impl Window {
     /// The part of a tensor of this `shape` that begins at `start` and has the size `extent`.
     ///
     /// # Errors
-    /// [`Error::Window`] where the three differ in length or the part does not lie inside the shape, [`Error::Shape`] and
-    /// [`Error::Parameter`] for more than [`MAX_NDIM`] axes or [`MAX_ELEMENTS`] elements.
+    /// [`Error::Window`] where the three differ in length or the part does not lie inside the shape,
+    /// [`Error::Shape`] for more than [`MAX_NDIM`] axes, and [`Error::TooManyElements`] for more than
+    /// [`MAX_ELEMENTS`] elements.
     pub fn new(shape: &[u64], start: &[u64], extent: &[usize]) -> Result<Window> {
         Window::from_parts(shape.to_vec(), start.to_vec(), extent.to_vec())
     }
@@ -60,7 +71,7 @@ impl Window {
         Window::whole_of(shape.iter().map(|&size| size as u64).collect(), shape.to_vec())
     }
 
-    /// The same, where the sizes are known as both types already.
+    /// As [`Window::whole`], for sizes that are available as both types.
     pub(crate) fn whole_of(shape: Vec<u64>, extent: Vec<usize>) -> Result<Window> {
         let start = std::iter::repeat_n(0, shape.len()).collect();
         Window::from_parts(shape, start, extent)
@@ -98,19 +109,19 @@ impl Window {
         Err(Error::OutputShape { shape: shape.to_vec(), expected: self.extent.clone() })
     }
 
-    /// The position along an axis of the part of an index of the logical tensor, where the part has it.
+    /// The position in the part of an index of the logical tensor along this axis; `None` if it lies outside.
     pub(crate) fn place(&self, axis: usize, index: u64) -> Option<usize> {
         self.range(axis).contains(&index).then(|| (index - self.start[axis]) as usize)
     }
 
-    /// How many elements the logical tensor has.
+    /// The number of elements of the logical tensor.
     pub fn logical_len(&self) -> u64 {
-        if self.shape.contains(&0) { 0 } else { self.shape.iter().product() }
+        elements(&self.shape)
     }
 
-    /// How many elements the part has.
+    /// The number of elements of the part.
     pub fn len(&self) -> usize {
-        // Beside an axis of no elements the others may be as long as they like, and their product overflow.
+        // Where an axis is empty, the product of the others may overflow.
         if self.is_empty() { 0 } else { self.extent.iter().product() }
     }
 
@@ -120,33 +131,37 @@ impl Window {
     }
 }
 
-/// Checks the number of axes and of elements of a logical shape; returns the latter.
+/// Checks the number of axes and of elements of a logical shape.
 ///
 /// # Errors
-/// [`Error::Shape`] for more than [`MAX_NDIM`] axes or more than [`MAX_ELEMENTS`] elements.
-pub(crate) fn check_shape(shape: &[u64]) -> Result<u64> {
+/// [`Error::Shape`] for more than [`MAX_NDIM`] axes, [`Error::TooManyElements`] for more than
+/// [`MAX_ELEMENTS`] elements.
+pub(crate) fn check_shape(shape: &[u64]) -> Result<()> {
     if shape.len() > MAX_NDIM {
         return Err(too_many_axes(shape));
     }
-    if shape.contains(&0) {
-        return Ok(0);
+    let product = shape.iter().try_fold(1_u64, |product, &size| product.checked_mul(size));
+    if shape.contains(&0) || product.is_some_and(|product| product <= MAX_ELEMENTS) {
+        return Ok(());
     }
-    shape
-        .iter()
-        .try_fold(1_u64, |product, &size| product.checked_mul(size))
-        .filter(|&product| product <= MAX_ELEMENTS)
-        .ok_or_else(|| Error::TooManyElements { shape: shape.to_vec() })
+    Err(Error::TooManyElements { shape: shape.to_vec() })
+}
+
+/// The number of elements of a shape that has passed [`check_shape`].
+pub(crate) fn elements(shape: &[u64]) -> u64 {
+    // Where an axis is empty, the product of the others may overflow.
+    if shape.contains(&0) { 0 } else { shape.iter().product() }
 }
 
 fn too_many_axes(shape: &[u64]) -> Error {
     Error::shape(format!("a shape must have at most {MAX_NDIM} dimensions"), shape)
 }
 
-/// How a tensor is cut along an axis.
+/// How a tensor is split into blocks along an axis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Blocks {
-    /// So many blocks of equal size; at least 1.
+    /// This number of blocks of equal size; at least 1.
     Equal(u64),
     /// Blocks of these sizes, in order; at least one.
     Sizes(Vec<u64>),
@@ -174,8 +189,7 @@ impl From<Vec<u64>> for Blocks {
     }
 }
 
-/// What the axes of a kernel mean: which are its inputs, its outputs and its batch. The others are its
-/// receptive field.
+/// The roles of the axes of a kernel: inputs, outputs and batch. The others are its receptive field.
 ///
 /// Negative axes count from the end. The default is that of Keras and JAX, whose kernels are `(..., in,
 /// out)`: the last axis but one is the input, the last the output. A dense kernel of PyTorch, `(out, in,
@@ -195,8 +209,8 @@ pub struct KernelAxes {
     pub out_axis: Vec<i64>,
     /// The axes that count independent kernels.
     pub batch_axis: Vec<i64>,
-    /// How many groups a grouped convolution has; at least 1. Such a kernel is `(..., in / groups, out)`: its
-    /// input axis is right as it stands, and each input feeds `out / groups` outputs.
+    /// The number of groups of a convolution; at least 1. A grouped kernel is `(..., in / groups, out)`, so
+    /// its input axis counts the inputs of one group, and each input feeds `out / groups` outputs.
     pub groups: u64,
 }
 
@@ -219,31 +233,31 @@ pub struct Fans {
 }
 
 impl KernelAxes {
-    /// These input axes.
+    /// The same with these input axes.
     pub fn in_axis(self, axes: impl Into<Vec<i64>>) -> Self {
         KernelAxes { in_axis: axes.into(), ..self }
     }
 
-    /// These output axes.
+    /// The same with these output axes.
     pub fn out_axis(self, axes: impl Into<Vec<i64>>) -> Self {
         KernelAxes { out_axis: axes.into(), ..self }
     }
 
-    /// These batch axes.
+    /// The same with these batch axes.
     pub fn batch_axis(self, axes: impl Into<Vec<i64>>) -> Self {
         KernelAxes { batch_axis: axes.into(), ..self }
     }
 
-    /// So many groups.
+    /// The same with this number of groups.
     pub fn groups(self, groups: u64) -> Self {
         KernelAxes { groups, ..self }
     }
 
     /// The fans of a kernel of this shape.
     ///
-    /// With *in*, *out* the sizes of those axes and *receptive* the size of all axes that have no role, these are
-    /// `in * receptive` and `out * receptive / groups`. A shape without elements has fans too: a fan with an axis of size 0
-    /// is 0.
+    /// With *in*, *out* the sizes of those axes and *receptive* the size of all axes that have no role, these
+    /// are `in * receptive` and `out * receptive / groups`. Shapes without elements have fans too, which are
+    /// 0 where an axis of theirs is.
     ///
     /// ```
     /// use fastinit::{Fans, KernelAxes};
@@ -254,9 +268,9 @@ impl KernelAxes {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Axis`] where an axis is out of range or named twice, [`Error::Shape`] for fewer than two dimensions with the
-    /// default axes, [`Error::Parameter`] where `groups` is 0, and [`Error::Groups`] where the number of outputs is not a
-    /// multiple of it.
+    /// [`Error::Axis`] where an axis is out of range or named twice, [`Error::Shape`] for fewer than two
+    /// dimensions with the default axes or more than [`MAX_NDIM`] axes, [`Error::Parameter`] where `groups`
+    /// is 0, and [`Error::Groups`] where the number of outputs is not a multiple of it.
     pub fn fans(&self, shape: &[u64]) -> Result<Fans> {
         check_groups(self.groups)?;
         if shape.len() < 2 && self.in_axis == [-2] && self.out_axis == [-1] {
@@ -271,12 +285,11 @@ impl KernelAxes {
             [("in_axis", &self.in_axis), ("out_axis", &self.out_axis), ("batch_axis", &self.batch_axis)]
         {
             for &axis in axes {
-                let refused = |taken_by| Error::Axis { name, axis, taken_by, shape: shape.to_vec() };
-                let position = resolve_axis(axis, shape.len()).ok_or_else(|| refused(None))?;
-                match roles[position] {
-                    None => roles[position] = Some(name),
-                    earlier => return Err(refused(earlier)),
+                let role = &mut roles[axis_in(name, axis, shape)?];
+                if role.is_some() {
+                    return Err(Error::Axis { name, axis, taken_by: *role, shape: shape.to_vec() });
                 }
+                *role = Some(name);
             }
         }
         let sizes_of = |wanted: Option<&'static str>| {
@@ -295,17 +308,24 @@ impl KernelAxes {
     }
 }
 
-/// The remainder of a product that may itself be too large for a number, beside an axis of size 0.
+/// A product modulo `modulus`. The product itself may overflow where an axis is empty.
 fn product_modulo(factors: impl Iterator<Item = u64>, modulus: u64) -> u128 {
     let modulus = u128::from(modulus);
     factors.fold(1 % modulus, |product, factor| product * u128::from(factor) % modulus)
 }
 
-/// The position of an axis that may count from the end; `None` where it is out of range.
-pub(crate) fn resolve_axis(axis: i64, ndim: usize) -> Option<usize> {
-    let size = i64::try_from(ndim).ok()?;
-    let axis = if axis < 0 { axis + size } else { axis };
-    usize::try_from(axis).ok().filter(|&axis| axis < ndim)
+/// The position of an axis of a shape, which may count from the end.
+///
+/// # Errors
+/// [`Error::Axis`] where it is out of range.
+pub(crate) fn axis_in(name: &'static str, axis: i64, shape: &[u64]) -> Result<usize> {
+    let position = if axis < 0 { axis + shape.len() as i64 } else { axis };
+    usize::try_from(position).ok().filter(|&position| position < shape.len()).ok_or_else(|| Error::Axis {
+        name,
+        axis,
+        taken_by: None,
+        shape: shape.to_vec(),
+    })
 }
 
 /// Checks the groups of a convolution.
@@ -375,11 +395,11 @@ mod tests {
         );
         assert!(message(default().fans(&[])).contains("got shape []"));
         let out = KernelAxes { out_axis: vec![2], ..default() };
-        assert_eq!(message(out.fans(&[4, 4])), "out_axis 2 is out of range for a shape of 2 dimensions");
+        assert_eq!(message(out.fans(&[4, 4])), "out_axis must lie in [-2, 2) for shape [4, 4], got 2");
         let low = KernelAxes { batch_axis: vec![i64::MIN], ..default() };
-        assert!(message(low.fans(&[4, 4])).contains("out of range"));
+        assert!(message(low.fans(&[4, 4])).contains("batch_axis must lie in [-2, 2)"));
         let twice = KernelAxes { out_axis: vec![0], ..default() };
-        assert!(message(twice.fans(&[4, 4])).contains("out_axis 0 of shape [4, 4] is in in_axis already"));
+        assert!(message(twice.fans(&[4, 4])).contains("out_axis 0 of shape [4, 4] is already in in_axis"));
         assert!(message(KernelAxes { groups: 0, ..default() }.fans(&[4, 4])).contains("at least 1, got 0"));
         assert!(
             message(KernelAxes { groups: 3, ..default() }.fans(&[4, 4]))

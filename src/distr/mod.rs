@@ -1,8 +1,10 @@
 //! Words to samples: uniform, normal and truncated normal.
 //!
-//! A [`Distribution`] is plain data. The [`Sampler`] made of it turns the words of whole Philox blocks into samples, in order: one
-//! 32-bit word per element in single precision, one 64-bit word in double precision. Nothing is ever rejected, so an element
-//! depends on its own block only. The half types are rounded from single precision where elements are stored.
+//! A [`Distribution`] is plain data. A [`Sampler`] turns the words of whole Philox blocks into samples, in
+//! order: one 32-bit word per element in single precision, one 64-bit word in double precision. No word is
+//! rejected, so an element depends on its own block only. The half types are rounded from single precision
+//! when elements are stored.
+#![forbid(unsafe_code)]
 
 use crate::dtype::Dtype;
 use crate::simd::Simd;
@@ -17,7 +19,7 @@ pub(crate) use normal::{on_circle_f32, radius_f32};
 pub(crate) use truncated_normal::{Central, General, Symmetric};
 pub(crate) use uniform::Uniform;
 
-/// A distribution with its parameters, as plain data. They are checked where an initializer is made.
+/// A distribution and its parameters, as plain data. An [`Initializer`](crate::Initializer) checks them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Distribution {
@@ -25,7 +27,7 @@ pub enum Distribution {
     Uniform {
         /// The least value.
         low: f64,
-        /// The bound that is never returned.
+        /// The upper bound, which is never returned.
         high: f64,
     },
     /// Normal.
@@ -86,7 +88,8 @@ impl Sampler {
 pub(crate) trait SampleF32: Copy {
     /// Whether [`SampleF32::sample`] has branches.
     const BRANCHES: bool = false;
-    /// The samples of whole blocks: `even` has the words 0 and 2 of each, `odd` the words 1 and 3, and so have the results.
+    /// The samples of whole blocks: `even` has the words 0 and 2 of each block, `odd` the words 1 and 3. The
+    /// results have the samples in the same order.
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32);
 }
 

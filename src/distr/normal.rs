@@ -1,10 +1,11 @@
 //! The normal distribution, by the transform of Box and Muller (Annals of Mathematical Statistics 29, 1958).
 //!
-//! Of the words of a pair of elements the first gives the radius `sqrt(-2 ln u)` and the second the angle, so the elements 0 and 1 of
-//! a block share two words, and 2 and 3 the other two. In single precision u is an odd multiple of 2^-31, from which the radius
-//! reaches 6.55; in double precision one of 2^-64, and the radius reaches 9.41. The angle is an odd multiple of 2^-30
-//! (2^-62) of an eighth of a turn to either side of one of the four half-axes; its two highest bits say which. So the distribution is
-//! symmetric about zero, and under exchange of the two elements, to the bit.
+//! The first word of a pair of elements gives the radius `sqrt(-2 ln u)` and the second the angle, so the
+//! elements 0 and 1 of a block share two words, and 2 and 3 the other two. In single precision u is an odd
+//! multiple of 2^-31, from which the radius reaches 6.55; in double precision one of 2^-64, and the radius
+//! reaches 9.41. The angle is one of the four half-axes, which its two highest bits select, plus or minus an
+//! odd multiple of 2^-30 (2^-62) of an eighth of a turn. So the distribution is exactly symmetric about zero
+//! and under exchange of the two elements.
 
 use super::{SampleF32, SampleF64};
 use crate::math::log::{minus_2_ln_of_fraction, minus_2_ln_of_fraction_f64};
@@ -12,7 +13,7 @@ use crate::math::trig::{sin_cos_eighth_f32, sin_cos_eighth_f64};
 use crate::math::{halves_to_f64, i64_to_f64};
 use crate::simd::Simd;
 
-/// Prepared for elements computed as `T`.
+/// A normal distribution for elements computed as `T`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Normal<T> {
     /// The mean.
@@ -21,13 +22,13 @@ pub(crate) struct Normal<T> {
     pub stddev: T,
 }
 
-/// The radius that a word gives.
+/// The radius of a word.
 #[inline(always)]
 pub(crate) fn radius_f32<S: Simd>(s: S, word: S::Int) -> S::F32 {
     s.sqrt_f32(minus_2_ln_of_fraction(s, s.or(s.shr_u32(word, 1), s.splat_u32(1))))
 }
 
-/// The two coordinates, on the unit circle, of the angle that a word gives.
+/// The two coordinates, on the unit circle, of the angle of a word.
 #[inline(always)]
 pub(crate) fn on_circle_f32<S: Simd>(s: S, word: S::Int) -> (S::F32, S::F32) {
     let angle = s.i32_to_f32(s.or(s.shl_u32(word, 2), s.splat_u32(2)));
@@ -49,14 +50,14 @@ impl SampleF32 for Normal<f32> {
     }
 }
 
-/// The radius that a word of 64 bits gives.
+/// The radius of a word of 64 bits.
 #[inline(always)]
 pub(crate) fn radius_f64<S: Simd>(s: S, word: S::Int) -> S::F64 {
     let (high, low) = halves_to_f64(s, s.or(word, s.splat_u64(1)));
     s.sqrt_f64(minus_2_ln_of_fraction_f64(s, high, low))
 }
 
-/// The two coordinates, on the unit circle, of the angle that a word of 64 bits gives.
+/// The two coordinates, on the unit circle, of the angle of a word of 64 bits.
 #[inline(always)]
 pub(crate) fn on_circle_f64<S: Simd>(s: S, word: S::Int) -> (S::F64, S::F64) {
     let angle = i64_to_f64(s, s.or(s.shl_u64(word, 2), s.splat_u64(2)));

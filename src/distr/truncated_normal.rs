@@ -1,11 +1,13 @@
-//! The truncated normal distribution, by the inverse of its distribution function: one word, one element, no rejection.
+//! The truncated normal distribution, by the inverse of its distribution function: one word, one element, no
+//! rejection.
 //!
-//! Three forms. In single precision, bounds that are symmetric about the mean have [`Central`] (up to two standard deviations) and
-//! [`Symmetric`] (beyond); the sign bit of the word is the sign of the element, and its 31 bits are the probability. All other
-//! bounds, and double precision, have [`General`], which computes in double precision and keeps to the tail that is nearer, in the
-//! logarithm of its area relative to the bound: it is right however deep, narrow or one-sided the bounds are.
+//! There are three forms. In single precision, bounds that are symmetric about the mean use [`Central`] (up
+//! to two standard deviations) or [`Symmetric`] (beyond); the sign bit of the word is the sign of the
+//! element, and its other 31 bits are the probability. All other bounds, and double precision, use
+//! [`General`], which computes in double precision, in the nearer tail, with the logarithm of its area
+//! relative to the bound. It is accurate for deep, narrow and one-sided bounds.
 //!
-//! Every form ends by holding the result between the bounds, which only rounding could have left.
+//! Every form finally clamps the result to the bounds, which only rounding can exceed.
 
 use super::{SampleF32, SampleF64, Sampler};
 use crate::math::log::ln_f64;
@@ -16,7 +18,7 @@ use crate::math::quantile::{
 use crate::math::{halves_to_f64, horner_f64, i64_to_f64, u32_to_f64};
 use crate::simd::{Scalar, Simd};
 
-/// Where elements are held.
+/// The range that elements are clamped to.
 #[derive(Clone, Copy, Debug)]
 struct Bounds<T> {
     low: T,
@@ -35,7 +37,7 @@ impl Bounds<f64> {
 }
 
 impl Bounds<f32> {
-    /// The bounds are rounded inwards, so that no element lies outside of those that were asked for.
+    /// The bounds are rounded inwards, so that no element lies outside the exact ones.
     fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> Bounds<f32> {
         let Bounds { low, high } = Bounds::<f64>::new(mean, stddev, lower, upper);
         let (mut low32, mut high32) = (low as f32, high as f32);
@@ -45,7 +47,7 @@ impl Bounds<f32> {
         if high32 as f64 > high {
             high32 = high32.next_down();
         }
-        // Bounds without a single-precision number between them have the nearest one.
+        // With no single-precision number between the bounds, the nearest one.
         Bounds { low: low32.min(high32), high: high32 }
     }
 
@@ -55,7 +57,7 @@ impl Bounds<f32> {
     }
 }
 
-/// `mean + stddev * z`, held between the bounds.
+/// `mean + stddev * z`, clamped to the bounds.
 #[derive(Clone, Copy, Debug)]
 struct Scale {
     mean: f32,
@@ -70,10 +72,11 @@ impl Scale {
     }
 }
 
-/// `2.0 * area_from_zero(2.0)`. These bounds are the usual ones, and the integral takes longer than a small tensor.
+/// `2.0 * area_from_zero(2.0)`. These bounds are the usual ones, and the integral takes longer than a fill of
+/// a small tensor.
 const WITHIN_TWO: f64 = 0.954_499_736_103_641_7;
 
-/// The form that suits the bounds, in single precision; bounds in standard deviations, `lower < upper`.
+/// The form for these bounds in single precision. Bounds in standard deviations; `lower < upper`.
 pub(super) fn sampler_f32(mean: f64, stddev: f64, lower: f64, upper: f64) -> Sampler {
     let bounds = Bounds::<f32>::new(mean, stddev, lower, upper);
     if lower != -upper {
@@ -118,7 +121,7 @@ impl SampleF32 for Central {
 pub(crate) struct Symmetric {
     /// The area between the bounds over 2^31.
     step: f32,
-    /// The area outside of them.
+    /// The area outside the bounds.
     outside: f32,
     scale: Scale,
 }
@@ -129,7 +132,8 @@ impl Symmetric {
         let k = s.or(words, s.splat_u32(1));
         let step = s.splat_f32(self.step);
         let y = s.mul_f32(s.i32_to_f32(k), step);
-        // What lies beyond the element on both sides, from the distance to the end, so that the tails are exact.
+        // The area beyond the element on both sides, computed from the distance to the bound, so that the
+        // tails keep their precision.
         let rest = s.i32_to_f32(s.sub_u32(s.splat_u32(1 << 31), s.abs_i32(k)));
         let beyond = s.mul_add_f32(rest, step, s.splat_f32(self.outside));
         let q = s.neg_mul_add_f32(beyond, beyond, s.add_f32(beyond, beyond));
@@ -138,7 +142,6 @@ impl Symmetric {
 }
 
 impl SampleF32 for Symmetric {
-    const BRANCHES: bool = true;
 
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
@@ -156,7 +159,7 @@ pub(crate) struct General<T> {
 }
 
 impl<T> General<T> {
-    /// The element that has these parts of the interval on either side: see [`Quantile::evaluate`].
+    /// The element with these parts of the area on either side: see [`Quantile::evaluate`].
     #[inline(always)]
     fn element<S: Simd>(&self, s: S, left: S::F64, right: S::F64, difference: S::F64) -> S::F64 {
         let z = self.quantile.evaluate(s, left, right, difference);
@@ -165,7 +168,8 @@ impl<T> General<T> {
 }
 
 impl General<f32> {
-    /// The element of a word: half a step is added, so that both ends are as far away. Exact up to there.
+    /// The element of a word. Half a step is added, so that both bounds are equally far away. `left` and
+    /// `right` are exact.
     #[inline(always)]
     fn of_word<S: Simd>(&self, s: S, word: S::Int) -> S::F64 {
         let left = s.mul_add_f64(u32_to_f64(s, word), s.splat_f64(UNIT_32), s.splat_f64(0.5 * UNIT_32));
@@ -227,29 +231,30 @@ impl SampleF64 for General<f64> {
 /// 2^-32
 const UNIT_32: f64 = 1.0 / 4_294_967_296.0;
 
-/// Bounds that lie further out than this, both on one side, are handled by the asymptotic series of the tail.
+/// Bounds on one side and further out than this use the asymptotic series of the tail.
 const DEEP: f64 = 30.0;
 
 /// The inverse distribution function between two bounds.
 ///
-/// Bounds on the left of zero are mirrored to the right. Then `right` is what an element has above it, as a part of the
-/// whole, and the area above it is `tail_step * right + tail_end`, as a probability or, where all of
-/// the interval lies to the right of zero, as a part of the area above the lower bound, whose logarithm is `-tail_log`.
+/// Bounds on the left of zero are mirrored to the right. Then `right` is the part of the area between the
+/// bounds that lies above an element, and the area above the element is `tail_step * right + tail_end`. That
+/// is a probability or, if both bounds lie to the right of zero, a part of the area above the lower bound,
+/// whose logarithm is `-tail_log`.
 #[derive(Clone, Copy, Debug)]
 struct Quantile {
-    /// The result is multiplied by it: -1 where the bounds are mirrored.
+    /// The factor of the result: -1 if the bounds are mirrored.
     mirror: f64,
     /// `y = centre_step * (left - right) + centre`, y as in [`crate::math::quantile`].
     centre_step: f64,
     centre: f64,
-    /// The area above: see there.
+    /// The area above an element: see above.
     tail_step: f64,
     tail_end: f64,
     tail_log: f64,
     /// The area below, for elements left of zero.
     below_step: f64,
     below_end: f64,
-    /// Where the interval is deep in a tail, the lower bound.
+    /// The lower bound, if the interval is deep in a tail.
     deep: Option<f64>,
 }
 
@@ -273,7 +278,7 @@ impl Quantile {
                 deep: None,
             };
         }
-        // Beyond 1e100 no number is large enough to tell an element from its bound.
+        // Beyond 1e100 an element cannot be told from its bound.
         let (a, b) = (a.min(1e100), b.min(1e100));
         let deep = (a >= DEEP).then_some(a);
         // The logarithm of the area above a over that above b.
@@ -284,7 +289,7 @@ impl Quantile {
         } else {
             0.5 * (b - a) * (b + a) - ln_mills_asymptotic(b) + ln_mills_asymptotic(a)
         };
-        // Each by itself, for a small end would be lost in one less the step.
+        // Each is computed by itself, since a small `tail_end` would be lost in `1 - tail_step`.
         let (tail_step, tail_end) =
             if ln_ratio > 700.0 { (1.0, 0.0) } else { (-expm1(-ln_ratio), exp(-ln_ratio)) };
         Quantile {
@@ -300,12 +305,12 @@ impl Quantile {
         }
     }
 
-    /// The quantile, in standard deviations: `left` and `right` are the parts of the interval on either side of the element, each with
-    /// its own relative precision, and `difference` is `left - right`.
+    /// The quantile, in standard deviations: `left` and `right` are the parts of the area between the bounds
+    /// on either side of the element, each with full relative precision, and `difference` is `left - right`.
     #[inline(always)]
     fn evaluate<S: Simd>(&self, s: S, left: S::F64, right: S::F64, difference: S::F64) -> S::F64 {
         let mirror = s.splat_f64(self.mirror);
-        // Mirroring changes which part is which.
+        // Mirroring exchanges the two parts.
         let (left, right) = if self.mirror < 0.0 { (right, left) } else { (left, right) };
         let above = s.mul_add_f64(right, s.splat_f64(self.tail_step), s.splat_f64(self.tail_end));
         if let Some(a) = self.deep {
@@ -331,8 +336,8 @@ impl Quantile {
     }
 }
 
-/// The coefficients of `x M(x) = 1 - 1/x^2 + 3/x^4 - 15/x^6 + 105/x^8 - 945/x^10 + ...`, M being Mills' ratio (Abramowitz and
-/// Stegun, 26.2.12), in powers of 1/x^2: from x = 30 on what is left out is below 2e-14.
+/// The coefficients of `x M(x) = 1 - 1/x^2 + 3/x^4 - 15/x^6 + 105/x^8 - 945/x^10 + ...`, M being Mills' ratio
+/// (Abramowitz and Stegun, 26.2.12), in powers of 1/x^2: from x = 30 on the error is below 2e-14.
 const MILLS_SERIES: [f64; 6] = [1.0, -1.0, 3.0, -15.0, 105.0, -945.0];
 
 /// `x M(x)`, from `g = x^2`.
@@ -348,8 +353,8 @@ fn ln_mills_asymptotic(x: f64) -> f64 {
 
 /// The x above a that leaves the part `exp(ln_part)` of the area above a, for a from [`DEEP`] on.
 ///
-/// With g = x^2 the area is `exp(-g/2) M(x)` but for a factor, so `g = a^2 - 2 ln_part + 2 ln(M(x) / M(a))`, whose right side
-/// hardly depends on g: each repetition gains three digits.
+/// With g = x^2 the area is `exp(-g/2) M(x)` up to a factor, so `g = a^2 - 2 ln_part + 2 ln(M(x) / M(a))`,
+/// whose right side hardly depends on g: each iteration gains three digits.
 #[inline(always)]
 fn deep_quantile<S: Simd>(s: S, a: f64, ln_part: S::F64) -> S::F64 {
     let a2 = s.splat_f64(a * a);

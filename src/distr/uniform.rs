@@ -1,24 +1,25 @@
 //! The uniform distribution on `[low, high)`.
 //!
-//! An element is `middle + k * (high - low) / 2^32`, where k is its word as a signed integer; in double precision the same with 64
-//! bits. Where the interval is symmetric about zero, k is rounded to the precision of the type, so the steps are finest about zero,
-//! where the weights of an initializer lie. Elsewhere the lowest 8 (11) bits of the word do not count, so that k is exact and the
-//! steps are even: 2^-24 (2^-53) of the interval. The bounds are those that the type can hold.
+//! An element is `middle + k * (high - low) / 2^32`, where k is its word as a signed integer; in double
+//! precision the same with 64 bits. If the interval is symmetric about zero, k is rounded to the precision of
+//! the type, so the steps are finest about zero. Otherwise the lowest 8 (11) bits of the word are ignored, so
+//! that k is exact and the steps are equal: 2^-24 (2^-53) of the interval. The bounds are rounded to the
+//! type.
 
 use super::{SampleF32, SampleF64};
 use crate::dtype::{Dtype, Element};
 use crate::math::i64_to_f64;
 use crate::simd::Simd;
 
-/// Prepared for elements computed as `T`.
+/// A uniform distribution for elements computed as `T`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Uniform<T> {
-    /// The bits of a word that count.
+    /// The bits of a word that are used.
     mask: u64,
     middle: T,
     step: T,
     low: T,
-    /// The greatest number that is stored as less than `high`.
+    /// The greatest number whose stored value is less than `high`.
     last: T,
 }
 
@@ -41,10 +42,9 @@ impl Uniform<f32> {
     }
 }
 
-/// The greatest number that rounds to something less than what `high` rounds to: rounding is monotonic, so the place is
-/// found by bisection, in the order of the numbers.
+/// The greatest number that rounds to less than `high` does. Rounding is monotonic, so bisection finds it.
 fn last_below(high: f32, round: impl Fn(f32) -> f32) -> f32 {
-    // The order of numbers is that of their bits as integers, those of negative numbers reversed. Its own inverse.
+    // Numbers have the order of their bits as integers, reversed for negative ones. This is its own inverse.
     let flip = |bits: i32| bits ^ ((bits >> 31) as u32 >> 1) as i32;
     let number = |place: i32| f32::from_bits(flip(place) as u32);
     let place = |x: f32| flip(x.to_bits() as i32);
@@ -109,7 +109,7 @@ mod tests {
     use crate::dtype::{Bf16, F16};
 
     #[test]
-    fn the_last_number_is_the_last() {
+    fn last_below_is_the_last_number_below() {
         for high in [1.0, -1.0, 0.05, -0.05, 0.3, 1e-3, 1e-8, 0.0, 65504.0, 1e6, 3e38, 1.5e-5, -1e-30] {
             let high = high as f32;
             for (name, round) in [

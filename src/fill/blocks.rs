@@ -1,4 +1,4 @@
-//! A tensor cut into blocks along an axis: which of them a window touches, and how threads share them.
+//! Blocks of an output along an axis, and how threads share them.
 
 use super::Options;
 use super::buffer::{Scratch, prefer_huge_pages};
@@ -10,7 +10,8 @@ use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
-/// Blocks of more bytes than this are made one after the other, each on all threads, so that scratch memory for one is enough.
+/// Blocks of more bytes than this are filled one after the other, each by all threads, so that scratch memory
+/// for one is enough.
 const LARGE: usize = 4 << 20;
 
 /// Blocks of a view along an axis, to be filled.
@@ -23,19 +24,20 @@ pub(crate) struct Blocks<'a, T, F> {
     pub count: usize,
     /// Where each lies along the axis of `out`: ascending, and disjoint.
     pub range: F,
-    /// The most bytes of output that one has.
+    /// The bytes of output of the largest one.
     pub bytes: usize,
-    /// How many times the work for a block is that of storing it.
+    /// How many times longer it takes to compute an element than to store it.
     pub effort: usize,
-    /// The most bytes of scratch memory that one needs.
+    /// The bytes of scratch memory that each may need.
     pub scratch: usize,
 }
 
 impl<T: Element, F: Fn(usize) -> Range<usize> + Sync> Blocks<'_, T, F> {
-    /// Calls `fill` for each block, with its number and its part of the output. All memory is allocated before the first call.
+    /// Calls `fill` for each block, with its number and its part of the output. All memory is allocated
+    /// before the first call.
     ///
     /// # Errors
-    /// [`Error::Memory`](crate::Error::Memory), before anything is written; else that of `fill`.
+    /// [`Error::Memory`](crate::Error::Memory), before anything is written; otherwise as `fill`.
     pub fn fill(
         mut self,
         options: &Options<'_>,
@@ -52,7 +54,7 @@ impl<T: Element, F: Fn(usize) -> Range<usize> + Sync> Blocks<'_, T, F> {
         let parts = Parts { out: self.out.raw_view_mut(), axis: Axis(self.axis), range: self.range };
         if self.count == 1 || self.bytes > LARGE || alone > together {
             let mut scratch = Scratch::new(self.scratch)?;
-            // SAFETY: each number once, one after the other.
+            // SAFETY: one part at a time.
             return (0..self.count)
                 .try_for_each(|i| fill(i, unsafe { parts.part(i) }, &mut scratch, options));
         }
@@ -61,31 +63,32 @@ impl<T: Element, F: Fn(usize) -> Range<usize> + Sync> Blocks<'_, T, F> {
             let interrupt = || pulse.stopped();
             let options =
                 Options { threads: NonZeroUsize::new(1), interrupt: Some(&interrupt), level, untouched };
-            // SAFETY: each number is taken by one thread, once.
+            // SAFETY: `in_turns` gives out each number once, and the parts are disjoint.
             fill(i, unsafe { parts.part(i) }, scratch, &options)
         })
     }
 }
 
-/// Parts of a view that is borrowed for as long as they are used.
+/// Parts of a view. They borrow it mutably.
 struct Parts<T, F> {
     out: RawArrayViewMut<MaybeUninit<T>, IxDyn>,
     axis: Axis,
     range: F,
 }
 
-// SAFETY: a part is taken by one thread only, and parts are disjoint.
+// SAFETY: access to a part is only given by `part`, whose caller guarantees that there is one view of it.
 unsafe impl<T: Send, F: Sync> Sync for Parts<T, F> {}
 
 impl<T, F: Fn(usize) -> Range<usize>> Parts<T, F> {
     /// Part number `i`.
     ///
     /// # Safety
-    /// No other view of the part may be used as long as this one is.
+    /// While the result is in use, there must be no other view of its elements.
     unsafe fn part(&self, i: usize) -> ArrayViewMutD<'_, MaybeUninit<T>> {
         let mut out = self.out.clone();
         out.slice_axis_inplace(self.axis, Slice::from((self.range)(i)));
-        // SAFETY: part of a view that is borrowed mutably, and the caller vouches that no other view of this part is in use.
+        // SAFETY: part of a view that is mutably borrowed. The caller guarantees that no other view of these
+        // elements is in use.
         unsafe { out.deref_into_view_mut() }
     }
 }

@@ -1,5 +1,5 @@
-//! Memory for results and intermediate results: aligned, in huge pages where they pay. Only this file allocates memory whose
-//! size follows from that of a tensor.
+//! Memory for results and intermediate results: aligned, and in huge pages if it is large. Only this file
+//! allocates memory in proportion to a tensor.
 
 use crate::dtype::Element;
 use crate::error::{Error, Result};
@@ -8,15 +8,15 @@ use std::alloc::{Layout, alloc, dealloc};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-/// Every buffer begins at a multiple of a cache line, as XLA requires of memory that it borrows.
+/// Every buffer begins at a cache line, as XLA requires of memory that it borrows.
 pub const ALIGNMENT: usize = 64;
 
 /// A type of that alignment.
 #[repr(align(64))]
 struct Line;
 
-/// Buffers of this size and more begin at a multiple of a huge page and request such pages: page faults for pages of 4 KiB
-/// would take longer than the fill. The size is NumPy's own threshold.
+/// Buffers of at least this size begin at a huge page and request huge pages: page faults for pages of 4 KiB
+/// would take longer than the fill. NumPy has the same threshold.
 const HUGE_FROM: usize = 4 << 20;
 const HUGE_PAGE: usize = 2 << 20;
 
@@ -28,24 +28,25 @@ pub struct Buffer {
     origin: Origin,
 }
 
-/// Proof that memory came zeroed from the system and was never touched.
+/// Proof that the system has zeroed some memory and nothing has been written to it since.
 #[derive(Clone, Copy, Debug)]
 pub struct Untouched(());
 
-/// Where the memory of a buffer comes from, and so where it goes back to.
+/// Where the memory of a buffer comes from, and is returned to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
     /// There is no memory.
     Empty,
-    /// The allocator, which gave this block; the buffer begins at the first multiple of [`ALIGNMENT`] in it. Asking for the
-    /// alignment would take several times as long: glibc keeps small blocks at hand only for plain requests.
+    /// The allocator, which gave this block; the buffer begins at the first multiple of [`ALIGNMENT`] in it.
+    /// A request for the alignment would take several times as long: glibc caches small blocks only for plain
+    /// requests.
     Heap { block: NonNull<u8> },
-    /// The system: whole pages that were never touched, and read as zero.
+    /// The system: whole pages, zeroed when they are first touched.
     #[cfg(target_os = "linux")]
     Pages,
 }
 
-// SAFETY: the memory belongs to the buffer alone, and no method changes it through a shared reference.
+// SAFETY: the buffer owns its memory, and no method changes it through a shared reference.
 unsafe impl Send for Buffer {}
 // SAFETY: as above.
 unsafe impl Sync for Buffer {}
@@ -83,10 +84,11 @@ impl Buffer {
         self.bytes
     }
 
-    /// Proof that its memory came zeroed from the system; `None` where it did not.
+    /// Proof that the system has zeroed the memory; `None` if it has not.
     ///
     /// # Safety
-    /// Nothing may have been written to the memory so far, and the result may be used for one fill of all of it.
+    /// Nothing may have been written to the memory yet, and the result may be used for one fill of all of it
+    /// only.
     #[cfg(feature = "python")]
     pub unsafe fn untouched(&self) -> Option<Untouched> {
         (!matches!(self.origin, Origin::Heap { .. })).then_some(Untouched(()))
@@ -95,12 +97,12 @@ impl Buffer {
     /// Its memory as elements, as many as fit. `T` must not need more alignment than [`ALIGNMENT`].
     pub fn as_uninit_slice<T>(&mut self) -> &mut [MaybeUninit<T>] {
         const { assert!(align_of::<T>() <= ALIGNMENT && size_of::<T>() > 0) };
-        // SAFETY: the memory is ours alone for as long as `self` is borrowed, aligned for `T`, and long enough.
+        // SAFETY: the memory is owned by `self`, which is mutably borrowed, aligned for `T`, and long enough.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.bytes / size_of::<T>()) }
     }
 }
 
-/// Memory for intermediate results: numbers, all zero at first.
+/// Memory for intermediate results: numbers, initially zero.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     buffer: Buffer,
@@ -108,7 +110,7 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// So many bytes.
+    /// Memory of `bytes` bytes.
     ///
     /// # Errors
     /// As [`Buffer::new`].
@@ -125,13 +127,14 @@ impl Scratch {
         const { assert!(align_of::<T>() <= ALIGNMENT && size_of::<T>() > 0 && N > 0) };
         let zero = !std::mem::replace(&mut self.used, true);
         let length = self.buffer.len() / size_of::<[T; N]>();
-        // SAFETY: the memory is initialized, aligned for `T` and long enough, belongs to `self` alone, and any bits are a number in
-        // every format.
+        // SAFETY: the memory is initialized, aligned for `T`, long enough and owned by `self`, which is
+        // mutably borrowed; any bits are a number in every format.
         (unsafe { std::slice::from_raw_parts_mut(self.buffer.as_ptr().cast(), length) }, zero)
     }
 }
 
-/// The layout of a block in which a buffer of this size can be aligned; `None` where the size is too large for one.
+/// The layout of a block in which a buffer of this size can be aligned; `None` where the size is too large
+/// for one.
 fn heap_layout(bytes: usize) -> Option<Layout> {
     Layout::array::<u8>(bytes.checked_add(ALIGNMENT)?).ok()
 }
@@ -155,11 +158,11 @@ impl Drop for Buffer {
     }
 }
 
-/// The pages that sizes are rounded up to; larger than any that Linux is built with.
+/// Sizes are rounded up to this, a multiple of every page size of Linux.
 #[cfg(target_os = "linux")]
 const PAGE: usize = 64 << 10;
 
-/// Untouched pages that begin at a multiple of a huge page; huge ones where the system allows it.
+/// Untouched memory that begins at a huge page, in huge pages where the system allows it.
 #[cfg(target_os = "linux")]
 fn map(bytes: usize) -> Option<NonNull<u8>> {
     let size = bytes.checked_next_multiple_of(PAGE)?;
@@ -172,8 +175,9 @@ fn map(bytes: usize) -> Option<NonNull<u8>> {
     }
     let before = (start as usize).next_multiple_of(HUGE_PAGE) - start as usize;
     let after = HUGE_PAGE - before;
-    // SAFETY: gives back what lies before and after the aligned part, which nothing refers to; all three are whole pages of what
-    // was just mapped. The advice changes no content, and its refusal costs only speed.
+    // SAFETY: unmaps what lies before and after the aligned part, to which there are no references; all three
+    // are whole pages of the new mapping. The advice does not change the content; if it is refused, only
+    // speed is lost.
     unsafe {
         let aligned = start.byte_add(before);
         if before > 0 {
@@ -187,8 +191,8 @@ fn map(bytes: usize) -> Option<NonNull<u8>> {
     }
 }
 
-/// Requests huge pages for the part of an output that has no pages yet, if it is large and contiguous: other allocators seldom
-/// do. The content does not change.
+/// Requests huge pages for the part of an output that has no pages yet, if it is large and contiguous: other
+/// allocators seldom do. The content does not change.
 pub(super) fn prefer_huge_pages<T>(out: &mut ArrayViewMutD<'_, MaybeUninit<T>>) {
     #[cfg(target_os = "linux")]
     if out.len() * size_of::<T>() >= HUGE_FROM
@@ -197,7 +201,8 @@ pub(super) fn prefer_huge_pages<T>(out: &mut ArrayViewMutD<'_, MaybeUninit<T>>) 
         let range = memory.as_mut_ptr_range();
         let start = range.start.addr().next_multiple_of(PAGE);
         let size = (range.end.addr() - start) / PAGE * PAGE;
-        // SAFETY: whole pages within memory that is borrowed. The advice changes no content, and its refusal costs only speed.
+        // SAFETY: whole pages within memory that is mutably borrowed. The advice does not change the content;
+        // if it is refused, only speed is lost.
         unsafe { libc::madvise(range.start.with_addr(start).cast(), size, libc::MADV_HUGEPAGE) };
     }
     #[cfg(not(target_os = "linux"))]

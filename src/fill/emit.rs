@@ -1,21 +1,21 @@
-//! What is stored for a block: samples in one of the four formats, or the words themselves.
+//! What is stored for the words of a block: samples in one of the four formats, or the words themselves.
 
 use crate::distr::{SampleF32, SampleF64};
 use crate::math::narrow::pair_as_bf16;
 use crate::simd::Simd;
 
-/// Turns the words of a group of blocks (one block for each pair of lanes) into what is stored.
+/// Turns the words of a group of blocks, one for each pair of lanes, into what is stored.
 pub(super) trait Emit: Copy {
-    /// How many registers a group fills: one or two.
+    /// The number of registers that a group fills: one or two.
     const REGISTERS: usize;
     /// Whether [`Emit::emit`] has branches.
     const BRANCHES: bool;
-    /// Which block stands in which lane, as [`Emit::emit`] wants them.
+    /// The number of the block in each lane, in the order that [`Emit::emit`] needs.
     #[inline(always)]
     fn order<S: Simd>(s: S) -> S::Int {
         s.zip_order()
     }
-    /// The elements of the group in order: in two registers, or in the first one alone where they fit.
+    /// The elements of the group in order, in two registers, or in the first one if they fit.
     fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int);
 }
 
@@ -91,7 +91,8 @@ impl<D: SampleF64> Emit for AsF64<D> {
     }
 }
 
-/// The words themselves. In one of 64 bits the first word is the low half, and comes first in memory too.
+/// The words themselves. A word of 64 bits has the first of its two words in its low half, which comes first
+/// in memory too.
 #[derive(Clone, Copy)]
 pub(super) struct AsWords;
 

@@ -6,24 +6,24 @@ use crate::dtype::Dtype;
 use crate::rng::philox::Philox;
 use crate::simd::{Kernel, Paired, Simd};
 
-/// What is made of the words of a block.
+/// What the words of a block become.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Blocks {
     /// The words themselves.
     Words,
-    /// Samples, stored as the format says.
+    /// Samples in a format.
     Samples(Sampler, Dtype),
 }
 
-/// Makes `count` blocks, a multiple of `S::Wide::PAIRS`, from number `first` on.
+/// Computes `count` blocks, a multiple of `S::Wide::PAIRS`, from number `first` on.
 pub(super) struct Make<'a> {
     pub blocks: &'a Blocks,
     pub philox: &'a Philox,
     pub first: u32,
     pub count: usize,
-    /// Room for them.
+    /// Where they go; there must be room for all.
     pub to: *mut u8,
-    /// Whether to store past the caches; `to` must be a multiple of 64 then.
+    /// Whether to use non-temporal stores; if so, `to` must be a multiple of 64.
     pub stream: bool,
 }
 
@@ -65,8 +65,9 @@ impl Make<'_> {
     }
 }
 
-/// `STREAM` says that the loop stores past the caches alone. Where it does not, it stores so only if the elements are made with branches
-/// anyway: one branch in a loop without any keeps the compiler from mixing the arithmetic of two groups, and costs up to a tenth.
+/// With `STREAM` all stores are non-temporal. Without it they are if `stream` says so and computing the
+/// elements branches anyway: a single branch in a loop that has none keeps the compiler from interleaving two
+/// groups and costs up to 10%.
 struct Groups<'a, E, const STREAM: bool> {
     emit: E,
     make: Make<'a>,
@@ -89,14 +90,16 @@ impl<E: Emit, const STREAM: bool> Groups<'_, E, STREAM> {
         let register = 8 * S::PAIRS;
         let mut counter = s.add_u64(s.splat_u64(first as u64), E::order(s));
         let step = s.splat_u64(S::PAIRS as u64);
-        // The words of the next group are made beside the elements of this one: the two are independent.
+        // The words of the next group are computed beside the elements of this one, since the two are
+        // independent.
         let mut words = philox.words(s, counter);
         for _ in 0..count / S::PAIRS {
             counter = s.add_u64(counter, step);
             let next = philox.words(s, counter);
             let (a, b) = emit.emit(s, words.0, words.1);
             words = next;
-            // SAFETY: the registers are the blocks of the group, for which there is room, aligned where they are to be.
+            // SAFETY: the registers hold the blocks of the group, for which there is room; `to` is aligned as
+            // `stream` requires.
             unsafe {
                 if STREAM || (E::BRANCHES && stream) {
                     s.stream(to, a);
@@ -115,11 +118,11 @@ impl<E: Emit, const STREAM: bool> Groups<'_, E, STREAM> {
     }
 }
 
-/// One value of 2, 4 or 8 bytes again and again.
+/// Repeats one value of 2, 4 or 8 bytes.
 pub(super) struct Repeat {
-    /// The value as often as 8 bytes hold it.
+    /// The value, repeated to fill 8 bytes.
     pub pattern: u64,
-    /// A multiple of the size of the value, and `bytes` is one too.
+    /// Valid for writing `bytes` bytes. Both are multiples of the size of the value.
     pub to: *mut u8,
     pub bytes: usize,
     pub stream: bool,
@@ -136,16 +139,17 @@ impl Kernel for Repeat {
         if bytes < register {
             for at in (0..bytes).step_by(8) {
                 let value = pattern.to_le_bytes();
-                // SAFETY: at most as many bytes as are left.
+                // SAFETY: at most the bytes that are left.
                 unsafe { std::ptr::copy_nonoverlapping(value.as_ptr(), to.add(at), (bytes - at).min(8)) };
             }
             return;
         }
-        // The first and the last register may overlap those between: every place is a multiple of the size of the value, so
-        // the bytes agree.
+        // The first and the last register may overlap those between: every place is a multiple of the size of
+        // the value, so the bytes agree.
         let head = (to as usize).next_multiple_of(LINE) - to as usize;
         let last = bytes - register;
-        // SAFETY: `bytes` is at least a register, and no store begins after `last`. Those past the caches are at a multiple of 64.
+        // SAFETY: `bytes` is at least a register, and no store begins after `last`. Non-temporal ones are at
+        // a multiple of 64.
         unsafe {
             s.store(to, value);
             let mut at = register;
@@ -174,7 +178,7 @@ impl Kernel for Repeat {
     }
 }
 
-/// Stores the pattern from `at` on, as often as whole registers fit.
+/// Stores the pattern from `at` on, in whole registers as long as they fit.
 ///
 /// # Safety
 /// `to` must be valid for writing `bytes` bytes.
@@ -188,5 +192,5 @@ unsafe fn repeat<S: Simd>(s: S, pattern: u64, to: *mut u8, at: &mut usize, bytes
     }
 }
 
-/// Bytes of a cache line.
+/// The bytes of a cache line.
 pub(super) const LINE: usize = 64;

@@ -1,8 +1,8 @@
-//! Fills: samples to their places in memory, on all cores.
+//! Fills: samples to their places in memory, on several threads.
 //!
-//! The value of an element depends on the key, the distribution and its C-order index in the logical tensor; nothing here, not the
-//! number of threads nor how the work is cut nor where an element is stored, changes it. No memory of the size of the output is used
-//! but the output.
+//! The value of an element depends on the key, the distribution and its C-order index in the logical tensor;
+//! neither the number of threads, nor how the work is split, nor where an element is stored changes it. No
+//! temporary memory of the size of the output is used.
 
 use crate::distr::Distribution;
 use crate::dtype::Element;
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::rng::Substream;
 use crate::seed::Key;
 use crate::shape::Window;
-use crate::simd::{DefaultEnvironment, Detected, Level};
+use crate::simd::{DefaultEnvironment, Detected, Level, Number};
 use buffer::Untouched;
 use ndarray::ArrayViewMutD;
 use place::{Line, Places};
@@ -42,26 +42,28 @@ pub use sparse::sparse;
 pub struct Options<'a> {
     /// The most threads to use; `None` stands for [`default_threads`](crate::default_threads).
     pub threads: Option<NonZeroUsize>,
-    /// Called every few milliseconds on the calling thread; where it returns true, the fill ends with [`Error::Interrupted`](crate::Error::Interrupted).
+    /// Called every few milliseconds on the calling thread; when it returns true, the fill ends with
+    /// [`Error::Interrupted`](crate::Error::Interrupted).
     pub interrupt: Option<&'a (dyn Fn() -> bool + 'a)>,
     /// The level to use; `None` stands for [`Level::current`].
     pub level: Option<Level>,
-    /// Proof that the output is memory that came zeroed from the system and was never touched: zeros need not be stored then.
+    /// Proof that the system has zeroed the output and nothing has been written to it since: zeros need not
+    /// be stored.
     pub(crate) untouched: Option<Untouched>,
 }
 
 impl<'a> Options<'a> {
-    /// At most so many threads.
+    /// Uses at most this many threads.
     pub fn threads(self, threads: NonZeroUsize) -> Self {
         Options { threads: Some(threads), ..self }
     }
 
-    /// This function decides whether to stop.
+    /// Stops when this function returns true.
     pub fn interrupt(self, interrupt: &'a (dyn Fn() -> bool + 'a)) -> Self {
         Options { interrupt: Some(interrupt), ..self }
     }
 
-    /// This level.
+    /// Uses this level.
     pub fn level(self, level: Level) -> Self {
         Options { level: Some(level), ..self }
     }
@@ -77,30 +79,33 @@ impl std::fmt::Debug for Options<'_> {
 }
 
 /// The standard normal elements of [`Substream::Matrix`] from number `first` on, on the calling thread.
-pub(crate) fn normals<T: Element>(level: Level, key: Key, first: u64, out: &mut [T]) {
+pub(crate) fn normals<T: Element + Number>(level: Level, key: Key, first: u64, out: &mut [T]) {
     let source = Source::samples(&Distribution::Normal { mean: 0.0, stddev: 1.0 }, T::DTYPE);
-    let out = bytes_of(slice_as_uninit(out));
+    let out = bytes_of_numbers(out);
     Run { source: &source, key, substream: Substream::Matrix, first, out, stream: false }.at(level.detect());
 }
 
-/// An initialized slice as one that [`Run`] takes.
-fn slice_as_uninit<T: Element>(out: &mut [T]) -> &mut [MaybeUninit<T>] {
-    // SAFETY: `MaybeUninit<T>` has the layout of `T`, and `Run` writes nothing uninitialized through the result.
-    unsafe { &mut *(out as *mut [T] as *mut [MaybeUninit<T>]) }
+/// The memory of numbers as what [`Run`] writes to.
+fn bytes_of_numbers<T: Number>(numbers: &mut [T]) -> &mut [MaybeUninit<u8>] {
+    // SAFETY: the same memory under the same borrow. `Run` writes only initialized bytes, and any bytes are a
+    // number.
+    unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), size_of_val(numbers)) }
 }
 
-/// An initialized view as one that the functions of this module take. They write nothing uninitialized through it, and no
-/// other code may.
-pub(crate) fn as_uninit<T: Element>(out: ArrayViewMutD<'_, T>) -> ArrayViewMutD<'_, MaybeUninit<T>> {
-    // SAFETY: `MaybeUninit<T>` has the layout of `T`; for what is written see above.
-    unsafe { cast(out) }
+/// An initialized view in the form that the functions of this module take. They write only initialized values
+/// through it, and other code must too.
+pub(crate) fn as_uninit<T: Element>(mut out: ArrayViewMutD<'_, T>) -> ArrayViewMutD<'_, MaybeUninit<T>> {
+    // SAFETY: the same elements under the same borrow, since `out` is given up; `MaybeUninit<T>` has the
+    // layout of `T`, and only initialized values are written, as said above.
+    unsafe { out.raw_view_mut().cast().deref_into_view_mut() }
 }
 
 /// Samples `distribution`: each element of the window goes to its place in `out`.
 ///
 /// # Errors
-/// [`Error::OutputShape`](crate::Error::OutputShape), before anything is written, where the shape of `out` is not that of the window;
-/// [`Error::Interrupted`](crate::Error::Interrupted) where the options say so.
+/// [`Error::OutputShape`](crate::Error::OutputShape), before anything is written, where `out` does not have
+/// the shape of the window; [`Error::Interrupted`](crate::Error::Interrupted) where the options' `interrupt`
+/// returned true.
 pub fn sample<T: Element>(
     out: ArrayViewMutD<'_, MaybeUninit<T>>,
     window: &Window,
@@ -115,7 +120,7 @@ pub fn sample<T: Element>(
 /// Stores one value in every element.
 ///
 /// # Errors
-/// [`Error::Interrupted`](crate::Error::Interrupted) where the options say so.
+/// [`Error::Interrupted`](crate::Error::Interrupted) where the options' `interrupt` returned true.
 pub fn constant<T: Element>(
     out: ArrayViewMutD<'_, MaybeUninit<T>>,
     value: T,
@@ -148,7 +153,8 @@ pub fn bits_u32(
     Fill { window, key, options }.make(out, Source::words(4))
 }
 
-/// The raw words, two for each element: the low half of element *i* is word `2 (i & 1)` of block `i >> 1`, the high half the next.
+/// The raw words, two for each element: the low half of element *i* is word `2 (i & 1)` of block `i >> 1`,
+/// the high half the next.
 ///
 /// # Errors
 /// As [`sample`].
@@ -162,39 +168,31 @@ pub fn bits_u64(
     Fill { window, key, options }.make(out, Source::words(2))
 }
 
-/// The memory of elements without padding.
+/// The memory of elements, which must have no padding.
 fn bytes_of<T: Copy>(elements: &mut [MaybeUninit<T>]) -> &mut [MaybeUninit<u8>] {
     // SAFETY: the same memory under the same borrow; bytes need no alignment.
     unsafe { std::slice::from_raw_parts_mut(elements.as_mut_ptr().cast(), size_of_val(elements)) }
 }
 
-/// The same elements under the same borrow, seen as another type.
-///
-/// # Safety
-/// The types must have the same layout, and what is written through the result must be valid as an `A`.
-unsafe fn cast<A, B>(mut out: ArrayViewMutD<'_, A>) -> ArrayViewMutD<'_, B> {
-    // SAFETY: the raw view has the shape, the strides and the memory of `out`, which is given up for it.
-    unsafe { out.raw_view_mut().cast().deref_into_view_mut() }
-}
-
-/// Elements between two looks at whether to go on: a quarter of a MiB to one MiB, well under a millisecond.
+/// Elements between two checks for an interrupt: 256 KiB to 1 MiB, well under a millisecond.
 const PIECE: usize = 1 << 17;
 
-/// Elements of a line that are made in one go where its places are not consecutive.
+/// Elements of a strided line that are computed at a time.
 const SCRATCH: usize = 256;
 
-/// Lines that are made together where they lie side by side.
+/// Adjacent strided lines that are computed together.
 const TILE: usize = 16;
 
-/// Parts begin at multiples of so many elements, so that in memory that begins at a page no two threads write to one.
+/// The parts of threads begin at multiples of this many elements, so that no two threads write to the same
+/// page of page-aligned memory.
 const GRAIN: usize = 4096;
 
-/// Outputs of at least so many bytes are stored past the caches, for they would not stay there, and storing to a line
-/// that is not in a cache reads it first. Memory that was never touched is another matter: the system has just put zeros in
-/// its lines, so they are in a cache.
+/// Outputs of at least this many bytes are written with non-temporal stores: they would not stay in the
+/// caches, and an ordinary store to a line outside the caches reads the line first. Untouched memory is an
+/// exception: the system has just zeroed its lines, so they are in a cache.
 const STREAM_FROM: usize = 32 << 20;
 
-/// A fill: where from, and how.
+/// What all parts of a fill share.
 struct Fill<'a> {
     window: &'a Window,
     key: Key,
@@ -202,7 +200,7 @@ struct Fill<'a> {
 }
 
 impl Fill<'_> {
-    /// Stores what `source` says; its elements are `T`.
+    /// Fills `out` from `source`, whose elements have the type `T`.
     fn make<T: Copy + Send>(&self, mut out: ArrayViewMutD<'_, MaybeUninit<T>>, source: Source) -> Result<()> {
         if self.options.untouched.is_none() {
             buffer::prefer_huge_pages(&mut out);
@@ -253,8 +251,8 @@ impl Part<'_> {
         let mut done = 0;
         while done < line.length {
             let length = PIECE.min(line.length - done);
-            // SAFETY: the elements of a line are places of a view that is borrowed for the fill, each in one line of one part, so
-            // no other code reads or writes them.
+            // SAFETY: the elements of a line are places of a view that is mutably borrowed for the fill. Each
+            // is in one line of one part, so no other code reads or writes it.
             let out: &mut [MaybeUninit<T>] =
                 unsafe { std::slice::from_raw_parts_mut(line.start.add(done).cast(), length) };
             self.make(line.first + done as u64, out, self.stream);
@@ -266,8 +264,8 @@ impl Part<'_> {
         true
     }
 
-    /// Fills the lines of a tile, by way of a buffer; returns whether to go on. Where the lines lie side by side, as those of a
-    /// transposed matrix do, what is stored together is a cache line and not a single element.
+    /// Fills the lines of a tile through a buffer; returns whether to go on. Adjacent lines, such as those of
+    /// a transposed matrix, are so stored a cache line at a time instead of an element at a time.
     fn scatter<T: Copy>(&mut self, tile: &Tile<T>) -> bool {
         let mut scratch = [[MaybeUninit::<T>::uninit(); SCRATCH]; TILE];
         let mut done = 0;
@@ -278,7 +276,8 @@ impl Part<'_> {
             }
             for i in 0..length {
                 for (line, row) in scratch[..tile.lines].iter().enumerate() {
-                    // SAFETY: the places of the lines, `stride` elements apart along each and one from line to line; else as above.
+                    // SAFETY: the places of the lines, `stride` elements apart along each and one from line
+                    // to line; else as above.
                     unsafe {
                         tile.start
                             .offset((done + i) as isize * tile.stride)
@@ -296,19 +295,19 @@ impl Part<'_> {
         true
     }
 
-    /// Makes the elements from `first` on.
+    /// Computes the elements from `first` on.
     fn make<T: Copy>(&self, first: u64, out: &mut [MaybeUninit<T>], stream: bool) {
         let Part { source, key, level, .. } = *self;
         Run { source, key, substream: Substream::Values, first, out: bytes_of(out), stream }.at(level);
     }
 }
 
-/// Lines of one length and stride that lie side by side in memory.
+/// Lines of the same length and stride that are adjacent in memory.
 struct Tile<T> {
     lines: usize,
-    /// The logical index that each begins with.
+    /// The logical index of the first element of each.
     first: [u64; TILE],
-    /// The place that the first begins at.
+    /// The place of the first element of the first line.
     start: *mut T,
     length: usize,
     stride: isize,
@@ -321,14 +320,14 @@ impl<T> Default for Tile<T> {
 }
 
 impl<T> Tile<T> {
-    /// Whether the line belongs to the tile: it lies beside the last one, and there is room.
+    /// Whether the line belongs to the tile: it is adjacent to the last one, and there is room.
     fn takes(&self, line: &Line<T>) -> bool {
         (1..TILE).contains(&self.lines)
             && line.start == self.start.wrapping_add(self.lines)
             && (line.length, line.stride) == (self.length, self.stride)
     }
 
-    /// Adds the line, or begins a new tile with it where it does not belong to this one.
+    /// Adds the line, or begins a new tile with it if it does not belong to this one.
     fn put(&mut self, line: &Line<T>) {
         if !self.takes(line) {
             (self.lines, self.start, self.length, self.stride) = (0, line.start, line.length, line.stride);
@@ -338,14 +337,14 @@ impl<T> Tile<T> {
     }
 }
 
-/// Counts elements, and asks now and then whether to go on.
+/// Counts elements, to check for an interrupt every [`PIECE`].
 struct Pace<'a> {
     pulse: &'a Pulse<'a>,
     elements: usize,
 }
 
 impl Pace<'_> {
-    /// Whether to go on after so many elements more.
+    /// Counts `elements` more; returns whether to go on.
     fn goes_on(&mut self, elements: usize) -> bool {
         self.elements += elements;
         if self.elements < PIECE {

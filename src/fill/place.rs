@@ -1,6 +1,6 @@
 //! From the index of an element in the logical tensor to its place in memory.
 //!
-//! Nothing is stored for each element, row or column: strides suffice.
+//! No memory is used for each element, row or column; strides suffice.
 
 use crate::error::Result;
 use crate::shape::Window;
@@ -13,14 +13,14 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug)]
 struct Axis {
     extent: usize,
-    /// From one index to the next in the order of the logical tensor.
+    /// The distance from one index to the next in the order of the logical tensor.
     logical: u64,
-    /// From one index to the next in memory, in elements.
+    /// The distance from one index to the next in memory, in elements.
     memory: isize,
 }
 
-/// Axes of a window as one, in C order: the logical index of its first element, and the axes in memory that are left after
-/// those that continue each other were joined, the outermost first.
+/// Axes of a window as one, in C order: the logical index of its first element, and the axes that are left,
+/// the outermost first, after adjacent ones were joined where both orders allow it.
 fn joined(
     axes: impl DoubleEndedIterator<Item = usize>,
     window: &Window,
@@ -30,7 +30,8 @@ fn joined(
     let (mut first, mut stride) = (0_u64, 1_u64);
     for axis in axes.rev() {
         let extent = window.extent()[axis];
-        // A window with elements lies inside a shape whose product was checked; one without is never walked.
+        // A window with elements lies in a shape whose product was checked, and one without is never
+        // iterated.
         first = first.wrapping_add(window.start()[axis].wrapping_mul(stride));
         let outside = Axis { extent, logical: stride, memory: strides[axis] };
         stride = stride.wrapping_mul(window.shape()[axis]);
@@ -60,10 +61,10 @@ pub(super) struct Places<'a, T> {
     borrow: PhantomData<&'a mut T>,
 }
 
-// SAFETY: the places are those of a mutable view, which borrows them alone; threads are given disjoint parts of them.
+// SAFETY: the places are those of a mutably borrowed view, and threads are given disjoint parts of them.
 unsafe impl<T: Send> Sync for Places<'_, T> {}
 
-/// Elements whose logical index grows by one from each to the next, and whose places are `stride` elements apart.
+/// Elements with consecutive logical indices, whose places are `stride` elements apart.
 pub(super) struct Line<T> {
     pub start: *mut T,
     pub first: u64,
@@ -88,20 +89,21 @@ impl<'a, T> Places<'a, T> {
         Ok(Places { start, first, outer: axes, inner, borrow: PhantomData })
     }
 
-    /// Calls `each` with the lines that make up the elements `range` of the window, in order, until it returns false.
+    /// Calls `each` with the lines that make up the elements `range` of the window, in order, until it
+    /// returns false.
     #[inline(always)]
     pub(super) fn lines(&self, range: Range<usize>, mut each: impl FnMut(Line<T>) -> bool) {
         let mut position = range.start;
         let mut within = position % self.inner.extent;
-        // The place in the outer axes, as on the wheels of a counter.
-        let mut wheels = vec![0_usize; self.outer.len()];
+        // The index along each of the outer axes.
+        let mut indices = vec![0_usize; self.outer.len()];
         let (mut logical, mut memory) = (self.first, 0_isize);
         let mut rest = position / self.inner.extent;
-        for (wheel, axis) in wheels.iter_mut().zip(&self.outer).rev() {
-            *wheel = rest % axis.extent;
+        for (index, axis) in indices.iter_mut().zip(&self.outer).rev() {
+            *index = rest % axis.extent;
             rest /= axis.extent;
-            logical += *wheel as u64 * axis.logical;
-            memory += *wheel as isize * axis.memory;
+            logical += *index as u64 * axis.logical;
+            memory += *index as isize * axis.memory;
         }
         while position < range.end {
             let length = (self.inner.extent - within).min(range.end - position);
@@ -117,16 +119,16 @@ impl<'a, T> Places<'a, T> {
             }
             position += length;
             within = 0;
-            for (wheel, axis) in wheels.iter_mut().zip(&self.outer).rev() {
-                *wheel += 1;
+            for (index, axis) in indices.iter_mut().zip(&self.outer).rev() {
+                *index += 1;
                 logical += axis.logical;
                 memory += axis.memory;
-                if *wheel < axis.extent {
+                if *index < axis.extent {
                     break;
                 }
-                logical -= *wheel as u64 * axis.logical;
-                memory -= *wheel as isize * axis.memory;
-                *wheel = 0;
+                logical -= *index as u64 * axis.logical;
+                memory -= *index as isize * axis.memory;
+                *index = 0;
             }
         }
     }
@@ -145,6 +147,7 @@ pub(crate) struct Side {
     /// The number of the first one in the logical matrix.
     first: u64,
     axes: Vec<Axis>,
+    length: usize,
 }
 
 /// A row or a column of a [`Matrix`].
@@ -153,13 +156,19 @@ pub(crate) struct Place {
     /// Its number in the logical matrix.
     pub index: u64,
     /// Its distance from the first one in memory, in elements.
-    pub offset: isize,
+    pub(super) offset: isize,
 }
 
 impl Side {
-    fn new(axes: impl DoubleEndedIterator<Item = usize>, window: &Window, strides: &[isize]) -> Side {
+    fn new(axes: impl DoubleEndedIterator<Item = usize> + Clone, window: &Window, strides: &[isize]) -> Side {
+        let length = axes.clone().map(|axis| window.extent()[axis]).product();
         let (first, axes) = joined(axes, window, strides);
-        Side { first, axes }
+        Side { first, axes, length }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.length
     }
 
     /// Number `position` of them.
@@ -168,20 +177,21 @@ impl Side {
         let mut place = Place { index: self.first, offset: 0 };
         let Some((outermost, inner)) = self.axes.split_first() else { return place };
         let mut rest = position;
-        let mut go = |axis: &Axis, steps: usize| {
+        let mut step = |axis: &Axis, steps: usize| {
             place.index += steps as u64 * axis.logical;
             place.offset += steps as isize * axis.memory;
         };
         for axis in inner.iter().rev() {
-            go(axis, rest % axis.extent);
+            step(axis, rest % axis.extent);
             rest /= axis.extent;
         }
-        go(outermost, rest);
+        step(outermost, rest);
         place
     }
 
-    /// At most `N` of them, from number `position` on, and how many those are.
+    /// At most `N` of them, from number `positions.start` on, and how many those are.
     pub fn some<const N: usize>(&self, positions: Range<usize>) -> ([Place; N], usize) {
+        assert!(positions.end <= self.length);
         let mut places = [Place::default(); N];
         let length = positions.len().min(N);
         for (place, position) in places.iter_mut().zip(positions) {
@@ -195,7 +205,7 @@ impl Side {
 unsafe impl<T: Send> Sync for Matrix<'_, T> {}
 
 impl<'a, T> Matrix<'a, T> {
-    /// The part of the matrix that the window names, in `out`.
+    /// The window as a part of the logical matrix, in `out`.
     ///
     /// # Errors
     /// As [`Places::new`].
@@ -211,13 +221,74 @@ impl<'a, T> Matrix<'a, T> {
         Ok(Matrix { start: out.as_mut_ptr(), rows, columns, borrow: PhantomData })
     }
 
+    /// The transposed matrix, in the same memory.
+    pub fn transposed(self) -> Matrix<'a, T> {
+        Matrix { rows: self.columns, columns: self.rows, ..self }
+    }
+
+    /// The columns at `positions`, `N` at a time.
+    pub fn split_columns<const N: usize>(
+        &mut self,
+        positions: Range<usize>,
+    ) -> impl Iterator<Item = Columns<'_, T, N>> {
+        let (matrix, end) = (&*self, positions.end);
+        positions.step_by(N).map(move |from| {
+            let (columns, count) = matrix.columns.some(from..end);
+            Columns { start: matrix.start, rows: &matrix.rows, columns, count, borrow: PhantomData }
+        })
+    }
+
     /// Writes the element at the sum of the offsets of a row and a column.
     ///
     /// # Safety
     /// The row and the column must be of this matrix, and no other thread may use this element.
     #[inline]
-    pub unsafe fn write(&self, offset: isize, value: T) {
-        // SAFETY: the caller vouches for the place.
+    pub(super) unsafe fn write(&self, offset: isize, value: T) {
+        // SAFETY: the caller guarantees that the place is an element of the matrix.
         unsafe { self.start.offset(offset).write(MaybeUninit::new(value)) };
+    }
+}
+
+/// At most `N` consecutive columns of a [`Matrix`], which only this value gives access to.
+pub(crate) struct Columns<'a, T, const N: usize> {
+    start: *mut MaybeUninit<T>,
+    rows: &'a Side,
+    columns: [Place; N],
+    count: usize,
+    borrow: PhantomData<&'a mut T>,
+}
+
+// SAFETY: like a mutable reference to the elements of the columns.
+unsafe impl<T: Send, const N: usize> Send for Columns<'_, T, N> {}
+
+impl<T, const N: usize> Columns<'_, T, N> {
+    /// Their places.
+    pub fn places(&self) -> &[Place] {
+        &self.columns[..self.count]
+    }
+
+    /// Writes at most `N` rows, those at `positions`. The values are those that `convert` makes of `values`,
+    /// which has all rows of the logical matrix.
+    pub fn write<R: Copy>(&mut self, positions: Range<usize>, values: &[[R; N]], convert: impl Fn(R) -> T) {
+        let (rows, count) = self.rows.some::<N>(positions);
+        let (rows, columns) = (&rows[..count], &self.columns[..self.count]);
+        let write = |offset: isize, value: R| {
+            // SAFETY: the offsets are those of a row and of a column of the matrix, and only `self` gives
+            // access to the column.
+            unsafe { self.start.offset(offset).write(MaybeUninit::new(convert(value))) };
+        };
+        let adjacent = columns.windows(2).all(|pair| pair[1].offset - pair[0].offset == 1);
+        if adjacent {
+            for row in rows {
+                let values = &values[row.index as usize][..columns.len()];
+                let start = row.offset + columns[0].offset;
+                values.iter().zip(start..).for_each(|(&value, offset)| write(offset, value));
+            }
+        } else {
+            for (number, column) in columns.iter().enumerate() {
+                rows.iter()
+                    .for_each(|row| write(row.offset + column.offset, values[row.index as usize][number]));
+            }
+        }
     }
 }

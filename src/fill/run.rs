@@ -1,4 +1,5 @@
-//! Consecutive elements of the logical tensor into consecutive memory: whole groups of blocks at their place, the rest by way of a buffer.
+//! Consecutive elements of the logical tensor into consecutive memory: whole groups of blocks directly, the
+//! rest through a buffer.
 
 use super::kernels::{Blocks, LINE, Make, Repeat};
 use crate::distr::{Distribution, Sampler};
@@ -9,18 +10,18 @@ use crate::seed::Key;
 use crate::simd::{Detected, Kernel, Simd};
 use std::mem::MaybeUninit;
 
-/// The sub-stream stands in the bits of a block number above those that elements use.
+/// The sub-stream is in the bits of a block number above those that elements use.
 pub(super) const SUBSTREAM_SHIFT: u32 = 62;
 
 /// What the elements are.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Source {
-    /// One value, as often as 8 bytes hold it.
+    /// One value, repeated to fill 8 bytes.
     Constant(u64),
-    /// Each made of the words of its block.
+    /// Elements that are computed from the words of their blocks.
     Blocks {
         blocks: Blocks,
-        /// Elements of a block.
+        /// The elements of a block.
         per_block: usize,
         /// Bytes of a block.
         bytes: usize,
@@ -35,7 +36,7 @@ impl Source {
         Source::Blocks { blocks, per_block, bytes: per_block * dtype.size() }
     }
 
-    /// The words themselves, so many elements a block.
+    /// The words themselves, as `per_block` elements for each block.
     pub(super) fn words(per_block: usize) -> Source {
         Source::Blocks { blocks: Blocks::Words, per_block, bytes: 16 }
     }
@@ -48,14 +49,15 @@ pub(super) struct Run<'a> {
     pub substream: Substream,
     /// The C-order index in the logical tensor of the first element.
     pub first: u64,
-    /// Whole elements.
+    /// The memory of whole elements.
     pub out: &'a mut [MaybeUninit<u8>],
-    /// Whether to store past the caches.
+    /// Whether to use non-temporal stores.
     pub stream: bool,
 }
 
 impl Run<'_> {
-    /// Runs at a level. Not generic, so that the loops are compiled with this crate and not with those that use it.
+    /// Runs at a level. Not generic, so that the loops are compiled in this crate and not in those that
+    /// depend on it.
     pub(super) fn at(self, level: Detected) {
         level.run(self);
     }
@@ -76,7 +78,7 @@ impl Kernel for Run<'_> {
         };
         let mut block = (first / per_block) | ((substream as u64) << SUBSTREAM_SHIFT);
         let mut skip = (first % per_block) as usize * (bytes / per_block as usize);
-        // One pass for each upper word of the block number: nearly always one in all.
+        // One pass for each upper word of the block number, of which there is nearly always one only.
         while !out.is_empty() {
             let left = ((1 << 32) - (block & 0xffff_ffff)) * bytes as u64 - skip as u64;
             let length = usize::try_from(left).map_or(out.len(), |left| left.min(out.len()));
@@ -92,10 +94,10 @@ impl Kernel for Run<'_> {
     }
 }
 
-/// Bytes that are made at a time where they do not go to their place at once. They stay in the first-level cache.
+/// The size of the buffer, which stays in the first-level cache.
 const BUFFER: usize = 4096;
 
-/// Aligned as registers want it.
+/// A buffer, aligned for registers.
 #[repr(align(64))]
 struct Buffer(MaybeUninit<[u8; BUFFER]>);
 
@@ -109,7 +111,7 @@ struct Pass<'a, S: Simd> {
 }
 
 impl<S: Simd> Pass<'_, S> {
-    /// Blocks that are made side by side.
+    /// The blocks of a group, which are computed together.
     const GROUP: usize = S::Wide::PAIRS;
 
     /// Fills `out`, which begins `skip` bytes into block `block`.
@@ -118,14 +120,14 @@ impl<S: Simd> Pass<'_, S> {
         let mut buffer = Buffer(MaybeUninit::uninit());
         let (head, aligned) = head(out, self.bytes, skip);
         let stream = stream && aligned;
-        // Where it is worth it, elements are stored from the beginning of a block and of a cache line on.
+        // Longer outputs are stored from the beginning of a block and of a cache line on.
         let mut length = if out.len() > BUFFER { head } else { 0 };
         while !out.is_empty() {
             let whole = out.len() / self.bytes / Self::GROUP * Self::GROUP;
             let short = out.len() <= BUFFER && out.len() > whole * self.bytes;
             let blocks = if skip == 0 && length == 0 && whole > 0 && !short {
-                // Whole groups go to their place at once. What fits the buffer is made in one pass in any case, since the first
-                // words of a pass have nothing to be made beside.
+                // Whole groups are stored directly. What fits the buffer is computed in one loop in any case,
+                // since the first words of a loop cannot overlap with other arithmetic.
                 let (now, rest) = out.split_at_mut(whole * self.bytes);
                 self.make(block, whole, now.as_mut_ptr().cast(), stream);
                 out = rest;
@@ -142,13 +144,15 @@ impl<S: Simd> Pass<'_, S> {
         }
     }
 
-    /// Makes `count` blocks from number `first` on, a multiple of a group, at `to`.
+    /// Computes `count` blocks, a multiple of a group, from number `first` on, to `to`, which must have room
+    /// for them.
     #[inline(always)]
     fn make(&self, first: u32, count: usize, to: *mut u8, stream: bool) {
         Make { blocks: self.blocks, philox: self.philox, first, count, to, stream }.run(self.s);
     }
 
-    /// Makes `count` blocks from number `first` on, at most a buffer of them: all that `out` has but for the first `skip` bytes.
+    /// Computes `count` blocks, at most a buffer of them, from number `first` on. `out` gets their bytes
+    /// after the first `skip`.
     #[inline(always)]
     fn by_buffer(
         &self,
@@ -161,13 +165,14 @@ impl<S: Simd> Pass<'_, S> {
         const { assert!((BUFFER / 16).is_multiple_of(Self::GROUP)) };
         let from: *mut u8 = buffer.0.as_mut_ptr().cast();
         self.make(first, count.next_multiple_of(Self::GROUP), from, false);
-        // SAFETY: the buffer has the bytes of all blocks, of which `out` takes all but the first `skip` and what is left over.
+        // SAFETY: the blocks are in the buffer, and `skip` and the length of `out` are together at most their
+        // bytes.
         unsafe { std::ptr::copy_nonoverlapping(from.add(skip).cast(), out.as_mut_ptr(), out.len()) };
     }
 }
 
-/// How many bytes come before the first that begins both a block and a cache line, and whether there is such a one; if not, how many
-/// come before the first block.
+/// The bytes before the first address that begins both a block and a cache line, and `true`; if there is
+/// none, the bytes before the first block, and `false`.
 #[inline(always)]
 fn head(out: &[MaybeUninit<u8>], bytes: usize, skip: usize) -> (usize, bool) {
     let to_block = (bytes - skip) % bytes;

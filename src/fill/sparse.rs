@@ -1,9 +1,9 @@
-//! Sparse matrices: normal values, of which in every column the same number is zero.
+//! Sparse matrices: normal values with the same number of zeros in every column.
 
 use super::place::Matrix;
 use super::run::{Run, Source};
 use super::threads::in_parts;
-use super::{Options, bytes_of, sample};
+use super::{Options, bytes_of_numbers, sample};
 use crate::distr::Distribution;
 use crate::dtype::Element;
 use crate::error::Result;
@@ -17,14 +17,14 @@ use std::mem::MaybeUninit;
 /// Columns that are processed together.
 const COLUMNS: usize = 256;
 
-/// Normal values of mean 0, of which in each column of the logical matrix exactly `zeros_per_column` are zero, all choices
-/// being equally likely. The window is one of a matrix of at least as many rows.
+/// Normal values with mean 0, of which exactly `zeros_per_column` in each column of the logical matrix are
+/// zero; all choices are equally likely. The matrix must have at least as many rows.
 ///
-/// The zeros are chosen by selection sampling (Fan, Muller, Rezucha: Development of sampling plans by using sequential (item by
-/// item) selection techniques; Journal of the American Statistical Association 57, 1962): going down a column, an element becomes
-/// zero with the probability (zeros still to place) / (rows still to come). The word for element *i* is word *i* of
-/// sub-stream 1. A window costs as many words as there are elements in its columns from the first row to its last. No memory
-/// is needed beside the output.
+/// The zeros are chosen by selection sampling (Fan, Muller, Rezucha: Development of sampling plans by using
+/// sequential (item by item) selection techniques; Journal of the American Statistical Association 57, 1962):
+/// from the top of a column down, an element becomes zero with the probability (zeros left to place) / (rows
+/// left). The word for element *i* is word *i* of sub-stream 1. A window needs the words of all elements in
+/// its columns from the first row of the matrix to its own last row. No memory is needed besides the output.
 ///
 /// # Errors
 /// As [`sample`].
@@ -50,7 +50,7 @@ pub fn sparse<T: Element>(
         for from in range.clone().step_by(COLUMNS) {
             let (places, width) = matrix.columns.some::<COLUMNS>(from..range.end);
             let mut to_place = [zeros_per_column; COLUMNS];
-            let mut words = [MaybeUninit::new(0_u32); COLUMNS];
+            let mut words = [0_u32; COLUMNS];
             for row in 0..end_row {
                 if row % 1024 == 0 && pulse.stopped() {
                     return;
@@ -60,18 +60,17 @@ pub fn sparse<T: Element>(
                     key,
                     substream: Substream::Mask,
                     first: row * columns + start_column + from as u64,
-                    out: bytes_of(&mut words[..width]),
+                    out: bytes_of_numbers(&mut words[..width]),
                     stream: false,
                 }
                 .at(level);
-                for (i, (word, to_place)) in words[..width].iter().zip(&mut to_place).enumerate() {
-                    // SAFETY: `words` was initialized to begin with.
-                    let word = unsafe { word.assume_init() };
+                for (i, (&word, to_place)) in words[..width].iter().zip(&mut to_place).enumerate() {
                     let chosen = ((word as u128 * (rows - row) as u128) >> 32) < *to_place as u128;
                     *to_place -= chosen as u64;
                     if chosen && row >= start_row {
                         let row = matrix.rows.at((row - start_row) as usize);
-                        // SAFETY: the row and the column lie in the window, and this part alone has the column.
+                        // SAFETY: the row and the column lie in the window, and this part alone has the
+                        // column.
                         unsafe { matrix.write(row.offset + places[i].offset, T::default()) };
                     }
                 }

@@ -1,8 +1,9 @@
-//! Threads: how many, what each does, and how they stop.
+//! Threads: how many, what each does, and how they are interrupted.
 //!
-//! The work is cut into as many contiguous parts as there are threads, or shared out piece by piece where the pieces differ;
-//! the caller's thread works too. Threads are started for one fill and end with it, so a forked process cannot inherit a broken
-//! pool. Where a thread cannot be started, the caller does its part.
+//! The work is split into one contiguous part for each thread, or, where its pieces take different times,
+//! handed out piece by piece. The calling thread works too. Threads are started for one fill and end with it,
+//! so a forked process cannot inherit a broken pool. If a thread cannot be started, the calling thread does
+//! its part.
 
 use super::Options;
 use crate::error::{Error, Result};
@@ -14,11 +15,11 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// The process-wide limit; zero where none is set.
+/// The process-wide limit; zero for none.
 static SETTING: AtomicUsize = AtomicUsize::new(0);
 
-/// The default thread limit: that of the last [`set_default_threads`], else the environment variable `FASTINIT_NUM_THREADS`
-/// (read at the first call), else the parallelism available to the process.
+/// The default thread limit: that of the last [`set_default_threads`], else the environment variable
+/// `FASTINIT_NUM_THREADS` (read at the first call), else the parallelism available to the process.
 pub fn default_threads() -> NonZeroUsize {
     static AUTOMATIC: OnceLock<NonZeroUsize> = OnceLock::new();
     NonZeroUsize::new(SETTING.load(Ordering::Relaxed)).unwrap_or_else(|| {
@@ -34,10 +35,10 @@ pub fn set_default_threads(threads: Option<NonZeroUsize>) {
     SETTING.store(threads.map_or(0, NonZeroUsize::get), Ordering::Relaxed);
 }
 
-/// Less work than this is not worth a thread: starting one costs about as much as writing 512 KiB.
+/// Less work than this is not worth a thread: starting one takes about as long as writing 512 KiB.
 pub(super) const BYTES_PER_THREAD: usize = 512 << 10;
 
-/// How often the caller checks for an interrupt while it waits for the others.
+/// How often the calling thread checks for an interrupt while it waits for the others.
 const POLL: Duration = Duration::from_millis(20);
 
 /// Tells a part of the work whether to go on.
@@ -48,7 +49,7 @@ pub(crate) struct Pulse<'a> {
 }
 
 impl Pulse<'_> {
-    /// Whether the fill was interrupted. To be checked about every millisecond.
+    /// Whether the fill was interrupted. Must be called about every millisecond.
     pub(crate) fn stopped(&self) -> bool {
         if self.interrupt.is_some_and(|interrupt| interrupt()) {
             self.stop.store(true, Ordering::Relaxed);
@@ -57,8 +58,8 @@ impl Pulse<'_> {
     }
 }
 
-/// Calls `work` with contiguous parts of `0..length`, which begin at multiples of `grain`, on as many threads as the options and the
-/// size (`bytes` in all) allow.
+/// Calls `work` with contiguous parts of `0..length`, which begin at multiples of `grain`, on as many threads
+/// as the options and the size (`bytes` in all) allow.
 ///
 /// # Errors
 /// [`Error::Interrupted`] where the options' `interrupt` returned true.
@@ -78,11 +79,12 @@ pub(super) fn in_parts(
     on_threads(threads, options, |i, pulse| work(part(i), pulse))
 }
 
-/// Calls `work` with each number below `count`, in order, on as many threads as there are `workers`, each of which a thread has
-/// to itself: a free thread takes the next number. For work that is not spread evenly.
+/// Calls `work` with each number below `count` once, on as many threads as there are `workers`. Each thread
+/// uses one of the workers and takes the next number when it is done with the last. For pieces of work that
+/// take different times.
 ///
 /// # Errors
-/// The first of `work`, after which no more is begun; or as [`in_parts`].
+/// The first error of `work`, after which no more numbers are taken; otherwise as [`in_parts`].
 pub(crate) fn in_turns<W: Send>(
     count: usize,
     workers: &mut [W],
@@ -107,12 +109,12 @@ pub(crate) fn in_turns<W: Send>(
     failure.into_inner().map_or(Ok(()), Err)
 }
 
-/// How many threads the options allow, of at most so many; at least one.
+/// The number of threads to use: at most `most` and the limit of the options, but at least one.
 pub(crate) fn how_many(most: usize, options: &Options<'_>) -> usize {
     if most <= 1 { 1 } else { options.threads.unwrap_or_else(default_threads).get().min(most) }
 }
 
-/// Calls `work` with each number below `threads`, each on a thread of its own.
+/// Calls `work` with each number below `threads`, each on its own thread.
 fn on_threads(threads: usize, options: &Options<'_>, work: impl Fn(usize, &Pulse<'_>) + Sync) -> Result<()> {
     let stop = AtomicBool::new(false);
     let own = Pulse { stop: &stop, interrupt: options.interrupt };

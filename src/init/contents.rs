@@ -1,6 +1,6 @@
-//! The contents of one block: an initializer with everything that its shape and dtype decide.
+//! The contents of one block: an initializer for one shape and dtype.
 
-use super::{Initializer, distribution};
+use super::{Initializer, distribution, nested_blocks};
 use crate::distr::Distribution;
 use crate::dtype::{Dtype, Element};
 use crate::error::{Error, Result};
@@ -8,7 +8,7 @@ use crate::fill::buffer::Scratch;
 use crate::fill::{self, Options};
 use crate::linalg;
 use crate::seed::Key;
-use crate::shape::{Window, check_groups, resolve_axis};
+use crate::shape::{Window, axis_in, check_groups};
 use ndarray::{ArrayViewMutD, Axis, IxDyn, Slice};
 use std::mem::MaybeUninit;
 
@@ -32,7 +32,7 @@ pub enum Contents {
         /// The columns.
         columns: u64,
     },
-    /// A convolution kernel of ones and zeros that passes its input through.
+    /// A convolution kernel of ones and zeros that returns its input.
     Dirac {
         /// The groups of the convolution.
         groups: u64,
@@ -63,7 +63,7 @@ pub enum Contents {
         /// The number of taps.
         taps: u64,
     },
-    /// A matrix of normal samples with mean 0, of which in every column the same number is zero.
+    /// A matrix of normal samples with mean 0 and the same number of zeros in every column.
     Sparse {
         /// The zeros of each column.
         zeros: u64,
@@ -75,7 +75,8 @@ pub enum Contents {
 }
 
 impl Contents {
-    /// The contents of a tensor or block of this shape, which has passed [`check_shape`](crate::shape::check_shape).
+    /// The contents of a tensor or block of this shape, which has passed
+    /// [`check_shape`](crate::shape::check_shape).
     ///
     /// # Errors
     /// As [`Initializer::plan`].
@@ -129,13 +130,11 @@ impl Contents {
             }
             Initializer::Sparse { sparsity, stddev } => {
                 let [rows, _] = matrix("sparse", shape)?;
-                // Above 2^53 rows the product is rounded; it still may not exceed the number of rows.
+                // Above 2^53 rows the product is rounded, possibly up.
                 let zeros = ((sparsity * rows as f64).ceil() as u64).min(rows);
                 Ok(Contents::Sparse { zeros, rows, stddev })
             }
-            Initializer::Blocks { .. } => {
-                Err(Error::parameter("blocks", "not be cut into blocks again", "blocks of blocks"))
-            }
+            Initializer::Blocks { .. } => Err(nested_blocks()),
         }
     }
 
@@ -153,7 +152,7 @@ impl Contents {
         }
     }
 
-    /// How many times the work for a block of this shape is that of storing it, roughly.
+    /// Roughly how many times longer it takes to compute an element than to store it.
     pub(super) fn effort(&self, dtype: Dtype) -> usize {
         match self {
             Contents::Orthogonal { .. } => 64 / dtype.size(),
@@ -161,10 +160,10 @@ impl Contents {
         }
     }
 
-    /// Writes the part that `window` names of a tensor of the shape that this was made for.
+    /// Writes the part of the tensor that `window` names.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] where the options say so.
+    /// [`Error::Interrupted`] where the options' `interrupt` returned true.
     pub(super) fn fill<T: Element>(
         &self,
         mut out: ArrayViewMutD<'_, MaybeUninit<T>>,
@@ -218,15 +217,7 @@ fn convolution(name: &str, axes: &str, shape: &[u64]) -> Result<(u64, u64, u64)>
     }
 }
 
-/// The position of an axis of a shape.
-pub(super) fn axis_in(name: &'static str, axis: i64, shape: &[u64]) -> Result<usize> {
-    let ndim = shape.len();
-    resolve_axis(axis, ndim).ok_or_else(|| {
-        Error::parameter(name, format!("lie in [-{ndim}, {ndim}) for shape {shape:?}"), axis.to_string())
-    })
-}
-
-/// Writes the ones of the part of a Dirac kernel that `window` names: in the tap `k / 2` of every spatial axis.
+/// Writes the ones of a Dirac kernel that lie in the window, in the tap `k / 2` of every spatial axis.
 fn dirac<T: Element>(mut out: ArrayViewMutD<'_, MaybeUninit<T>>, window: &Window, groups: u64) {
     if window.is_empty() {
         return;
@@ -249,7 +240,8 @@ fn dirac<T: Element>(mut out: ArrayViewMutD<'_, MaybeUninit<T>>, window: &Window
     }
 }
 
-/// The part of the tap `(k - 1) / 2` of every spatial axis that lies in the window, as a tensor with spatial axes of size 1.
+/// The part in the window of the centre, the tap `(k - 1) / 2` of every spatial axis: a tensor with spatial
+/// axes of size 1.
 fn centre<'a, T>(
     mut out: ArrayViewMutD<'a, MaybeUninit<T>>,
     window: &Window,

@@ -1,7 +1,8 @@
 //! The ranges of the parameters of a distribution, in a given dtype.
 //!
-//! Samples of `float32`, `float16` and `bfloat16` are computed in `float32`, so the rules hold for the parameter rounded to
-//! it. A spread below the smallest normal number would make the samples depend on whether the processor keeps subnormals.
+//! Samples of `float32`, `float16` and `bfloat16` are computed in `float32`, so the rules apply to the
+//! parameters rounded to it. A spread must be a normal number, since with a subnormal one the samples would
+//! lose precision.
 
 use crate::distr::Distribution;
 use crate::dtype::{Bf16, Dtype, Element, F16};
@@ -20,7 +21,7 @@ pub(super) fn check(distribution: &Distribution, dtype: Dtype) -> Result<()> {
             }
             let width = round(round(high, dtype) - round(low, dtype), dtype);
             check_normal_number("maxval - minval", width, high - low, dtype)?;
-            // The halves are coarser than the float32 in which they are computed.
+            // The half types are coarser than the float32 in which they are computed.
             if stored(low, dtype) >= stored(high, dtype) {
                 return Err(interval("minval and maxval", &format!("differ in {dtype}")));
             }
@@ -29,7 +30,7 @@ pub(super) fn check(distribution: &Distribution, dtype: Dtype) -> Result<()> {
         Distribution::Normal { mean, stddev } => check_normal(mean, stddev, dtype),
         Distribution::TruncatedNormal { mean, stddev, lower, upper } => {
             check_normal(mean, stddev, dtype)?;
-            // A NaN is not less than anything.
+            // False for a NaN.
             if lower < upper {
                 return Ok(());
             }
@@ -71,7 +72,7 @@ fn check_normal(mean: f64, stddev: f64, dtype: Dtype) -> Result<()> {
     check_stddev(stddev, dtype)
 }
 
-/// Checks that `seen`, which is `given` in the precision of the dtype, is a positive normal number.
+/// Checks that `seen`, which is `given` in the precision of `dtype`, is a positive normal number.
 fn check_normal_number(name: &'static str, seen: f64, given: f64, dtype: Dtype) -> Result<()> {
     let (least, range) = match dtype {
         Dtype::F64 => (f64::MIN_POSITIVE, "2.2e-308 to 1.8e308"),
@@ -84,7 +85,7 @@ fn check_normal_number(name: &'static str, seen: f64, given: f64, dtype: Dtype) 
     Err(Error::parameter(name, rule, format!("{given:?}")))
 }
 
-/// The name of the dtype in which samples of `dtype` are computed.
+/// The dtype in which samples of `dtype` are computed.
 fn precision(dtype: Dtype) -> Dtype {
     match dtype {
         Dtype::F64 => Dtype::F64,
@@ -100,7 +101,7 @@ fn round(value: f64, dtype: Dtype) -> f64 {
     }
 }
 
-/// What an element of `dtype` holds of `value`.
+/// `value` as an element of `dtype` stores it.
 fn stored(value: f64, dtype: Dtype) -> f64 {
     match dtype {
         Dtype::F16 => F16::from_f64(value).to_f64(),

@@ -1,7 +1,8 @@
-//! What to make: an [`Initializer`] describes the contents of a tensor, a [`Plan`] those of a tensor of one shape and dtype.
+//! What to make: an [`Initializer`] describes the contents of a tensor, a [`Plan`] those of a tensor of one
+//! shape and dtype.
 //!
-//! This layer turns shapes into numbers (fans, standard deviations, bounds, positions of ones) and checks them, each once and
-//! only here; [`crate::fill`] writes the elements. The layer knows axes, not frameworks:
+//! Only this layer derives numbers from shapes (fans, standard deviations, bounds, positions of ones) and
+//! checks them; [`crate::fill`] writes the elements. It knows axes, not frameworks:
 //! [`KernelAxes`](crate::KernelAxes) tells kernels of `(..., in, out)` from those of `(out, in, ...)`.
 #![forbid(unsafe_code)]
 
@@ -26,7 +27,8 @@ use ndarray::{ArrayViewMut, Dimension};
 
 /// What a tensor contains.
 ///
-/// A value of this type is only data; its parameters are checked when it is used, before anything is written.
+/// A value of this type is plain data. Its parameters are checked when it is used, before anything is
+/// written.
 ///
 /// ```
 /// use fastinit::{Initializer, Key, Options, VarianceScaling};
@@ -56,11 +58,11 @@ pub enum Initializer {
     Random(Distribution),
     /// Independent samples whose variance follows from the shape.
     VarianceScaling(VarianceScaling),
-    /// A convolution kernel that passes its input through.
+    /// A convolution kernel that returns its input.
     ///
-    /// The kernel has 3 to 5 dimensions `(k.., in / groups, out)`. In each group, output *i* takes input *i*
-    /// by a one in the tap `k / 2` of every spatial axis; outputs beyond the number of inputs stay zero,
-    /// inputs beyond the number of outputs are dropped. In PyTorch's layout this is `torch.nn.init.dirac_`.
+    /// The kernel has 3 to 5 dimensions `(k.., in / groups, out)`. In each group, output *i* has a one at
+    /// input *i*, in the tap `k / 2` of every spatial axis; all other elements are zero. In PyTorch's layout
+    /// this is `torch.nn.init.dirac_`.
     ///
     /// Source: Zagoruyko and Komodakis, *DiracNets*, 2017 (arXiv:1706.00388).
     Dirac {
@@ -69,18 +71,19 @@ pub enum Initializer {
     },
     /// A matrix of orthonormal rows or columns, whichever are fewer, from the Haar measure.
     ///
-    /// The tensor is seen as a matrix: columns along one axis, rows along all others, in C order.
+    /// The tensor is taken as a matrix: columns along one axis, rows along all others, in C order.
     ///
-    /// Source: Saxe, McClelland and Ganguli, *Exact solutions to the nonlinear dynamics of learning in deep linear neural
-    /// networks*, ICLR 2014 (arXiv:1312.6120). The reflectors are sampled directly: Stewart, SIAM Journal on Numerical
-    /// Analysis 17, 1980.
+    /// Source: Saxe, McClelland and Ganguli, *Exact solutions to the nonlinear dynamics of learning in deep
+    /// linear neural networks*, ICLR 2014 (arXiv:1312.6120). The reflectors are sampled directly: Stewart,
+    /// SIAM Journal on Numerical Analysis 17, 1980.
     Orthogonal(Orthogonal),
     /// A convolution kernel that keeps norms: zero except for the centre, which has orthonormal rows.
     ///
-    /// The kernel has 3 to 5 dimensions `(k.., in, out)` with no more inputs than outputs; the centre is the tap
-    /// `(k - 1) / 2` of every spatial axis.
+    /// The kernel has 3 to 5 dimensions `(k.., in, out)` with no more inputs than outputs; the centre is the
+    /// tap `(k - 1) / 2` of every spatial axis.
     ///
-    /// Source: Xiao et al., *Dynamical isometry and a mean field theory of CNNs*, ICML 2018 (arXiv:1806.05393).
+    /// Source: Xiao et al., *Dynamical isometry and a mean field theory of CNNs*, ICML 2018
+    /// (arXiv:1806.05393).
     DeltaOrthogonal {
         /// The factor of the centre; finite.
         gain: f64,
@@ -95,9 +98,9 @@ pub enum Initializer {
         /// The standard deviation of the other elements; positive.
         stddev: f64,
     },
-    /// Blocks along an axis, each with the contents of a tensor of its own: see [`Initializer::in_blocks`].
+    /// Blocks along an axis, each with the contents of a separate tensor: see [`Initializer::in_blocks`].
     Blocks {
-        /// The contents of each block; not itself in blocks.
+        /// The contents of each block; must not have blocks itself.
         each: Box<Initializer>,
         /// The number or the sizes of the blocks.
         blocks: Blocks,
@@ -112,7 +115,8 @@ pub enum Initializer {
 pub struct Orthogonal {
     /// The factor of the matrix; finite.
     pub gain: f64,
-    /// The axis along which the columns of the matrix lie; all others are its rows. Negative ones count from the end.
+    /// The axis along which the columns of the matrix lie; all others are its rows. Negative ones count from
+    /// the end.
     pub column_axis: i64,
 }
 
@@ -160,11 +164,12 @@ impl Initializer {
     /// All ones.
     pub const ONES: Initializer = Initializer::Constant(1.0);
 
-    /// The contents of a tensor that is several of these, in blocks along an axis: a fused kernel.
+    /// A tensor of several blocks along an axis, each with these contents: a fused kernel.
     ///
-    /// Fans, values and stream of each block are those of a tensor of its own: block *k* of several has the key
-    /// [`Key::block`]`(k)`. One block is the tensor itself, with its own key. The default axis is the column axis of an
-    /// orthogonal matrix, the output axis of scaled samples where that is a single one, else the last axis.
+    /// Fans, values and stream of each block are those of a separate tensor: block *k* of several has the key
+    /// [`Key::block`]`(k)`. A single block is the tensor itself, with the key of the tensor. The default axis
+    /// is the column axis of an orthogonal matrix, the output axis of scaled samples if there is only one,
+    /// else the last axis.
     ///
     /// ```
     /// use fastinit::{Initializer, Key, Options, VarianceScaling};
@@ -200,7 +205,7 @@ impl Initializer {
         }
     }
 
-    /// Checks the parameters, as far as that is possible without the shape and the dtype.
+    /// Checks the parameters as far as possible without a shape and a dtype.
     ///
     /// ```
     /// use fastinit::Initializer;
@@ -219,11 +224,7 @@ impl Initializer {
                     return Err(Error::parameter("blocks", "be at least 1", "0"));
                 }
                 if matches!(**each, Initializer::Blocks { .. }) {
-                    return Err(Error::parameter(
-                        "blocks",
-                        "not be cut into blocks again",
-                        "blocks of blocks",
-                    ));
+                    return Err(nested_blocks());
                 }
                 each.validate()
             }
@@ -255,8 +256,8 @@ impl Initializer {
 
     /// The plan for a tensor of this logical shape and dtype.
     ///
-    /// The parameters must suit the dtype: samples of `float32` and of the half dtypes are computed in `float32`, so a standard
-    /// deviation of 1e-50 is refused there.
+    /// The parameters must suit the dtype: samples of `float32` and of the half dtypes are computed in
+    /// `float32`, so a standard deviation of 1e-50 is refused there.
     ///
     /// ```
     /// use fastinit::{Contents, Distribution, Dtype, FanMode, Initializer, ScaledDistribution, VarianceScaling};
@@ -268,7 +269,7 @@ impl Initializer {
     /// ```
     ///
     /// # Errors
-    /// Everything that can be wrong with the parameters, the shape and the blocks: [`Error::Parameter`], [`Error::Shape`],
+    /// For bad parameters, shapes and blocks: [`Error::Parameter`], [`Error::Shape`],
     /// [`Error::TooManyElements`], [`Error::Axis`], [`Error::Groups`] or [`Error::Blocks`].
     pub fn plan(&self, shape: &[u64], dtype: Dtype) -> Result<Plan> {
         Plan::new(self, shape, dtype)
@@ -284,7 +285,7 @@ impl Initializer {
     /// let (mut short, mut long) = (Array1::<f32>::zeros(10), Array1::<f32>::zeros(1000));
     /// embedding.fill(short.view_mut(), Key::new(7), &Options::default())?;
     /// embedding.fill(long.view_mut(), Key::new(7), &Options::default())?;
-    /// // Element i is a function of the key and i alone.
+    /// // Element i depends on the key and on i only.
     /// assert_eq!(short.as_slice(), long.as_slice().map(|all| &all[..10]));
     /// # Ok::<(), fastinit::Error>(())
     /// ```
@@ -300,6 +301,10 @@ impl Initializer {
         let window = Window::whole(out.shape())?;
         self.plan(window.shape(), T::DTYPE)?.fill(out, key, &window, options)
     }
+}
+
+fn nested_blocks() -> Error {
+    Error::parameter("blocks", "not be nested", "blocks of blocks")
 }
 
 #[cfg(test)]
@@ -386,7 +391,8 @@ mod tests {
         let kernel = whole(&Initializer::Dirac { groups: 1 }, &[3, 2, 4]).unwrap();
         assert_eq!(kernel.sum(), 2.0);
         assert_eq!((kernel[[1, 0, 0]], kernel[[1, 1, 1]]), (1.0, 1.0));
-        // Two groups of 2 inputs and 3 outputs each; of an even number of taps, the one right of the middle.
+        // Two groups of 2 inputs and 3 outputs each; with an even number of taps, the one to the right of the
+        // middle.
         let grouped = whole(&Initializer::Dirac { groups: 2 }, &[4, 1, 2, 6]).unwrap();
         let ones: Vec<_> = grouped
             .indexed_iter()
@@ -511,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_planned_is_refused() {
+    fn windows_and_outputs_of_another_plan_are_refused() {
         let plan = Initializer::ONES.plan(&[2, 3], Dtype::F32).unwrap();
         let fill = |out: ndarray::ArrayViewMut2<'_, f32>, shape: &[usize]| {
             let window = Window::whole(shape).unwrap();
@@ -524,17 +530,17 @@ mod tests {
         );
         assert_eq!(
             fill(array.view_mut(), &[3, 2]),
-            "the window must be one of a tensor of shape [2, 3], as planned; got [3, 2]"
+            "the window must belong to a tensor of the planned shape [2, 3]; got [3, 2]"
         );
         let mut doubles = Array2::<f64>::zeros((2, 3));
         let window = Window::whole(&[2, 3]).unwrap();
         let refused = plan.fill(doubles.view_mut(), Key::new(0), &window, &Options::default());
-        assert_eq!(message(refused), "the elements of the output must be float32, as planned; got float64");
+        assert_eq!(message(refused), "the output must have the planned dtype float32; got float64");
         assert_eq!(doubles.sum(), 0.0);
         assert_eq!(array.sum(), 0.0);
     }
 
-    /// Every kind of initializer that has blocks of `(3, 4, 5, 6)`.
+    /// Every kind of initializer that takes a shape of 4 dimensions.
     fn all() -> Vec<Initializer> {
         vec![
             Initializer::Constant(2.5),
@@ -634,7 +640,7 @@ mod tests {
             refused(4.into(), None),
             "blocks must divide the size of their axis; got blocks=4 and size 6 of axis 1 in shape [4, 6]"
         );
-        let sum = "the sizes of the blocks must add up to the size of their axis; got 2 blocks of 3 in all and size 4 of axis 0 in \
+        let sum = "the sizes of the blocks must add up to the size of their axis; got 2 blocks of total size 3 and size 4 of axis 0 in \
                    shape [4, 6]";
         assert_eq!(refused(vec![1, 2].into(), Some(0)), sum);
         assert!(
@@ -643,10 +649,9 @@ mod tests {
         );
         assert_eq!(refused(2.into(), Some(2)), "block_axis must lie in [-2, 2) for shape [4, 6], got 2");
         let again = Initializer::ZEROS.in_blocks(2, None).in_blocks(2, None);
-        assert_eq!(
-            message(again.validate()),
-            "blocks must not be cut into blocks again, got blocks of blocks"
-        );
+        assert_eq!(message(again.validate()), "blocks must not be nested, got blocks of blocks");
+        let scalar = Initializer::ZEROS.in_blocks(2, None).plan(&[], Dtype::F32);
+        assert_eq!(message(scalar), "block_axis must name an axis, but shape [] has none; got -1");
         assert_eq!(Initializer::ZEROS.in_blocks(1, None), Initializer::ZEROS);
     }
 }

@@ -1,20 +1,19 @@
 //! Plans: an initializer for one shape and dtype, with all checks done.
 
-use super::contents::{Contents, axis_in};
-use super::{Initializer, Orthogonal};
+use super::{Contents, Initializer, Orthogonal};
 use crate::dtype::{Dtype, Element};
 use crate::error::{Error, Result};
 use crate::fill::buffer::Scratch;
 use crate::fill::{self, Options};
 use crate::seed::Key;
-use crate::shape::{Blocks, Window, check_shape};
+use crate::shape::{Blocks, Window, axis_in, check_shape, elements};
 use crate::simd::DefaultEnvironment;
 use ndarray::{ArrayViewMut, ArrayViewMutD, Dimension};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// An [`Initializer`] for tensors of one logical shape and dtype: parameters and shape are checked, fans and distributions
-/// computed.
+/// An [`Initializer`] for tensors of one logical shape and dtype: parameters and shape have been checked,
+/// fans and distributions computed.
 ///
 /// ```
 /// use fastinit::{Dtype, Initializer, Key, Options, VarianceScaling, Window};
@@ -34,14 +33,15 @@ pub struct Plan {
     cut: Cut,
 }
 
-/// How the tensor is cut, and what is in the parts: a plan without its shape and dtype, for callers that keep them.
+/// The blocks of a tensor and their contents: a [`Plan`] without shape and dtype, for callers that have them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Cut {
-    /// Not at all.
+    /// A tensor without blocks.
     Whole(Contents),
-    /// Into equal blocks along an axis.
+    /// Equal blocks along an axis.
     Equal { axis: usize, size: u64, contents: Contents },
-    /// Into blocks along an axis that end at `ends`; what is in each is a number in `different`.
+    /// Blocks along an axis. Block `i` ends at `ends[i]` and has the contents `different[kinds[i]].1`; the
+    /// numbers in `different` are those of the elements.
     Listed { axis: usize, ends: Vec<u64>, kinds: Vec<usize>, different: Vec<(u64, Contents)> },
 }
 
@@ -62,8 +62,8 @@ impl Plan {
         self.dtype
     }
 
-    /// What the tensor contains, with the number of elements: one item, or where there are blocks, one for each different
-    /// contents of a block.
+    /// The contents of the tensor and the number of elements: one item, or, if there are blocks, one for each
+    /// different contents of blocks.
     pub fn contents(&self) -> impl Iterator<Item = (u64, Contents)> {
         let all = self.elements();
         let (one, several) = match &self.cut {
@@ -75,18 +75,19 @@ impl Plan {
 
     /// The number of elements of the logical tensor.
     pub fn elements(&self) -> u64 {
-        if self.shape.contains(&0) { 0 } else { self.shape.iter().product() }
+        elements(&self.shape)
     }
 
-    /// Fills `out` with the part of the tensor that `window` names; the shape of `out` is that of the window, its strides are
-    /// free.
+    /// Fills `out` with the part of the tensor that `window` names. `out` must have the shape of the window,
+    /// and may have any strides.
     ///
-    /// What is written equals that part of the whole tensor, bit by bit. All memory is allocated before the first write.
+    /// The result equals that part of the whole tensor bit by bit. All memory is allocated before the first
+    /// write.
     ///
     /// # Errors
-    /// [`Error::PlannedShape`], [`Error::PlannedDtype`] or [`Error::OutputShape`] where `window` or `out` is another than
-    /// planned, and [`Error::Memory`]: nothing has been written then. [`Error::Interrupted`] where the options say so; `out` is
-    /// partly written then.
+    /// [`Error::PlannedShape`], [`Error::PlannedDtype`] or [`Error::OutputShape`] where `window` or `out`
+    /// does not fit the plan, and [`Error::Memory`]; nothing has been written in these cases.
+    /// [`Error::Interrupted`] where the options' `interrupt` returned true; `out` is partly written.
     pub fn fill<T: Element, D: Dimension>(
         &self,
         out: ArrayViewMut<'_, T, D>,
@@ -105,7 +106,7 @@ impl Plan {
 }
 
 impl Cut {
-    /// The checked and computed parts of a tensor whose shape has passed [`check_shape`]; else as [`Initializer::plan`].
+    /// As [`Initializer::plan`], for a shape that has passed [`check_shape`].
     pub(crate) fn new(initializer: &Initializer, shape: &[u64], dtype: Dtype) -> Result<Cut> {
         let _environment = DefaultEnvironment::enter();
         match initializer {
@@ -117,8 +118,8 @@ impl Cut {
         }
     }
 
-    /// [`Plan::fill`] for memory that need not be initialized, of the shape and dtype that this was made for; afterwards all of it
-    /// is, unless there was an error.
+    /// As [`Plan::fill`], for memory that may be uninitialized and a window of the planned shape. Without an
+    /// error all of `out` is initialized afterwards.
     pub(crate) fn fill<T: Element>(
         &self,
         out: ArrayViewMutD<'_, MaybeUninit<T>>,
@@ -140,13 +141,13 @@ impl Cut {
             }
             _ => return Ok(()),
         };
-        // Where block number `number` of the window lies: the whole block, and the part of it in the window.
+        // The part in the window of block number `number` along the axis, the whole block, and its contents.
         let block = |number: u64| {
             let (block, contents) = self.block(number);
             let range = window.range(axis);
             (block.start.max(range.start)..block.end.min(range.end), block, contents)
         };
-        // Different ones only: all blocks but the first and the last lie inside the window.
+        // Only one block of each kind: all but the first and the last lie inside the window.
         let mut need = Need::default();
         let mut seen = None;
         for number in self.representatives(&numbers) {
@@ -188,7 +189,7 @@ impl Cut {
     }
 }
 
-/// The most that one of several blocks needs.
+/// The greatest needs of any block.
 #[derive(Default)]
 struct Need {
     bytes: usize,
@@ -205,7 +206,7 @@ impl Need {
 }
 
 impl Cut {
-    /// A tensor in blocks.
+    /// The plan of a tensor in blocks.
     fn in_blocks(
         each: &Initializer,
         blocks: &Blocks,
@@ -213,7 +214,7 @@ impl Cut {
         shape: &[u64],
         dtype: Dtype,
     ) -> Result<Cut> {
-        // One block has no axis unless it is given.
+        // A single block needs no axis, so only a given one is checked.
         if *blocks == Blocks::Equal(1) {
             axis.map(|axis| axis_in("block_axis", axis, shape)).transpose()?;
             return Ok(Cut::Whole(Contents::new(each, shape, dtype)?));
@@ -304,7 +305,8 @@ impl Cut {
         }
     }
 
-    /// Blocks among `numbers` such that every other one equals one of them in size and in the part that the window has of it.
+    /// Some of `numbers`: for every block there is one with the same size and the same size of its part in
+    /// the window.
     fn representatives(&self, numbers: &Range<u64>) -> impl Iterator<Item = u64> {
         let (first, last) = (numbers.start, numbers.end - 1);
         let inner = match self {

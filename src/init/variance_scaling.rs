@@ -1,4 +1,5 @@
-//! Samples whose variance follows from the fans of the shape: the Glorot, He and LeCun initializers and their relatives.
+//! Samples whose variance follows from the fans of the shape: the Glorot, He and LeCun initializers and their
+//! relatives.
 
 use crate::distr::Distribution;
 use crate::error::{Error, Result};
@@ -40,13 +41,13 @@ pub struct VarianceScaling {
     pub axes: KernelAxes,
 }
 
-/// The fan that the variance is divided by.
+/// The fan that the variance is inversely proportional to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FanMode {
-    /// The inputs of an output: keeps the variance of activations.
+    /// The inputs per output: preserves the variance of activations.
     FanIn,
-    /// The outputs of an input: keeps the variance of gradients.
+    /// The outputs per input: preserves the variance of gradients.
     FanOut,
     /// The arithmetic mean of both.
     FanAvg,
@@ -117,19 +118,23 @@ impl VarianceScaling {
 
     /// Checks what can be checked without a shape.
     pub(super) fn validate(&self) -> Result<()> {
-        if !(self.scale > 0.0 && self.scale.is_finite()) {
-            return Err(Error::parameter("scale", "be positive and finite", format!("{:?}", self.scale)));
-        }
+        self.check_scale()?;
         check_groups(self.axes.groups)
+    }
+
+    fn check_scale(&self) -> Result<()> {
+        if self.scale > 0.0 && self.scale.is_finite() {
+            return Ok(());
+        }
+        Err(Error::parameter("scale", "be positive and finite", format!("{:?}", self.scale)))
     }
 
     /// The distribution of the elements of a kernel of this logical shape.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a scale that is not positive and finite; where the shape has no fans, as
-    /// [`KernelAxes::fans`].
+    /// [`Error::Parameter`] for a scale that is not positive and finite; otherwise as [`KernelAxes::fans`].
     pub fn distribution_of(&self, shape: &[u64]) -> Result<Distribution> {
-        self.validate()?;
+        self.check_scale()?;
         let Fans { fan_in, fan_out } = self.axes.fans(shape)?;
         let fan = match self.mode {
             FanMode::FanIn => fan_in,
@@ -206,7 +211,8 @@ impl FromStr for FanMode {
 impl FromStr for ScaledDistribution {
     type Err = Error;
 
-    /// The distribution of this name. `"normal"` is refused, since Keras and JAX mean different distributions by it.
+    /// The distribution of this name. `"normal"` is refused, since Keras and JAX mean different distributions
+    /// by it.
     fn from_str(name: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|distribution| distribution.name() == name);
         found.ok_or_else(|| Error::Name {

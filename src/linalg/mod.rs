@@ -1,20 +1,22 @@
 //! Orthogonal matrices from the Haar measure, which is invariant under rotations and reflections.
 //!
-//! The orthogonal factor of a Gaussian matrix, with the signs that make the diagonal of the triangular factor positive, is Haar
-//! distributed. Its Householder reflectors are those of independent Gaussian vectors of decreasing length, so
-//! they are sampled directly, without a factorization (Stewart, The efficient generation of random orthogonal matrices with
-//! an application to condition estimators, SIAM Journal on Numerical Analysis 17, 1980; Mezzadri, How to generate random matrices from
-//! the classical compact groups, Notices of the AMS 54, 2007). Accumulating them costs 2mn^2 - 2n^3/3 operations
-//! for m rows and n columns, which are half as many as factorizing and accumulating.
+//! The orthogonal factor of a Gaussian matrix is Haar distributed, if its signs make the diagonal of the
+//! triangular factor positive. Its Householder reflectors are those of independent Gaussian vectors of
+//! decreasing length, so they are sampled directly, without a factorization (Stewart, The efficient
+//! generation of random orthogonal matrices with an application to condition estimators, SIAM Journal on
+//! Numerical Analysis 17, 1980; Mezzadri, How to generate random matrices from the classical compact groups,
+//! Notices of the AMS 54, 2007). Accumulating them costs 2mn^2 - 2n^3/3 operations for m rows and n columns,
+//! half of those of a factorization followed by accumulation.
 //!
-//! A column of the result is the product of the reflectors and a column of the identity, so it does not depend on the window or
-//! on the number of threads; and only the reflectors up to its own number act on it.
+//! A column of the result is the product of the reflectors and a column of the identity, so it does not
+//! depend on the window or on the number of threads. Only the reflectors up to its own number act on it.
+#![forbid(unsafe_code)]
 
 use crate::dtype::{Dtype, Element};
 use crate::error::Result;
 use crate::fill::Options;
 use crate::fill::buffer::Scratch;
-use crate::fill::place::{Matrix, Place, Side};
+use crate::fill::place::{Columns, Matrix};
 use crate::fill::threads::{Pulse, how_many, in_turns};
 use crate::seed::Key;
 use crate::shape::Window;
@@ -32,25 +34,26 @@ mod real;
 /// Fewer operations than this are not worth a thread.
 const OPERATIONS_PER_THREAD: usize = 8 << 20;
 
-/// The number of strips that are made together where the output is smaller than that.
+/// At least this many strips are computed together, even if they need more memory than the output.
 const GROUP: usize = 8;
 
-/// The most panels that are kept in memory at a time.
+/// The largest number of panels in memory at a time.
 const BATCH: usize = 1024;
 
 /// Part of a matrix from the Haar measure, times `gain`.
 ///
-/// The logical tensor is seen as a matrix: its columns are along `column_axis`, its rows along all other axes, in C order. If it has no
-/// more columns than rows, the columns are orthonormal, else the rows. Single precision and the half types are computed in
-/// single precision, and the half types rounded once.
+/// The logical tensor is taken as a matrix: its columns are along `column_axis`, its rows along all other
+/// axes, in C order. If it has no more columns than rows, the columns are orthonormal, else the rows. Single
+/// precision and the half types are computed in single precision, and the half types rounded once.
 ///
-/// A window is that part of the whole, exactly. Its time is that of its columns (rows, if these are orthonormal), whole and in
-/// units of 64. The scratch memory has at least [`scratch_bytes`]: up to twice the memory of the output, or of 16 times 64 such
-/// columns. Nothing else is allocated.
+/// A window equals that part of the whole exactly. It takes as long as its columns (rows, if these are
+/// orthonormal) in full, in units of 64. The scratch memory must have at least [`scratch_bytes`]: up to twice
+/// the memory of the output, or of 16 times 64 such columns.
 ///
 /// # Errors
-/// [`Error::OutputShape`](crate::Error::OutputShape), before anything is written, where `out` has not the shape of the window;
-/// [`Error::Interrupted`](crate::Error::Interrupted) where the options say so.
+/// [`Error::OutputShape`](crate::Error::OutputShape), before anything is written, where `out` does not have
+/// the shape of the window; [`Error::Interrupted`](crate::Error::Interrupted) where the options' `interrupt`
+/// returned true.
 pub fn orthogonal<T: Element>(
     out: ArrayViewMutD<'_, MaybeUninit<T>>,
     window: &Window,
@@ -66,11 +69,12 @@ pub fn orthogonal<T: Element>(
         return Ok(());
     }
     let size = Size::new(window.shape(), window.extent(), column_axis);
+    let mut matrix = if size.transposed { matrix.transposed() } else { matrix };
     let level = options.level.unwrap_or_else(Level::current);
     if T::DTYPE == Dtype::F64 {
-        Job { matrix: &matrix, size, key, gain, level }.run(scratch, options)
+        Job { size, key, gain, level }.run(&mut matrix, scratch, options)
     } else {
-        Job { matrix: &matrix, size, key, gain: gain as f32, level }.run(scratch, options)
+        Job { size, key, gain: gain as f32, level }.run(&mut matrix, scratch, options)
     }
 }
 
@@ -86,11 +90,12 @@ pub fn scratch_bytes(dtype: Dtype, shape: &[u64], extent: &[usize], column_axis:
     }
 }
 
-/// The sizes of a matrix and of a part of it, standing upright: it has no fewer rows than columns.
+/// The sizes of a matrix and of a part of it, transposed if needed so that there are no fewer rows than
+/// columns.
 #[derive(Clone, Copy)]
 struct Size {
-    /// Whether the rows and columns are exchanged.
-    turned: bool,
+    /// Whether rows and columns are exchanged.
+    transposed: bool,
     rows: usize,
     columns: usize,
     wanted_rows: usize,
@@ -98,19 +103,19 @@ struct Size {
 }
 
 impl Size {
-    /// Of a part that is not empty.
+    /// The sizes of a part that is not empty.
     fn new(shape: &[u64], extent: &[usize], column_axis: usize) -> Size {
-        // What does not fit `usize` does not fit the memory either.
+        // A size that does not fit `usize` does not fit the memory either.
         let logical = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
         let columns = shape[column_axis];
         let (rows, columns) = (logical(shape.iter().product::<u64>() / columns), logical(columns));
         let wanted_columns = extent[column_axis];
         let wanted_rows = extent.iter().product::<usize>() / wanted_columns;
         if rows >= columns {
-            Size { turned: false, rows, columns, wanted_rows, wanted_columns }
+            Size { transposed: false, rows, columns, wanted_rows, wanted_columns }
         } else {
             Size {
-                turned: true,
+                transposed: true,
                 rows: columns,
                 columns: rows,
                 wanted_rows: wanted_columns,
@@ -119,77 +124,75 @@ impl Size {
         }
     }
 
-    /// How many strips are made together. They share their panels, and take as much memory as they have columns, whole. So of a
-    /// window of few rows no more are made at a time than the output has room for, or [`GROUP`]; the next ones make their panels
-    /// again.
+    /// How many strips are computed together. They share their panels, and each needs memory for whole
+    /// columns. So no more are computed at a time than have the memory of the output, or [`GROUP`], which
+    /// matters for windows of few rows; the next ones compute their panels again.
     fn strips(&self) -> usize {
         let strip = self.rows.saturating_mul(WIDTH);
         let room = (self.wanted_rows * self.wanted_columns).div_ceil(strip);
         room.max(GROUP).min(self.wanted_columns.div_ceil(WIDTH))
     }
 
-    /// How many panels are kept at a time. Panels take as much memory as strips; two at a time are made while one is applied to few
-    /// strips.
+    /// How many panels are kept at a time. A panel takes as much memory as a strip; two at least, so that
+    /// threads can compute one each.
     fn panels(&self) -> usize {
         self.strips().clamp(2, BATCH).min(self.columns.div_ceil(WIDTH))
     }
 
-    /// Rows of memory for strips and panels. Panel number `i` of a batch begins with column `64 i` or a later one.
+    /// The rows of memory for strips and panels. Panel number `i` of a batch begins with column `64 i` or a
+    /// later one.
     fn memory<R: Real>(&self) -> usize {
         let panels = (0..self.panels()).map(|i| Panel::<R>::memory(self.rows - i * WIDTH));
         panels.fold(self.strips().saturating_mul(self.rows), usize::saturating_add)
     }
 }
 
-/// One matrix, or a part of it.
-struct Job<'a, T, R> {
-    matrix: &'a Matrix<'a, T>,
+/// How to compute a matrix that has no fewer rows than columns, or a part of it.
+struct Job<R> {
     size: Size,
     key: Key,
     gain: R,
     level: Level,
 }
 
-/// Columns in the making.
-struct Strip<'a, R> {
+/// Columns that are being computed.
+struct Strip<'a, T, R> {
+    /// Where they go.
+    out: Columns<'a, T, WIDTH>,
     rows: &'a mut [Row<R>],
-    /// Whether the rows were zero or made so.
+    /// Whether `rows` has been set to zero.
     ready: bool,
 }
 
-impl<T: Element, R: Real> Job<'_, T, R> {
-    /// The rows that are wanted, ascending.
-    fn wanted_rows(&self) -> &Side {
-        if self.size.turned { &self.matrix.columns } else { &self.matrix.rows }
-    }
-
-    /// The columns that are wanted, ascending.
-    fn wanted_columns(&self) -> &Side {
-        if self.size.turned { &self.matrix.rows } else { &self.matrix.columns }
-    }
-
-    /// As many workers as some work is worth: so many panels that act on so many strips each.
+impl<R: Real> Job<R> {
+    /// As many workers as `panels` panels that act on `strips` strips each are worth.
     fn workers(&self, panels: usize, strips: usize, options: &Options<'_>) -> Vec<()> {
         let operations = self.size.rows.saturating_mul(4 * WIDTH * WIDTH).saturating_mul(panels);
         let most = (operations.saturating_mul(strips) / OPERATIONS_PER_THREAD).min(panels.max(strips));
         vec![(); how_many(most, options)]
     }
 
-    fn run(&self, scratch: &mut Scratch, options: &Options<'_>) -> Result<()> {
+    fn run<T: Element>(
+        &self,
+        matrix: &mut Matrix<'_, T>,
+        scratch: &mut Scratch,
+        options: &Options<'_>,
+    ) -> Result<()> {
         let (memory, mut zero) = scratch.rows();
         let (strips, panels) = memory.split_at_mut(self.size.strips() * self.size.rows);
-        let group = self.size.strips() * WIDTH;
-        for begin in (0..self.size.wanted_columns).step_by(group) {
-            let wanted = begin..self.size.wanted_columns.min(begin + group);
-            self.group(wanted, strips, panels, zero, options)?;
+        let (group, columns) = (self.size.strips() * WIDTH, matrix.columns.len());
+        for begin in (0..columns).step_by(group) {
+            let wanted = begin..columns.min(begin + group);
+            self.group(matrix, wanted, strips, panels, zero, options)?;
             zero = false;
         }
         Ok(())
     }
 
-    /// Makes these of the columns, in memory that is zero or not.
-    fn group(
+    /// Computes the columns at `wanted`. `zero` says whether the memory is zero.
+    fn group<T: Element>(
         &self,
+        matrix: &mut Matrix<'_, T>,
         wanted: Range<usize>,
         strips: &mut [Row<R>],
         panels: &mut [Row<R>],
@@ -197,9 +200,12 @@ impl<T: Element, R: Real> Job<'_, T, R> {
         options: &Options<'_>,
     ) -> Result<()> {
         let Size { rows, columns, .. } = self.size;
-        let last = self.wanted_columns().at(wanted.end - 1).index as usize;
-        let strips = strips.chunks_exact_mut(rows).take(wanted.len().div_ceil(WIDTH));
-        let strips: Vec<_> = strips.map(|rows| Mutex::new(Strip { rows, ready: zero })).collect();
+        let last = matrix.columns.at(wanted.end - 1).index as usize;
+        let strips: Vec<_> = matrix
+            .split_columns(wanted)
+            .zip(strips.chunks_exact_mut(rows))
+            .map(|(out, rows)| Mutex::new(Strip { out, rows, ready: zero }))
+            .collect();
         let batch = self.size.panels();
         let mut end = last / WIDTH + 1;
         while end > 0 {
@@ -230,18 +236,16 @@ impl<T: Element, R: Real> Job<'_, T, R> {
                 .collect();
             let mut workers = self.workers(panels.len(), strips.len(), options);
             in_turns(strips.len(), &mut workers, options, |turn, (), pulse| {
-                // The last ones have the most to do.
-                let number = strips.len() - 1 - turn;
-                let (columns, count) =
-                    self.wanted_columns().some::<WIDTH>(wanted.start + number * WIDTH..wanted.end);
-                let columns = &columns[..count];
-                let mut strip = strips[number].lock().unwrap_or_else(PoisonError::into_inner);
-                if !std::mem::replace(&mut strip.ready, true) {
-                    strip.rows.fill([R::default(); WIDTH]);
+                // The last strips take longest.
+                let mut strip =
+                    strips[strips.len() - 1 - turn].lock().unwrap_or_else(PoisonError::into_inner);
+                let Strip { out, rows, ready } = &mut *strip;
+                if !std::mem::replace(ready, true) {
+                    rows.fill([R::default(); WIDTH]);
                 }
-                panel::apply(self.level, &panels, columns, strip.rows, pulse);
+                panel::apply(self.level, &panels, out.places(), rows, pulse);
                 if begin == 0 {
-                    self.emit(columns, strip.rows, pulse);
+                    self.emit(out, rows, pulse);
                 }
                 Ok(())
             })?;
@@ -250,32 +254,15 @@ impl<T: Element, R: Real> Job<'_, T, R> {
         Ok(())
     }
 
-    /// Writes a finished strip to its columns.
-    fn emit(&self, columns: &[Place], strip: &[Row<R>], pulse: &Pulse<'_>) {
-        let write = |offset: isize, x: R| {
-            // SAFETY: the places are those of the matrix, and this strip alone has these columns.
-            unsafe { self.matrix.write(offset, T::from_f64(x.times(self.gain).to_f64())) };
-        };
-        let side_by_side = columns.windows(2).all(|pair| pair[1].offset - pair[0].offset == 1);
+    /// Writes a finished strip to its columns. Returns early where the pulse has stopped.
+    fn emit<T: Element>(&self, out: &mut Columns<'_, T, WIDTH>, rows: &[Row<R>], pulse: &Pulse<'_>) {
         for from in (0..self.size.wanted_rows).step_by(WIDTH) {
-            // Memory that was never touched comes slowly.
+            // The first write to a page is slow.
             if pulse.stopped() {
                 return;
             }
-            let (rows, count) = self.wanted_rows().some::<WIDTH>(from..self.size.wanted_rows);
-            let rows = &rows[..count];
-            if side_by_side {
-                for row in rows {
-                    let values = &strip[row.index as usize][..columns.len()];
-                    let start = row.offset + columns[0].offset;
-                    values.iter().zip(start..).for_each(|(&x, offset)| write(offset, x));
-                }
-            } else {
-                for (place, column) in columns.iter().enumerate() {
-                    rows.iter()
-                        .for_each(|row| write(row.offset + column.offset, strip[row.index as usize][place]));
-                }
-            }
+            let positions = from..self.size.wanted_rows.min(from + WIDTH);
+            out.write(positions, rows, |x| T::from_f64(x.times(self.gain).to_f64()));
         }
     }
 }

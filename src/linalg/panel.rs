@@ -1,12 +1,13 @@
-//! Panels: the reflectors of [`WIDTH`] columns, and what they do to a strip of as many columns.
+//! Panels: the reflectors of [`WIDTH`] columns, and their application to a strip of as many columns.
 //!
-//! The product of the reflectors `I - tau_j v_j v_j^T` of a panel is `I - V T V^T` with an upper triangular T (the compact WY form:
-//! Schreiber and Van Loan, SIAM Journal on Scientific and Statistical Computing 10, 1989), whose inverse has `1 / tau` on its
-//! diagonal and the products of the columns of V above it (the UT form: Joffrain et al., ACM Transactions on Mathematical Software 32, 2006).
-//! So T itself is never made: multiplying by it is to solve a triangular system.
+//! The product of the reflectors `I - tau_j v_j v_j^T` of a panel is `I - V T V^T` with an upper triangular T
+//! (the compact WY form: Schreiber and Van Loan, SIAM Journal on Scientific and Statistical Computing 10,
+//! 1989), whose inverse has `1 / tau` on its diagonal and the products of the columns of V above it (the UT
+//! form: Joffrain et al., ACM Transactions on Mathematical Software 32, 2006). So T itself is never computed:
+//! multiplying by it means solving a triangular system.
 //!
-//! What makes the bits independent of the level and of the way the work is cut: every element of a product is one chain
-//! of fused multiply-adds over an index that ascends, and sums of squares are kept in sixteen parts.
+//! The bits do not depend on the level or on how the work is split: every element of a product is one chain
+//! of fused multiply-adds over an ascending index, and a sum of squares has sixteen fixed parts.
 
 use super::real::Real;
 use crate::error::{Error, Result};
@@ -21,7 +22,7 @@ pub(super) const WIDTH: usize = 64;
 /// A row of a panel or strip.
 pub(super) type Row<R> = [R; WIDTH];
 
-/// Sums that are kept side by side in registers, each a row of a strip.
+/// Rows of sums that are kept in registers at a time.
 const TILE: usize = 4;
 
 /// A square of sums, a row for each column of a panel. Aligned like the registers.
@@ -41,26 +42,26 @@ pub(super) struct Panel<'a, R> {
     first: usize,
     /// How many columns.
     width: usize,
-    /// The vectors, side by side; rows from `first` on. Columns beyond `width` are zero, and above the diagonal all are.
+    /// The vectors as columns; rows from `first` on. Zero above the diagonal and in columns beyond `width`.
     vectors: &'a [Row<R>],
-    /// The products of the vectors: above the diagonal those of the reflectors, the rest is not used.
+    /// The products of the vectors with each other; only those above the diagonal are used.
     products: &'a [Row<R>],
     /// `2 / |v|^2`.
     tau: Row<R>,
-    /// 1 or -1: what a column of the identity begins with, so that the diagonal of the triangular factor, which is not
-    /// computed, would be positive.
+    /// 1 or -1: the diagonal element of the column of the identity. It makes the diagonal of the triangular
+    /// factor, which is not computed, positive.
     sign: Row<R>,
 }
 
 impl<'a, R: Real> Panel<'a, R> {
-    /// How many rows of memory a panel needs whose first column is so long.
+    /// The rows of memory that a panel needs whose first column has this length.
     pub fn memory(length: usize) -> usize {
         // The vectors, their products, and one column.
         length.saturating_add(WIDTH).saturating_add(length.div_ceil(WIDTH))
     }
 
-    /// The panel that begins with column `first` of a matrix of `rows` rows and `columns` columns, in memory that
-    /// is all zero and has as many rows as [`Panel::memory`] says.
+    /// The panel that begins with column `first` of a matrix of `rows` rows and `columns` columns, in memory
+    /// that is zero and has [`Panel::memory`] rows.
     ///
     /// # Errors
     /// [`Error::Interrupted`] where the pulse has stopped.
@@ -87,7 +88,8 @@ impl<'a, R: Real> Panel<'a, R> {
             let (head, rest) = (column[0].to_f64(), sum_of_squares(&column[1..]));
             let norm = (head * head + rest).sqrt();
             let one = if head < 0.0 { -1.0 } else { 1.0 };
-            // Added with the sign of the head, so that nothing cancels. A single element can only be a sign, and exactly that.
+            // Added with the sign of the head, so that nothing cancels. A single element must be exactly 1 or
+            // -1.
             let pivot = R::from_f64(if column.len() == 1 { 1.0 } else { head + one * norm });
             tau[j] = R::from_f64(2.0 / (pivot.to_f64() * pivot.to_f64() + rest));
             sign[j] = R::from_f64(-one);
@@ -101,9 +103,9 @@ impl<'a, R: Real> Panel<'a, R> {
     }
 }
 
-/// Multiplies a strip by consecutive panels, from the left and the last one first. Its rows are all of the matrix, and its columns,
-/// ascending, have these numbers; a column begins, as one of the identity, with the panel that has its number. Returns early where
-/// the pulse has stopped.
+/// Multiplies a strip by consecutive panels from the left, the last one first. The strip has all rows of the
+/// matrix, and the columns with these numbers, in ascending order. A column begins as one of the identity, at
+/// the panel that has its number. Returns early where the pulse has stopped.
 pub(super) fn apply<R: Real>(
     level: Level,
     panels: &[Panel<'_, R>],
@@ -114,7 +116,8 @@ pub(super) fn apply<R: Real>(
     level.run(Apply { panels, columns, strip, pulse });
 }
 
-/// Sixteen sums of every sixteenth element's square, and their sum by halves. A square of single precision is exact here.
+/// The sum of the squares in double precision: sixteen sums of every sixteenth square, then their sum by
+/// halves. The square of a single-precision number is exact.
 fn sum_of_squares<R: Real>(x: &[R]) -> f64 {
     let mut sums = [0.0_f64; 16];
     let (whole, rest) = x.as_chunks::<16>();
@@ -166,7 +169,8 @@ impl<R: Real> Kernel for Apply<'_, R> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let s = s.wide();
-        // What is still to be subtracted: while the next panel takes its products of a block, so that the strip is gone over once.
+        // What is still to be subtracted. It is subtracted from a block just before the next panel is
+        // multiplied with the block, so that each panel passes over the strip once.
         let mut pending: Option<(&Panel<'_, R>, Square<R>)> = None;
         for panel in self.panels.iter().rev() {
             if self.pulse.stopped() {
@@ -199,7 +203,7 @@ impl<R: Real> Kernel for Apply<'_, R> {
     }
 }
 
-/// Begins the columns that have their numbers in the panel; returns whether the strip has any that begin here or have begun.
+/// Begins the columns whose numbers are in the panel; returns whether any column has begun.
 fn begin<R: Real>(panel: &Panel<'_, R>, columns: &[Place], strip: &mut [Row<R>]) -> bool {
     let from = columns.partition_point(|column| (column.index as usize) < panel.first);
     for (place, column) in columns.iter().enumerate().skip(from) {
@@ -211,14 +215,14 @@ fn begin<R: Real>(panel: &Panel<'_, R>, columns: &[Place], strip: &mut [Row<R>])
     from < columns.len()
 }
 
-/// Rows that are worked on together: as many as keep those of a strip and of a panel in the first cache. A divisor of [`WIDTH`],
-/// so that a panel begins where a block of the one before does.
+/// The rows that are processed together, few enough that those of a strip and of a panel stay in the
+/// first-level cache. Divides [`WIDTH`], so that each panel begins at a block of the previous one.
 const fn block<R>() -> usize {
     WIDTH * 4 / size_of::<R>()
 }
 
-/// Adds the products of the columns of a block of a panel with those of a block of a strip to `sums`, which has a row for each of the
-/// panel's.
+/// Adds the products of the columns of a block of a panel with those of a block of a strip to `sums`, which
+/// has a row for each column of the panel.
 #[inline(always)]
 fn add_products<S: Simd, R: Real>(
     s: S,
@@ -263,7 +267,7 @@ fn solve<S: Simd, R: Real>(s: S, panel: &Panel<'_, R>, sums: &mut Square<R>) {
     }
 }
 
-/// Subtracts `vectors * sums` from as many rows of a strip as there are.
+/// Subtracts `vectors * sums` from the rows of a strip.
 #[inline(always)]
 fn subtract_products<S: Simd, R: Real>(
     s: S,

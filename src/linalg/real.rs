@@ -3,10 +3,10 @@
 use crate::dtype::Element;
 use crate::fill::normals;
 use crate::seed::Key;
-use crate::simd::{Level, Simd};
+use crate::simd::{self, Level, Number, Simd};
 
-/// `f32` or `f64`: numbers, and registers of them.
-pub(super) trait Real: Element {
+/// `f32` or `f64`, and registers of them.
+pub(super) trait Real: Element + Number {
     /// `self * other`
     fn times(self, other: Self) -> Self;
     /// A register.
@@ -15,9 +15,9 @@ pub(super) trait Real: Element {
     fn lanes<S: Simd>() -> usize;
     /// `x` in every lane.
     fn splat<S: Simd>(s: S, x: Self) -> Self::Register<S>;
-    /// The first numbers of `from`, which has no fewer than lanes.
+    /// The first numbers of `from`, which must fill the lanes.
     fn load<S: Simd>(s: S, from: &[Self]) -> Self::Register<S>;
-    /// Writes to the first numbers of `to`, which has no fewer than lanes.
+    /// Writes to the first numbers of `to`, which must take all lanes.
     fn store<S: Simd>(s: S, to: &mut [Self], a: Self::Register<S>);
     /// `a * b`
     fn mul<S: Simd>(s: S, a: Self::Register<S>, b: Self::Register<S>) -> Self::Register<S>;
@@ -57,15 +57,11 @@ macro_rules! real {
             }
             #[inline(always)]
             fn load<S: Simd>(s: S, from: &[$number]) -> S::$register {
-                assert!(from.len() >= Self::lanes::<S>());
-                // SAFETY: just checked.
-                s.$from_bits(unsafe { s.load(from.as_ptr().cast()) })
+                s.$from_bits(simd::load(s, from))
             }
             #[inline(always)]
             fn store<S: Simd>(s: S, to: &mut [$number], a: S::$register) {
-                assert!(to.len() >= Self::lanes::<S>());
-                // SAFETY: just checked.
-                unsafe { s.store(to.as_mut_ptr().cast(), s.$to_bits(a)) }
+                simd::store(s, to, s.$to_bits(a));
             }
             #[inline(always)]
             fn mul<S: Simd>(s: S, a: S::$register, b: S::$register) -> S::$register {

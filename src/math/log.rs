@@ -3,7 +3,7 @@
 use super::{horner_f32, horner_f64, u32_to_f64};
 use crate::simd::Simd;
 
-/// The bits of 2/3: numbers are split into `2^e m` with m in [2/3, 4/3), the interval on which `m - 1` is smallest.
+/// The bits of 2/3: numbers are split into `2^e m` with m in [2/3, 4/3), where `|m - 1|` is smallest.
 const TWO_THIRDS: u32 = 0x3f2a_aaab;
 /// The bits of `sqrt(1/2)`: the same in double precision, with m in [sqrt 1/2, sqrt 2).
 const SQRT_HALF: u64 = 0x3fe6_a09e_667f_3bcd;
@@ -33,7 +33,8 @@ const LOG_COARSE_F32: [f32; 8] = [
     1.517408e-01,
 ];
 
-/// `(ln(1 + f) - 2 s) / s^3` in powers of s^2, where s = f / (2 + f), f in [1/sqrt 2 - 1, sqrt 2 - 1]. Relative error 4.6e-16.
+/// `(ln(1 + f) - 2 s) / s^3` in powers of s^2, where s = f / (2 + f), f in [1/sqrt 2 - 1, sqrt 2 - 1].
+/// Relative error 4.6e-16.
 const LOG_F64: [f64; 7] = [
     6.66666666666667e-01,
     3.9999999999899855e-01,
@@ -53,8 +54,8 @@ fn split_f32<S: Simd>(s: S, x: S::F32, scale: u32) -> (S::F32, S::F32) {
     (e, s.sub_f32(s.f32_from_bits(m), s.splat_f32(1.0)))
 }
 
-/// `-2 ln(k / 2^31)` of an integer k from 1 to 2^31 - 1, to 2 ulp wherever k lies: close to 2^31 the logarithm is
-/// small, and what the conversion of k rounds away is added again.
+/// `-2 ln(k / 2^31)` of an integer k from 1 to 2^31 - 1, to 2 ulp for every k: near 2^31 the logarithm is
+/// small, so the rounding error of the conversion of k is added again.
 #[inline(always)]
 pub fn minus_2_ln_of_fraction<S: Simd>(s: S, k: S::Int) -> S::F32 {
     let x = s.i32_to_f32(k);
@@ -64,7 +65,7 @@ pub fn minus_2_ln_of_fraction<S: Simd>(s: S, k: S::Int) -> S::F32 {
     s.mul_add_f32(f, horner_f32(s, f, &LOG_F32), s.mul_f32(e, s.splat_f32(-2.0 * std::f32::consts::LN_2)))
 }
 
-/// `-ln x` to an absolute error of 2e-7, for x positive and normal, where only that is needed.
+/// `-ln x` to an absolute error of 2e-7, for x positive and normal.
 #[inline(always)]
 pub fn minus_ln_coarse<S: Simd>(s: S, x: S::F32) -> S::F32 {
     let (e, f) = split_f32(s, x, 0);
@@ -88,7 +89,7 @@ fn split_f64<S: Simd>(s: S, bits: S::Int, scale: f64) -> (S::F64, S::F64) {
     (e, s.sub_f64(s.f64_from_bits(m), s.splat_f64(1.0)))
 }
 
-/// `-2 ln(k / 2^64)` of an odd 64-bit integer k, given as its halves, to 3 ulp wherever k lies.
+/// `-2 ln(k / 2^64)` of an odd 64-bit integer k, given as its halves, to 3 ulp.
 #[inline(always)]
 pub fn minus_2_ln_of_fraction_f64<S: Simd>(s: S, high: S::F64, low: S::F64) -> S::F64 {
     let two_32 = s.splat_f64(4294967296.0);
@@ -103,7 +104,7 @@ pub fn minus_2_ln_of_fraction_f64<S: Simd>(s: S, high: S::F64, low: S::F64) -> S
 /// `ln x` to 3 ulp or an absolute error of 1e-16, for x from 2^-1000 on.
 #[inline(always)]
 pub fn ln_f64<S: Simd>(s: S, x: S::F64) -> S::F64 {
-    // The exponent is raised by 1001 so that it is positive whatever x is.
+    // The exponent is raised by 1001, so that it is positive for every x.
     let bits = s.add_u64(s.f64_to_bits(x), s.splat_u64(1001 << 52));
     let (e, f) = split_f64(s, bits, 1001.0);
     s.mul_add_f64(e, s.splat_f64(std::f64::consts::LN_2), ln_1p_f64(s, f))

@@ -1,7 +1,10 @@
-//! Elementary functions from the operations of [`Simd`], and the normal integrals that set a distribution up.
+//! Elementary functions from the operations of [`Simd`], and the normal integrals that prepare a truncated
+//! normal distribution.
 //!
-//! No function here calls a platform's libm, so none differs between machines. Each says its range and its error in units in the
-//! last place (ulp) of the result. The coefficients come from `tools/coefficients.py`.
+//! No function calls the platform's libm, so results do not differ between machines. Each states its range
+//! and its error in units in the last place (ulp) of the result. The coefficients come from
+//! `tools/coefficients.py`.
+#![forbid(unsafe_code)]
 
 use crate::simd::Simd;
 
@@ -31,7 +34,7 @@ pub fn horner_f64<S: Simd, const N: usize>(s: S, x: S::F64, coefficients: &[f64;
     sum
 }
 
-/// The bits of 2^52, under which a 32-bit integer can be put as the low part of the fraction.
+/// The bits of 2^52, whose fraction has room for a 32-bit integer.
 const TWO_52: u64 = 0x4330_0000_0000_0000;
 
 /// The low halves of the 64-bit lanes as numbers; the high halves must be zero. Exact.
@@ -50,7 +53,8 @@ pub fn halves_to_f64<S: Simd>(s: S, a: S::Int) -> (S::F64, S::F64) {
 /// The signed 64-bit integer as a number, rounded once.
 #[inline(always)]
 pub fn i64_to_f64<S: Simd>(s: S, a: S::Int) -> S::F64 {
-    // With the sign bit flipped the integer is unsigned and 2^63 too large; the high half takes that off, exactly.
+    // With the sign bit flipped the integer is unsigned and 2^63 too large, which is subtracted from the high
+    // half exactly.
     let (high, low) = halves_to_f64(s, s.xor(a, s.splat_u64(1 << 63)));
     s.mul_add_f64(s.sub_f64(high, s.splat_f64(2147483648.0)), s.splat_f64(4294967296.0), low)
 }

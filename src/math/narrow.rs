@@ -2,16 +2,17 @@
 
 use crate::simd::Simd;
 
-/// The numbers (even, odd) of each lane one after the other as bfloat16, rounded to nearest even. In integers, so that subnormal
-/// numbers come out the same whatever the thread does with them (the instruction that CPUs have for this flushes them).
+/// The numbers (even, odd) of each lane one after the other as bfloat16, rounded to nearest even. In
+/// integers, since the instruction for this conversion flushes subnormal numbers to zero.
 #[inline(always)]
 pub fn pair_as_bf16<S: Simd>(s: S, even: S::F32, odd: S::F32) -> S::Int {
     let (even, odd) = (round_bf16(s, even), round_bf16(s, odd));
     s.or(s.shr_u32(even, 16), s.and(odd, s.splat_u32(0xffff_0000)))
 }
 
-/// The bits of the numbers with the bfloat16 in the upper half of each lane. What lies in the lower half is more than half a unit
-/// once this is added, or exactly half of one beside an odd upper half.
+/// The numbers with the rounded bfloat16 in the upper half of each lane; the lower half is arbitrary. The
+/// added number carries into the upper half where the lower one is more than half a unit, or exactly half and
+/// the upper one is odd.
 #[inline(always)]
 fn round_bf16<S: Simd>(s: S, a: S::F32) -> S::Int {
     let bits = s.f32_to_bits(a);

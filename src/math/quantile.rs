@@ -1,9 +1,10 @@
-//! The quantile function (inverse of the cumulative distribution function) of the standard normal distribution.
+//! The quantile function (inverse of the cumulative distribution function) of the standard normal
+//! distribution.
 //!
-//! Throughout, y is the probability of falling between -x and x, with the sign of x: `y = erf(x / sqrt 2)`, and w is
-//! `-ln(1 - y^2)`, the variable in which the quantile is smooth (Giles, Approximating the erfinv function, GPU Computing Gems
-//! Jade Edition, 2011). The double-precision form has the regions of Wichura's AS 241 (Applied Statistics 37, 1988). All
-//! coefficients are our own fits.
+//! Throughout, y is the probability of falling between -x and x, with the sign of x: `y = erf(x / sqrt 2)`,
+//! and w is `-ln(1 - y^2)`, the variable in which the quantile is smooth (Giles, Approximating the erfinv
+//! function, GPU Computing Gems Jade Edition, 2011). The double-precision form has the regions of Wichura's
+//! AS 241 (Applied Statistics 37, 1988). All coefficients were fitted for this crate.
 
 use super::{horner_f32, horner_f64, log::minus_ln_coarse};
 use crate::simd::Simd;
@@ -67,7 +68,8 @@ const QUANTILE_CENTRE_F64_Q: [f64; 8] = [
     3.1437423519527063e-01,
 ];
 
-/// The upper quantile in powers of r - 1.6, where the tail is exp(-r^2), r in [1.6, 5]. Numerator. Relative error 5.8e-17.
+/// The upper quantile in powers of r - 1.6, where the tail is exp(-r^2), r in [1.6, 5]. Numerator. Relative
+/// error 5.8e-17.
 const QUANTILE_TAIL_F64_P: [f64; 8] = [
     1.4234371107496837e+00,
     4.634778724657046e+00,
@@ -79,7 +81,8 @@ const QUANTILE_TAIL_F64_P: [f64; 8] = [
     7.811440934512869e-04,
 ];
 
-/// The upper quantile in powers of r - 1.6, where the tail is exp(-r^2), r in [1.6, 5]. Denominator. Relative error 5.8e-17.
+/// The upper quantile in powers of r - 1.6, where the tail is exp(-r^2), r in [1.6, 5]. Denominator. Relative
+/// error 5.8e-17.
 const QUANTILE_TAIL_F64_Q: [f64; 8] = [
     1e+00,
     2.056311454318919e+00,
@@ -115,8 +118,8 @@ const QUANTILE_FAR_F64_Q: [f64; 8] = [
     2.386745593988961e-15,
 ];
 
-/// x for |x| up to 2, to 10 ulp (where |x| is near 2 and y itself is that uncertain). A rational function of `1 - y^2`, all of whose
-/// coefficients are positive, so that nothing cancels.
+/// x for |x| up to 2, to 10 ulp (near |x| = 2, where the rounding of y alone costs that much). A rational
+/// function of `1 - y^2` with positive coefficients only, so that nothing cancels.
 #[inline(always)]
 pub fn quantile_centre_f32<S: Simd>(s: S, y: S::F32) -> S::F32 {
     let t = s.neg_mul_add_f32(y, y, s.splat_f32(1.0));
@@ -124,7 +127,7 @@ pub fn quantile_centre_f32<S: Simd>(s: S, y: S::F32) -> S::F32 {
     s.mul_f32(y, s.div_f32(p, horner_f32(s, t, &QUANTILE_CENTRE_F32_Q)))
 }
 
-/// x for |x| up to 6.3, to 6 ulp; `q` is `1 - y^2`, of which the tails need the relative precision.
+/// x for |x| up to 6.3, to 6 ulp; `q` is `1 - y^2`, whose relative precision the tails need.
 #[inline(always)]
 pub fn quantile_f32<S: Simd>(s: S, y: S::F32, q: S::F32) -> S::F32 {
     let w = minus_ln_coarse(s, q);
@@ -138,7 +141,7 @@ pub fn quantile_f32<S: Simd>(s: S, y: S::F32, q: S::F32) -> S::F32 {
     s.mul_f32(y, ratio)
 }
 
-/// Up to this |y| the central form holds.
+/// The central form is for |y| up to this.
 pub const CENTRE: f64 = 0.85;
 
 /// x for |y| up to [`CENTRE`], to 4 ulp.
@@ -149,7 +152,8 @@ pub fn quantile_centre_f64<S: Simd>(s: S, y: S::F64) -> S::F64 {
     s.mul_f64(y, s.div_f64(p, horner_f64(s, z, &QUANTILE_CENTRE_F64_Q)))
 }
 
-/// The x above which the probability is `exp(-w)`, for w from 2.589 (where |y| is [`CENTRE`]) to 576 (x = 33.8), to 3 ulp.
+/// The x above which the probability is `exp(-w)`, for w from 2.589 (where |y| is [`CENTRE`]) to 576 (x =
+/// 33.8), to 3 ulp.
 #[inline(always)]
 pub fn quantile_tail_f64<S: Simd>(s: S, w: S::F64) -> S::F64 {
     let r = s.sqrt_f64(w);

@@ -1,7 +1,7 @@
 //! Parsing of Python arguments: any object to a plain Rust value.
 //!
-//! Every error names the argument, the rule and the value. A value of the wrong kind is a `TypeError`, one of the right
-//! kind out of range a `ValueError`.
+//! Every error names the argument, the rule and the value. A value of the wrong kind is a `TypeError`, a
+//! value out of range a `ValueError`.
 #![forbid(unsafe_code)]
 
 use crate::dtype::Dtype;
@@ -44,7 +44,8 @@ fn out_of_range(name: &str, rule: &str, object: &Bound<'_, PyAny>) -> PyErr {
     PyValueError::new_err(format!("{name} must be {rule}, got {}", show(object)))
 }
 
-/// Whether an object is a boolean, of Python or of NumPy: where a number is expected this is nearly always a mistake.
+/// Whether an object is a boolean of Python or NumPy. Where a number is expected, that is nearly always a
+/// mistake.
 fn is_bool(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     static NUMPY_BOOL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     if object.is_exact_instance_of::<PyInt>() {
@@ -89,7 +90,7 @@ pub fn real(name: &str, object: &Bound<'_, PyAny>) -> PyResult<f64> {
     })
 }
 
-/// A string that names something.
+/// A string.
 pub fn name<'a>(argument: &str, object: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     object.cast::<PyString>().map_err(|_| wrong_kind(argument, "a str", object))?.to_str()
 }
@@ -99,7 +100,7 @@ pub fn count(name: &str, object: &Bound<'_, PyAny>) -> PyResult<u64> {
     integer(name, "an int of at least 1", object)
 }
 
-/// The axes that an int or a sequence of ints names.
+/// The axes given as an int or a sequence of ints.
 pub fn axes(name: &str, object: &Bound<'_, PyAny>) -> PyResult<Vec<i64>> {
     const RULE: &str = "an int or a sequence of ints";
     match items(object)? {
@@ -125,7 +126,7 @@ pub fn blocks(object: &Bound<'_, PyAny>) -> PyResult<Blocks> {
     }
 }
 
-/// The items of a sequence; `None` where the object is something else. Sets and iterators are not sequences.
+/// The items of a sequence; `None` for any other object. Sets and iterators are not sequences.
 fn items<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
     if object.is_exact_instance_of::<PyInt>() {
         return Ok(None);
@@ -136,10 +137,10 @@ fn items<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Vec<Bound<'py, PyAn
     if let Ok(list) = object.cast::<PyList>() {
         return Ok(Some(list.iter().collect()));
     }
-    // Anything else with a length and numbered items, so an array; a scalar array has no length.
+    // Anything else with a length and numbered items, such as an array; a scalar array has no length.
     let Ok(len) = object.len() else { return Ok(None) };
     if len > MAX_NDIM {
-        // Too many; one more than the limit suffices to say so.
+        // Too many: one more than the limit is enough to report it.
         return (0..=MAX_NDIM).map(|i| object.get_item(i)).collect::<PyResult<_>>().map(Some);
     }
     Ok((0..len).map(|i| object.get_item(i)).collect::<PyResult<_>>().ok())
@@ -173,14 +174,14 @@ pub fn shape(object: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
 /// The selected part of a logical tensor, and the shape of the result.
 #[derive(Debug)]
 pub struct Selection {
-    /// The part, with an axis of length 1 for each that an int picked from.
+    /// The part, with an axis of length 1 for each int in the index.
     pub window: Window,
-    /// The axes of the tensor that an int picked from, in order: the result does without.
+    /// The axes of the tensor that have an int in the index, in order. The result does not have them.
     dropped: Vec<usize>,
 }
 
 impl Selection {
-    /// All of the tensor, or what basic indexing with `index` picks.
+    /// All of the tensor, or the part that basic indexing with `index` selects.
     pub fn new(shape: Vec<u64>, index: Option<&Bound<'_, PyAny>>) -> PyResult<Selection> {
         let Some(index) = index else {
             let extent = shape.iter().map(|&size| extent(size)).collect::<Result<_>>()?;
@@ -227,7 +228,7 @@ impl Selection {
         extent.filter(|(axis, _)| !self.dropped.contains(axis)).map(|(_, &size)| size)
     }
 
-    /// The axes of the tensor that the result does without, in order.
+    /// The axes of the tensor that the result does not have, in order.
     pub fn dropped_axes(&self) -> &[usize] {
         &self.dropped
     }
@@ -239,7 +240,7 @@ fn extent(size: u64) -> Result<usize> {
     })
 }
 
-/// What one item of an index picks from an axis of `size`: start, length, and whether the axis goes away.
+/// What one item of an index selects from an axis of `size`: start, length, and whether the axis is dropped.
 fn picked(pick: &Bound<'_, PyAny>, axis: usize, size: u64) -> PyResult<(u64, u64, bool)> {
     let py = pick.py();
     if let Ok(slice) = pick.cast::<PySlice>() {
@@ -267,7 +268,7 @@ fn picked(pick: &Bound<'_, PyAny>, axis: usize, size: u64) -> PyResult<(u64, u64
 
 /// A position on an axis of `size`, counted from the end where it is negative; at most `last`.
 fn position(part: &str, object: &Bound<'_, PyAny>, axis: usize, size: u64, last: u64) -> PyResult<u64> {
-    // A negative position needs one bit more than the sizes have.
+    // The sum of a negative position and a size needs one bit more than either.
     let resolve = |found: i64| {
         let from_start = if found < 0 { i128::from(found) + i128::from(size) } else { found.into() };
         u64::try_from(from_start).ok().filter(|&position| position <= last)
@@ -297,7 +298,7 @@ pub fn seed(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
     integer("seed", RULE, object).map(Some)
 }
 
-/// An argument with a default that is not `None`: where it is given it is any object, `None` too.
+/// An argument whose default is not `None`: if it is given, it is any object, including `None`.
 #[derive(Clone, Copy)]
 pub struct Given<'a, 'py>(pub Option<Borrowed<'a, 'py, PyAny>>);
 
@@ -309,7 +310,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Given<'a, 'py> {
     }
 }
 
-/// The arguments that all functions share, as Python collects them.
+/// The arguments that all functions share, as collected by Python in `**options`.
 #[derive(Default)]
 pub struct Options<'py> {
     seed: Option<Bound<'py, PyAny>>,
@@ -346,11 +347,16 @@ impl<'py> Options<'py> {
         Ok(options)
     }
 
-    /// Those for which `None` stands for the default: seed, dtype, out, index, threads, blocks and block_axis.
-    pub fn or_none(&self) -> [Option<&Bound<'py, PyAny>>; 7] {
-        let Options { seed, stream: _, dtype, out, index, threads, blocks, block_axis } = self;
-        [seed, dtype, out, index, threads, blocks, block_axis]
+    /// Those for which `None` stands for the default: seed, dtype, out, index, threads and block_axis.
+    pub fn or_none(&self) -> [Option<&Bound<'py, PyAny>>; 6] {
+        let Options { seed, stream: _, dtype, out, index, threads, blocks: _, block_axis } = self;
+        [seed, dtype, out, index, threads, block_axis]
             .map(|option| option.as_ref().filter(|value| !value.is_none()))
+    }
+
+    /// The blocks.
+    pub fn blocks(&self) -> Option<&Bound<'py, PyAny>> {
+        self.blocks.as_ref()
     }
 
     /// The stream.
@@ -359,7 +365,7 @@ impl<'py> Options<'py> {
     }
 }
 
-/// The stream: a number as it is, a name by its hash; 0 by default.
+/// The stream: a number, or the hash of a name; 0 by default.
 pub fn stream(object: Given<'_, '_>) -> PyResult<u64> {
     let Some(object) = object.0.as_deref() else { return Ok(0) };
     match object.cast::<PyString>() {
@@ -376,7 +382,7 @@ pub fn threads(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<NonZeroUsiz
     NonZeroUsize::new(threads).map(Some).ok_or_else(|| out_of_range("threads", RULE, object))
 }
 
-/// The dtype: one of four names, or whatever NumPy takes for one of these dtypes. `None` is float32.
+/// The dtype: one of four names, or any object that NumPy converts to one of these dtypes. `None` is float32.
 pub fn dtype(object: Option<&Bound<'_, PyAny>>) -> PyResult<Dtype> {
     const RULE: &str = "'float32', 'float64', 'float16' or 'bfloat16'";
     let Some(object) = object else { return Ok(Dtype::F32) };
@@ -394,7 +400,7 @@ pub fn dtype(object: Option<&Bound<'_, PyAny>>) -> PyResult<Dtype> {
         num if num == NPY_TYPES::NPY_FLOAT as i32 => Some(Dtype::F32),
         num if num == NPY_TYPES::NPY_DOUBLE as i32 => Some(Dtype::F64),
         num if num == NPY_TYPES::NPY_HALF as i32 => Some(Dtype::F16),
-        // A dtype that NumPy learnt from a package; such a number is given out at run time.
+        // A dtype that a package has registered with NumPy; its number is assigned at run time.
         num if num >= NPY_TYPES::NPY_USERDEF as i32 && descr.getattr("name")?.eq("bfloat16")? => {
             Some(Dtype::Bf16)
         }

@@ -1,5 +1,5 @@
-//! NumPy arrays over Rust memory: fresh ones that own it, given ones that are written to. The only unsafe code of the
-//! bindings.
+//! NumPy arrays: fresh ones over Rust memory that they own, and given ones that are written to. The only
+//! unsafe code of the bindings.
 
 use super::args::{Selection, show, type_name};
 use crate::dtype::{Bf16, F16};
@@ -20,14 +20,14 @@ use std::ptr;
 /// A type of element that a NumPy array may have.
 ///
 /// # Safety
-/// Elements of the dtype that [`descr`](Self::descr) returns have the size and the meaning of `Self`, and any
-/// bytes of that size are one.
+/// Elements of the dtype that [`descr`](Self::descr) returns must have the size and the meaning of `Self`,
+/// and any bytes must be a valid one.
 pub unsafe trait Scalar: Copy + Send + Sync + 'static {
     /// NumPy's dtype.
     fn descr(py: Python<'_>) -> PyResult<Bound<'_, PyArrayDescr>>;
 }
 
-/// Types that rust-numpy knows itself.
+/// Types whose dtype rust-numpy knows.
 macro_rules! known_scalars {
     ($($scalar:ty),*) => {$(
         // SAFETY: a plain number, of which rust-numpy gives the dtype.
@@ -50,10 +50,10 @@ unsafe impl Scalar for F16 {
 }
 
 // SAFETY: `Bf16` is a transparent wrapper of the 16 bits of a bfloat16, as is an element of that dtype of
-// ml_dtypes; that it has two bytes is checked.
+// ml_dtypes; its size is checked.
 unsafe impl Scalar for Bf16 {
     fn descr(py: Python<'_>) -> PyResult<Bound<'_, PyArrayDescr>> {
-        // NumPy has no bfloat16 of its own. The package that has it is imported at the first use.
+        // NumPy has no bfloat16. The package that has it is imported at the first use.
         static DESCR: PyOnceLock<Py<PyArrayDescr>> = PyOnceLock::new();
         let descr = DESCR.get_or_try_init(py, || {
             let module = py.import("ml_dtypes").map_err(|cause| {
@@ -73,7 +73,7 @@ unsafe impl Scalar for Bf16 {
     }
 }
 
-/// The memory of an array that was lent to NumPy; the array's `base`.
+/// The memory of an array, as the array's `base`.
 #[pyclass(frozen, name = "Buffer", module = "fastinit._core")]
 struct Memory {
     _buffer: Buffer,
@@ -81,8 +81,9 @@ struct Memory {
 
 /// Calls `fill` for `out`, or for a fresh array where there is none, and returns the array.
 ///
-/// The view has the shape of the selection's window; the options say whether its memory is untouched. Errors of `out` are found
-/// before `fill` is called. A fresh array becomes visible only after `fill` has succeeded, that is, written all of it.
+/// The view has the shape of the selection's window; the options say whether its memory is untouched. Errors
+/// of `out` are found before `fill` is called. A fresh array is only made after `fill` has succeeded and so
+/// written all elements.
 pub fn produce<'py, T: Scalar>(
     py: Python<'py>,
     selection: &Selection,
@@ -100,14 +101,15 @@ pub fn produce<'py, T: Scalar>(
     // SAFETY: the buffer is new, and `fill` fills all of it, once.
     let untouched = unsafe { buffer.untouched() };
     let shape = IxDyn(selection.window.extent());
-    // SAFETY: the buffer is aligned for `T` and as large as the shape says, and lives longer than the view, which is used alone.
+    // SAFETY: the buffer is aligned for `T` and as large as the shape says. It lives longer than the view,
+    // through which alone it is used.
     let view = unsafe { ArrayViewMutD::from_shape_ptr(shape, buffer.as_uninit_slice().as_mut_ptr()) };
     fill(view, Options { untouched, ..options })?;
     lend(py, buffer, descr, selection.shape())
 }
 
-/// The bytes of an array, where NumPy can make such an array at all: it counts an axis of size 0 as one of
-/// size 1.
+/// The bytes of an array of the selection, if NumPy can make one: it takes an axis of size 0 as one of size
+/// 1.
 fn byte_count(selection: &Selection, itemsize: usize) -> PyResult<usize> {
     let extent = selection.window.extent();
     let nonzero = extent.iter().map(|&size| size.max(1)).try_fold(itemsize, usize::checked_mul);
@@ -120,8 +122,7 @@ fn byte_count(selection: &Selection, itemsize: usize) -> PyResult<usize> {
     }
 }
 
-/// An array of this shape over a buffer whose elements have all been written, and which is as large as the
-/// array.
+/// An array of this shape over a buffer of the same size whose elements have all been written.
 fn lend<'py>(
     py: Python<'py>,
     buffer: Buffer,
@@ -136,11 +137,11 @@ fn lend<'py>(
     }
     let data = buffer.as_ptr();
     let owner = Bound::new(py, Memory { _buffer: buffer })?;
-    // SAFETY: `dims` begins with a valid shape of `ndim` axes, at most 32, and NumPy copies it. The data are aligned,
-    // initialized and as large as the shape says, and live until `owner` is dropped, of which the array holds
-    // a reference from the second call on; until then this function does (a failure drops the array first).
-    // No reference of Rust's to the data remains. Both calls steal the references that they are passed
-    // (`descr` and `owner`), also where they fail.
+    // SAFETY: `dims` begins with a valid shape of `ndim` axes, at most 32, and NumPy copies it. The data are
+    // aligned, initialized and as large as the shape says. They live until `owner` is dropped, to which the
+    // array holds a reference from the second call on, and this function until then (on failure the array is
+    // dropped first). No Rust reference to the data remains. Both calls steal the references that they are
+    // passed (`descr` and `owner`), also if they fail.
     unsafe {
         let array = PY_ARRAY_API.PyArray_NewFromDescr(
             py,
@@ -173,7 +174,7 @@ fn view_of<'a, T: Scalar>(
     let shape: Vec<usize> = selection.shape().collect();
     check_out(array, descr, &shape)?;
     let mut view = if array.is_empty() {
-        // There is nothing to write, and the strides of an empty array may be anything.
+        // There is nothing to write, and an empty array may have any strides.
         ArrayViewMutD::from_shape(IxDyn(&shape), &mut [])
             .map_err(|error| PyValueError::new_err(error.to_string()))?
     } else {
@@ -186,7 +187,7 @@ fn view_of<'a, T: Scalar>(
     Ok(view)
 }
 
-/// Checks that elements of this dtype can be written to `array` as to a Rust array of this shape.
+/// Checks that `array` can be written to as a Rust array of this shape with elements of this dtype.
 fn check_out(
     array: &Bound<'_, PyUntypedArray>,
     descr: &Bound<'_, PyArrayDescr>,
@@ -203,7 +204,7 @@ fn check_out(
             show(&array.dtype())
         )));
     }
-    // SAFETY: the pointer is that of a living array.
+    // SAFETY: the pointer is that of a live array.
     let flags = unsafe { (*npyffi::_PyArray_GET_ITEM_DATA(array.as_array_ptr())).flags };
     if flags & NPY_ARRAY_WRITEABLE == 0 {
         return Err(PyValueError::new_err("out must be writable, got a read-only array"));
@@ -231,10 +232,10 @@ fn axes_of(array: &Bound<'_, PyUntypedArray>) -> impl Iterator<Item = (usize, is
     array.shape().iter().copied().zip(array.strides().iter().copied())
 }
 
-/// Whether two elements may share bytes: `false` only where each stride is larger than all that lies within
-/// it.
+/// Whether two elements may share bytes: `false` only if each stride is at least the span of all axes with
+/// smaller strides.
 ///
-/// Some interlocking strides are taken for overlapping that are not; none that slicing or transposing makes.
+/// Some interleaved strides without overlap give `true`, but none that result from slicing or transposing.
 /// The axes, of at least two elements each, are given as size and stride.
 fn may_overlap(mut axes: Vec<(usize, isize)>, itemsize: usize) -> bool {
     axes.sort_unstable_by_key(|(_, stride)| stride.unsigned_abs());
@@ -249,21 +250,21 @@ fn may_overlap(mut axes: Vec<(usize, isize)>, itemsize: usize) -> bool {
 /// The elements of an array as memory to be written.
 ///
 /// # Safety
-/// The array is not empty and has passed [`check_out`] with the dtype of `T`.
+/// The array must not be empty and must have passed [`check_out`] with the dtype of `T`.
 unsafe fn strided_view<'a, T: Scalar>(
     array: &'a Bound<'_, PyUntypedArray>,
 ) -> ArrayViewMutD<'a, MaybeUninit<T>> {
-    // SAFETY: the pointer is that of a living array.
+    // SAFETY: the pointer is that of a live array.
     let data = unsafe { (*npyffi::_PyArray_GET_ITEM_DATA(array.as_array_ptr())).data };
     let mut data: *mut MaybeUninit<T> = data.cast();
-    // ndarray wants strides that are not negative: begin at the other end of such an axis, and turn it
+    // ndarray needs strides that are not negative: start at the other end of such an axis, and reverse it
     // afterwards.
     let (mut strides, mut turned) = (Vec::new(), Vec::new());
     for (axis, (size, stride)) in axes_of(array).enumerate() {
-        // In elements. The stride of an axis of length 1 means nothing, and may be anything.
+        // In elements. The stride of an axis of length 1 is arbitrary and not used.
         let stride = if size > 1 { stride / size_of::<T>() as isize } else { 1 };
         if stride < 0 {
-            // SAFETY: from the first element of the axis to its last, which lies inside the array as well.
+            // SAFETY: from the first element of the axis to its last, which lies in the array too.
             data = unsafe { data.offset(stride * (size as isize - 1)) };
             turned.push(axis);
         }
@@ -271,9 +272,9 @@ unsafe fn strided_view<'a, T: Scalar>(
     }
     let shape = IxDyn(array.shape()).strides(IxDyn(&strides));
     // SAFETY: shape and strides are the array's, so all elements lie in its memory, which is aligned and
-    // lives as long as `array` is borrowed; no stride is negative now, and no two elements overlap.
-    // `MaybeUninit` takes any bytes, and writing a `T` leaves an element of the array's dtype. As everywhere
-    // in NumPy, it is up to the caller that no other thread uses the elements meanwhile.
+    // lives as long as `array` is borrowed; no stride is negative now, and no two elements overlap. Any bytes
+    // are a valid `MaybeUninit`, and a written `T` is an element of the array's dtype. As everywhere in
+    // NumPy, the Python caller must make sure that no other thread uses the elements at the same time.
     let mut view = unsafe { ArrayViewMutD::from_shape_ptr(shape, data) };
     for axis in turned {
         view.invert_axis(Axis(axis));

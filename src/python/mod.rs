@@ -1,7 +1,7 @@
 //! The Python bindings: the module `fastinit._core`, private to the Python package.
 //!
-//! The bindings only parse Python objects, call [`crate::init`] and [`crate::fill`], and convert results and errors. No other
-//! module knows Python.
+//! The bindings parse Python objects, call [`crate::init`] and [`crate::fill`], and convert results and
+//! errors. No other module depends on Python.
 #![deny(unsafe_code)]
 
 mod args;
@@ -26,11 +26,11 @@ use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-/// Fills of tensors of at most this many elements keep hold of the interpreter: they are over sooner than it is
-/// passed on. The size is that of the logical tensor, since a part of an orthogonal matrix may need all of it.
+/// Fills of logical tensors of at most this many elements stay attached to the interpreter: they take less
+/// time than detaching. The logical tensor counts, since a part of an orthogonal matrix may need all of it.
 const ATTACHED_ELEMENTS: u64 = 1 << 14;
 
-/// How often a long fill asks Python whether Ctrl-C was pressed.
+/// How often a long fill checks for signals such as Ctrl-C.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 type Argument<'a, 'py> = &'a Bound<'py, PyAny>;
@@ -58,7 +58,8 @@ struct Initializer(init::Initializer);
 
 #[pymethods]
 impl Initializer {
-    /// A fresh array, or `out`, with the contents of the logical tensor of this shape, or of the part that `index` selects.
+    /// A fresh array, or `out`, filled with the logical tensor of this shape, or with the part that `index`
+    /// selects.
     #[pyo3(
         signature = (
             shape, seed=None, stream=Given(None), dtype=None, out=None, index=None, threads=None
@@ -90,8 +91,8 @@ impl Initializer {
         }
     }
 
-    /// The same with the arguments that a Python function collected as `**options`, among them `blocks` and `block_axis`: passing
-    /// them on as keywords would take a third of the time of a small fill.
+    /// The same with the arguments that a Python function collected as `**options`, among them `blocks` and
+    /// `block_axis`: passing them as keywords would take a third of the time of a small fill.
     fn fill_with<'py>(
         &self,
         py: Python<'py>,
@@ -99,7 +100,7 @@ impl Initializer {
         options: &Bound<'py, PyDict>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let options = args::Options::new(options)?;
-        let [seed, dtype, out, index, threads, blocks, block_axis] = options.or_none();
+        let ([seed, dtype, out, index, threads, block_axis], blocks) = (options.or_none(), options.blocks());
         let fill = |initializer: &Initializer| {
             initializer.fill(py, shape, seed, options.stream(), dtype, out, index, threads)
         };
@@ -127,7 +128,7 @@ impl Initializer {
             .collect()
     }
 
-    /// The contents of a tensor that is several of these, in blocks along an axis.
+    /// A tensor of several blocks along an axis, each with these contents.
     fn in_blocks(
         &self,
         blocks: Argument<'_, '_>,
@@ -138,7 +139,7 @@ impl Initializer {
     }
 }
 
-/// The kind of some contents, and the parameters by name.
+/// The kind of contents, and their parameters by name.
 fn described(contents: Contents) -> (&'static str, Vec<(&'static str, f64)>) {
     match contents {
         Contents::Constant { value } => ("constant", vec![("value", value)]),
@@ -189,7 +190,7 @@ fn fill_elements<'py, T: crate::Element + Scalar>(
     })
 }
 
-/// The key of a fill. Entropy is drawn only where it is needed; given values are checked in any case.
+/// The key of a fill. A seed is drawn only if it is needed; given values are always checked.
 fn key(seed: Option<Argument<'_, '_>>, stream: Given<'_, '_>, is_random: bool) -> PyResult<Key> {
     let stream = args::stream(stream)?;
     let key = match args::seed(seed)? {
@@ -200,8 +201,8 @@ fn key(seed: Option<Argument<'_, '_>>, stream: Given<'_, '_>, is_random: bool) -
     Ok(key.with_stream(stream))
 }
 
-/// Runs a fill of `view`. A long one lets other Python threads run meanwhile, and ends early where a signal
-/// handler raises, as that of Ctrl-C does.
+/// Runs a fill of `view`. A long one detaches from the interpreter, and ends early if a signal handler raises
+/// an exception, as that of Ctrl-C does.
 fn run<T: Scalar>(
     py: Python<'_>,
     view: ArrayViewMutD<'_, MaybeUninit<T>>,
@@ -218,7 +219,7 @@ fn run<T: Scalar>(
         let interrupt = || {
             if raised.get().is_none() && asked.get().elapsed() >= SIGNAL_INTERVAL {
                 asked.set(Instant::now());
-                // There are no signals to check while the interpreter shuts down.
+                // No signals are checked while the interpreter shuts down.
                 if let Some(Err(error)) = Python::try_attach(|py| py.check_signals()) {
                     raised.get_or_init(|| error);
                 }

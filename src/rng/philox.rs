@@ -1,24 +1,27 @@
-//! Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3; SC'11), over any SIMD level.
+//! Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3; SC'11), over any
+//! SIMD level.
 //!
-//! Ten rounds turn a counter of four words into four random words under a key of two. Here the key is the seed, low word
-//! first, and the counter is (block low, block high, stream low, stream high); each block gives the words of four
-//! single-precision elements or two double-precision ones. Any block can be had without those before it.
+//! Ten rounds turn a counter of four words into four random words under a key of two. Here the key is the
+//! seed, low word first, and the counter is (block low, block high, stream low, stream high); each block
+//! gives the words of four single-precision elements or two double-precision ones. Any block can be computed
+//! without those before it.
 //!
-//! How the vector form works: each word of a counter sits in the low half of a 64-bit lane, so that one widening multiplication
-//! gives both halves of a product in place. What then stands in the upper half is never looked at by the next
-//! multiplication, so it need not be cleared. Within one fill the stream and, for 2^32 blocks on end, the upper word of
-//! the block do not change; what the first two rounds make of them alone is computed once, in [`Philox::new`].
+//! How the vector form works: each word of a counter is in the low half of a 64-bit lane, so that one
+//! widening multiplication gives both halves of a product in place. The next multiplication ignores the upper
+//! half, so it need not be cleared. The stream is constant in a fill, and the upper word of the block number
+//! in 2^32 consecutive blocks; the terms of the first two rounds that depend on nothing else are computed
+//! once, in [`Philox::new`].
 
 use crate::{seed::Key, simd::Simd};
 
 /// Random123 philox.h, `PHILOX_M4x32_0` and `_1`: the multipliers.
 const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
-/// Random123 philox.h, `PHILOX_W32_0` and `_1`: what is added to the key from round to round.
+/// Random123 philox.h, `PHILOX_W32_0` and `_1`: added to the key after each round.
 const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
-/// The rounds.
+/// The number of rounds.
 const ROUNDS: usize = 10;
 
-/// The four words of one counter under a key: the plain definition, for one block at a time.
+/// The four words of a counter under a key: the definition, for one block at a time.
 pub const fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     let mut round = 0;
     while round < ROUNDS {
@@ -36,7 +39,7 @@ pub const fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-/// The words of block number `block`: what element indices map to.
+/// The words of block number `block`, from which its elements are computed.
 pub const fn block_words(key: Key, block: u64) -> [u32; 4] {
     philox4x32(
         [block as u32, (block >> 32) as u32, key.stream as u32, (key.stream >> 32) as u32],
@@ -49,10 +52,10 @@ pub const fn block_words(key: Key, block: u64) -> [u32; 4] {
 pub struct Philox {
     /// The keys of the rounds.
     keys: [[u32; 2]; ROUNDS],
-    /// What is combined with the products in the first round and the second, all from the constant words.
+    /// The constants that are combined with the products of the first round and the second.
     first: u32,
     second: [u32; 2],
-    /// The low word of a constant product of the second round.
+    /// The low word of the constant product of the second round.
     third: u32,
 }
 
@@ -66,11 +69,11 @@ impl Philox {
             keys[round] = [a.wrapping_add(WEYL[0]), b.wrapping_add(WEYL[1])];
         }
         let (stream_low, stream_high) = (key.stream as u32, (key.stream >> 32) as u32);
-        // First round: of its two products, that of the stream is constant, and with it the words 0 and 1 it makes.
+        // First round: the product of the stream is constant, and so are the words 0 and 1 that it gives.
         let product = stream_low as u64 * MULTIPLIERS[1] as u64;
         let word0 = (product >> 32) as u32 ^ block_high ^ keys[0][0];
         let word1 = product as u32;
-        // Second round: now the product of word 0 is constant, and with it word 3 and all but one term of word 2.
+        // Second round: the product of word 0 is constant, and so are word 3 and all but one term of word 2.
         let product = word0 as u64 * MULTIPLIERS[0] as u64;
         Philox {
             keys,
@@ -80,8 +83,8 @@ impl Philox {
         }
     }
 
-    /// The words of the blocks whose low halves stand in the 64-bit lanes of `block_low`, as (even, odd): of
-    /// each block, `even` has the words 0 and 2 and `odd` the words 1 and 3.
+    /// The words of the blocks whose low halves are in the 64-bit lanes of `block_low`, as (even, odd):
+    /// `even` has the words 0 and 2 of each block, `odd` the words 1 and 3.
     #[inline(always)]
     pub fn words<S: Simd>(&self, s: S, block_low: S::Int) -> (S::Int, S::Int) {
         let m0 = s.splat_u64(MULTIPLIERS[0] as u64);
@@ -103,7 +106,7 @@ impl Philox {
             (x1, x3) = (p1, p0);
         }
 
-        // The last round puts the words of a block side by side instead of leaving each in a lane of its own.
+        // The last round puts two words of a block in each lane instead of one.
         let p0 = s.mul_even_u32(x0, m0);
         let p1 = s.mul_even_u32(x2, m1);
         let [k0, k1] = self.keys[ROUNDS - 1];

@@ -1,4 +1,4 @@
-//! The words of a key as a generator of the `rand` ecosystem.
+//! The words of a key as a generator for the `rand` ecosystem.
 
 use super::philox::block_words;
 use crate::seed::Key;
@@ -6,7 +6,7 @@ use rand_core::{Infallible, SeedableRng, TryRng};
 
 /// The words of a [`Key`] in order, from any position: a generator for `rand` and its distributions.
 ///
-/// Word *n* is word `n & 3` of block `n >> 2`: the word that element *n* of a single-precision tensor is made from. The
+/// Word *n* is word `n & 3` of block `n >> 2`: the word of element *n* of a single-precision tensor. The
 /// position wraps at 2^64.
 ///
 /// ```
@@ -25,7 +25,7 @@ pub struct PhiloxStream {
 }
 
 impl PhiloxStream {
-    /// At word 0.
+    /// A generator at word 0.
     pub fn new(key: Key) -> PhiloxStream {
         PhiloxStream { key, position: 0, block: block_words(key, 0) }
     }

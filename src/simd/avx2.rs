@@ -24,13 +24,14 @@ macro_rules! operations {
         #[inline(always)]
         #[allow(unused_unsafe, reason = "a few operations are plain integer expressions")]
         fn $name(self, $($arg: $type),*) -> $result {
-            // SAFETY: `self` exists only where the CPU has the features, and no intrinsic here touches memory.
+            // SAFETY: `self` exists only where the CPU has the features, and no intrinsic here touches
+            // memory.
             unsafe { $body }
         }
     )*};
 }
 
-/// Conditions are kept in the sign bit of each lane, which is where the blend instructions look.
+/// Conditions are in the sign bit of each lane, which the blend instructions read.
 impl Simd for Avx2 {
     const STREAMS: bool = true;
     const PAIRS: usize = 4;
@@ -40,7 +41,7 @@ impl Simd for Avx2 {
     type M32 = __m256;
     type M64 = __m256d;
 
-    // There are sixteen registers, and the states of two Philox blocks take eight.
+    // There are sixteen registers; the state of two Philox blocks takes eight.
     type Wide = Paired<Avx2>;
 
     #[inline(always)]
@@ -135,17 +136,17 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn load(self, from: *const u8) -> __m256i {
-        // SAFETY: the caller vouches for 32 readable bytes.
+        // SAFETY: the caller guarantees 32 readable bytes.
         unsafe { _mm256_loadu_si256(from.cast()) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut u8, a: __m256i) {
-        // SAFETY: the caller vouches for 32 writable bytes.
+        // SAFETY: the caller guarantees 32 writable bytes.
         unsafe { _mm256_storeu_si256(to.cast(), a) }
     }
     #[inline(always)]
     unsafe fn stream(self, to: *mut u8, a: __m256i) {
-        // SAFETY: the caller vouches for 32 writable bytes at a multiple of 32; `stream_end` orders them.
+        // SAFETY: the caller guarantees 32 writable bytes at a multiple of 32; `stream_end` orders them.
         unsafe { _mm256_stream_si256(to.cast(), a) }
     }
     #[inline(always)]

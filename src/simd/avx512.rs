@@ -26,7 +26,8 @@ macro_rules! operations {
         #[inline(always)]
         #[allow(unused_unsafe, reason = "a few operations are plain integer expressions")]
         fn $name(self, $($arg: $type),*) -> $result {
-            // SAFETY: `self` exists only where the CPU has the features, and no intrinsic here touches memory.
+            // SAFETY: `self` exists only where the CPU has the features, and no intrinsic here touches
+            // memory.
             unsafe { $body }
         }
     )*};
@@ -138,17 +139,17 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn load(self, from: *const u8) -> __m512i {
-        // SAFETY: the caller vouches for 64 readable bytes.
+        // SAFETY: the caller guarantees 64 readable bytes.
         unsafe { _mm512_loadu_si512(from.cast()) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut u8, a: __m512i) {
-        // SAFETY: the caller vouches for 64 writable bytes.
+        // SAFETY: the caller guarantees 64 writable bytes.
         unsafe { _mm512_storeu_si512(to.cast(), a) }
     }
     #[inline(always)]
     unsafe fn stream(self, to: *mut u8, a: __m512i) {
-        // SAFETY: the caller vouches for 64 writable bytes at a multiple of 64; `stream_end` orders them.
+        // SAFETY: the caller guarantees 64 writable bytes at a multiple of 64; `stream_end` orders them.
         unsafe { _mm512_stream_si512(to.cast(), a) }
     }
     #[inline(always)]

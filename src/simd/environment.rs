@@ -1,9 +1,10 @@
-//! The floating-point environment that the kernels are defined in.
+//! The floating-point environment of the kernels.
 //!
-//! Rounding to nearest even, subnormal numbers kept. Other libraries switch flush-to-zero on for a whole thread, for speed;
-//! the values of a fill must not depend on that.
+//! It rounds to nearest even and keeps subnormal numbers. Other libraries switch on flush-to-zero for a whole
+//! thread, for speed; the values of a fill must not depend on that.
 
-/// While it lives, the calling thread computes in the default floating-point environment; then in its own again.
+/// While it lives, the calling thread has the default floating-point environment; its own is restored on
+/// drop.
 #[derive(Debug)]
 pub struct DefaultEnvironment {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -15,7 +16,8 @@ type Register = u32;
 #[cfg(target_arch = "aarch64")]
 type Register = u64;
 
-/// All exceptions masked, round to nearest, no flush-to-zero, no denormals-are-zero: the value that a program starts with.
+/// All exceptions masked, round to nearest, no flush-to-zero, no denormals-are-zero: the value at the start
+/// of a program.
 #[cfg(target_arch = "x86_64")]
 const DEFAULT: Register = 0x1f80;
 #[cfg(target_arch = "aarch64")]
@@ -49,15 +51,15 @@ impl Drop for DefaultEnvironment {
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 fn read() -> Register {
     let mut mxcsr: u32 = 0;
-    // SAFETY: SSE is part of x86-64; the instruction writes four bytes to a local variable. The status flags, which
-    // say what exceptions there were, are left out of the comparison with the default.
+    // SAFETY: SSE is part of x86-64; the instruction writes four bytes to a local variable. The status flags,
+    // which record exceptions, are masked out for the comparison with the default.
     unsafe { std::arch::asm!("stmxcsr [{}]", in(reg) &mut mxcsr, options(nostack, preserves_flags)) };
     mxcsr & !0x3f
 }
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 fn write(mxcsr: Register) {
-    // SAFETY: loads either the default, which Rust code assumes, or what the thread came with.
+    // SAFETY: loads the default, which Rust code assumes, or the value that the thread had before.
     unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &mxcsr, options(nostack, preserves_flags)) };
 }
 
@@ -71,7 +73,7 @@ fn read() -> Register {
 
 #[cfg(all(target_arch = "aarch64", not(miri)))]
 fn write(fpcr: Register) {
-    // SAFETY: writes either the default, which Rust code assumes, or what the thread came with.
+    // SAFETY: writes the default, which Rust code assumes, or the value that the thread had before.
     unsafe { std::arch::asm!("msr fpcr, {}", in(reg) fpcr, options(nomem, nostack, preserves_flags)) };
 }
 

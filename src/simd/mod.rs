@@ -1,16 +1,16 @@
-//! One thin trait over the vector instructions, one file per level; nothing here knows an algorithm.
+//! One thin trait over the vector instructions, one file per level, no algorithms.
 //!
-//! A kernel is written once, generic over [`Simd`], and compiled for every [`Level`]. All levels give the same bits: each
-//! operation is an IEEE 754 basic operation, an explicitly fused multiply-add, an exact or correctly rounded conversion, or
-//! an integer operation. The scalar level is the definition of each.
+//! A kernel is written once, generic over [`Simd`], and compiled for every [`Level`]. All levels give the
+//! same bits: each operation is an IEEE 754 basic operation, an explicitly fused multiply-add, an exact or
+//! correctly rounded conversion, or an integer operation. The scalar level is the definition of each.
 //!
-//! The registers are seen as pairs of 32-bit lanes, an even and an odd one, and each pair also as one 64-bit lane: a pair
-//! is what one Philox counter takes. A level has [`Simd::PAIRS`] of them.
+//! A register is a sequence of pairs of 32-bit lanes, an even and an odd one; each pair is also one 64-bit
+//! lane, and holds one Philox counter. A register has [`Simd::PAIRS`] of them.
 //!
-//! How inlining works here: the methods of a level are `#[inline(always)]` and call intrinsics, which is sound because the
-//! token that they are called on exists only where the CPU has the features. [`Simd::run`] is the one function that is
-//! compiled with the features; whatever is inlined into it, and only that, becomes vector code. So every function of a
-//! kernel is `#[inline(always)]`.
+//! How inlining works: the methods of a level are `#[inline(always)]` and call intrinsics, which is sound
+//! because the token that they are called on exists only where the CPU has the features. Only [`Simd::run`]
+//! is compiled with the features, so only what is inlined into it becomes vector code. That is why every
+//! function of a kernel is `#[inline(always)]`.
 
 use std::sync::OnceLock;
 
@@ -46,8 +46,9 @@ pub enum Level {
 }
 
 impl Level {
-    /// The level in use: the best of this machine, or the lower one that the environment variable `FASTINIT_SIMD` names
-    /// (`scalar`, `neon`, `avx2`, `avx512`). It can lower the level, never raise it. Read once, at the first call.
+    /// The level in use: the best of this machine, or the lower one that the environment variable
+    /// `FASTINIT_SIMD` names (`scalar`, `neon`, `avx2`, `avx512`). The variable cannot raise the level. It is
+    /// read once, at the first call.
     pub fn current() -> Level {
         static CURRENT: OnceLock<Level> = OnceLock::new();
         *CURRENT.get_or_init(|| {
@@ -84,7 +85,7 @@ impl Level {
         }
     }
 
-    /// The level as proof that the CPU has it; the scalar one where the machine lacks it.
+    /// The level as proof that the CPU has it; the scalar level if it does not.
     pub(crate) fn detect(self) -> Detected {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -97,7 +98,7 @@ impl Level {
         }
     }
 
-    /// Runs `kernel` at this level, or at the scalar one where the machine lacks it.
+    /// Runs `kernel` at this level, or at the scalar one if the CPU does not have it.
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         self.detect().run(kernel)
     }
@@ -130,7 +131,7 @@ impl Detected {
     }
 }
 
-/// Code that is written once and runs at any level. `run` must be `#[inline(always)]`, and all that it calls.
+/// Code that is written once and runs at any level. `run` and all that it calls must be `#[inline(always)]`.
 pub(crate) trait Kernel {
     /// What it returns.
     type Output;
@@ -140,12 +141,13 @@ pub(crate) trait Kernel {
 
 /// The operations of a level. A value of the type proves that the CPU has it.
 ///
-/// Names say the lanes: `_u32` and `_i32` work on each 32-bit lane of an [`Simd::Int`], `_u64` on each 64-bit one, `_f32` and
-/// `_f64` on the lanes of the floating-point registers. Integer arithmetic wraps. No operation is defined on NaN.
+/// Names say the lanes: `_u32` and `_i32` work on each 32-bit lane of an [`Simd::Int`], `_u64` on each 64-bit
+/// one, `_f32` and `_f64` on the lanes of the floating-point registers. Integer arithmetic wraps. No
+/// operation is defined on NaN.
 pub(crate) trait Simd: Copy {
     /// Whether [`Simd::stream`] differs from [`Simd::store`].
     const STREAMS: bool;
-    /// How many pairs of 32-bit lanes a register has, which is how many 64-bit lanes.
+    /// The number of pairs of 32-bit lanes, that is, of 64-bit lanes, of a register.
     const PAIRS: usize;
     /// Integers: `2 * PAIRS` lanes of 32 bits or `PAIRS` of 64.
     type Int: Copy;
@@ -158,7 +160,7 @@ pub(crate) trait Simd: Copy {
     /// A condition for each lane of an `F64`.
     type M64: Copy;
 
-    /// Several of these registers side by side, as many as the level has room for: see [`Paired`].
+    /// Several of these registers as one, as many as the level has room for: see [`Paired`].
     type Wide: Simd;
     /// The level that the fills run on.
     fn wide(self) -> Self::Wide;
@@ -170,17 +172,18 @@ pub(crate) trait Simd: Copy {
     fn splat_u32(self, x: u32) -> Self::Int;
     /// `x` in every 64-bit lane.
     fn splat_u64(self, x: u64) -> Self::Int;
-    /// In each 64-bit lane its number, from 0 on.
+    /// The number of each 64-bit lane, from 0 on.
     fn lane_order(self) -> Self::Int;
-    /// In each 64-bit lane the place, in units of two lanes of 64 bits, that [`Simd::zip_u32`] and [`Simd::zip_f64`] give it:
-    /// zipping is cheapest within 128 bits, so the lanes hold their counters in the order that comes out sorted.
+    /// For each 64-bit lane, the position to which [`Simd::zip_u32`] and [`Simd::zip_f64`] move it, in units
+    /// of two such lanes. Zipping is cheapest within 128 bits, so counters are put into the lanes in this
+    /// order, and zipping sorts them.
     fn zip_order(self) -> Self::Int;
 
     /// `a + b`
     fn add_u32(self, a: Self::Int, b: Self::Int) -> Self::Int;
     /// `a - b`
     fn sub_u32(self, a: Self::Int, b: Self::Int) -> Self::Int;
-    /// `|a|`, of the least number itself.
+    /// `|a|`; the least number stays as it is.
     fn abs_i32(self, a: Self::Int) -> Self::Int;
     /// `a << n`; `n` is a constant below 32.
     fn shl_u32(self, a: Self::Int, n: u32) -> Self::Int;
@@ -210,7 +213,8 @@ pub(crate) trait Simd: Copy {
     fn pair_even_u32(self, a: Self::Int, b: Self::Int) -> Self::Int;
     /// Even lanes: the odd ones of `a`. Odd lanes: those of `b`.
     fn pair_odd_u32(self, a: Self::Int, b: Self::Int) -> Self::Int;
-    /// The pairs of 32-bit lanes (even a, even b, odd a, odd b) one after the other, in the order of [`Simd::zip_order`].
+    /// The pairs of 32-bit lanes (even a, even b, odd a, odd b) one after the other, in the order of
+    /// [`Simd::zip_order`].
     fn zip_u32(self, a: Self::Int, b: Self::Int) -> (Self::Int, Self::Int);
 
     /// `x` in every lane.
@@ -243,7 +247,7 @@ pub(crate) trait Simd: Copy {
     fn any_f32(self, condition: Self::M32) -> bool;
     /// The signed integer as a number, rounded to nearest even.
     fn i32_to_f32(self, a: Self::Int) -> Self::F32;
-    /// The integer part of a number from 0 to 2^31, which is exact but for 2^31 itself: that wraps to -2^31.
+    /// The integer part of a number from 0 to 2^31; 2^31 itself wraps to -2^31.
     fn f32_to_i32(self, a: Self::F32) -> Self::Int;
     /// The bits as a number.
     fn f32_from_bits(self, a: Self::Int) -> Self::F32;
@@ -301,12 +305,44 @@ pub(crate) trait Simd: Copy {
     /// `to` must be valid for writing `8 * PAIRS` bytes; it need not be aligned.
     unsafe fn store(self, to: *mut u8, a: Self::Int);
 
-    /// Writes a register past the caches, where the level can; [`Simd::stream_end`] must follow before another thread reads it.
+    /// Writes a register with a non-temporal store, if the level has one; [`Simd::stream_end`] must follow
+    /// before another thread reads it.
     ///
     /// # Safety
-    /// As [`Simd::store`], and `to` must be a multiple of 64, or lie whole registers behind one.
+    /// As [`Simd::store`], and `to` must be a multiple of 64, or of the size of a register if that is less.
     unsafe fn stream(self, to: *mut u8, a: Self::Int);
 
     /// Orders what [`Simd::stream`] wrote before all later stores.
     fn stream_end(self);
+}
+
+/// A number whose bytes may have any value.
+///
+/// # Safety
+/// The type must have no padding and no invalid bits.
+pub(crate) unsafe trait Number: Copy {}
+// SAFETY: a primitive number.
+unsafe impl Number for f32 {}
+// SAFETY: a primitive number.
+unsafe impl Number for f64 {}
+// SAFETY: a primitive number.
+unsafe impl Number for u32 {}
+// SAFETY: a primitive number.
+#[cfg(test)]
+unsafe impl Number for u64 {}
+
+/// The first numbers of `from` as a register. Panics where they are too few.
+#[inline(always)]
+pub(crate) fn load<S: Simd, T: Number>(s: S, from: &[T]) -> S::Int {
+    assert!(size_of_val(from) >= 8 * S::PAIRS);
+    // SAFETY: as many bytes as a register has, as just checked.
+    unsafe { s.load(from.as_ptr().cast()) }
+}
+
+/// Writes a register to the first numbers of `to`. Panics where they are too few.
+#[inline(always)]
+pub(crate) fn store<S: Simd, T: Number>(s: S, to: &mut [T], a: S::Int) {
+    assert!(size_of_val(to) >= 8 * S::PAIRS);
+    // SAFETY: as many bytes as a register has, as just checked, and any are a number.
+    unsafe { s.store(to.as_mut_ptr().cast(), a) }
 }

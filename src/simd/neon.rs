@@ -4,7 +4,7 @@ use super::{Kernel, Paired, Simd};
 use crate::dtype::F16;
 use std::arch::aarch64::*;
 
-/// The level of every AArch64.
+/// The token of NEON, which every AArch64 has.
 #[derive(Clone, Copy, Debug)]
 pub struct Neon;
 
@@ -135,17 +135,17 @@ impl Simd for Neon {
 
     #[inline(always)]
     unsafe fn load(self, from: *const u8) -> uint32x4_t {
-        // SAFETY: the caller vouches for 16 readable bytes; bytes need no alignment.
+        // SAFETY: the caller guarantees 16 readable bytes; bytes need no alignment.
         unsafe { vreinterpretq_u32_u8(vld1q_u8(from)) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut u8, a: uint32x4_t) {
-        // SAFETY: the caller vouches for 16 writable bytes; bytes need no alignment.
+        // SAFETY: the caller guarantees 16 writable bytes; bytes need no alignment.
         unsafe { vst1q_u8(to, vreinterpretq_u8_u32(a)) }
     }
     #[inline(always)]
     unsafe fn stream(self, to: *mut u8, a: uint32x4_t) {
-        // SAFETY: the same contract. NEON has no intrinsic for a store past the caches.
+        // SAFETY: as for `store`; NEON has no intrinsic for a non-temporal store.
         unsafe { self.store(to, a) }
     }
     #[inline(always)]

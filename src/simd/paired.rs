@@ -1,8 +1,8 @@
 //! Two registers of a level as one register of twice the size.
 //!
-//! A kernel that runs on it does every step for two groups of blocks side by side. The two are independent, so the latency of one is
-//! hidden behind the other: the rounds of one Philox block depend on each other, and alone leave the multipliers mostly idle.
-//! [`Simd::Wide`] says how many registers a level takes.
+//! A kernel that runs on it does every step for two independent groups of blocks, so that the latency of one
+//! hides behind the other: the rounds of one Philox block depend on each other, and alone leave the
+//! multipliers mostly idle. [`Simd::Wide`] says how many registers a level uses.
 
 use super::{Kernel, Simd};
 
@@ -10,7 +10,7 @@ use super::{Kernel, Simd};
 #[derive(Clone, Copy, Debug)]
 pub struct Paired<S>(pub S);
 
-/// Operations that do the same to both halves.
+/// Operations that are applied to each half.
 macro_rules! both {
     ($(fn $name:ident($($arg:ident: $type:ident),*) -> $result:ident;)*) => {$(
         #[inline(always)]
@@ -18,7 +18,7 @@ macro_rules! both {
             [self.0.$name($(both!(@$type $arg 0)),*), self.0.$name($(both!(@$type $arg 1)),*)]
         }
     )*};
-    // Numbers go to both halves as they are, registers are taken apart.
+    // Numbers are passed to both halves, registers are split.
     (@u32) => { u32 };
     (@u64) => { u64 };
     (@f32) => { f32 };
@@ -141,12 +141,12 @@ impl<S: Simd> Simd for Paired<S> {
 
     #[inline(always)]
     unsafe fn load(self, from: *const u8) -> [S::Int; 2] {
-        // SAFETY: the caller vouches for as many bytes as both halves have.
+        // SAFETY: the caller guarantees as many bytes as both halves have.
         unsafe { [self.0.load(from), self.0.load(from.add(8 * S::PAIRS))] }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut u8, a: [S::Int; 2]) {
-        // SAFETY: the caller vouches for as many bytes as both halves have.
+        // SAFETY: the caller guarantees as many bytes as both halves have.
         unsafe {
             self.0.store(to, a[0]);
             self.0.store(to.add(8 * S::PAIRS), a[1]);
@@ -154,7 +154,7 @@ impl<S: Simd> Simd for Paired<S> {
     }
     #[inline(always)]
     unsafe fn stream(self, to: *mut u8, a: [S::Int; 2]) {
-        // SAFETY: the same contract; both halves are aligned where the whole is.
+        // SAFETY: as for `store`; so both halves are at a multiple of 64, or of their size if that is less.
         unsafe {
             self.0.stream(to, a[0]);
             self.0.stream(to.add(8 * S::PAIRS), a[1]);

@@ -1,9 +1,9 @@
-//! The scalar level: one pair of lanes at a time, in plain Rust. It defines what every operation gives.
+//! The scalar level: one pair of lanes at a time, in plain Rust. It defines every operation.
 
 use super::{Kernel, Simd};
 use crate::dtype::F16;
 
-/// The level that every machine has.
+/// The token of the scalar level, which every machine has.
 #[derive(Clone, Copy, Debug)]
 pub struct Scalar;
 
@@ -287,17 +287,19 @@ impl Simd for Scalar {
 
     #[inline(always)]
     unsafe fn load(self, from: *const u8) -> u64 {
-        // SAFETY: the caller vouches for 8 readable bytes. In memory the even lane comes first on every machine.
+        // SAFETY: the caller guarantees 8 readable bytes. In memory the even lane comes first on every
+        // machine.
         pair(unsafe { from.cast::<[u32; 2]>().read_unaligned() })
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut u8, a: u64) {
-        // SAFETY: the caller vouches for 8 writable bytes. In memory the even lane comes first on every machine.
+        // SAFETY: the caller guarantees 8 writable bytes. In memory the even lane comes first on every
+        // machine.
         unsafe { to.cast::<[u32; 2]>().write_unaligned(lanes(a)) }
     }
     #[inline(always)]
     unsafe fn stream(self, to: *mut u8, a: u64) {
-        // SAFETY: the same contract.
+        // SAFETY: as for `store`.
         unsafe { self.store(to, a) }
     }
     #[inline(always)]

@@ -1,31 +1,31 @@
-//! The single-precision kernels of the normal and the truncated normal against double precision: over words chosen evenly in
-//! the tests, over every word there is by
+//! The single-precision kernels of the normal and the truncated normal against double precision: over evenly
+//! spaced words in the tests, over all words by
 //!
 //! ```text
-//! cargo test --release --no-default-features -- --ignored --nocapture accuracy
+//! cargo test --release -- --ignored --nocapture accuracy
 //! ```
 //!
-//! Words that differ only in bits that a kernel does not look at are taken once. What is symmetric is compared with the
-//! reference on one side only, and bit by bit with that side on the other.
+//! Words that differ only in bits that a kernel ignores are taken once. A symmetric function is compared with
+//! the reference on one side, and its other side bit by bit with that one.
 
 use super::common::ulps;
 use super::oracle::{area_above, area_from_zero, density};
 use crate::distr::{Distribution, SampleF32, Sampler, on_circle_f32, radius_f32};
-use crate::simd::{Kernel, Simd};
+use crate::simd::{self, Kernel, Simd};
 use crate::{Dtype, Level};
 use std::f64::consts::FRAC_PI_4;
 use std::ops::Range;
 use std::thread;
 
-/// Words are taken in blocks of so many.
+/// Words per block.
 const BLOCK: usize = 4096;
 
-/// Every so many-th word in the tests. Odd, so that all bits take part.
+/// The distance between words in the tests. Odd, so that all bits change.
 const SPARSE: u32 = 9973;
 
 const TWO_31: f64 = (1_u64 << 31) as f64;
 
-/// The samples of the words `first + i * step`, each of which stands in both places of its pair.
+/// The samples of the words `first + i * step`, each of which is both words of a pair.
 fn samples<D: SampleF32>(distribution: &D, first: u32, step: u32, out: &mut [[f32; 2]]) {
     struct Samples<'a, D>(&'a D, u32, u32, &'a mut [[f32; 2]]);
     impl<D: SampleF32> Kernel for Samples<'_, D> {
@@ -34,9 +34,7 @@ fn samples<D: SampleF32>(distribution: &D, first: u32, step: u32, out: &mut [[f3
         fn run<S: Simd>(self, s: S) {
             let Samples(distribution, first, step, out) = self;
             let (mut order, mut a, mut b) = ([0_u64; 16], [0_u64; 16], [0_u64; 16]);
-            const { assert!(S::PAIRS <= 16) };
-            // SAFETY: a register has `PAIRS` lanes of eight bytes, which fit the array.
-            unsafe { s.store(order.as_mut_ptr().cast(), s.zip_order()) };
+            simd::store(s, &mut order, s.zip_order());
             for (turn, out) in out.chunks_mut(S::PAIRS).enumerate() {
                 let number = s.add_u64(s.splat_u64((turn * S::PAIRS) as u64), s.zip_order());
                 let word =
@@ -44,11 +42,8 @@ fn samples<D: SampleF32>(distribution: &D, first: u32, step: u32, out: &mut [[f3
                 let word = s.and(word, s.splat_u64(0xffff_ffff));
                 let words = s.or(word, s.shl_u64(word, 32));
                 let (even, odd) = distribution.sample(s, words, words);
-                // SAFETY: as above.
-                unsafe {
-                    s.store(a.as_mut_ptr().cast(), s.f32_to_bits(even));
-                    s.store(b.as_mut_ptr().cast(), s.f32_to_bits(odd));
-                }
+                simd::store(s, &mut a, s.f32_to_bits(even));
+                simd::store(s, &mut b, s.f32_to_bits(odd));
                 for (lane, &place) in order[..S::PAIRS].iter().enumerate() {
                     if let Some(out) = out.get_mut(place as usize) {
                         *out = [a[lane], b[lane]].map(|x| f32::from_bits(x as u32));
@@ -60,12 +55,12 @@ fn samples<D: SampleF32>(distribution: &D, first: u32, step: u32, out: &mut [[f3
     Level::current().run(Samples(distribution, first, step, out));
 }
 
-/// What was seen of a kernel.
+/// The results of a kernel.
 #[derive(Clone, Copy, Debug, Default)]
 struct Report {
     /// The greatest error in ulp and the word that has it.
     worst: (f64, u32),
-    /// The greatest step against the direction in which the kernel should go, in ulp.
+    /// The greatest step in the wrong direction, in ulp.
     backward: f64,
     /// The greatest result.
     reach: f32,
@@ -110,7 +105,7 @@ impl Report {
     }
 }
 
-/// Cuts `count` words into blocks, has `look` look at each block on some thread, and joins the reports.
+/// Calls `look` for blocks of `count` words, on several threads, and joins the reports.
 fn in_blocks(count: u64, look: impl Fn(Range<u64>) -> Report + Sync) -> Report {
     let threads = thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let blocks = count.div_ceil(BLOCK as u64);
@@ -137,7 +132,7 @@ impl SampleF32 for Radius {
     }
 }
 
-/// The place on the unit circle of a word.
+/// The point on the unit circle of a word.
 #[derive(Clone, Copy)]
 struct Circle;
 
@@ -148,7 +143,7 @@ impl SampleF32 for Circle {
     }
 }
 
-/// Every `sparse`-th radius. The two lowest bits of a word do not count.
+/// Every `sparse`-th radius. The two lowest bits of a word are ignored.
 fn radii(sparse: u32) -> Report {
     let step = 4 * sparse;
     in_blocks((1 << 30) / sparse as u64, |range| {
@@ -162,7 +157,7 @@ fn radii(sparse: u32) -> Report {
             let k = (word >> 1 | 1) as f64;
             let ln = if k > 0.5 * TWO_31 { (-(TWO_31 - k) / TWO_31).ln_1p() } else { (k / TWO_31).ln() };
             report.see(word, pair[0][0], (-2.0 * ln).sqrt());
-            // The radius falls, but for the last, after which it begins again.
+            // The radius decreases, except after the last word.
             if word.checked_add(step).is_some() {
                 report.step_back(pair[1][0], pair[0][0]);
             }
@@ -171,7 +166,7 @@ fn radii(sparse: u32) -> Report {
     })
 }
 
-/// Every `sparse`-th place on the circle, first along and then across the half-axis.
+/// Every `sparse`-th point on the circle: first the coordinate along the half-axis, then the one across.
 fn circle(sparse: u32) -> [Report; 2] {
     const HALF: u32 = 1 << 29;
     let look = |coordinate: usize| {
@@ -211,7 +206,8 @@ fn circle(sparse: u32) -> [Report; 2] {
     [look(0), look(1)]
 }
 
-/// Every `sparse`-th positive element between bounds of plus and minus `bound`. The lowest bit of a word does not count.
+/// Every `sparse`-th positive element between the bounds `-bound` and `bound`. The lowest bit of a word is
+/// ignored.
 fn truncated(bound: f64, sparse: u32) -> Report {
     let distribution = Distribution::TruncatedNormal { mean: 0.0, stddev: 1.0, lower: -bound, upper: bound };
     match Sampler::new(&distribution, Dtype::F32) {
@@ -224,7 +220,8 @@ fn truncated(bound: f64, sparse: u32) -> Report {
 fn truncated_by<D: SampleF32 + Sync>(kernel: &D, bound: f64, sparse: u32) -> Report {
     let step = 2 * sparse;
     let (inside, outside) = (2.0 * area_from_zero(bound), 2.0 * area_above(bound));
-    // One step of Newton's method from what is to be judged: if that is right to seven digits, the step is to fourteen.
+    // One step of Newton's method from the result under test: if that is accurate to seven digits, the step
+    // gives fourteen.
     let exact = |word: u32, x: f64| {
         let k = (word | 1) as f64;
         let missing = if k < 0.75 * TWO_31 {
@@ -233,7 +230,7 @@ fn truncated_by<D: SampleF32 + Sync>(kernel: &D, bound: f64, sparse: u32) -> Rep
             2.0 * area_above(x) - (outside + (TWO_31 - k) / TWO_31 * inside)
         };
         let step = missing / (2.0 * density(x));
-        // The derivative of the density is -x times it.
+        // The derivative of the density is -x times the density.
         x + step * (1.0 + 0.5 * x * step)
     };
     in_blocks((1 << 30) / sparse as u64, |range| {

@@ -5,12 +5,12 @@ use crate::fill::buffer::Scratch;
 use crate::fill::{self, Options};
 use crate::linalg;
 use crate::shape::{MAX_ELEMENTS, Window};
-use crate::simd::{Kernel, Simd};
+use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Key, Level};
 use ndarray::{Array1, ArrayViewMutD};
 use std::mem::MaybeUninit;
 
-/// The levels of this architecture that the CPU has. Says which it lacks.
+/// The levels of this architecture that the CPU has. Prints those that it lacks.
 pub fn levels() -> &'static [Level] {
     let all: &[Level] = if cfg!(target_arch = "x86_64") {
         &[Level::Avx2, Level::Avx512]
@@ -25,7 +25,7 @@ pub fn levels() -> &'static [Level] {
     Level::available()
 }
 
-/// A level, else the defaults.
+/// The default options at a level.
 pub fn at(level: Level) -> Options<'static> {
     Options { level: Some(level), ..Options::default() }
 }
@@ -48,7 +48,7 @@ pub const BOUNDS: [(f64, f64); 11] = [
     (-6.0, -5.0),
 ];
 
-/// Distributions that between them take every path of every kernel.
+/// Distributions that together take every path of every kernel.
 pub fn distributions() -> Vec<Distribution> {
     distributions_about(0.1, 0.7)
 }
@@ -65,7 +65,7 @@ pub fn distributions_about(mean: f64, stddev: f64) -> Vec<Distribution> {
     all
 }
 
-/// The tensor of the most elements that there may be, of which the tests look at `length` from `first` on.
+/// A window of `length` elements from `first` on into the largest possible tensor.
 pub fn part_of_the_largest(first: u64, length: usize) -> Window {
     Window::new(&[MAX_ELEMENTS], &[first], &[length]).unwrap()
 }
@@ -102,12 +102,12 @@ pub fn sample<T: Element>(
     filled(length, |out| fill::sample(out, &window, KEY, distribution, options))
 }
 
-/// The bits of elements: unlike them they tell zeros apart and equal themselves whatever they mean.
+/// The bits of elements: unlike numbers, they tell the two zeros apart, and a NaN equals itself.
 pub fn bits_of<T: Element>(elements: &[T]) -> Vec<u64> {
     elements.iter().map(|x| x.to_bits()).collect()
 }
 
-/// Asserts that two sequences are equal, and names the first place where they are not.
+/// Asserts that two sequences are equal; otherwise names the first difference.
 pub fn assert_same(got: &[u64], expected: &[u64], what: impl std::fmt::Display) {
     assert_eq!(got.len(), expected.len(), "{what}: length");
     if let Some(i) = (0..got.len()).find(|&i| got[i] != expected[i]) {
@@ -115,7 +115,8 @@ pub fn assert_same(got: &[u64], expected: &[u64], what: impl std::fmt::Display) 
     }
 }
 
-/// Random numbers that have nothing to do with the generator under test: SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
+/// Random numbers from another generator than the one under test: SplitMix64 (Steele, Lea, Flood, OOPSLA
+/// 2014).
 pub struct SplitMix(pub u64);
 
 impl SplitMix {
@@ -132,7 +133,7 @@ impl SplitMix {
     }
 }
 
-/// Words at which a kernel may go wrong: none set, all set, one set, one not, one more or less than half the range.
+/// Words at which a kernel may fail: no bits set, all, one, all but one, and those around half the range.
 pub fn extreme_words(bits: u32) -> Vec<u64> {
     let all = u64::MAX >> (64 - bits);
     let half = 1 << (bits - 1);
@@ -145,7 +146,7 @@ pub fn extreme_words(bits: u32) -> Vec<u64> {
     words
 }
 
-/// The samples of a pair of words in single precision at a level; all lanes must agree on them.
+/// The samples of a pair of words in single precision at a level, which must be the same in all lanes.
 pub fn sample_of_words_f32(level: Level, sampler: &Sampler, words: [u32; 2]) -> [f32; 2] {
     struct Words<D>(D, [u32; 2]);
     impl<D: SampleF32> Kernel for Words<D> {
@@ -198,13 +199,12 @@ pub fn sample_of_words_f64(level: Level, sampler: &Sampler, words: [u64; 2]) -> 
 #[inline(always)]
 pub fn lanes<S: Simd>(s: S, a: S::Int) -> Vec<u64> {
     let mut lanes = vec![0_u64; S::PAIRS];
-    // SAFETY: a register has `PAIRS` lanes of eight bytes.
-    unsafe { s.store(lanes.as_mut_ptr().cast(), a) };
+    simd::store(s, &mut lanes, a);
     lanes
 }
 
-/// The distance between two numbers in units in the last place of a number of the size of `scale`: of the greatest
-/// term where there was a sum, for no more can be asked of it. Subnormal numbers have the unit of the least normal one.
+/// The distance between two numbers in units in the last place of a number of the size of `scale`: for a sum,
+/// its greatest term. Subnormal numbers have the unit of the least normal one.
 pub fn ulps<T: Element>(got: T, exact: f64, scale: f64) -> f64 {
     let (precision, least) = match size_of::<T>() {
         4 => (23, -126),
@@ -212,7 +212,7 @@ pub fn ulps<T: Element>(got: T, exact: f64, scale: f64) -> f64 {
         _ => panic!("the halves are compared bit by bit"),
     };
     let size = exact.abs().max(scale.abs()).max(2_f64.powi(least));
-    // The exponent from the bits: a logarithm might be rounded up to the next integer.
+    // The exponent from the bits, since a logarithm might be rounded up to the next integer.
     let exponent = (size.to_bits() >> 52) as i32 - 1023;
     (got.to_f64() - exact).abs() * 2_f64.powi(precision - exponent)
 }

@@ -1,5 +1,6 @@
-//! What the documentation of `distr` promises, computed again from the words, in double precision with the platform's
-//! functions: the right word in the right role, and the error in units in the last place.
+//! The promises of the documentation of `distr`, checked by computing elements from the words in double
+//! precision with the platform's functions: each word has the right role, and the error is bounded in units
+//! in the last place.
 
 use super::common::{
     BOUNDS, KEY, at, extreme_words, levels, sample, sample_of_words_f32, sample_of_words_f64, ulps,
@@ -15,15 +16,15 @@ const TWO_32: f64 = (1_u64 << 32) as f64;
 const TWO_63: f64 = (1_u64 << 63) as f64;
 const TWO_64: f64 = TWO_32 * TWO_32;
 
-/// The most that an element may be off. In single precision the errors of the parts add up: of the radius and of the
-/// place on the circle; and near a bound a step of the probability, which is itself rounded, is several of the element.
+/// The greatest error of an element. In single precision the errors of the radius and of the point on the
+/// circle add up; and near a bound one step of the rounded probability is several steps of the element.
 const UNIFORM_F32: f64 = 2.0;
 const NORMAL_F32: f64 = 6.5;
 const TRUNCATED_F32: f64 = 9.0;
 const ULPS_F64: f64 = 16.0;
 
-/// Bounds at which the general kernel changes its ways: narrow, barely on one side, about where tails become deep, and
-/// so deep that squares overflow.
+/// Bounds at which the general kernel changes its method: narrow, just on one side, about where tails become
+/// deep, and very deep.
 const ODD_BOUNDS: [(f64, f64); 10] = [
     (1e-3, 2e-3),
     (-1e-9, 2e-9),
@@ -37,7 +38,7 @@ const ODD_BOUNDS: [(f64, f64); 10] = [
     (-1e6 - 1.0, -1e6),
 ];
 
-/// The word of an element of single precision, and the one of the other element of its pair.
+/// The word of an element in single precision, and that of the other element of its pair.
 fn words_32(i: u64) -> [u32; 2] {
     let words = block_words(KEY, i >> 2);
     [words[(i & 3) as usize], words[(i & 3 ^ 1) as usize]]
@@ -50,7 +51,8 @@ fn words_64(i: u64) -> [u64; 2] {
     [words[(i & 1) as usize], words[(i & 1 ^ 1) as usize]]
 }
 
-/// The word without the bits that do not count where the interval is not symmetric about zero: 8 of 32, 11 of 64.
+/// The word, as a signed fraction, without the bits that are ignored if the interval is not symmetric about
+/// zero: 8 of 32, 11 of 64.
 fn counted_32(low: f64, high: f64, word: u32) -> f64 {
     (if low == -high { word } else { word & !0xff }) as i32 as f64 / TWO_32
 }
@@ -59,13 +61,13 @@ fn counted_64(low: f64, high: f64, word: u64) -> f64 {
     (if low == -high { word } else { word & !0x7ff }) as i64 as f64 / TWO_64
 }
 
-/// A uniform element of the signed word over the number of words.
+/// The uniform element of a word, given as a signed fraction.
 fn uniform(low: f64, high: f64, signed: f64) -> f64 {
     0.5 * low + 0.5 * high + signed * (high - low)
 }
 
-/// The two standard normal elements of a radius and the words of an angle: the signed part of an eighth of a turn from the
-/// half-axis, and the two bits that say which half-axis.
+/// The two standard normal elements of a radius and the words of an angle: the signed part of an eighth of a
+/// turn from the half-axis, and the two bits that say which half-axis.
 fn on_circle(radius: f64, y: f64, negative: bool, swap: bool) -> [f64; 2] {
     let (across, along) = (y * FRAC_PI_4).sin_cos();
     let along = if negative { -along } else { along };
@@ -74,7 +76,7 @@ fn on_circle(radius: f64, y: f64, negative: bool, swap: bool) -> [f64; 2] {
 
 fn normal_32(radius: u32, angle: u32) -> [f64; 2] {
     let k = (radius >> 1 | 1) as f64;
-    // Close to one the logarithm sees what is missing.
+    // Close to one, the logarithm is computed from the difference to one.
     let ln = if k > 0.5 * TWO_31 { (-(TWO_31 - k) / TWO_31).ln_1p() } else { (k / TWO_31).ln() };
     let y = (angle << 2 | 2) as i32 as f64 / TWO_31;
     on_circle((-2.0 * ln).sqrt(), y, angle >> 31 == 1, angle >> 30 & 1 == 1)
@@ -88,7 +90,7 @@ fn normal_64(radius: u64, angle: u64) -> [f64; 2] {
     on_circle((-2.0 * ln).sqrt(), y, angle >> 63 == 1, angle >> 62 & 1 == 1)
 }
 
-/// Symmetric bounds have the sign of the word, others the word from the left.
+/// With symmetric bounds the word is a signed fraction, with others the part of the area on the left.
 fn truncated_32(bounds: (f64, f64), word: u32) -> f64 {
     if bounds.0 == -bounds.1 {
         let y = (word | 1) as i32 as f64 / TWO_31;
@@ -104,8 +106,8 @@ fn truncated_64(bounds: (f64, f64), word: u64) -> f64 {
     oracle::quantile(bounds, k as f64 / TWO_64, k.wrapping_neg() as f64 / TWO_64, signed as f64 / TWO_63)
 }
 
-/// What counts as the size of a standard element of these bounds: about zero it is a difference, unless the bounds are symmetric, and
-/// no more precise than its terms.
+/// The scale of the error of a standard element: near zero an element is a difference, unless the bounds are
+/// symmetric, and only as precise as its terms.
 fn size_of_quantile((lower, upper): (f64, f64), z: f64) -> f64 {
     if lower == -upper { z.abs() } else { z.abs().max(lower.abs().max(upper.abs()).min(0.5)) }
 }
@@ -131,8 +133,8 @@ impl Worst {
 /// The exact value of an element, and the size of the largest term in it.
 type Exact = (f64, f64);
 
-/// Compares fills with what `exact` makes of their words.
-fn fills_keep<T: Element>(limit: f64, distribution: &Distribution, exact: impl Fn(u64) -> Exact) {
+/// Compares fills with the exact elements.
+fn fills_match<T: Element>(limit: f64, distribution: &Distribution, exact: impl Fn(u64) -> Exact) {
     let mut worst = Worst::new(limit);
     for first in [0, (1 << 34) - 700, (1 << 40) + 1] {
         let level = *levels().last().unwrap();
@@ -146,16 +148,16 @@ fn fills_keep<T: Element>(limit: f64, distribution: &Distribution, exact: impl F
 }
 
 #[test]
-fn fills_of_uniform_elements_keep_it() {
+fn uniform_fills_match_the_contract() {
     for (low, high) in [(0.0, 1.0), (-0.05, 0.05), (1.0, 1.5), (-3.0, -1.0), (-1e-3, 2e5)] {
         let distribution = Distribution::Uniform { low, high };
-        fills_keep::<f64>(ULPS_F64, &distribution, |i| {
+        fills_match::<f64>(ULPS_F64, &distribution, |i| {
             let exact = uniform(low, high, counted_64(low, high, words_64(i)[0]));
             (exact, 0.5 * (low + high))
         });
         // Single precision has bounds of its own.
         let (low, high) = (low as f32 as f64, high as f32 as f64);
-        fills_keep::<f32>(UNIFORM_F32, &distribution, |i| {
+        fills_match::<f32>(UNIFORM_F32, &distribution, |i| {
             let exact = uniform(low, high, counted_32(low, high, words_32(i)[0]));
             (exact, 0.5 * (low + high))
         });
@@ -163,15 +165,15 @@ fn fills_of_uniform_elements_keep_it() {
 }
 
 #[test]
-fn fills_of_normal_elements_keep_it() {
+fn normal_fills_match_the_contract() {
     for (mean, stddev) in [(0.0, 1.0), (0.0, 0.02), (-1.5, 0.3), (10.0, 1e-3)] {
         let distribution = Distribution::Normal { mean, stddev };
         let scaled = |z: f64| (mean + stddev * z, mean.abs().max(stddev * z.abs()));
-        fills_keep::<f64>(ULPS_F64, &distribution, |i| {
+        fills_match::<f64>(ULPS_F64, &distribution, |i| {
             let [own, other] = words_64(i);
             scaled(if i & 1 == 0 { normal_64(own, other)[0] } else { normal_64(other, own)[1] })
         });
-        fills_keep::<f32>(NORMAL_F32, &distribution, |i| {
+        fills_match::<f32>(NORMAL_F32, &distribution, |i| {
             let [own, other] = words_32(i);
             scaled(if i & 1 == 0 { normal_32(own, other)[0] } else { normal_32(other, own)[1] })
         });
@@ -179,16 +181,16 @@ fn fills_of_normal_elements_keep_it() {
 }
 
 #[test]
-fn fills_of_truncated_normal_elements_keep_it() {
+fn truncated_normal_fills_match_the_contract() {
     for (mean, stddev) in [(0.0, 1.0), (0.1, 0.7)] {
         for (lower, upper) in BOUNDS.into_iter().chain(ODD_BOUNDS) {
             let distribution = Distribution::TruncatedNormal { mean, stddev, lower, upper };
             let scaled =
                 |z: f64| (mean + stddev * z, mean.abs().max(stddev * size_of_quantile((lower, upper), z)));
-            fills_keep::<f64>(ULPS_F64, &distribution, |i| {
+            fills_match::<f64>(ULPS_F64, &distribution, |i| {
                 scaled(truncated_64((lower, upper), words_64(i)[0]))
             });
-            fills_keep::<f32>(TRUNCATED_F32, &distribution, |i| {
+            fills_match::<f32>(TRUNCATED_F32, &distribution, |i| {
                 scaled(truncated_32((lower, upper), words_32(i)[0]))
             });
         }
@@ -196,7 +198,7 @@ fn fills_of_truncated_normal_elements_keep_it() {
 }
 
 #[test]
-fn extreme_words_keep_it_uniform() {
+fn uniform_samples_of_extreme_words_match_the_contract() {
     let (low, high) = (-0.25, 1.0);
     let mut worst = [Worst::new(UNIFORM_F32), Worst::new(ULPS_F64)];
     for &level in levels() {
@@ -220,7 +222,7 @@ fn extreme_words_keep_it_uniform() {
 }
 
 #[test]
-fn extreme_words_keep_it_normal() {
+fn normal_samples_of_extreme_words_match_the_contract() {
     let mut worst = [Worst::new(NORMAL_F32), Worst::new(ULPS_F64)];
     for &level in levels() {
         let normal = Sampler::new(&Distribution::Normal { mean: 0.0, stddev: 1.0 }, Dtype::F32);
@@ -246,7 +248,7 @@ fn extreme_words_keep_it_normal() {
 }
 
 #[test]
-fn extreme_words_keep_it_truncated_normal() {
+fn truncated_normal_samples_of_extreme_words_match_the_contract() {
     for bounds @ (lower, upper) in BOUNDS.into_iter().chain(ODD_BOUNDS) {
         let distribution = Distribution::TruncatedNormal { mean: 0.0, stddev: 1.0, lower, upper };
         let [single, double] = [Dtype::F32, Dtype::F64].map(|dtype| Sampler::new(&distribution, dtype));

@@ -1,4 +1,4 @@
-//! Fills do not depend on the floating-point environment of the thread that asks for them, and leave it as it was.
+//! Fills do not depend on the floating-point environment of the calling thread, and leave it unchanged.
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 
 use super::common::{assert_same, at, distributions, levels, sample_bits};
@@ -9,7 +9,7 @@ use std::arch::asm;
 use std::hint::black_box;
 use std::num::NonZeroUsize;
 
-/// Environments of which at least one changes each result that an environment can change.
+/// Environments that together change every result that an environment can change.
 #[cfg(target_arch = "x86_64")]
 const ENVIRONMENTS: [(&str, u64); 4] = [
     ("flush to zero", 1 << 15),
@@ -26,14 +26,15 @@ fn read() -> u64 {
     let mut mxcsr = 0_u32;
     // SAFETY: the instruction writes four bytes to a local variable.
     unsafe { asm!("stmxcsr [{}]", in(reg) &mut mxcsr, options(nostack)) };
-    // Without the flags that say what has happened.
+    // Without the status flags.
     mxcsr as u64 & !0x3f
 }
 
 #[cfg(target_arch = "x86_64")]
 fn write(register: u64) {
     let mxcsr = register as u32;
-    // SAFETY: all exceptions stay masked; the tests only compare bits while the environment is not the default.
+    // SAFETY: all exceptions stay masked; the tests only compare bits while the environment is not the
+    // default.
     unsafe { asm!("ldmxcsr [{}]", in(reg) &mxcsr, options(nostack)) };
 }
 
@@ -51,7 +52,7 @@ fn write(register: u64) {
     unsafe { asm!("msr fpcr, {}", in(reg) register, options(nostack)) };
 }
 
-/// Runs `work` in an environment, which it must leave as it found it.
+/// Runs `work` in an environment, which it must leave unchanged.
 fn inside<R>(environment: u64, work: impl FnOnce() -> R) -> R {
     let before = read();
     write(before | environment);
@@ -62,7 +63,7 @@ fn inside<R>(environment: u64, work: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Values that are subnormal in the format, and those of all other kinds.
+/// Distributions with values that are subnormal in the format, and all others.
 fn cases<T: Element>() -> Vec<Distribution> {
     let tiny = match T::DTYPE {
         Dtype::F64 => 1e-310,
@@ -75,7 +76,7 @@ fn cases<T: Element>() -> Vec<Distribution> {
         Distribution::Uniform { low: -tiny, high: tiny },
         Distribution::TruncatedNormal { mean: 0.0, stddev: tiny, lower: -2.0, upper: 2.0 },
         Distribution::TruncatedNormal { mean: 0.0, stddev: tiny, lower: -1.0, upper: 5.0 },
-        // Of which the single-precision number is subnormal and whose half is zero or nearly so.
+        // Subnormal in single precision, and zero or nearly so as a half.
         Distribution::Normal { mean: 0.0, stddev: 0.01 * tiny },
     ]);
     cases
@@ -101,7 +102,7 @@ fn same_in_any_environment<T: Element>() {
 }
 
 #[test]
-fn the_environments_are_really_set() {
+fn the_environments_have_an_effect() {
     let quotient = |a: f32, b: f32| black_box(black_box(a) / black_box(b));
     for (name, environment) in ENVIRONMENTS {
         let flushed = inside(environment, || quotient(f32::MIN_POSITIVE, 4.0));

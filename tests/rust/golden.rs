@@ -1,9 +1,10 @@
-//! Golden values: they freeze the sample space, of which [`crate::STREAM_VERSION`] is the number.
+//! Golden values: they freeze the sample space of version [`crate::STREAM_VERSION`].
 //!
-//! A change in any bit of `tests/data/golden.txt` is a change of that version. After such a change, and only then:
+//! A change in any bit of `tests/data/golden.txt` is a change of that version. After such a change, and only
+//! then:
 //!
 //! ```text
-//! cargo test --no-default-features -- --ignored write_golden
+//! cargo test -- --ignored write_golden
 //! ```
 
 use super::common::{KEY, at, bits_of, distributions_about, filled, levels, orthogonal};
@@ -16,13 +17,13 @@ use std::fmt::Write;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/golden.txt");
 
-/// All cases are matrices of this shape, but for the orthogonal ones.
+/// All matrices except the orthogonal ones have this many rows and columns.
 const SIDE: usize = 256;
 
-/// The shapes of the orthogonal ones: upright, lying, and one that is wider than a panel.
+/// The shapes of the orthogonal matrices: square, tall, wide, and wider than a panel.
 const ORTHOGONAL: [[usize; 2]; 4] = [[3, 3], [5, 2], [2, 5], [70, 66]];
 
-/// What is in the file for a matrix: its first eight elements, and a hash of all of them.
+/// The entry of a matrix: its first eight elements, and a hash of all.
 fn digest(elements: &[u64], size: usize) -> String {
     let first: Vec<String> =
         elements[..8].iter().map(|x| format!("{x:0width$x}", width = 2 * size)).collect();
@@ -112,7 +113,7 @@ fn golden(level: Level) -> String {
 }
 
 #[test]
-fn golden_values_stand_on_every_level() {
+fn golden_values_are_the_same_on_every_level() {
     let expected = std::fs::read_to_string(PATH).unwrap();
     for &level in levels() {
         let got = golden(level);

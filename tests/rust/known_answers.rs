@@ -23,7 +23,7 @@ fn key_and_block(counter: [u32; 4], key: [u32; 2]) -> (Key, u64) {
     (Key { seed: join(key[0], key[1]), stream: join(counter[2], counter[3]) }, join(counter[0], counter[1]))
 }
 
-/// The words of the blocks that a register makes whose first block is `block`: (block, words) of each lane.
+/// The words of a register of blocks from number `block` on: (block, words) of each lane.
 struct Blocks(Key, u64);
 
 impl Kernel for Blocks {
@@ -81,7 +81,8 @@ fn the_vector_form_is_the_definition_on_every_level() {
     }
 }
 
-/// Where fills begin: in all phases of a block, across the change of the upper word of the block, and at the far end.
+/// Where fills begin: at all positions in a block, before the upper word of the block number changes, and
+/// near the last element.
 const OFFSETS: [u64; 12] = [
     0,
     1,

@@ -1,4 +1,4 @@
-//! An element has its value wherever it is stored and whichever part of the tensor is asked for.
+//! The value of an element does not depend on where it is stored or which part of the tensor is filled.
 
 use super::common::{KEY, SplitMix, at, filled, levels, part_of_the_largest};
 use crate::distr::Distribution;
@@ -20,8 +20,8 @@ fn whole<T: Element>(shape: &[usize]) -> ArrayD<T> {
     ArrayD::from_shape_vec(IxDyn(shape), elements).unwrap()
 }
 
-/// A view of part of `memory` with the shape `extent`, its axes in a random order in memory, some of them reversed, and
-/// with gaps.
+/// A view of `memory` with the shape `extent`, whose axes are in random order in memory, some of them
+/// reversed or with gaps.
 fn random_layout<'a, T>(
     random: &mut SplitMix,
     memory: &'a mut Vec<MaybeUninit<T>>,
@@ -32,7 +32,7 @@ fn random_layout<'a, T>(
     if random.below(2) == 0 {
         (1..ndim).for_each(|i| order.swap(i, random.below(i + 1)));
     }
-    // In memory the axes are those of `order`, each wider than it need be by a gap and a step.
+    // In memory the axes are in this order, each extended by a gap and a step.
     let (steps, gaps): (Vec<_>, Vec<_>) = order
         .iter()
         .map(|_| if random.below(2) == 0 { (1, 0) } else { (1 + random.below(3), random.below(3)) })
@@ -52,7 +52,7 @@ fn random_layout<'a, T>(
     view.permuted_axes(IxDyn(&back))
 }
 
-/// A window into a random place, written in a random layout, is that part of the whole.
+/// A window at a random position, written in a random layout, equals that part of the whole.
 fn parts_equal_those_of_the_whole<T: Element>() {
     let wholes = [vec![100_003], vec![257, 391], vec![31, 5, 211], vec![3, 1, 70, 6, 17]]
         .map(|shape| whole::<T>(&shape));
@@ -99,9 +99,9 @@ fn parts_in_any_layout_equal_those_of_the_whole() {
     parts_equal_those_of_the_whole::<Bf16>();
 }
 
-/// Nothing but the elements of the view is written.
+/// Only the elements of the view are written.
 #[test]
-fn gaps_are_left_alone() {
+fn gaps_are_not_written() {
     for &level in levels() {
         for stride in [2, 3, 5] {
             let mut memory = vec![-7.0_f32; 3000];
@@ -118,9 +118,9 @@ fn gaps_are_left_alone() {
     }
 }
 
-/// Large parts in strided and transposed places, cut between threads.
+/// Large strided and transposed outputs, split between threads.
 #[test]
-fn threads_and_layouts_mix() {
+fn large_strided_fills_are_the_same_on_any_number_of_threads() {
     let (rows, columns) = (1100, 1300);
     let whole = whole::<f32>(&[rows, columns]);
     for &level in levels() {
@@ -139,7 +139,7 @@ fn threads_and_layouts_mix() {
 }
 
 #[test]
-fn a_fill_of_the_wrong_shape_or_given_up_says_so() {
+fn wrong_shapes_and_interrupts_of_fills_are_errors() {
     let window = Window::whole(&[4, 6]).unwrap();
     let mut wrong = ArrayD::<f32>::ones(IxDyn(&[6, 4]));
     let out = fill::as_uninit(wrong.view_mut());

@@ -1,4 +1,4 @@
-//! Every level gives the bits of the scalar one, whatever the length, the offset and the number of threads.
+//! Every level gives the bits of the scalar one, for every length, offset and number of threads.
 
 use super::common::{
     assert_same, at, bits_of, distributions, filled, levels, part_of_the_largest, sample_bits,
@@ -8,8 +8,8 @@ use crate::fill::{self, Options};
 use crate::{Bf16, Element, F16, Key, Level};
 use std::num::NonZeroUsize;
 
-/// Where fills begin: in all phases of a block, across the change of the upper word of the block (at 2^33 or 2^34), and
-/// as far out as an element can be.
+/// Where fills begin: at all positions in a block, before the upper word of the block number changes (at 2^33
+/// or 2^34), and near the last element.
 const OFFSETS: [u64; 12] = [
     0,
     1,
@@ -25,7 +25,7 @@ const OFFSETS: [u64; 12] = [
     (1 << 63) - 5001,
 ];
 
-/// Every length in which groups of registers begin and end differently, and some longer ones.
+/// All lengths up to a few groups of registers, and some longer ones.
 fn lengths() -> impl Iterator<Item = usize> {
     (0..=300).chain([511, 512, 513, 1000, 2047, 3001, 4095, 4096, 4099, 5000])
 }
@@ -34,7 +34,7 @@ fn levels_agree<T: Element>() {
     for distribution in distributions() {
         for first in OFFSETS {
             let expected = sample_bits::<T>(first, 5000, &distribution, &at(Level::Scalar));
-            // The scalar level too: a shorter fill must be the beginning of a longer one.
+            // Including the scalar level: a shorter fill must be the beginning of a longer one.
             for &level in levels() {
                 for length in lengths() {
                     let got = sample_bits::<T>(first, length, &distribution, &at(level));
@@ -99,7 +99,7 @@ fn threads_agree() {
     threads_and_levels_agree::<Bf16>();
 }
 
-/// From 32 MiB on elements are stored past the caches, from the first cache line that begins a block.
+/// From 32 MiB on stores are non-temporal, from the first cache line that begins a block.
 fn streamed_fills_agree<T: Element>() {
     let length = (32 << 20) / size_of::<T>() + 77;
     let distribution = Distribution::Normal { mean: 0.25, stddev: 2.0 };
@@ -130,8 +130,8 @@ fn fills_past_the_caches_agree() {
     streamed_fills_agree::<Bf16>();
 }
 
-/// What `f32` gives, rounded once by an independent library; for a uniform that rounds up to its upper bound, the
-/// number below that.
+/// The `f32` elements, rounded once by an independent library; a uniform element that rounds to its upper
+/// bound becomes the number below.
 fn halves_are_rounded<T: Element>(round: impl Fn(f32) -> u64) {
     for distribution in distributions() {
         for &level in levels() {

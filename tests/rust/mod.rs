@@ -1,8 +1,10 @@
-//! The tests of what is promised about bits and values: one program, one module for each promise.
+//! Tests of the promises about bits and values, one module for each promise.
 //!
-//! Every test of a level runs on all levels that the CPU has, and says which of its architecture it lacks.
+//! Every test of a level runs on all levels that the CPU has, and names those of the architecture that it
+//! lacks.
 
 mod accuracy;
+mod blocks;
 mod common;
 mod contract;
 mod environment;

@@ -1,5 +1,6 @@
-//! Quantiles of truncated normal distributions the slow way, in double precision: Newton's method on the error function of
-//! an independent library. It shares no code and no coefficients with what it judges, and is itself judged by mpmath.
+//! A slow reference for quantiles of truncated normal distributions, in double precision: Newton's method on
+//! the error function of an independent library. It shares no code or coefficients with the code under test,
+//! and is itself compared with mpmath.
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
@@ -37,8 +38,8 @@ fn ln_ratio(x: f64, a: f64) -> f64 {
 
 /// The x whose area above is `exp(ln)` of that above a.
 fn tail_quantile(a: f64, ln: f64) -> f64 {
-    // The logarithm of the area is concave and falls faster than that of the density, so from there on Newton's
-    // method comes down to the solution and never passes it.
+    // The logarithm of the area is concave and falls faster than that of the density, so from here on
+    // Newton's method descends to the solution and never passes it.
     let mut x = (a * a - 2.0 * ln).sqrt();
     for _ in 0..60 {
         let step = (ln_ratio(x, a) - ln) * mills(x);
@@ -59,8 +60,8 @@ fn central_quantile(area: f64) -> f64 {
     x
 }
 
-/// The x between the bounds with the part `left` of the area between them on its left and the part `right` on its right;
-/// both are given, and their difference, because near an end only one of them is precise.
+/// The x between the bounds with the part `left` of the area between them on its left and the part `right` on
+/// its right. Both and their difference are given, because near a bound only one of them is precise.
 pub fn quantile((lower, upper): (f64, f64), left: f64, right: f64, difference: f64) -> f64 {
     if lower + upper < 0.0 {
         return -quantile((-upper, -lower), right, left, -difference);
@@ -82,7 +83,7 @@ pub fn quantile((lower, upper): (f64, f64), left: f64, right: f64, difference: f
     } else if lower <= 0.0 {
         tail_quantile(0.0, (2.0 * (area_above(upper) + right * area)).ln())
     } else {
-        // In units of the area above the lower bound, which may be too small for a number.
+        // Relative to the area above the lower bound, which may underflow.
         let ln_end = ln_ratio(upper, lower);
         let ln =
             if left < 0.5 { (left * ln_end.exp_m1()).ln_1p() } else { (right + left * ln_end.exp()).ln() };
@@ -94,7 +95,8 @@ pub fn quantile((lower, upper): (f64, f64), left: f64, right: f64, difference: f
 mod tests {
     use super::*;
 
-    /// (bounds, part on the left, part on the right, quantile), computed with mpmath to 60 digits by bisection.
+    /// (bounds, part on the left, part on the right, quantile), computed with mpmath to 60 digits by
+    /// bisection.
     const QUANTILES: [((f64, f64), f64, f64, f64); 26] = [
         ((-2.0, 2.0), 9.094947017729282e-13, 0.9999999999990905, -1.999999999983921),
         ((-2.0, 2.0), 0.1875, 0.8125, -0.8354974804921245),
@@ -125,7 +127,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_oracle_agrees_with_mpmath() {
+    fn the_reference_agrees_with_mpmath() {
         for (bounds, left, right, expected) in QUANTILES {
             for (bounds, left, right, expected) in
                 [(bounds, left, right, expected), ((-bounds.1, -bounds.0), right, left, -expected)]

@@ -1,4 +1,4 @@
-//! Orthogonal matrices have the same bits at every level, on any number of threads, and in any part and place.
+//! Orthogonal matrices have the same bits at every level, on any number of threads, in any window and layout.
 
 use super::common::{KEY, SplitMix, assert_same, at, bits_of, levels, orthogonal};
 use crate::fill::{self, Options};
@@ -8,7 +8,7 @@ use crate::{Bf16, Element, Error, F16, Key, Level};
 use ndarray::{ArrayD, Axis, IxDyn, ShapeBuilder, Slice};
 use std::num::NonZeroUsize;
 
-/// Shapes and the axis of the columns: of one, two and more panels of 64 columns, upright and lying.
+/// Shapes and the axis of the columns: one, two and more panels of 64 columns, tall and wide.
 const CASES: [(&[usize], usize); 14] = [
     (&[1, 1], 1),
     (&[3, 3], 1),
@@ -119,13 +119,13 @@ fn halves_are_singles_rounded_to_nearest_even() {
     rounded::<Bf16>(|x| half::bf16::from_f32(x).to_bits() as u64);
 }
 
-/// A place beside the edge of a panel, or any other.
+/// An index near the edge of a panel, or any other.
 fn place(random: &mut SplitMix, size: usize) -> usize {
     let near = [0, 1, 63, 64, 65, 127, 128, 129, size][random.below(9)];
     if near <= size { near } else { random.below(size + 1) }
 }
 
-/// A window into a random place, written in a random layout, is that part of the whole.
+/// A window at a random position, written in a random layout, equals that part of the whole.
 fn parts_equal_those_of_the_whole<T: Element>() {
     for (shape, column_axis) in CASES {
         let whole = whole::<T>(shape, column_axis, 0.7, &at(Level::Scalar));
@@ -189,7 +189,7 @@ fn blocks_are_the_matrices_of_their_keys_on_any_number_of_threads() {
 }
 
 #[test]
-fn a_matrix_of_the_wrong_shape_or_given_up_says_so() {
+fn wrong_shapes_and_interrupts_of_matrices_are_errors() {
     let window = Window::whole(&[4, 6]).unwrap();
     let mut wrong = ArrayD::<f32>::ones(IxDyn(&[6, 4]));
     let out = fill::as_uninit(wrong.view_mut());
@@ -210,7 +210,7 @@ fn a_matrix_of_the_wrong_shape_or_given_up_says_so() {
 }
 
 #[test]
-fn a_matrix_that_no_memory_holds_says_so() {
+fn matrices_too_large_for_memory_are_errors() {
     for shape in [[1 << 61, 2], [2, 1 << 61], [1 << 40, 1 << 20]] {
         for threads in [1, 3] {
             let options = Options { threads: NonZeroUsize::new(threads), ..Options::default() };

@@ -1,4 +1,4 @@
-//! The generator for `rand` has the words that fills have.
+//! The generator for `rand` gives the same words as fills.
 
 use super::common::{KEY, SplitMix, at, filled, levels, part_of_the_largest};
 use crate::Key;
@@ -11,7 +11,7 @@ fn words(first: u64, length: usize) -> Vec<u32> {
 }
 
 #[test]
-fn its_words_are_those_of_a_fill() {
+fn the_words_are_those_of_a_fill() {
     let words = words(0, 1000);
     let mut stream = PhiloxStream::new(KEY);
     assert!(words.iter().all(|&word| stream.next_u32() == word));
@@ -31,7 +31,7 @@ fn its_words_are_those_of_a_fill() {
 }
 
 #[test]
-fn it_goes_to_any_position() {
+fn any_position_can_be_set() {
     let mut random = SplitMix(3);
     let mut stream = PhiloxStream::new(KEY);
     for bits in 0..63 {
@@ -49,7 +49,7 @@ fn it_goes_to_any_position() {
 }
 
 #[test]
-fn its_seed_is_the_key() {
+fn the_seed_is_the_key() {
     let mut seeded = PhiloxStream::from_seed(KEY.seed.to_le_bytes());
     assert_eq!(seeded, PhiloxStream::new(Key::new(KEY.seed)));
     assert_ne!(seeded.next_u32(), PhiloxStream::new(KEY).next_u32());

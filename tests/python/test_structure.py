@@ -224,7 +224,7 @@ RUST = {
     r"\b(core|std)::arch\b|\bis_\w+_feature_detected!": ["simd/"],
     r"\bthread::|\bstd::alloc\b|\bmmap\b": ["fill/"],
     r"\bBuffer::(new|zeroed)\b": ["fill/", "python/array.rs"],  # The results that the bindings return.
-    r"\bunsafe\b": ["simd/", "fill/", "python/array.rs", "linalg/mod.rs", "linalg/real.rs"],
+    r"\bunsafe\b": ["simd/", "fill/", "python/array.rs"],
 }
 
 

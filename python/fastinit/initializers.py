@@ -631,7 +631,10 @@ def get(identifier: object) -> Any:
     if isinstance(identifier, dict):
         if not isinstance(identifier.get("class_name"), str):
             raise ValueError(f"an initializer as a dict must have a 'class_name', a str; got {identifier!r}")
-        return _class_of(identifier["class_name"]).from_config(_from_keras(identifier.get("config") or {}))
+        config = identifier.get("config") or {}
+        if not isinstance(config, dict):
+            raise ValueError(f"the 'config' of an initializer must be a dict, got {config!r}")
+        return _class_of(identifier["class_name"]).from_config(_from_keras(config))
     found = identifier() if isinstance(identifier, type) else identifier
     if found is None or callable(found):
         return found

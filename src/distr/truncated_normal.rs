@@ -142,7 +142,6 @@ impl Symmetric {
 }
 
 impl SampleF32 for Symmetric {
-
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
         (self.one(s, even), self.one(s, odd))

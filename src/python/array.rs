@@ -58,7 +58,7 @@ unsafe impl Scalar for Bf16 {
         let descr = DESCR.get_or_try_init(py, || {
             let module = py.import("ml_dtypes").map_err(|cause| {
                 let error = PyImportError::new_err(
-                    "dtype 'bfloat16' needs the package ml_dtypes (pip install ml_dtypes), which cannot be imported",
+                    "dtype 'bfloat16' needs the package ml_dtypes, which cannot be imported: pip install \"fastinit-nn[bf16]\"",
                 );
                 error.set_cause(py, Some(cause));
                 error

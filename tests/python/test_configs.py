@@ -276,6 +276,8 @@ def test_get_takes_what_keras_serializes(class_name, config, expected):
         {},
         {"config": {}},
         {"class_name": "Nothing"},
+        {"class_name": "Constant", "config": 3},
+        {"class_name": "Constant", "config": "value"},
         {"class_name": 3},
         object,
     ],

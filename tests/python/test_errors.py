@@ -274,7 +274,8 @@ def test_bfloat16_without_its_package(python):
         fastinit.zeros(3, dtype="float16")
         """
     )
-    assert message.startswith("dtype 'bfloat16' needs the package ml_dtypes (pip install ml_dtypes)")
+    assert message.startswith("dtype 'bfloat16' needs the package ml_dtypes")
+    assert 'pip install "fastinit-nn[bf16]"' in message
     assert message.strip().endswith("| ModuleNotFoundError")
 
 

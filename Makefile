@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Packages are downloaded while the crate compiles. Cargo has a job limit of its own and must not see that of make.
 MAKEFLAGS += --jobs=2
-unexport MAKEFLAGS
+unexport MAKEFLAGS MFLAGS
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint format bench accuracy guide build clean lock

@@ -79,12 +79,23 @@ impl<'a, R: Real> Panel<'a, R> {
         let (products, scratch) = memory.split_at_mut(WIDTH);
         let scratch = &mut scratch.as_flattened_mut()[..length];
         let (mut tau, mut sign) = ([R::default(); WIDTH], [R::default(); WIDTH]);
+        // A small matrix is one panel, whose columns are shorter than a group of blocks: they are sampled
+        // together, in the memory of the products, which are computed afterwards.
+        let together = rows <= WIDTH;
+        if together {
+            R::normals(level, key, 0, &mut products.as_flattened_mut()[..width * rows]);
+        }
         for j in 0..width {
             if pulse.stopped() {
                 return Err(Error::Interrupted);
             }
-            let column = &mut scratch[j..];
-            R::normals(level, key, ((first + j) as u64) * rows as u64 + (first + j) as u64, column);
+            let column = if together {
+                &products.as_flattened()[j * rows + j..(j + 1) * rows]
+            } else {
+                let column = &mut scratch[j..];
+                R::normals(level, key, ((first + j) as u64) * rows as u64 + (first + j) as u64, column);
+                &*column
+            };
             let (head, rest) = (column[0].to_f64(), sum_of_squares(&column[1..]));
             let norm = (head * head + rest).sqrt();
             let one = if head < 0.0 { -1.0 } else { 1.0 };
@@ -97,6 +108,9 @@ impl<'a, R: Real> Panel<'a, R> {
             for (row, &x) in vectors[j + 1..].iter_mut().zip(&column[1..]) {
                 row[j] = x;
             }
+        }
+        if together {
+            products.as_flattened_mut().fill(R::default());
         }
         level.run(Products { vectors, width, sums: products });
         Ok(Panel { first, width, vectors, products, tau, sign })

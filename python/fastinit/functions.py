@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from . import _core
 from ._registry import NAMES, PRESETS
+from .initializers import Initializer, VarianceScaling
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ._typing import Array, Axes, Blocks, DTypeLike, Index, Options, ScalingOptions, Seed, Shape, Stream
+    from ._typing import Array, Axes, Options, ScalingOptions, Shape
 
 
 # Constants
@@ -537,36 +538,21 @@ def lecun_normal(shape: Shape, **options: Unpack[ScalingOptions]) -> Array:
     return _preset("lecun_normal", shape, options)
 
 
-def _options(
-    *,
-    seed: Seed = None,
-    stream: Stream = 0,
-    dtype: DTypeLike = "float32",
-    out: Array | None = None,
-    index: Index = None,
-    threads: int | None = None,
-    blocks: Blocks = 1,
-    block_axis: int | None = None,
-) -> None: ...
-
-
-def _axes(*, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), groups: int = 1) -> None: ...
-
-
 def _show_options() -> None:
     """Lets `inspect.signature` show the arguments that are typed as `**options`."""
-    shared = inspect.signature(_options).parameters.values()
-    axes = inspect.signature(_axes).parameters.values()
+    _, _, *call = inspect.signature(Initializer.__call__).parameters.values()
+    scaling = inspect.signature(VarianceScaling).parameters
     for name in NAMES:
         function = globals()[name]
         signature = inspect.signature(function)
         own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
-        more = axes if name in PRESETS else ()
-        function.__signature__ = signature.replace(parameters=[*own, *more, *shared])
+        axes = [scaling[axis] for axis in _AXES if name in PRESETS]
+        blocks = scaling["blocks"], scaling["block_axis"]
+        function.__signature__ = signature.replace(parameters=[*own, *axes, *call, *blocks])
 
-
-_show_options()
 
 _ZEROS, _ONES = _core.constant(0.0), _core.constant(1.0)
-_AXES: dict[str, Any] = _axes.__kwdefaults__ or {}
+_AXES: dict[str, Any] = VarianceScaling.__init__.__kwdefaults__ or {}
 _PRESETS = {name: _core.variance_scaling(*preset, **_AXES) for name, preset in PRESETS.items()}
+
+_show_options()

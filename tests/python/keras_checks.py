@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import re
+import sys
 import threading
 import warnings
 import weakref
@@ -27,6 +28,7 @@ from scipy import stats
 
 import fastinit
 import fastinit.keras as fk
+from fastinit.keras._private import INITIALIZE
 
 BACKEND = keras.config.backend()
 TRAINS = BACKEND != "numpy"  # Keras does not train on NumPy
@@ -997,6 +999,153 @@ def test_accelerate_leaves_the_changes_of_others():
         reference.Ones.__call__ = theirs
 
 
+def test_methods_that_others_replace():
+    theirs, before = reference.HeNormal.__call__, state()
+
+    def mine(self, shape, dtype=None):
+        return mine.inner(self, shape, dtype) + 1
+
+    def sample():
+        return array(reference.HeNormal(seed=1)((4, 4)))
+
+    ours, keras_own = fastinit.he_normal((4, 4), seed=1), sample()
+    owner = reference.VarianceScaling
+    assert owner.__call__ is theirs
+    mine.inner, owner.__call__ = theirs, mine  # before: it stays in place, with what it calls
+    try:
+        with fk.accelerate():
+            assert owner.__call__ is mine
+            assert_array_equal(array(reference.RandomNormal(seed=1)((4,))), fastinit.random_normal(4, seed=1))
+    finally:
+        owner.__call__ = theirs
+    assert state() == before
+    with fk.accelerate():  # inside: what it calls is ours, for as long as there is a context
+        mine.inner, owner.__call__ = owner.__call__, mine
+        assert_array_equal(sample(), ours + 1)
+    assert_array_equal(sample(), keras_own + 1)
+    owner.__call__ = mine.inner  # restored as it was found
+    assert_array_equal(sample(), keras_own)
+    with fk.accelerate():
+        assert_array_equal(sample(), ours)
+    assert state() == before
+
+
+def test_contexts_left_in_another_order():
+    before = state()
+    first, second = fk.accelerate(salt=True), fk.accelerate()
+    first.__enter__()
+    second.__enter__()
+    assert fk._accelerate._salt() is False
+    first.__exit__(None, None, None)
+    assert fk._accelerate._salt() is False
+    assert_array_equal(array(reference.HeNormal(seed=1)((4, 4))), fastinit.he_normal((4, 4), seed=1))
+    second.__exit__(None, None, None)
+    assert state() == before
+    # The outer one decides again where the inner one is left first, and `enable` where all are.
+    fk.enable(salt=True)
+    first, second = fk.accelerate(), fk.accelerate(salt=True)
+    first.__enter__()
+    fk.enable(salt=True)
+    second.__enter__()
+    assert fk._accelerate._salt() is True
+    second.__exit__(None, None, None)
+    assert fk._accelerate._salt() is False
+    first.__exit__(None, None, None)
+    assert fk._accelerate._salt() is True
+    fk.disable()
+    assert state() == before
+
+
+def in_thread(call):
+    """What a call returns in another thread."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(call()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+@pytest.mark.parametrize("end", ["close", "next", "delete"])
+def test_generators_that_end_in_another_thread(end):
+    before = state()
+
+    def layers_of(count):
+        with fk.accelerate():
+            for _ in range(count):
+                yield array(reference.HeNormal(seed=1)((4, 4)))
+
+    def finish():
+        # The thread that ends it has a context of its own, which it keeps.
+        with fk.accelerate(salt=True):
+            if end == "next":
+                with pytest.raises(StopIteration):
+                    next(made.pop())
+            elif end == "close":
+                made.pop().close()
+            else:
+                made.pop()
+            inside = fk._accelerate._salt()
+        return inside, fk._accelerate._salt()
+
+    made = [layers_of(1)]
+    assert_array_equal(next(made[0]), fastinit.he_normal((4, 4), seed=1))
+    assert fk._accelerate._salt() is False
+    assert in_thread(fk._accelerate._salt) is None
+    assert in_thread(finish) == (True, None)
+    assert fk._accelerate._salt() is None
+    assert state() == before
+    # One that a thread has begun which is gone does not affect other threads, old or new.
+    made = [layers_of(1)]
+    in_thread(lambda: next(made[0]))
+    assert fk._accelerate._salt() is None
+    for _ in range(20):
+        assert in_thread(fk._accelerate._salt) is None
+    made.pop().close()
+    assert state() == before
+
+
+def test_threads_that_enter_and_leave_at_the_same_time():
+    before, ours = state(), fastinit.he_normal((4, 4), seed=1)
+    plain = array(reference.HeNormal(seed=1)((4, 4)))
+    interval = sys.getswitchinterval()
+    barrier, wrong = threading.Barrier(8), []
+
+    def work():
+        barrier.wait()
+        for _ in range(30):
+            with fk.accelerate():
+                inside = array(reference.HeNormal(seed=1)((4, 4)))
+            outside = array(reference.HeNormal(seed=1)((4, 4)))
+            if (inside != ours).any() or (outside != plain).any():
+                wrong.append((inside, outside))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
+    assert state() == before
+
+
+def test_replaced_methods_have_the_source_of_the_original():
+    methods = [reference.HeNormal.__call__, reference.Ones.__call__, getattr(keras.Variable, INITIALIZE)]
+    sources = [inspect.getsource(method) for method in methods]
+    parameters = [list(inspect.signature(method).parameters) for method in methods]
+    with fk.accelerate():
+        ours = [reference.HeNormal.__call__, reference.Ones.__call__, getattr(keras.Variable, INITIALIZE)]
+        assert not set(ours) & set(methods)
+        assert [inspect.getsource(method) for method in ours] == sources
+        # Keras passes a layout to initializers that have such a parameter.
+        expected = [*([*found, "layout"] for found in parameters[:2]), parameters[2]]
+        assert [list(inspect.signature(method).parameters) for method in ours] == expected
+        assert list(inspect.signature(reference.HeNormal()).parameters) == ["shape", "dtype", "layout"]
+
+
 def test_threads():
     ours = fastinit.he_normal((4, 4), seed=1)
     inside, done = threading.Event(), threading.Event()
@@ -1085,7 +1234,7 @@ def test_repetition_warns_once():
         for number, initializer in enumerate([reference.HeNormal(seed=1), fk.HeNormal(), fk.Sparse(0.5)]):
             with pytest.warns(UserWarning, match=r"first/kernel'.*SeedGenerator.*salt=True") as seen:
                 shared(initializer, f"repeated{number}")
-            assert len(seen) == 1
+            assert [warning.filename for warning in seen] == [__file__]  # the user's, not Keras's
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 shared(initializer, f"repeated{number}")

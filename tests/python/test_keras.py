@@ -74,3 +74,90 @@ def test_is_imported_only_when_asked_for(python):
         print([name for name in ("keras", "jax", "torch", "tensorflow") if name in sys.modules])
     """
     assert python(program) == "[]\n"
+
+
+# What the programs of the test below begin with.
+INTERRUPTED = f"""
+import contextlib
+import sys
+import threading
+
+import keras
+
+import fastinit
+import fastinit.keras as fk
+from fastinit.keras import _accelerate, _sample, _variables
+
+sys.path.insert(0, {str(CHECKS.parent)!r})
+from interrupts import at_every_moment
+
+FILES = [_accelerate.__file__, _variables.__file__]
+MORE = [_variables.__file__, _sample.__file__, keras.src.backend.common.variables.__file__]
+EXPECTED = fastinit.he_normal((4, 4), seed=1)
+INITIALIZER = keras.initializers.HeNormal(seed=1)
+
+
+def state():
+    classes = [cls for cls in vars(keras.initializers).values() if isinstance(cls, type)]
+    return [dict(vars(cls)) for cls in [*classes, *keras.Variable.__mro__]]
+
+
+BEFORE = state()
+
+
+def accelerated():
+    "Whether this thread is accelerated, and another one."
+    found = [(INITIALIZER((4, 4)) == EXPECTED).all()]
+    thread = threading.Thread(target=lambda: found.append((INITIALIZER((4, 4)) == EXPECTED).all()))
+    thread.start()
+    thread.join()
+    return tuple(map(bool, found))
+
+
+def restored():
+    assert accelerated() == (False, False)
+    assert state() == BEFORE
+    assert _variables._local.variable is None
+    with fk.accelerate():
+        assert accelerated() == (True, False)
+        keras.layers.Dense(4).build((None, 4))
+    assert accelerated() == (False, False)
+    assert state() == BEFORE
+
+
+def enabled_or_not():
+    assert accelerated() == ((state() != BEFORE),) * 2
+    fk.disable()
+    restored()
+
+
+def enabled_again():
+    enabled_or_not()
+    fk.enable()
+    assert accelerated() == (True, True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.skipif(importlib.util.find_spec("keras") is None, reason="needs keras")
+@pytest.mark.parametrize(
+    ("run", "check", "files"),
+    [
+        ("with fk.accelerate(salt=True), fk.accelerate(): pass", "restored", "FILES"),
+        ("fk.accelerate()(str)()", "restored", "[contextlib.__file__]"),
+        ("fk.enable()", "enabled_or_not", "FILES"),
+        ("fk.disable()", "enabled_again", "FILES"),
+        ("with fk.accelerate(salt=True): keras.Variable(INITIALIZER, (4, 4))", "restored", "MORE"),
+    ],
+    ids=["contexts", "decorator", "enable", "disable", "variable"],
+)
+def test_ctrl_c_at_every_moment(python, run, check, files):
+    program = f"""{INTERRUPTED}
+def run():
+    {run}
+
+
+print(at_every_moment(run, {check}, {files}))
+"""
+    printed = python(program, timeout=200, **environment("numpy"))
+    assert int(printed) > 20

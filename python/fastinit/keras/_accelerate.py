@@ -1,10 +1,20 @@
-"""Keras's own initializers, sampled by fastinit: in a context, or until it is disabled."""
+"""Keras's own initializers, sampled by fastinit: in a context, or until it is disabled.
+
+The only state is which contexts are open; which methods are in place follows from it. So entering and
+leaving can be repeated, and are repeated where an interrupt stopped them. If something else puts a method of
+ours back while no context is open, it does what Keras's does.
+"""
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import functools
+import inspect
+import itertools
+import operator
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 
@@ -17,17 +27,19 @@ if TYPE_CHECKING:
 
 
 class _Local(threading.local):
-    """The `salt` of each context that a thread has entered, the outermost first."""
+    """The identity of a thread. The numbers of threads are used again."""
 
-    salts: tuple[bool, ...] = ()
+    def __init__(self) -> None:
+        self.thread = object()
 
 
 _local = _Local()
-_lock = threading.RLock()
-_contexts = 0  # in all threads
-_enabled: bool | None = None  # the `salt` of `enable`; `None` if it is not in force
-_replaced: dict[tuple[type, str], tuple[Any, Any]] = {}  # the attribute of a class before, and ours
-_ABSENT = object()
+
+# The thread of each open context, or `None` for all threads, and its salt; the one entered first comes first.
+_contexts: dict[object, tuple[object, bool]] = {}
+
+# That of `enable`.
+_EVERYWHERE = object()
 
 
 @contextlib.contextmanager
@@ -40,7 +52,7 @@ def accelerate(*, salt: bool = False) -> Iterator[None]:
     give layers an input shape, or call the model once.
 
     Contexts may be nested; the innermost one decides on the salt. It can be used as a decorator. It affects
-    only the current thread. On exit, Keras is restored.
+    only the thread that enters it. On exit, in whatever thread, Keras is restored.
 
     Args:
         salt: Whether values depend on the path of the variable, such as `"sequential/dense/kernel"`, as well
@@ -55,13 +67,15 @@ def accelerate(*, salt: bool = False) -> Iterator[None]:
         >>> model.count_params()
         2080
     """
-    _enter()
-    _local.salts = (*_local.salts, bool(salt))
+    context, salt = object(), bool(salt)
     try:
-        yield
+        try:
+            _open(context, _local.thread, salt=salt)
+            yield
+        finally:
+            _close(context)
     finally:
-        _local.salts = _local.salts[:-1]
-        _leave()
+        _close(context)  # where the first was interrupted
 
 
 def enable(*, salt: bool = False) -> None:
@@ -76,11 +90,11 @@ def enable(*, salt: bool = False) -> None:
         >>> kernel = keras.initializers.HeNormal(seed=1)((4, 4))  # by fastinit
         >>> fastinit.keras.disable()
     """
-    global _enabled
-    with _lock:
-        if _enabled is None:
-            _enter()
-        _enabled = bool(salt)
+    salt = bool(salt)
+    try:
+        _open(_EVERYWHERE, None, salt=salt)
+    finally:
+        _open(_EVERYWHERE, None, salt=salt)  # where the first was interrupted
 
 
 def disable() -> None:
@@ -90,51 +104,59 @@ def disable() -> None:
         >>> import fastinit.keras
         >>> fastinit.keras.disable()
     """
-    global _enabled
-    with _lock:
-        if _enabled is not None:
-            _enabled = None
-            _leave()
+    try:
+        _close(_EVERYWHERE)
+    finally:
+        _close(_EVERYWHERE)  # where the first was interrupted
+
+
+def _open(context: object, thread: object, *, salt: bool) -> None:
+    _contexts[context] = thread, salt
+    _settle()
+
+
+def _close(context: object) -> None:
+    _contexts.pop(context, None)
+    _settle()
 
 
 def _salt() -> bool | None:
     """The salt in force in this thread; `None` where Keras is not accelerated."""
-    return _local.salts[-1] if _local.salts else _enabled
+    salts = dict(_contexts.copy().values())  # the last one of each thread
+    return salts.get(_local.thread, salts.get(None))
 
 
-def _enter() -> None:
-    global _contexts
-    with _lock:
-        _contexts += 1
-        if _contexts == 1:
-            for cls in ORIGINALS:
-                _replace(cls, "__call__", _call)
-            _replace(keras.Variable, INITIALIZE, _initialize_with_initializer)
+# Methods
 
 
-def _leave() -> None:
-    global _contexts
-    with _lock:
-        _contexts -= 1
-        if _contexts == 0:
-            for (cls, name), (before, ours) in _replaced.items():
-                if vars(cls).get(name) is not ours:  # Something else has replaced it.
-                    continue
-                if before is _ABSENT:
-                    delattr(cls, name)
-                else:
-                    setattr(cls, name, before)
-            _replaced.clear()
+class _Method(NamedTuple):
+    """A method of a class of Keras, and ours."""
+
+    owner: type
+    name: str
+    versions: tuple[Callable[..., Any], Callable[..., Any]]
 
 
-def _replace(cls: type, name: str, make: Callable[[Any], Any]) -> None:
-    before, inherited = vars(cls).get(name, _ABSENT), getattr(cls, name)
-    ours = make(inherited)
-    # Not by functools.wraps: Keras inspects the signature, and `__wrapped__` would give that of the original.
-    for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
-        setattr(ours, attribute, getattr(inherited, attribute))
-    _replaced[cls, name] = before, ours
-    setattr(cls, name, ours)
+def _method(cls: type, name: str, make: Callable[[Any], Any]) -> _Method:
+    owner = next(base for base in cls.__mro__ if name in vars(base))
+    original = vars(owner)[name]
+    ours = make(original)
+    # Keras looks for a layout among the parameters, so they are those of ours.
+    signature = inspect.signature(ours)
+    functools.update_wrapper(ours, original)
+    ours.__signature__ = signature
+    return _Method(owner, name, (original, ours))
+
+
+def _settle() -> None:
+    """Puts the methods in place that the open contexts ask for, except where something else is in place."""
+    wanted = bool(_contexts)
+    others = [m for m in _METHODS if vars(m.owner).get(m.name) is m.versions[not wanted]]
+    if others:
+        owners, names, versions = zip(*others, strict=True)
+        # One call of C, in which no interrupt arrives and no other thread opens or closes a context.
+        chosen = map(operator.getitem, versions, map(bool, itertools.repeat(_contexts)))
+        collections.deque(map(setattr, owners, names, chosen), maxlen=0)
 
 
 def _call(_: Callable[..., Any]) -> Callable[..., Any]:
@@ -151,8 +173,13 @@ def _initialize_with_initializer(original: Callable[..., None]) -> Callable[...,
         salt = _salt()
         if salt is None:
             original(self, initializer)
-            return
-        with _variables.making(self.path, salt=salt):
-            original(self, initializer)
+        else:
+            _variables.make(self.path, salt, functools.partial(original, self, initializer))
 
     return initialize
+
+
+_METHODS = (
+    *(_method(cls, "__call__", _call) for cls in ORIGINALS),
+    _method(keras.Variable, INITIALIZE, _initialize_with_initializer),
+)

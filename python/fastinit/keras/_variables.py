@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
+import sys
 import threading
 import warnings
 import weakref
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import keras
 
 import fastinit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
+    from types import FrameType
+
+
+@dataclass
+class _Variable:
+    path: str
+    salt: bool  # whether the path is part of the key
+    calls: int = 0  # of initializers for it
 
 
 class _Local(threading.local):
     """The state of a thread."""
 
-    path: str | None = None  # of the variable that is being made
-    salt = False  # whether the path is part of the key
-    calls = 0  # of initializers for this variable
+    variable: _Variable | None = None  # that is being made
 
 
 _local = _Local()
@@ -33,28 +44,34 @@ _warned: weakref.WeakSet[Any] = weakref.WeakSet()
 _values: dict[tuple[Any, ...], str] = {}
 _MOST_VALUES = 10_000
 
+# Folders of files that the warning does not point to.
+_INNER = tuple(str(Path(file).parent) + os.sep for file in (__file__, keras.__file__))
 
-@contextlib.contextmanager
-def making(path: str, *, salt: bool) -> Iterator[None]:
-    """A context in which initializers make the values of the variable with this path."""
-    before = _local.path, _local.salt, _local.calls
-    _local.path, _local.salt, _local.calls = path, salt, 0
+
+def make(path: str, salt: bool, call: Callable[[], None]) -> None:  # noqa: FBT001
+    """Calls what makes the values of the variable with this path."""
+    before = _local.variable
     try:
-        yield
+        try:
+            _local.variable = _Variable(path, salt)
+            call()
+        finally:
+            _local.variable = before
     finally:
-        _local.path, _local.salt, _local.calls = before
+        _local.variable = before  # where the first was interrupted
 
 
 def stream(initializer: Any, shape: tuple[int, ...]) -> int | str:
     """The stream of the next tensor of an initializer with a fixed seed, in this thread."""
-    if _local.path is None:
+    variable = _local.variable
+    if variable is None:
         return 0
-    if not _local.salt:
-        _notice(initializer, shape, _local.path)
+    if not variable.salt:
+        _notice(initializer, shape, variable.path)
         return 0
     # Some variables are concatenated from several tensors, such as the bias of an LSTM.
-    _local.calls += 1
-    return _local.path if _local.calls == 1 else fastinit.block_stream(_local.path, _local.calls - 1)
+    variable.calls += 1
+    return variable.path if variable.calls == 1 else fastinit.block_stream(variable.path, variable.calls - 1)
 
 
 def _notice(initializer: Any, shape: tuple[int, ...], path: str) -> None:
@@ -71,10 +88,14 @@ def _notice(initializer: Any, shape: tuple[int, ...], path: str) -> None:
         if first == path or initializer in _warned:
             return
         _warned.add(initializer)
+    level = 1
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_INNER):
+        frame, level = frame.f_back, level + 1
     warnings.warn(
         f"{type(initializer).__name__} with seed {initializer.seed} gives {path!r} the same values as "
         f"{first!r}: in Keras, an initializer with a fixed seed returns the same values at every call. Use a "
         "separate initializer for each variable, a keras.random.SeedGenerator as the seed, or "
         "fastinit.keras.accelerate(salt=True)",
-        stacklevel=2,
+        stacklevel=level,
     )

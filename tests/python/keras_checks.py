@@ -361,6 +361,44 @@ def test_degenerate_parameters_are_left_to_keras():
 
 
 @pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("RandomUniform", {"minval": 1e8, "maxval": 1e8 + 1}),  # no two numbers
+        ("RandomUniform", {"minval": -3e38, "maxval": 3e38}),  # a width that overflows
+        ("RandomNormal", {"stddev": 1e-42}),
+        ("RandomNormal", {"mean": 1e39}),
+        ("TruncatedNormal", {"stddev": 1e39}),
+        ("VarianceScaling", {"scale": 1e-90}),
+        ("VarianceScaling", {"scale": 1e300, "distribution": "uniform"}),
+        ("Orthogonal", {"gain": 1e39}),
+    ],
+    ids=["no numbers", "width", "subnormal", "mean", "stddev", "small scale", "large scale", "gain"],
+)
+@pytest.mark.parametrize("generated", [False, True], ids=["int", "generator"])
+def test_what_fastinit_refuses_is_left_to_keras(name, config, generated):
+    def seed():
+        return keras.random.SeedGenerator(1) if generated else 1
+
+    theirs = getattr(reference, name)(**config, seed=seed())
+    inside = getattr(reference, name)(**config, seed=seed())
+    ours = getattr(fk, name)(**config, seed=seed())
+    with pytest.raises(ValueError, match="must be"):
+        fk._sample._plan(ours, (4, 4), "float32")
+    for _ in range(2):  # A generator advances as in Keras.
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = outcome(lambda: array(theirs((4, 4))))
+            found = [outcome(lambda: array(ours((4, 4))))]
+            with fk.accelerate():
+                found.append(outcome(lambda: array(inside((4, 4)))))
+        for one in found:
+            assert_array_equal(one, expected)
+    # What Keras does not have is not left to it.
+    with pytest.raises(ValueError, match="must be"):
+        getattr(fk, name)(**config, seed=1, blocks=2)((4, 4))
+
+
+@pytest.mark.parametrize(
     "call",
     [
         lambda m: m.VarianceScaling(scale=-1.0),

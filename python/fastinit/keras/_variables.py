@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import threading
@@ -44,8 +45,9 @@ _warned: weakref.WeakSet[Any] = weakref.WeakSet()
 _values: dict[tuple[Any, ...], str] = {}
 _MOST_VALUES = 10_000
 
-# Folders of files that the warning does not point to.
-_INNER = tuple(str(Path(file).parent) + os.sep for file in (__file__, keras.__file__))
+# Folders of files that the warning does not point to: ours, Keras's, and those of the backend.
+_BACKEND: Any = importlib.import_module(keras.config.backend())
+_INNER = tuple(str(Path(file).parent) + os.sep for file in (__file__, keras.__file__, _BACKEND.__file__))
 
 
 def make(path: str, salt: bool, call: Callable[[], None]) -> None:  # noqa: FBT001

@@ -31,7 +31,7 @@ test: build $(VENV)/.frameworks  ## run the tests and doctests of both languages
 	cargo test
 	$(BIN)/pytest --numprocesses=2 --dist=worksteal $(ARGS)
 
-test-slow: build $(VENV)/.dev  ## run the tests that need 9 GB of memory and a few minutes
+test-slow: build $(VENV)/.frameworks  ## run the tests that need 9 GB of memory and half an hour
 	$(BIN)/pytest -m slow $(ARGS)
 
 lint: $(VENV)/.dev  ## check file names, formatting, lints, types and documentation

@@ -95,7 +95,7 @@ def show(
         shape: The shape of the tensors that initializers make.
         kind: What to draw of initializers and arrays: `"histogram"` (also `None`) or `"singular_values"`. A
             tensor of more than two dimensions is reshaped to a matrix with the last axis as its columns; the
-            tensors of `Orthogonal`, by its axis and blocks.
+            tensors of `Orthogonal`, by its axis and blocks. Ctrl-C waits for NumPy to decompose a matrix.
         seed: The seed of initializers without one: an int in [0, 2**64), or a `numpy.random.SeedSequence`.
         path: A file to save the picture to, with the suffix `.png` or `.svg`. Equal pictures make equal
             files.

@@ -6,6 +6,7 @@ how long each took to stop, and fails if one took more than a second or left som
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import gc
 import os
@@ -283,6 +284,8 @@ def _fingerprint() -> list[Any]:
 
 def _resources() -> dict[str, int]:
     gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)  # What has been freed may stay with the allocator, such as the tensors of PyTorch.
     memory = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     threads, files = (len(_files(f"/proc/self/{kind}")) for kind in ("task", "fd"))
     return {"MiB": memory >> 20, "threads": threads, "files": files}

@@ -8,8 +8,6 @@ For programs in processes of their own (the fixture `python`), since it forks:
     print(at_every_moment(run, check, [module.__file__]))
 """
 
-from __future__ import annotations
-
 import gc
 import os
 import signal
@@ -65,11 +63,11 @@ def _in_child(
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        with open(writer, "w", encoding="utf-8") as pipe:
+        with os.fdopen(writer, "w", encoding="utf-8") as pipe:
             _moments(run, check, files, first, pipe)
         os._exit(0)
     os.close(writer)
-    with open(reader, encoding="utf-8") as pipe:
+    with os.fdopen(reader, encoding="utf-8") as pipe:
         *_, last = pipe.read().split("\0")
     _, status = os.waitpid(child, 0)
     moment, ended, fault = last.split("\t", 2)
@@ -87,7 +85,7 @@ def _moments(
     first: int,
     pipe: IO[str],
 ) -> None:
-    """Interrupts at one moment after the other, until the call ends before its moment or something is wrong."""
+    """Interrupts at one moment after the other, until the call ends before its moment, or a fault."""
     gc.disable()  # What only the garbage collector would mend is wrong.
     ended, fault, moment = "", "", first
     while True:

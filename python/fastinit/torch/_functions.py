@@ -579,7 +579,7 @@ def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str | Callab
 
 
 @drop_in
-def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = None) -> Tensor:
+def orthogonal_(tensor: Tensor, gain: float | Tensor = 1, generator: Generator | None = None) -> Tensor:
     """A random matrix with orthonormal rows or columns, whichever are fewer, as `torch.nn.init.orthogonal_`.
 
     The matrix is drawn from the Haar measure. A tensor of more than two dimensions is a matrix whose rows lie
@@ -588,7 +588,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = N
 
     Args:
         tensor: The tensor to fill; at least two dimensions.
-        gain: What the matrix is multiplied by.
+        gain: What the matrix is multiplied by: a number, or a tensor that broadcasts to `tensor`.
         generator: Where the seed comes from; `None` for the global generator.
 
     Returns:
@@ -609,6 +609,12 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = N
     """
     if tensor.ndimension() < 2:
         raise ValueError("Only tensors with 2 or more dimensions are supported")
+    if isinstance(gain, torch.Tensor) and (gain.ndim > 0 or gain.is_meta):
+        orthogonal_(tensor, 1, generator)
+        if tensor.numel() == 0 or tensor.is_meta:  # PyTorch does not look at the gain.
+            return tensor
+        with torch.no_grad():
+            return tensor.mul_(gain)
     return _fill.fill(
         tensor,
         functools.partial(fastinit.Orthogonal, gain, column_axis=0),

@@ -151,9 +151,9 @@ class Tracker:
     def active(self) -> Iterator[None]:
         """A context in which this is the tracker of this thread."""
         before = _fill.tracker()
-        _fill.set_tracker(self)
         try:
-            with _accelerate.redirects(), _Mode(self):
+            _fill.set_tracker(self)
+            with _accelerate.redirects(_Mode(self)):
                 yield
         finally:
             _fill.set_tracker(before)

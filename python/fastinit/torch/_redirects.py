@@ -280,9 +280,13 @@ def original(name: str) -> Any:
     return next((found for found in gc.get_objects() if _is_original(found, _INIT, name)), current)
 
 
+_drop_ins: set[object] = set()
+
+
 def is_replaced(name: str) -> bool:
     """Whether a function of `torch.nn.init` has been replaced by one that is to be called instead of ours."""
-    return getattr(_init, name) is not original(name) and not _is_decided(name)
+    current = getattr(_init, name)
+    return current is not original(name) and current not in _drop_ins and not _is_decided(name)
 
 
 def _is_decided(name: str) -> bool:
@@ -304,6 +308,7 @@ def drop_in(function: Callable[_P, _R]) -> Callable[_P, _R]:
         with redirects(asked=name):
             return current(*args, **kwargs)
 
+    _drop_ins.add(follow)
     return follow
 
 

@@ -1601,7 +1601,7 @@ def real_as_fake():
 )
 @pytest.mark.parametrize(("name", "arguments"), RANDOM, ids=[name for name, _ in RANDOM])
 def test_modes_that_see_operations(name, arguments, mode, made):
-    """They may keep them from a tensor, so neither accelerated functions nor those of fastinit write past them."""
+    """They may keep them from a tensor, so nothing that fastinit does writes past them."""
     computed = (
         "trunc_normal_",
         "trunc_normal_tf_",

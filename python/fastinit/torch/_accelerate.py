@@ -1,8 +1,8 @@
 """A context in which unmodified code samples with fastinit.
 
-PyTorch's own sampling is redirected in two ways, which affect only threads that have entered the context: methods
-and functions that PyTorch passes to a `TorchFunctionMode` by a mode, which belongs to one thread; functions of
-`torch.nn.init` and of timm that it does not pass by `_redirects`.
+PyTorch's own sampling is redirected in two ways, which affect only threads that have entered the context.
+Methods and functions that PyTorch passes to a `TorchFunctionMode` are redirected by a mode, which belongs to
+one thread. Functions of `torch.nn.init` and of timm that it does not pass are redirected by `_redirects`.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ import fastinit
 from fastinit.theory.distributions import TRUNCATED_STDDEV
 
 from . import _fill, _redirects, _shards
-from ._redirects import drop_in, is_replaced, offer, original
 from ._gains import calculate_gain
+from ._redirects import drop_in, is_replaced, offer, original
 
 if TYPE_CHECKING:
     from collections.abc import Callable

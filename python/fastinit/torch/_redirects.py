@@ -1,12 +1,12 @@
-"""Which of two functions runs: PyTorch's, what somebody has replaced it by, or fastinit's.
+"""Which function runs: PyTorch's, fastinit's, or one that has replaced PyTorch's.
 
-* `redirects` is a context in which functions of `torch.nn.init` and of timm are redirected to fastinit, for the
-  current thread. While any thread is in the context, the code of the function objects themselves is replaced
-  by code that looks at the thread first. So it does not matter where, or when, their names were imported, and
-  only the code has to be restored.
-* `drop_in` makes a function of fastinit that is called in place of one of `torch.nn.init`. If another function
-  has taken the name there (transformers protects loaded weights so), that one is called, and decides whether
-  the tensor is initialized. Where it calls PyTorch's function, fastinit's runs.
+* `redirects` is a context in which functions of `torch.nn.init` and of timm are redirected to fastinit, for
+  the current thread. While any thread is in the context, the code of the function objects themselves is
+  replaced by code that checks the thread first. So it does not matter where, or when, their names were
+  imported, and only the code has to be restored.
+* `drop_in` makes a function of fastinit that stands for one of `torch.nn.init`. If another function has
+  replaced that one (transformers protects loaded weights in this way), the other function is called, and
+  decides whether the tensor is initialized. Where it calls PyTorch's function, fastinit's runs.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def choose(detour: _Detour, tensor: object) -> Callable[..., Tensor]:
 
 
 def _is_empty(tensor: Tensor) -> bool:
-    """Whether this has no elements. Then fastinit only warns, as PyTorch does, but at the line of the caller."""
+    """Whether this has no elements. fastinit then only warns, at the line of the caller, as PyTorch does."""
     return _fill.is_ordinary(tensor) and not tensor.is_nested and 0 in tensor.shape
 
 
@@ -221,8 +221,8 @@ def redirects(mode: TorchFunctionMode | None = None, *, asked: str = "") -> Iter
         _leave(context, mode)
 
 
-# There is no lock, which an interrupt could leave locked. A thread says that it is leaving before it looks
-# whether it is the last one. So one that enters at that time knows, and waits for it.
+# There is no lock, since an interrupt could leave it locked. A thread is in `_leaving` before it checks
+# whether it is the last one in a context. A thread that enters at that time sees this, and waits.
 
 
 def _enter(context: _Context) -> None:
@@ -292,7 +292,7 @@ def is_replaced(name: str) -> bool:
 def _is_decided(name: str) -> bool:
     """Whether this thread runs what has replaced a function, and that has called ours."""
     thread = _local.thread
-    return thread.inside or any(context.asked == name for context in thread.contexts)
+    return thread.inside or any(context.asked == name for context in list(thread.contexts))
 
 
 def drop_in(function: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -115,7 +115,7 @@ def _one(run: Callable[[], object], files: frozenset[str], moment: int) -> str:
         if frame.f_code.co_filename not in files:
             return None
         frame.f_trace_opcodes = True
-        if event in ("call", "line", "opcode"):
+        if event in ("line", "opcode"):
             if seen == moment:
                 code = frame.f_code
                 place = f"{code.co_filename}:{frame.f_lineno}, {code.co_name} {frame.f_lasti}, {event}"

@@ -5,7 +5,9 @@ test fails where one is below 1e-10, so over random seeds right distributions wo
 in ten million.
 """
 
+import contextlib
 import copy
+import functools
 import inspect
 import itertools
 import math
@@ -447,6 +449,73 @@ def test_orthogonal_is_haar_as_in_torch():
             check_distribution(z[:, i, j], stats.uniform(-1, 2))
 
 
+GAINS = {
+    "number in a tensor": lambda: torch.tensor(2.0),
+    "one element": lambda: torch.tensor([2.0]),
+    "column": lambda: torch.arange(1.0, 31.0)[:, None],
+    "row": lambda: torch.arange(1.0, 21.0, dtype=torch.float64),
+    "matrix": lambda: torch.full((30, 20), 0.5),
+    "parameter": lambda: Parameter(torch.ones(30, 1)),
+    "NumPy's number": lambda: np.float32(2.0),
+    "too many dimensions": lambda: torch.ones(3, 30, 20),
+    "another size": lambda: torch.ones(3),
+    "complex": lambda: torch.tensor(1j),
+    "array": lambda: np.ones((30, 1)),
+}
+
+
+@pytest.mark.parametrize("accelerated", [False, True], ids=["plain", "accelerate"])
+@pytest.mark.parametrize("make", GAINS.values(), ids=GAINS)
+def test_gains_of_orthogonal(make, accelerated):
+    gain = make()
+    theirs, _ = call(reference, "orthogonal_", torch.empty(30, 20), gain)
+    plain = init.orthogonal_(torch.empty(30, 20), generator=generator(1))
+    with init.accelerate() if accelerated else contextlib.nullcontext():
+        module = reference if accelerated else init
+        ours, _ = call(module, "orthogonal_", torch.empty(30, 20), gain, generator(1))
+    assert type(ours) is type(theirs)
+    if isinstance(ours, Exception):
+        assert str(ours) == str(theirs)
+    else:
+        torch.testing.assert_close(ours, (plain * gain).detach().float())
+
+
+NUMBERS = {
+    "0-dimensional": torch.tensor,
+    "0-dimensional float64": lambda x: torch.tensor(x, dtype=torch.float64),
+    "0-dimensional with gradient": lambda x: torch.tensor(x, requires_grad=True),
+    "one element": lambda x: torch.tensor([x]),
+    "float32": np.float32,
+    "int64": np.int64,
+}
+
+
+@pytest.mark.parametrize("make", NUMBERS.values(), ids=NUMBERS)
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        case
+        for case in RANDOM
+        if case[0] in ("uniform_", "normal_", "xavier_uniform_", "xavier_normal_", "sparse_")
+    ],
+    ids=str,
+)
+def test_arguments_that_are_not_plain_numbers(name, arguments, make):
+    """What PyTorch takes is taken as the number, and what it refuses is refused by it."""
+    arguments = [float(x) for x in arguments]
+    for i in range(len(arguments)):
+        given = [*arguments[:i], make(arguments[i]), *arguments[i + 1 :]]
+        theirs, _ = call(reference, name, torch.empty(30, 20), *given)
+        ours, _ = call(init, name, torch.empty(30, 20), *given, generator=generator())
+        assert type(ours) is type(theirs)
+        if isinstance(ours, Exception):
+            assert str(ours) == str(theirs)
+        else:
+            numbers = [*arguments[:i], float(given[i]), *arguments[i + 1 :]]
+            expected = getattr(init, name)(torch.empty(30, 20), *numbers, generator=generator())
+            torch.testing.assert_close(ours, expected)
+
+
 @pytest.mark.parametrize("sparsity", [0.0, 0.01, 0.1, 0.25, 1 / 3, 0.7, 0.9, 1.0])
 def test_sparse(sparsity):
     for rows in (1, 3, 7, 10, 100):
@@ -726,19 +795,41 @@ def test_not_a_tensor(name, arguments, bad):
         assert seen.type is type(call(reference, name, bad, *arguments)[0])
 
 
-@pytest.mark.parametrize("dtype", OTHER_DTYPES, ids=str)
+def outcomes(name, arguments, make):
+    """What fastinit and PyTorch make of equal tensors, or their errors, with equal generators."""
+    results = []
+    for module in (init, reference):
+        torch.manual_seed(0)
+        results.append(call(module, name, make(), *arguments))
+    return results
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("dtype", [*OTHER_DTYPES, torch.uint8, torch.complex32, torch.float8_e5m2], ids=str)
 @any_random
-def test_other_dtypes_are_refused(name, arguments, dtype):
-    tensor = torch.ones((4, 4)).to(dtype)
-    with pytest.raises(TypeError, match=f"float32, float64, float16 or bfloat16 is needed, got {dtype}"):
-        getattr(init, name)(tensor, *arguments)
-    assert torch.equal(tensor.to(torch.complex128), torch.ones((4, 4), dtype=torch.complex128))
-    if hasattr(reference, name):
-        ours, theirs = (
-            call(module, name, torch.empty(4, 4, dtype=dtype, device="meta"), *arguments)[0]
-            for module in (init, reference)
-        )
-        assert type(ours) is type(theirs)
+def test_other_dtypes_are_left_to_torch(name, arguments, dtype, device):
+    if not hasattr(reference, name):
+        if not dtype.is_complex and device == "cpu":
+            with pytest.raises((NotImplementedError, RuntimeError)):
+                getattr(init, name)(torch.ones(4, 4).to(dtype), *arguments)
+        return
+    (ours, our_warnings), (theirs, their_warnings) = outcomes(
+        name, arguments, lambda: torch.ones(4, 4).to(device, dtype)
+    )
+    assert type(ours) is type(theirs)
+    assert our_warnings == their_warnings
+    if isinstance(ours, Exception):
+        assert str(ours) == str(theirs)
+    elif device == "cpu":
+        assert dtype.is_complex
+        assert torch.equal(ours.to(torch.complex128), theirs.to(torch.complex128))
+        assert len(torch.view_as_real(ours.to(torch.complex128)).unique()) > 8
+
+
+def test_complex_tensors_of_timm():
+    w = init.variance_scaling_(torch.zeros(300, 200, dtype=torch.complex64), 2.0)
+    assert abs(w.abs().square().mean() * 200 - 2.0) < 0.1
 
 
 @pytest.mark.parametrize("name", ["kaiming_uniform_", "kaiming_normal_"])
@@ -943,7 +1034,7 @@ def test_function_modes_see_the_function():
         with Mode():
             seen.clear()
             assert getattr(init, name)(target, generator=own) is target
-        assert seen[0] is getattr(init, name)
+        assert seen[0] is getattr(reference, name)
         assert torch.equal(target, plain)
     for name, arguments in RANDOM:
         plain = getattr(init, name)(torch.empty(4, 4), *arguments, generator=generator())
@@ -995,20 +1086,28 @@ def test_distributed_tensors_are_left_to_torch(python):
     python(program)
 
 
-@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor", "ignore:Sparse CSR")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor", "ignore:Sparse CSR", "ignore:The PyTorch API")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.eye(3).to_sparse(),
+        lambda: torch.eye(3).to_sparse_csr(),
+        lambda: torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.qint8),
+        lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]),
+        lambda: torch.eye(3).to_mkldnn(),
+    ],
+    ids=["sparse_coo", "sparse_csr", "quantized", "nested", "mkldnn"],
+)
 @any_random
-def test_other_layouts_are_refused(name, arguments):
-    quantized = torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.qint8)
-    for tensor, got in [
-        (torch.eye(3).to_sparse(), "torch.sparse_coo"),
-        (torch.eye(3).to_sparse_csr(), "torch.sparse_csr"),
-        (quantized, "torch.qint8"),
-    ]:
-        with pytest.raises(TypeError, match=f"is needed, got {got}"):
-            getattr(init, name)(tensor, *arguments)
-        assert torch.allclose(
-            tensor.dequantize() if tensor.is_quantized else tensor.to_dense(), torch.eye(3), atol=0.01
-        )
+def test_other_layouts_are_left_to_torch(name, arguments, make):
+    if not hasattr(reference, name):
+        return
+    (ours, _), (theirs, _) = outcomes(name, arguments, make)
+    assert type(ours) is type(theirs)
+    if isinstance(ours, Exception):
+        assert str(ours) == str(theirs)
+    elif ours.layout is torch.sparse_csr:
+        assert torch.equal(ours.values(), theirs.values())
 
 
 def test_deep_copies_and_modules():
@@ -1053,6 +1152,205 @@ def test_many_threads_at_once():
     for thread in threads:
         thread.join()
     assert all(torch.equal(a, b) for a, b in zip(plain, results, strict=True))
+
+
+# What others put in place of the functions of PyTorch
+
+# A call of each function that fills, with a tensor of four dimensions for `dirac_`.
+FILLING = [
+    *RANDOM,
+    *FIXED,
+    ("dirac_", ()),
+    ("_no_grad_fill_", (0.3,)),
+    ("_no_grad_normal_", (0.5, 2.0)),
+    ("_no_grad_trunc_normal_", (0.1, 0.5, -0.7, 0.4)),
+    ("_no_grad_uniform_", (-1.0, 2.0)),
+    ("_no_grad_zero_", ()),
+]
+FILLING += [(name[:-1], arguments) for name, arguments in FILLING if name[:-1] in OLD_NAMES]
+
+# What those that PyTorch does not have, or that nobody replaces, are built on.
+BUILT_ON = {
+    "trunc_normal_tf_": "trunc_normal_",
+    "variance_scaling_": "trunc_normal_",
+    "lecun_normal_": "trunc_normal_",
+    "_no_grad_fill_": "constant_",
+    "_no_grad_normal_": "normal_",
+    "_no_grad_trunc_normal_": "trunc_normal_",
+    "_no_grad_uniform_": "uniform_",
+    "_no_grad_zero_": "zeros_",
+    **{name: f"{name}_" for name in OLD_NAMES},
+}
+
+any_filling = pytest.mark.parametrize(("name", "arguments"), FILLING, ids=[name for name, _ in FILLING])
+
+
+def target_of(name):
+    return torch.full((4, 4, 3) if name.startswith("dirac") else (4, 4), 7.0)
+
+
+@pytest.mark.filterwarnings("ignore:`nn.init")
+@pytest.mark.parametrize("where", ["its name", "what it is built on"])
+@any_filling
+def test_functions_that_are_replaced(name, arguments, where, monkeypatch):
+    """The replacement decides whether a tensor is filled, and fastinit fills it."""
+    replaced = name if where == "its name" else BUILT_ON.get(name)
+    if replaced is None or not hasattr(reference, replaced):
+        return
+    expected = getattr(init, name)(target_of(name), *arguments)
+    imported, bound = getattr(init, name), functools.partial(getattr(init, name))
+    theirs, skipped = getattr(reference, replaced), []
+
+    def guarded(tensor, *args, **kwargs):
+        if getattr(tensor, "is_loaded", False):
+            skipped.append(tensor)
+            return tensor
+        return theirs(tensor, *args, **kwargs)
+
+    monkeypatch.setattr(reference, replaced, guarded)
+    for function in (imported, bound):
+        loaded = target_of(name)
+        loaded.is_loaded = True
+        assert function(loaded, *arguments) is loaded
+        assert (loaded == 7).all()
+        torch.manual_seed(0)
+        assert torch.equal(function(target_of(name), *arguments), expected)
+    assert len(skipped) == 2
+    monkeypatch.undo()
+    torch.manual_seed(0)
+    assert torch.equal(imported(loaded, *arguments), expected)
+
+
+@pytest.mark.filterwarnings("ignore:`nn.init")
+@any_filling
+def test_functions_that_replace_those_of_torch(name, arguments, monkeypatch):
+    """Those of fastinit itself, or something that calls them, may be in their place."""
+    expected = getattr(init, name)(target_of(name), *arguments)
+    for wrap in (lambda function: function, lambda function: lambda *a, **k: function(*a, **k)):
+        for other, _ in FILLING:
+            if hasattr(reference, other):
+                monkeypatch.setattr(reference, other, wrap(getattr(init, other)))
+        torch.manual_seed(0)
+        assert torch.equal(getattr(init, name)(target_of(name), *arguments), expected)
+        with init.accelerate():
+            torch.manual_seed(0)
+            assert torch.equal(getattr(init, name)(target_of(name), *arguments), expected)
+
+
+def test_replacements_get_what_the_caller_gave(monkeypatch):
+    monkeypatch.setattr(reference, "xavier_uniform_", lambda *args, **kwargs: (args, kwargs))
+    assert init.xavier_uniform_(3, gain=2.0) == ((3,), {"gain": 2.0})
+    monkeypatch.setattr(reference, "uniform_", lambda *_: None)
+    assert (init.kaiming_uniform_(torch.full((4, 4), 7.0)) != 7).all()  # It is not built on `uniform_`.
+    assert (init.xavier_normal_(torch.full((4, 4), 7.0)) != 7).all()
+
+
+def test_replacements_that_change_the_arguments(monkeypatch):
+    theirs = reference.trunc_normal_
+    monkeypatch.setattr(reference, "trunc_normal_", lambda w, *rest: theirs(w, 5.0, 0.1, 4.9, 5.1, rest[-1]))
+    w = init.trunc_normal_tf_(torch.empty(100), 0.0, 1.0)
+    assert ((w >= 4.9) & (w <= 5.1)).all()
+
+
+def test_fastinit_may_be_imported_while_functions_are_replaced(python):
+    program = """
+        import torch
+        init = torch.nn.init
+        mine = {name: getattr(init, name) for name in init.__all__ if name.endswith("_")}
+        for name in mine:
+            setattr(init, name, lambda tensor, *args, **kwargs: tensor)
+        import fastinit.torch
+        target = torch.zeros(4, 4)
+        fastinit.torch.normal_(target)
+        assert (target == 0).all()
+        for name, function in mine.items():
+            setattr(init, name, function)
+        torch.manual_seed(0)
+        value = fastinit.torch.xavier_normal_(target.clone())
+        assert (value != 0).all()
+        with fastinit.torch.accelerate():
+            torch.manual_seed(0)
+            assert torch.equal(init.xavier_normal_(target), value)
+    """
+    python(program)
+
+
+class Tiny(torch.nn.Module):
+    """A layer with parameters that were saved, and others that are new."""
+
+    def __init__(self, new):
+        super().__init__()
+        self.old = Parameter(torch.empty(4, 4))
+        self.old_kernel = Parameter(torch.empty(4, 4, 3))
+        if new:
+            self.new = Parameter(torch.empty(4, 4))
+            self.new_kernel = Parameter(torch.empty(4, 4, 3))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("accelerated", [False, True], ids=["plain", "accelerate"])
+@any_filling
+def test_transformers_keeps_what_it_has_loaded(name, arguments, accelerated, tmp_path):
+    transformers = pytest.importorskip("transformers")
+
+    class Config(transformers.PretrainedConfig):
+        model_type = "tiny"
+        new = False
+
+    class Model(transformers.PreTrainedModel):
+        config_class = Config
+
+        def __init__(self, config):
+            super().__init__(config)
+            self.layer = Tiny(config.new)
+            self.post_init()
+
+        def _init_weights(self, module):
+            for parameter in module.parameters(recurse=False):
+                if (parameter.dim() == 3) == name.startswith("dirac"):
+                    fill(parameter, *arguments)
+
+    fill = getattr(init, name)
+    model = Model(Config())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(5.0)
+    model.save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    with init.accelerate() if accelerated else contextlib.nullcontext():
+        layer = Model.from_pretrained(tmp_path, config=Config(new=True)).layer
+    assert (layer.old == 5).all()
+    assert (layer.old_kernel == 5).all()
+    torch.manual_seed(0)
+    new = layer.new_kernel if name.startswith("dirac") else layer.new
+    assert torch.equal(new, fill(target_of(name), *arguments))
+    torch.manual_seed(0)
+    fill(layer.old_kernel if name.startswith("dirac") else layer.old, *arguments)  # now on purpose
+    assert torch.equal(layer.old_kernel if name.startswith("dirac") else layer.old, new)
+
+
+def test_modes_that_skip_initialization():
+    """As Lightning's for models that are to be loaded, which goes by the module of a function."""
+
+    class Skip(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, arguments=(), keywords=None):
+            keywords = keywords or {}
+            if getattr(function, "__module__", None) == "torch.nn.init":
+                return keywords["tensor"] if "tensor" in keywords else arguments[0]
+            return function(*arguments, **keywords)
+
+    for name, arguments in FILLING:
+        ours, theirs = target_of(name), target_of(name)
+        with Skip(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if hasattr(reference, name):
+                getattr(reference, name)(theirs, *arguments)
+                getattr(init, name)(ours, *arguments)
+                if not name.startswith("_"):  # PyTorch does not pass those to modes.
+                    assert bool((ours == 7).all()) == bool((theirs == 7).all()), name
+    with Skip():
+        assert (init.normal_(torch.full((4, 4), 7.0)) == 7).all()
+        assert (init.variance_scaling_(torch.full((4, 4), 7.0)) == 7).all()
 
 
 # Tensors that the CPU cannot reach

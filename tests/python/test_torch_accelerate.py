@@ -10,10 +10,13 @@ import contextlib
 import functools
 import inspect
 import math
+import os
 import sys
+import textwrap
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +36,7 @@ nn = torch.nn
 reference = torch.nn.init
 Parameter = torch.nn.Parameter
 TorchFunctionMode = torch.overrides.TorchFunctionMode
+TorchDispatchMode = torch.utils._python_dispatch.TorchDispatchMode
 
 bound_before = functools.partial(reference.kaiming_normal_, nonlinearity="relu")
 
@@ -397,25 +401,22 @@ def test_functions_of_timm(made):
         assert made.has(weight)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_timm_may_be_imported_inside(monkeypatch, made):
+def test_timm_may_be_imported_inside(python):
+    program = """
+        import torch, fastinit.torch as init
+        with init.accelerate():
+            import timm.layers.weight_init as timm
+            code = timm.trunc_normal_.__code__
+            with init.accelerate():
+                assert timm.trunc_normal_.__code__ is not code
+                torch.manual_seed(0)
+                value = timm.trunc_normal_(torch.empty(30, 20))
+        assert timm.trunc_normal_.__code__ is code
+        torch.manual_seed(0)
+        assert torch.equal(init.trunc_normal_(torch.empty(30, 20)), value)
+    """
     pytest.importorskip("timm.layers")
-    module = sys.modules["timm.layers.weight_init"]
-    code = module.trunc_normal_.__code__
-    expected = init.trunc_normal_(torch.empty(30, 20))
-    with contextlib.ExitStack() as stack:
-        with monkeypatch.context() as patch:
-            patch.delitem(sys.modules, "timm.layers.weight_init")
-            stack.enter_context(accelerate())
-        assert module.trunc_normal_.__code__ is code
-        weight = torch.empty(30, 20)
-        module.trunc_normal_(weight)
-        assert made.all
-        with accelerate():
-            assert module.trunc_normal_.__code__ is not code
-            torch.manual_seed(0)
-            assert torch.equal(module.trunc_normal_(torch.empty(30, 20)), expected)
-    assert module.trunc_normal_.__code__ is code
+    python(program)
 
 
 # Functions, wherever they come from
@@ -575,15 +576,42 @@ def test_functions_that_a_user_has_replaced(name, monkeypatch):
     assert getattr(reference, name) is replaced
 
 
+def test_functions_that_are_replaced_while_it_begins(monkeypatch):
+    """As transformers does while it loads: their replacements call PyTorch's functions."""
+    for name in ("normal_", "xavier_uniform_", "kaiming_normal_", "trunc_normal_", "orthogonal_"):
+        keep = functools.partial(
+            lambda original, *args, **kwargs: original(*args, **kwargs), getattr(reference, name)
+        )
+        monkeypatch.setattr(reference, name, keep)
+    with accelerate():
+        assert where_sampled() == set(CALLS)
+    assert where_torch_samples() == set(CALLS)
+
+
 def test_functions_replaced_inside_stay_so(monkeypatch):
     original = reference.xavier_uniform_
     code = original.__code__
+    expected = init.xavier_uniform_(empty())
     with accelerate():
         monkeypatch.setattr(reference, "xavier_uniform_", lambda tensor: tensor.fill_(7.0))
         assert (reference.xavier_uniform_(empty()) == 7).all()
-        assert torch.equal(original(empty(), generator=generator()), init.xavier_uniform_(empty()))
+        assert (init.xavier_uniform_(empty()) == 7).all()
+        assert torch.equal(original(empty(), generator=generator()), expected)
     assert (reference.xavier_uniform_(empty()) == 7).all()
     assert original.__code__ is code
+
+
+def test_sources_are_the_same_inside():
+    timm = pytest.importorskip("timm.layers")
+    functions = [value for value in vars(reference).values() if inspect.isfunction(value)]
+    functions += [timm.trunc_normal_, timm.trunc_normal_tf_]
+    before = [
+        (inspect.getsource(f), inspect.getsourcelines(f)[1], inspect.getsourcefile(f)) for f in functions
+    ]
+    with accelerate():
+        assert before == [
+            (inspect.getsource(f), inspect.getsourcelines(f)[1], inspect.getsourcefile(f)) for f in functions
+        ]
 
 
 def test_signatures_are_the_same_inside():
@@ -831,18 +859,24 @@ def test_other_dtypes_are_left_to_torch(name, arguments, dtype):
         assert torch.equal(value, expected)
 
 
-@pytest.mark.parametrize("name", ["kaiming_uniform_", "kaiming_normal_"])
-def test_warnings_come_from_the_caller(name):
-    """Since filters and `once per line` go by the place."""
+def places(name, tensor):
+    """Where a warning comes from, since filters and `once per line` go by the place."""
+    with pytest.warns((UserWarning, FutureWarning)) as seen:
+        getattr(reference, name)(tensor)
+    return [(warning.filename, warning.lineno) for warning in seen]
 
-    def places():
-        with pytest.warns(UserWarning, match="zero-element tensors") as seen:
-            getattr(reference, name)(torch.empty(0, 3))
-        return [warning.filename for warning in seen]
 
-    assert places() == [__file__]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64], ids=str)
+@pytest.mark.parametrize("name", ["kaiming_uniform_", "kaiming_normal_", "kaiming_uniform", "xavier_normal"])
+def test_warnings_come_from_the_caller(name, dtype, threads):
+    here, _ = threads
+    tensor = torch.empty((0, 3) if name.endswith("_") else (3, 3), dtype=dtype)
+    expected = places(name, tensor)
+    assert expected[0][0] == __file__
     with accelerate():
-        assert places() == [__file__]
+        seen = places(name, tensor)
+        elsewhere = here(lambda: places(name, tensor))
+    assert seen == elsewhere == expected
 
 
 def test_tensors_are_left_alone_on_errors():
@@ -1029,6 +1063,154 @@ def test_errors_inside_do_not_end_it():
             assert where_sampled() == set(CALLS)
 
 
+def suspended():
+    """A generator that holds a context, as an iterator over batches might."""
+    with accelerate():
+        yield where_sampled()
+        yield where_sampled()
+
+
+@pytest.mark.parametrize("others", [0, 1, 3], ids=["alone", "one other", "three others"])
+def test_generators_that_end_in_another_thread(others, threads):
+    before = traces()
+    here, there = threads
+    held = [suspended() for _ in range(1 + others)]
+    for generator_ in held:
+        assert here(lambda generator_=generator_: next(generator_)) == set(CALLS)
+    assert there(where_torch_samples) == set(CALLS)
+    for generator_ in held:
+        assert here(where_sampled) == set(CALLS)
+        there(generator_.close)
+    for thread in (here, there, lambda function: function()):
+        assert thread(where_torch_samples) == set(CALLS)
+        assert thread(lambda: [next(g) for g in [suspended()]]) == [set(CALLS)]
+        with_context = thread(accelerate)
+        thread(with_context.__enter__)
+        assert thread(where_sampled) == set(CALLS)
+        thread(lambda entered=with_context: entered.__exit__(None, None, None))
+        assert thread(where_torch_samples) == set(CALLS)
+        assert thread(torch._C._len_torch_function_stack) == 0
+    assert traces() == before
+
+
+def test_generators_that_go_on_in_another_thread(threads):
+    here, there = threads
+    generator_ = suspended()
+    assert here(lambda: next(generator_)) == set(CALLS)
+    assert there(lambda: next(generator_)) == set()
+    assert there(where_torch_samples) == here(where_sampled) == set(CALLS)
+    with pytest.raises(StopIteration):
+        there(lambda: next(generator_))
+    assert here(where_torch_samples) == there(where_torch_samples) == set(CALLS)
+
+
+def test_contexts_left_in_another_order():
+    watch = Watch()
+    outer, inner = accelerate(), accelerate()
+    outer.__enter__()
+    inner.__enter__()
+    with watch:
+        outer.__exit__(None, None, None)
+        assert where_sampled() == set(CALLS)
+        assert watch.seen
+        inner.__exit__(None, None, None)
+        watch.seen.clear()
+        assert where_torch_samples() == set(CALLS)
+        assert watch.seen
+    assert where_torch_samples() == set(CALLS)
+
+
+INTERRUPTED = {
+    "a context": """
+        def run():
+            with fastinit.torch.accelerate():
+                pass
+    """,
+    "an error inside": """
+        def run():
+            try:
+                with fastinit.torch.accelerate():
+                    raise KeyError
+            except KeyError:
+                pass
+    """,
+    "a generator": """
+        def hold():
+            with fastinit.torch.accelerate():
+                yield
+
+        def run():
+            held = hold()
+            next(held)
+            held.close()
+    """,
+    "a function that follows another": """
+        def run():
+            mine = init.xavier_normal_
+            try:
+                init.xavier_normal_ = lambda tensor: tensor
+                fastinit.torch.xavier_normal_(None)
+            finally:
+                init.xavier_normal_ = mine
+                init.xavier_normal_ = mine
+    """,
+    "the tracker of a model": """
+        tracker = fastinit.torch._tracker.Tracker(0, [])
+        files.append(fastinit.torch._tracker.__file__)
+
+        def run():
+            with tracker.active():
+                pass
+    """,
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("run", INTERRUPTED.values(), ids=INTERRUPTED)
+def test_interrupts_at_every_moment(run, python):
+    """While entering and leaving: PyTorch is as before, and the next context works."""
+    program = f"""
+        import contextlib, sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        import torch, fastinit.torch
+        from fastinit.torch import _accelerate, _fill, _redirects
+        from interrupts import at_every_moment
+
+        init = torch.nn.init
+        code = {{name: value.__code__ for name, value in vars(init).items() if hasattr(value, "__code__")}}
+        files = [_accelerate.__file__, _redirects.__file__, contextlib.__file__, torch.overrides.__file__]
+
+        def fill(function):
+            torch.manual_seed(0)
+            return function(torch.empty(3, 3)).tolist()
+
+        def sampled():
+            return [fill(init.xavier_normal_), fill(torch.rand_like)]
+
+        def is_plain():
+            assert torch._C._len_torch_function_stack() == 0
+            assert _fill.tracker() is None
+            assert not _redirects.is_inside()
+            for name, plain in code.items():
+                assert getattr(init, name).__code__ is plain, name
+            assert sampled() == theirs
+
+        def check():
+            is_plain()
+            with fastinit.torch.accelerate():
+                assert sampled() == ours
+            assert torch._C._len_torch_function_stack() == 0
+
+        theirs = sampled()
+        with fastinit.torch.accelerate():
+            ours = sampled()
+        assert all(one != other for one, other in zip(ours, theirs))
+        {textwrap.indent(textwrap.dedent(run), " " * 8).strip()}
+        assert at_every_moment(run, check, files) > 100
+    """
+    python(program, timeout=300)
+
+
 # Threads
 
 
@@ -1119,7 +1301,7 @@ def test_other_threads_at_each_moment(python):
     program = """
         import sys, threading
         import torch, fastinit.torch
-        import fastinit.torch._accelerate as module
+        import fastinit.torch._redirects as module
 
         init = torch.nn.init
         names = ["uniform_", "normal_", "trunc_normal_", "xavier_uniform_", "xavier_normal_",
@@ -1391,6 +1573,78 @@ def test_fake_tensors(made):
             new = [torch.randn(3), torch.rand(3), torch.normal(0.0, 1.0, (3,)), torch.randn_like(layer.bias)]
         assert all(isinstance(tensor, FakeTensor) for tensor in new)
         assert isinstance(layer.weight.data, FakeTensor)
+    assert not made.all
+
+
+class SkipOperations(TorchDispatchMode):
+    """Skips sampling, for models that are to be loaded."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        if function.overloadpacket in (torch.ops.aten.normal_, torch.ops.aten.uniform_):
+            return arguments[0]
+        return function(*arguments, **(keywords or {}))
+
+
+class WatchOperations(TorchDispatchMode):
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        return function(*arguments, **(keywords or {}))
+
+
+def real_as_fake():
+    from torch._subclasses import FakeTensorMode
+
+    return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+@pytest.mark.parametrize(
+    "mode", [real_as_fake, SkipOperations, WatchOperations], ids=["fake", "skip", "watch"]
+)
+@pytest.mark.parametrize(("name", "arguments"), RANDOM, ids=[name for name, _ in RANDOM])
+def test_modes_that_see_operations(name, arguments, mode, made):
+    """They may keep them from a tensor, so nothing that fastinit does writes past them."""
+    computed = (
+        "trunc_normal_",
+        "trunc_normal_tf_",
+        "variance_scaling_",
+        "lecun_normal_",
+        "orthogonal_",
+        "sparse_",
+    )
+    if mode is SkipOperations and name in computed:
+        return  # They write in other ways, too, and from samples that are not there.
+
+    def outcome(module, within):
+        torch.manual_seed(0)
+        target = torch.full((4, 4), 7.0)
+        with within(), mode():
+            result, seen = call(module, name, target, *arguments)
+        return type(result), target, seen
+
+    base = reference if hasattr(reference, name) else init
+    expected = outcome(base, contextlib.nullcontext)
+    if mode is SkipOperations:
+        assert (expected[1] == 7).all()
+    for module, within in ((base, accelerate), (init, contextlib.nullcontext), (init, accelerate)):
+        kind, target, seen = outcome(module, within)
+        assert kind is expected[0]
+        assert torch.equal(target, expected[1])
+        assert seen == expected[2]
+    assert not made.all
+
+
+@pytest.mark.parametrize(
+    "mode", [real_as_fake, SkipOperations, WatchOperations], ids=["fake", "skip", "watch"]
+)
+def test_new_tensors_under_modes(mode, made):
+    for order in ((accelerate, mode), (mode, accelerate)):
+        with stacked(*order):
+            new = [
+                torch.randn(3),
+                torch.rand(3),
+                torch.normal(0.0, 1.0, (3,)),
+                torch.randn_like(torch.ones(3)),
+            ]
+            assert [tensor.shape for tensor in new] == [(3,)] * 4
     assert not made.all
 
 

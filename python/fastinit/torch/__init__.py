@@ -33,13 +33,20 @@ piece through a small buffer on the CPU, which each thread keeps. Each process f
 that it holds with the values of that part; if the generators of all processes are in the same state, as
 PyTorch requires, the parts make one tensor. As in `torch.nn.init`, autograd records only that the tensor has
 changed. The number of threads is at most the smaller one of `torch.get_num_threads()` and
-`fastinit.get_num_threads()`. Random functions raise a `TypeError` for other dtypes and layouts.
+`fastinit.get_num_threads()`.
 
-PyTorch's own functions handle, or refuse, what fastinit does not fill: tensors on the meta device, which stay
-as they are, and empty ones; tensors that overlap themselves; other subclasses of `Tensor` with their own
-`__torch_function__` or `__torch_dispatch__`, such as `FakeTensor`; code that `torch.compile` or a transform
-of `torch.func` is tracing; and parameters that fastinit does not take, such as an infinite standard
-deviation. `constant_`, `ones_` and `zeros_` are PyTorch's own functions.
+PyTorch's own functions handle, or refuse, what fastinit does not fill: other dtypes, such as complex ones,
+and other layouts; tensors on the meta device, which stay as they are, and empty ones; tensors that overlap
+themselves; other subclasses of `Tensor` with their own `__torch_function__` or `__torch_dispatch__`, such
+as `FakeTensor`; code inside a `TorchDispatchMode`, and code that `torch.compile` or a transform of
+`torch.func` is tracing; and parameters that fastinit does not take, such as an infinite standard deviation.
+`constant_`, `ones_` and `zeros_` call PyTorch's functions.
+
+**Replaced functions.** Some libraries replace functions of `torch.nn.init` for a time, to protect weights
+that they have loaded (transformers) or to skip initialization. A function here then calls the replacement,
+which decides whether the tensor is filled; where it calls PyTorch's function, fastinit fills. The same
+holds for a `TorchFunctionMode` that PyTorch's function is passed to. A function that PyTorch does not have
+follows the one that it is built on: `trunc_normal_`, `normal_` or `uniform_`.
 
 This module imports PyTorch; `import fastinit` does not.
 """

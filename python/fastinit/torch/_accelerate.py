@@ -1,32 +1,29 @@
 """A context in which unmodified code samples with fastinit.
 
-PyTorch's own sampling is redirected in two ways, which affect only threads that have entered the context:
-
-* Methods and functions that PyTorch passes to a `TorchFunctionMode`. Modes belong to one thread.
-* Functions of `torch.nn.init` and of timm that it does not pass. While any thread is in the context, the code
-  of the function objects themselves is replaced by code that checks the thread first. So it does not matter
-  where, or when, their names were imported, and only the code has to be restored.
+PyTorch's own sampling is redirected in two ways, which affect only threads that have entered the context.
+Methods and functions that PyTorch passes to a `TorchFunctionMode` are redirected by a mode, which belongs to
+one thread. Functions of `torch.nn.init` and of timm that it does not pass are redirected by `_redirects`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
-import sys
-import threading
-from types import FunctionType
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
-from . import _fill, _functions
+from . import _fill, _functions, _redirects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from torch import Generator, Tensor
+
+# For `_tracker`.
+is_inside = _redirects.is_inside
+redirects = _redirects.redirects
 
 
 @contextlib.contextmanager
@@ -57,7 +54,7 @@ def accelerate() -> Iterator[None]:
         >>> round(model.linear1.weight.abs().max().item(), 3)  # 1 / sqrt(64), as always
         0.125
     """
-    with redirects(), Mode():
+    with redirects(Mode()):
         yield
 
 
@@ -74,52 +71,17 @@ class Mode(TorchFunctionMode):
         """Calls the function of fastinit, or the given one."""
         kwargs = kwargs or {}
         redirected = func in _METHODS or func in _FACTORIES
-        if redirected and not _local.inside and not _fill.is_traced():
+        if redirected and _redirects.is_redirecting() and not _fill.is_traced():
             if func in _FACTORIES:
-                return _call(_FACTORIES[func], args, kwargs)
+                return _redirects.call(_FACTORIES[func], args, kwargs)
             if _fill.is_supported(args[0]):
-                return run(_METHODS[func], args, kwargs)
+                return _redirects.run(_METHODS[func], args, kwargs)
         return func(*args, **kwargs)
-
-
-class _Local(threading.local):
-    """The state of each thread."""
-
-    depth = 0  # the number of contexts that it is in
-    inside = False  # whether a function of fastinit is running, which may call PyTorch's own
-
-
-_local = _Local()
-
-
-def is_inside() -> bool:
-    """Whether a function of fastinit is running in this thread."""
-    return _local.inside
 
 
 def is_redirected(func: Callable[..., Any]) -> bool:
     """Whether this is a method of tensors that the mode redirects."""
     return func in _METHODS
-
-
-def run(ours: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """Calls a function of fastinit that fills its first argument, a tensor, or each of its blocks."""
-    tracker = _fill.tracker()
-    if tracker is None:
-        return _call(ours, args, kwargs)
-    tensor, *rest = args or (kwargs.pop("tensor"),)
-    for block in tracker.blocks(tensor):
-        _call(ours, (block, *rest), kwargs)
-    return tensor
-
-
-def _call(ours: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """Calls a function of fastinit, within which nothing is redirected."""
-    _local.inside = True
-    try:
-        return ours(*args, **kwargs)
-    finally:
-        _local.inside = False
 
 
 # Redirected by the mode
@@ -130,14 +92,14 @@ def _normal_(
 ) -> Tensor:
     if torch.is_grad_enabled() and tensor.requires_grad:  # Autograd records it, or PyTorch refuses it.
         return tensor.normal_(mean, std, generator=generator)
-    return _functions._no_grad_normal_(tensor, mean, std, generator)
+    return _functions._normal(tensor, mean, std, generator)
 
 
 def _uniform_(tensor: Tensor, *bounds: float, generator: Generator | None = None, **named: float) -> Tensor:
     if (torch.is_grad_enabled() and tensor.requires_grad) or not named.keys() <= {"from", "to"}:
         return tensor.uniform_(*bounds, generator=generator, **named)
     named = {**dict(zip(("from", "to"), bounds, strict=False)), **named}
-    return _functions._no_grad_uniform_(tensor, named.get("from", 0.0), named.get("to", 1.0), generator)
+    return _functions._uniform(tensor, named.get("from", 0.0), named.get("to", 1.0), generator)
 
 
 def _factory(
@@ -190,126 +152,3 @@ _FACTORIES: dict[Callable[..., Any], Callable[..., Tensor]] = {
     torch.randn_like: _factory(torch.randn_like, torch.empty_like, _normal_),
     torch.rand_like: _factory(torch.rand_like, torch.empty_like, _uniform_),
 }
-
-
-# Redirected by replacing code
-
-# Functions by the module that defines them, and what they are redirected to.
-_REDIRECTED: dict[str, dict[str, Callable[..., Any]]] = {
-    "torch.nn.init": {
-        "_no_grad_normal_": _functions._no_grad_normal_,
-        "_no_grad_trunc_normal_": _functions._no_grad_trunc_normal_,  # also by `trunc_normal_`
-        "_no_grad_uniform_": _functions._no_grad_uniform_,
-        "dirac_": _functions.dirac_,
-        "eye_": _functions.eye_,
-        "kaiming_normal_": _functions.kaiming_normal_,
-        "kaiming_uniform_": _functions.kaiming_uniform_,
-        "orthogonal_": _functions.orthogonal_,
-        "sparse_": _functions.sparse_,
-        "xavier_normal_": _functions.xavier_normal_,
-        "xavier_uniform_": _functions.xavier_uniform_,
-    },
-    "timm.layers.weight_init": {
-        "trunc_normal_": _functions.trunc_normal_,
-        "trunc_normal_tf_": _functions.trunc_normal_tf_,
-    },
-}
-
-
-# A function that passes itself to modes.
-_PASSED_TO_MODES = frozenset({"torch.nn.init.kaiming_uniform_"})
-
-
-class _Redirect:
-    """A function whose code is replaced by a call of `_dispatch`, from `install` to `remove`."""
-
-    def __init__(self, where: str, function: FunctionType, ours: Callable[..., Tensor]) -> None:
-        self.function = function
-        self.ours = ours
-        self.original = FunctionType(
-            function.__code__,
-            function.__globals__,
-            function.__name__,
-            function.__defaults__,
-            function.__closure__,
-        )
-        # It has the parameters of the original, for its defaults and its signature, and its file, which
-        # warnings skip. Compilation goes straight to the original.
-        names = ", ".join(inspect.signature(function).parameters)
-        source = f"""
-def {function.__name__}({names}):
-    from fastinit.torch._accelerate import _dispatch, _redirects
-    from torch.compiler import is_compiling
-    if is_compiling():
-        return _redirects[{where!r}].original({names})
-    return _dispatch({where!r}, ({names},))
-"""
-        found: dict[str, FunctionType] = {}
-        exec(compile(source, function.__code__.co_filename, "exec"), found)
-        self.code = found[function.__name__].__code__
-
-    def install(self) -> None:
-        self.function.__code__ = self.code
-
-    def remove(self) -> None:
-        self.function.__code__ = self.original.__code__
-
-
-_lock = threading.Lock()
-_installed: set[str] = set()
-_redirects: dict[str, _Redirect] = {}  # also removed ones, whose code a thread may still be running
-_contexts = 0  # the number of contexts in all threads
-
-
-@contextlib.contextmanager
-def redirects() -> Iterator[None]:
-    """A context in which the functions are redirected for this thread."""
-    global _contexts
-    with _lock:
-        for module, functions in _REDIRECTED.items():
-            for name, ours in functions.items():
-                where = f"{module}.{name}"
-                function = getattr(sys.modules.get(module), name, None)
-                if where not in _installed and _is_original(function, where):
-                    _redirects[where] = _Redirect(where, function, ours)
-                    _installed.add(where)
-                    _redirects[where].install()
-        _contexts += 1
-    _local.depth += 1
-    try:
-        yield
-    finally:
-        _local.depth -= 1
-        with _lock:
-            _contexts -= 1
-            if _contexts == 0:
-                while _installed:
-                    _redirects[_installed.pop()].remove()
-
-
-def _is_original(function: object, where: str) -> TypeGuard[FunctionType]:
-    """Whether this is the function that was defined there, and not one that has replaced it."""
-    return (
-        isinstance(function, FunctionType)
-        and f"{function.__module__}.{function.__qualname__}" == where
-        and function.__globals__ is vars(sys.modules[function.__module__])
-        and not function.__code__.co_freevars
-        and all(p.kind is p.POSITIONAL_OR_KEYWORD for p in inspect.signature(function).parameters.values())
-    )
-
-
-def _dispatch(where: str, args: tuple[Any, ...]) -> Any:
-    """Calls the function of fastinit; for other threads, and tensors that it does not take, the original."""
-    redirect = _redirects[where]
-    tensor = args[0]
-    if (
-        _local.depth == 0
-        or _local.inside
-        or not isinstance(tensor, torch.Tensor)
-        or not _fill.is_supported(tensor)
-        or _fill.is_traced()
-    ):
-        return redirect.original(*args)
-    if where in _PASSED_TO_MODES and torch.overrides.has_torch_function_variadic(tensor):
-        return redirect.original(*args)  # It passes itself to all modes, not only ours.
-    return run(redirect.ours, args, {})

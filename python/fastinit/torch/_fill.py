@@ -111,21 +111,15 @@ def is_supported(tensor: Tensor) -> bool:
 
 
 def is_traced() -> bool:
-    """Whether PyTorch is compiling, tracing, or applying a transform of `torch.func`."""
+    """Whether PyTorch is compiling, tracing, or applying a transform of `torch.func` or a dispatch mode."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return True
+    if torch._C._len_torch_dispatch_stack() > 0:  # It may skip an operation, or run it on a fake tensor.
         return True
     if torch._C._functorch.peek_interpreter_stack() is not None:  # grad, vmap, ... of torch.func
         return True
     tracer: Any = sys.modules.get("torch.fx.experimental.proxy_tensor")
     return tracer is not None and tracer.get_proxy_mode() is not None
-
-
-def check_supported(tensor: Tensor) -> None:
-    """Raises a `TypeError` for an unsupported dtype or layout, unless PyTorch handles the tensor anyway."""
-    if is_supported(tensor) or not is_known(tensor) or tensor.is_meta or tensor.is_nested or is_traced():
-        return
-    got = tensor.dtype if tensor.dtype not in DTYPES else tensor.layout
-    raise TypeError(f"a strided tensor of float32, float64, float16 or bfloat16 is needed, got {got}")
 
 
 def can_fill(tensor: Tensor) -> bool:
@@ -159,7 +153,8 @@ def fill(
 
     Args:
         tensor: The tensor.
-        make: Makes the initializer. A `ValueError` means that fastinit does not take the parameters.
+        make: Makes the initializer. A `ValueError` or a `TypeError` means that fastinit does not take the
+            parameters.
         fallback: PyTorch's own operation. It is called where `can_fill` is false, where the tensor is not in
             plain memory, or where the initializer does not take the parameters, the shape or the dtype.
         generator: Where the seed comes from, unless the tensor has a name.
@@ -168,11 +163,7 @@ def fill(
 
     Returns:
         The tensor.
-
-    Raises:
-        TypeError: As `check_supported` does.
     """
-    check_supported(tensor)
     with torch.no_grad():
         regions = _regions(tensor) if can_fill(tensor) else None
         if regions is None:
@@ -184,7 +175,7 @@ def fill(
         try:
             initializer = make()
             distribution = initializer.check(tuple(tensor.shape), _numpy_dtype(tensor.dtype))
-        except ValueError:
+        except (TypeError, ValueError):
             if _shards.is_block(tensor):
                 raise  # PyTorch cannot fill it.
             return _fall_back(tensor, fallback, generator)

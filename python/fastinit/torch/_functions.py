@@ -19,8 +19,9 @@ import torch
 import fastinit
 from fastinit.theory.distributions import TRUNCATED_STDDEV
 
-from . import _fill, _shards
+from . import _fill, _redirects, _shards
 from ._gains import calculate_gain
+from ._redirects import drop_in, is_replaced, offer, original
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,35 +32,33 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-# PyTorch's own, taken at import, so that replacing the names there later does not matter. The first ones
-# write constants, which PyTorch does at the speed of memory.
-constant_ = torch.nn.init.constant_
-ones_ = torch.nn.init.ones_
-zeros_ = torch.nn.init.zeros_
-_no_grad_fill_ = torch.nn.init._no_grad_fill_
-_no_grad_zero_ = torch.nn.init._no_grad_zero_
+# PyTorch's own.
 _calculate_correct_fan: Callable[..., int] = torch.nn.init._calculate_correct_fan
 _calculate_fan_in_and_fan_out = torch.nn.init._calculate_fan_in_and_fan_out
-_torch_dirac_ = torch.nn.init.dirac_
-_torch_eye_ = torch.nn.init.eye_
-_torch_kaiming_uniform_: Callable[..., Tensor] = torch.nn.init.kaiming_uniform_
-_torch_normal_ = torch.nn.init.normal_
-_torch_orthogonal_ = torch.nn.init.orthogonal_
-_torch_sparse_ = torch.nn.init.sparse_
-_torch_trunc_normal_ = torch.nn.init.trunc_normal_
-_torch_uniform_ = torch.nn.init.uniform_
+_torch_dirac_ = original("dirac_")
+_torch_eye_ = original("eye_")
+_torch_orthogonal_ = original("orthogonal_")
+_torch_sparse_ = original("sparse_")
+_torch_trunc_normal_ = original("trunc_normal_")
+
+# They write constants, which PyTorch does at the speed of memory.
+constant_ = drop_in(original("constant_"))
+ones_ = drop_in(original("ones_"))
+zeros_ = drop_in(original("zeros_"))
+for _function in (constant_, ones_, zeros_):
+    _function.__module__ = __name__  # where `pickle` finds it
 
 # Files that a warning does not point to.
 _INNER = (str(Path(__file__).parent), str(torch.nn.init.__file__), str(torch.overrides.__file__))
 
 
-def _warn(message: str) -> None:
+def _warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warns, pointing to the user's code that called, whatever lies between."""
     level = 1
     frame: FrameType | None = sys._getframe()
     while frame is not None and frame.f_code.co_filename.startswith(_INNER):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def _has_torch_function(tensor: object) -> bool:
@@ -69,7 +68,7 @@ def _has_torch_function(tensor: object) -> bool:
 # Distributions
 
 
-def _no_grad_uniform_(tensor: Tensor, a: float, b: float, generator: Generator | None = None) -> Tensor:
+def _uniform(tensor: Tensor, a: float, b: float, generator: Generator | None = None) -> Tensor:
     return _fill.fill(
         tensor,
         functools.partial(fastinit.RandomUniform, a, b),
@@ -78,7 +77,7 @@ def _no_grad_uniform_(tensor: Tensor, a: float, b: float, generator: Generator |
     )
 
 
-def _no_grad_normal_(tensor: Tensor, mean: float, std: float, generator: Generator | None = None) -> Tensor:
+def _normal(tensor: Tensor, mean: float, std: float, generator: Generator | None = None) -> Tensor:
     return _fill.fill(
         tensor,
         functools.partial(fastinit.RandomNormal, mean, std),
@@ -87,13 +86,15 @@ def _no_grad_normal_(tensor: Tensor, mean: float, std: float, generator: Generat
     )
 
 
-def _no_grad_trunc_normal_(
+def _trunc_normal(
     tensor: Tensor, mean: float, std: float, a: float, b: float, generator: Generator | None = None
 ) -> Tensor:
+    if isinstance(a, _Bound) and isinstance(b, _Bound):
+        return _trunc_normal_tf(tensor, mean, std, a.deviations, b.deviations, generator)
+
     def fallback(tensor: Tensor) -> Tensor:
         return _torch_trunc_normal_(tensor, mean, std, a, b, generator)
 
-    _fill.check_supported(tensor)
     if not _fill.can_fill(tensor):
         return fallback(tensor)
     _warn_of_far_mean(mean, std, a, b)
@@ -105,6 +106,63 @@ def _no_grad_trunc_normal_(
         generator,
         check=lambda empty: empty.normal_(generator=generator),
     )
+
+
+def _trunc_normal_tf(
+    tensor: Tensor, mean: float, std: float, a: float, b: float, generator: Generator | None = None
+) -> Tensor:
+    if _fill.can_fill(tensor):  # Otherwise PyTorch warns.
+        _warn_of_far_mean(0.0, 1.0, a, b)
+    return _fill.fill(
+        tensor,
+        functools.partial(fastinit.TruncatedNormal, mean, std, a, b),
+        lambda tensor: _torch_trunc_normal_(tensor, 0.0, 1.0, a, b, generator).mul_(std).add_(mean),
+        generator,
+        check=lambda empty: empty.normal_(generator=generator).mul_(std).add_(mean),
+    )
+
+
+class _Bound(float):
+    """A bound that was given in standard deviations."""
+
+    deviations: float
+
+
+def _bound(mean: float, std: float, deviations: float) -> _Bound:
+    bound = _Bound(mean + std * deviations)
+    bound.deviations = deviations
+    return bound
+
+
+# The functions that PyTorch's public ones call. Called by a user, they follow what has replaced those.
+
+
+@drop_in
+def _no_grad_uniform_(tensor: Tensor, a: float, b: float, generator: Generator | None = None) -> Tensor:
+    return (uniform_ if is_replaced("uniform_") else _uniform)(tensor, a, b, generator)
+
+
+@drop_in
+def _no_grad_normal_(tensor: Tensor, mean: float, std: float, generator: Generator | None = None) -> Tensor:
+    return (normal_ if is_replaced("normal_") else _normal)(tensor, mean, std, generator)
+
+
+@drop_in
+def _no_grad_trunc_normal_(
+    tensor: Tensor, mean: float, std: float, a: float, b: float, generator: Generator | None = None
+) -> Tensor:
+    fill = trunc_normal_ if is_replaced("trunc_normal_") else _trunc_normal
+    return fill(tensor, mean, std, a, b, generator)
+
+
+@drop_in
+def _no_grad_fill_(tensor: Tensor, val: float) -> Tensor:
+    return (constant_ if is_replaced("constant_") else original("_no_grad_fill_"))(tensor, val)
+
+
+@drop_in
+def _no_grad_zero_(tensor: Tensor) -> Tensor:
+    return (zeros_ if is_replaced("zeros_") else original("_no_grad_zero_"))(tensor)
 
 
 def _warn_of_far_mean(mean: float, std: float, a: float, b: float) -> None:
@@ -131,6 +189,7 @@ def _in_deviations(mean: float, std: float, a: float, b: float) -> tuple[float, 
     return lower, upper
 
 
+@drop_in
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform on [a, b), as `torch.nn.init.uniform_`.
 
@@ -153,14 +212,11 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
         True
     """
     if _has_torch_function(tensor):
-        if not _fill.is_known(tensor):
-            return _torch_uniform_(tensor, a, b, generator)
-        return torch.overrides.handle_torch_function(
-            uniform_, (tensor,), tensor=tensor, a=a, b=b, generator=generator
-        )
+        return offer("uniform_", tensor, a, b, generator)
     return _no_grad_uniform_(tensor, a, b, generator)
 
 
+@drop_in
 def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
@@ -185,14 +241,11 @@ def normal_(
         True
     """
     if _has_torch_function(tensor):
-        if not _fill.is_known(tensor):
-            return _torch_normal_(tensor, mean, std, generator)
-        return torch.overrides.handle_torch_function(
-            normal_, (tensor,), tensor=tensor, mean=mean, std=std, generator=generator
-        )
+        return offer("normal_", tensor, mean, std, generator)
     return _no_grad_normal_(tensor, mean, std, generator)
 
 
+@drop_in
 def trunc_normal_(
     tensor: Tensor,
     mean: float = 0.0,
@@ -267,20 +320,15 @@ def trunc_normal_tf_(
         >>> float(w.abs().max()) <= 0.04
         True
     """
-    if _fill.can_fill(tensor):  # Otherwise PyTorch warns.
-        _warn_of_far_mean(0.0, 1.0, a, b)
-    return _fill.fill(
-        tensor,
-        functools.partial(fastinit.TruncatedNormal, mean, std, a, b),
-        lambda tensor: _torch_trunc_normal_(tensor, 0.0, 1.0, a, b, generator).mul_(std).add_(mean),
-        generator,
-        check=lambda empty: empty.normal_(generator=generator).mul_(std).add_(mean),
-    )
+    if is_replaced("trunc_normal_"):
+        return trunc_normal_(tensor, mean, std, _bound(mean, std, a), _bound(mean, std, b), generator)
+    return _trunc_normal_tf(tensor, mean, std, a, b, generator)
 
 
 # Variance scaling
 
 
+@drop_in
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform with variance `gain**2 * 2 / (fan_in + fan_out)`, as `torch.nn.init.xavier_uniform_`.
 
@@ -311,9 +359,11 @@ def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | No
         AISTATS 2010.
     """
     bound = math.sqrt(3.0) * _xavier_std(tensor, gain)
-    return _no_grad_uniform_(tensor, -bound, bound, generator)
+    fill = _no_grad_uniform_ if is_replaced("_no_grad_uniform_") else _uniform
+    return fill(tensor, -bound, bound, generator)
 
 
+@drop_in
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Normal with variance `gain**2 * 2 / (fan_in + fan_out)`, as `torch.nn.init.xavier_normal_`.
 
@@ -342,9 +392,11 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | Non
         Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
         AISTATS 2010.
     """
-    return _no_grad_normal_(tensor, 0.0, _xavier_std(tensor, gain), generator)
+    fill = _no_grad_normal_ if is_replaced("_no_grad_normal_") else _normal
+    return fill(tensor, 0.0, _xavier_std(tensor, gain), generator)
 
 
+@drop_in
 def kaiming_uniform_(
     tensor: Tensor,
     a: float = 0,
@@ -382,24 +434,15 @@ def kaiming_uniform_(
         classification", ICCV 2015, arXiv:1502.01852.
     """
     if _has_torch_function(tensor):
-        if not _fill.is_known(tensor):
-            return _torch_kaiming_uniform_(tensor, a, mode, nonlinearity, generator)
-        return torch.overrides.handle_torch_function(
-            kaiming_uniform_,
-            (tensor,),
-            tensor=tensor,
-            a=a,
-            mode=mode,
-            nonlinearity=nonlinearity,
-            generator=generator,
-        )
+        return offer("kaiming_uniform_", tensor, a, mode, nonlinearity, generator)
     if 0 in tensor.shape:
         _warn("Initializing zero-element tensors is a no-op")
         return tensor
     bound = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
-    return _no_grad_uniform_(tensor, -bound, bound, generator)
+    return _uniform(tensor, -bound, bound, generator)
 
 
+@drop_in
 def kaiming_normal_(
     tensor: Tensor,
     a: float = 0,
@@ -441,7 +484,7 @@ def kaiming_normal_(
     if 0 in tensor.shape:
         _warn("Initializing zero-element tensors is a no-op")
         return tensor
-    return _no_grad_normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
+    return _normal(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
 
 
 def variance_scaling_(
@@ -487,10 +530,10 @@ def variance_scaling_(
     if distribution == "truncated_normal":
         return trunc_normal_tf_(tensor, std=std / TRUNCATED_STDDEV, generator=generator)
     if distribution == "normal":
-        return _no_grad_normal_(tensor, 0.0, std, generator)
+        return normal_(tensor, 0.0, std, generator)
     if distribution == "uniform":
         bound = math.sqrt(3.0) * std
-        return _no_grad_uniform_(tensor, -bound, bound, generator)
+        return uniform_(tensor, -bound, bound, generator)
     raise ValueError(f"invalid distribution {distribution}")
 
 
@@ -535,7 +578,8 @@ def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str | Callab
 # Matrices and kernels
 
 
-def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = None) -> Tensor:
+@drop_in
+def orthogonal_(tensor: Tensor, gain: float | Tensor = 1, generator: Generator | None = None) -> Tensor:
     """A random matrix with orthonormal rows or columns, whichever are fewer, as `torch.nn.init.orthogonal_`.
 
     The matrix is drawn from the Haar measure. A tensor of more than two dimensions is a matrix whose rows lie
@@ -544,7 +588,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = N
 
     Args:
         tensor: The tensor to fill; at least two dimensions.
-        gain: What the matrix is multiplied by.
+        gain: What the matrix is multiplied by: a number, or a tensor that broadcasts to `tensor`.
         generator: Where the seed comes from; `None` for the global generator.
 
     Returns:
@@ -565,6 +609,12 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = N
     """
     if tensor.ndimension() < 2:
         raise ValueError("Only tensors with 2 or more dimensions are supported")
+    if isinstance(gain, torch.Tensor) and (gain.ndim > 0 or gain.is_meta):
+        orthogonal_(tensor, 1, generator)
+        if tensor.numel() == 0 or tensor.is_meta:  # PyTorch does not look at the gain.
+            return tensor
+        with torch.no_grad():
+            return tensor.mul_(gain)
     return _fill.fill(
         tensor,
         functools.partial(fastinit.Orthogonal, gain, column_axis=0),
@@ -574,6 +624,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = N
     )
 
 
+@drop_in
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
     """A matrix with `ceil(sparsity * rows)` zeros in each column, as `torch.nn.init.sparse_`.
 
@@ -612,6 +663,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
     )
 
 
+@drop_in
 def eye_(tensor: Tensor) -> Tensor:
     """Ones on the diagonal and zeros elsewhere, as `torch.nn.init.eye_`.
 
@@ -656,6 +708,7 @@ def _set_ones(tensor: Any, places: Tensor) -> Tensor:
     return tensor
 
 
+@drop_in
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """The weight of a convolution that passes its input through, as `torch.nn.init.dirac_`.
 
@@ -705,14 +758,12 @@ def _deprecated(function: Callable[_P, _R]) -> Callable[_P, _R]:
     old = new.removesuffix("_")
 
     def alias(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        warnings.warn(
-            f"`nn.init.{old}` is now deprecated in favor of `nn.init.{new}`.", FutureWarning, stacklevel=2
-        )
+        _warn(f"`nn.init.{old}` is now deprecated in favor of `nn.init.{new}`.", FutureWarning)
         return function(*args, **kwargs)
 
     alias.__name__ = alias.__qualname__ = old
     alias.__doc__ = f"Deprecated, as in PyTorch: `{new}` under its old name."
-    return alias
+    return drop_in(alias)
 
 
 uniform = _deprecated(uniform_)
@@ -726,3 +777,26 @@ kaiming_uniform = _deprecated(kaiming_uniform_)
 kaiming_normal = _deprecated(kaiming_normal_)
 orthogonal = _deprecated(orthogonal_)
 sparse = _deprecated(sparse_)
+
+
+# What PyTorch's and timm's functions are redirected to. The public functions that are missing call others of
+# these, and PyTorch passes them to modes.
+_redirects.redirect(
+    "torch.nn.init",
+    {
+        "_no_grad_normal_": _normal,
+        "_no_grad_trunc_normal_": _trunc_normal,
+        "_no_grad_uniform_": _uniform,
+        "dirac_": dirac_,
+        "eye_": eye_,
+        "kaiming_normal_": kaiming_normal_,
+        "kaiming_uniform_": kaiming_uniform_,
+        "orthogonal_": orthogonal_,
+        "sparse_": sparse_,
+        "xavier_normal_": xavier_normal_,
+        "xavier_uniform_": xavier_uniform_,
+    },
+)
+_redirects.redirect(
+    "timm.layers.weight_init", {"trunc_normal_": trunc_normal_, "trunc_normal_tf_": trunc_normal_tf_}
+)

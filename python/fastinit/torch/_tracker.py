@@ -151,11 +151,14 @@ class Tracker:
     def active(self) -> Iterator[None]:
         """A context in which this is the tracker of this thread."""
         before = _fill.tracker()
-        _fill.set_tracker(self)
         try:
-            with _accelerate.redirects(), _Mode(self):
-                yield
-        finally:
+            try:
+                _fill.set_tracker(self)
+                with _accelerate.redirects(_Mode(self)):
+                    yield
+            finally:
+                _fill.set_tracker(before)
+        finally:  # Again, in case that an interrupt has come in between.
             _fill.set_tracker(before)
 
     # Recognizing tensors

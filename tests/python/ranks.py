@@ -857,6 +857,173 @@ def blocks_are_filled_or_refused(rule):
         assert not any(refused)
 
 
+# Parts of a parameter
+
+
+def _temporary(weight):
+    for part in weight.split(5):
+        temporary = torch.empty_like(part)
+        nn.init.xavier_uniform_(temporary)
+        part.copy_(temporary)
+
+
+def _temporary_whole(weight):
+    temporary = torch.empty_like(weight)
+    for part in temporary.chunk(3):
+        nn.init.xavier_normal_(part)
+    weight.copy_(temporary)
+
+
+def _concatenated(weight):
+    weight.copy_(torch.cat([nn.init.xavier_uniform_(torch.empty_like(part)) for part in weight.chunk(3)]))
+
+
+def _experts(weight):
+    for expert in range(weight.shape[0]):
+        nn.init.kaiming_uniform_(weight[expert].view(-1, 2), a=math.sqrt(5))
+
+
+def _nested(weight):
+    for part in weight.unflatten(0, (2, -1)).unbind(0):
+        for half in part.transpose(0, 1).tensor_split(2, dim=1):
+            nn.init.xavier_normal_(half[..., 1:])
+            half[..., 0].zero_()
+
+
+def _methods(weight):
+    for part in weight.data.unbind():
+        part.normal_(0, 0.02)
+
+
+def _items(weight):
+    weight[:] = 1.0
+    weight[1:3] = torch.randn(2, *weight.shape[1:])
+    weight[-1, 0] = 5.0
+    weight[..., 1:2] = weight[..., :1]
+    weight[torch.arange(weight.shape[0]) % 2 == 0] = -2.0
+
+
+def _arithmetic(weight):
+    nn.init.normal_(weight)
+    weight[0] *= 2.0
+    weight[1:].add_(0.5).clamp_(max=1.0)
+    weight.view(-1)[3:].sub_(torch.full((weight.numel() - 3,), 0.25))
+    weight[:, 1].neg_()
+    weight.narrow(0, 0, 2).div_(3.0)
+
+
+def _read(weight):
+    nn.init.normal_(weight)
+    weight[0].div_(weight[0].norm())
+    weight[1].copy_(weight[0])
+    weight[2:].add_(weight[2:].mean())
+    assert weight[0].shape == weight.shape[1:]
+    assert "tensor(" in repr(weight[0])
+
+
+def _by_torch(weight):
+    nn.init.normal_(weight[0], 0.5, 0.0)
+    weight[1].exponential_()
+    weight[2:4].bernoulli_(0.5)
+    weight[4:].fill_(2.0).mul_(torch.tensor(3.0)).exp_()
+    weight.view(-1)[::3].random_(0, 10)
+
+
+def _by_lists(weight):
+    nn.init.normal_(weight)
+    torch._foreach_mul_(list(weight.chunk(3)), 0.5)
+    torch.add(weight[0], 1.0, out=weight[1])
+
+
+def _each(fill, cut):
+    def way(weight):
+        for part in cut(weight):
+            fill(part)
+
+    return way
+
+
+WAYS = {
+    "chunk": _each(nn.init.xavier_uniform_, lambda w: w.chunk(3)),
+    "torch.chunk": _each(nn.init.normal_, lambda w: torch.chunk(w, 3, dim=1)),
+    "split": _each(init.xavier_uniform_, lambda w: w.split([2, 5, w.shape[0] - 7])),
+    "narrow": _each(nn.init.kaiming_normal_, lambda w: [w.narrow(0, i, 1) for i in range(w.shape[0])]),
+    "tensor_split": _each(nn.init.uniform_, lambda w: w.tensor_split((1, 4), dim=1)),
+    "experts": _experts,
+    "unbind": _each(nn.init.xavier_uniform_, lambda w: w.view(w.shape[0], -1, 1).unbind()),
+    "iteration": _each(nn.init.normal_, lambda w: list(w)),
+    "columns": _each(nn.init.normal_, lambda w: [w[:, ::2], w[:, 1::2]]),
+    "steps": _each(nn.init.normal_, lambda w: [w[::2], w[1::2]]),
+    "transpose": _each(nn.init.kaiming_uniform_, lambda w: w.transpose(0, 1).chunk(2)),
+    "T": _each(nn.init.xavier_uniform_, lambda w: [w.flatten(1).T[:2], w.flatten(1).T[2:]]),
+    "view": _each(nn.init.normal_, lambda w: [w.view(-1)]),
+    "flatten": _each(nn.init.normal_, lambda w: w.flatten().split(7)),
+    "unflatten": _each(nn.init.xavier_uniform_, lambda w: [w.view(w.shape[0], -1).unflatten(1, (-1, 3))]),
+    "data": _each(nn.init.normal_, lambda w: w.data.chunk(2)),
+    "detach": _each(nn.init.normal_, lambda w: w.detach().split(4)),
+    "diagonal": _each(nn.init.normal_, lambda w: [w, w.diagonal()]),
+    "orthogonal": _each(nn.init.orthogonal_, lambda w: w.chunk(3)),
+    "orthogonal columns": _each(init.orthogonal_, lambda w: w.chunk(2, dim=1)),
+    "orthogonal view": _each(nn.init.orthogonal_, lambda w: [w.view(6, -1)]),
+    "sparse": _each(lambda t: nn.init.sparse_(t.flatten(1), 0.3), lambda w: w.chunk(2)),
+    "trunc_normal": _each(functools.partial(nn.init.trunc_normal_, std=0.02), lambda w: w.chunk(3)),
+    "eye": _each(lambda t: nn.init.eye_(t.flatten(1)), lambda w: w.chunk(3)),
+    "constants": _each(lambda t: nn.init.constant_(t, 0.5), lambda w: w.chunk(3)),
+    "ones": _each(nn.init.ones_, lambda w: list(w)),
+    "nested": _nested,
+    "methods": _methods,
+    "items": _items,
+    "arithmetic": _arithmetic,
+    "read": _read,
+    "by PyTorch": _by_torch,
+    "lists": _by_lists,
+    "temporary": _temporary,
+    "temporary whole": _temporary_whole,
+    "concatenated": _concatenated,
+}
+# These read what other processes hold, or PyTorch's own functions do.
+COMMUNICATING = {"items", "read", "by PyTorch", "lists", "temporary whole", "concatenated"}
+SHARDINGS = {1: ["S0"], 2: ["S0", "S1", "R"], 3: ["S0", "S1"], 4: ["S0", "S0 S0", "S0 S1", "S1 S0", "R S0"]}
+
+
+class InParts(Weight):
+    """Its weight is written to in parts."""
+
+    def __init__(self, way, shape):
+        super().__init__(*shape)
+        self.way = way
+
+    def reset_parameters(self):
+        with torch.no_grad():
+            self.way(self.weight)
+
+    def forward(self, x):
+        return x
+
+
+def mesh_for(text):
+    return mesh_of(2, 2) if " " in text else line()
+
+
+@check(cases=[(name,) for name in WAYS])
+def parts(name):
+    for shape in ((12, 6), (8, 6, 3), (9, 6), (10, 3, 2)):
+        plain = InParts(WAYS[name], shape)
+        try:
+            reference = init.initialize(plain, SEED)
+        except Exception:
+            if shape[0] in (9, 10):
+                continue  # The way is for other shapes.
+            raise
+        for text in SHARDINGS[dist.get_world_size()]:
+            sharded = place_all(on_meta(InParts, WAYS[name], shape), text, mesh_for(text))
+            with contextlib.nullcontext() if name in COMMUNICATING else no_communication():
+                report = init.initialize(sharded, SEED)
+            assert report.uninitialized == ()
+            assert report["weight"].initializer == reference["weight"].initializer
+            yield {f"{shape}, {text}": (sharded.weight, plain.weight)}
+
+
 # Functions
 
 FUNCTIONS = {

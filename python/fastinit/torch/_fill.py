@@ -66,6 +66,10 @@ class Tracker(Protocol):
         """Records how a tensor was filled."""
         ...
 
+    def touch(self, tensor: Tensor) -> None:
+        """Records that a tensor was written to."""
+        ...
+
 
 class _Local(threading.local):
     """The state of each thread."""
@@ -94,7 +98,7 @@ def is_ordinary(tensor: object) -> bool:
         return True
     return (
         isinstance(tensor, torch.Tensor)
-        and not _shards.is_block(tensor)
+        and not _shards.is_view(tensor)
         and kind.__torch_function__ is torch.nn.Parameter.__torch_function__  # does nothing
         and kind.__torch_dispatch__ is torch.Tensor.__torch_dispatch__  # does nothing
     )
@@ -134,7 +138,7 @@ def can_fill(tensor: Tensor) -> bool:
         not is_traced()
         and is_known(tensor)
         and is_supported(tensor)
-        and (not tensor.is_meta or _shards.is_block(tensor))
+        and not tensor.is_meta
         and tensor.numel() > 0
         and tensor.dim() <= _MOST_DIMENSIONS
         and not _has_tangent(tensor)
@@ -185,8 +189,6 @@ def fill(
             initializer = make()
             distribution = initializer.check(tuple(tensor.shape), _numpy_dtype(tensor.dtype))
         except ValueError:
-            if _shards.is_block(tensor):
-                raise  # PyTorch cannot fill it.
             return _fall_back(tensor, fallback, generator)
         tracker = _local.tracker
         key = None if tracker is None else tracker.key(tensor)
@@ -195,27 +197,37 @@ def fill(
             # stay equal.
             key = Key(draw_seed(generator, tensor))
         start = time.perf_counter()
-        for region in regions:
-            _write(region, initializer, tuple(tensor.shape), key)
+        _write_all(regions, tensor, initializer, key)
         seconds = time.perf_counter() - start
-        if not is_ordinary(tensor):
-            torch.autograd.graph.increment_version(_shards.parent(tensor))
+        mark_written(tensor)
         if tracker is not None:
             tracker.filled(tensor, Filled(initializer, distribution, tensor.numel(), seconds))
     return tensor
 
 
+def mark_written(tensor: Tensor) -> None:
+    """Counts a change of a sharded tensor, and tells the tracker, which finds whose memory it is."""
+    if _shards.is_sharded(tensor):
+        _shards.mark_written(tensor)
+        if _local.tracker is not None:
+            _local.tracker.touch(tensor)
+
+
 def _fall_back(tensor: Tensor, fallback: Callable[[Tensor], Tensor], generator: Generator | None) -> Tensor:
     """Leaves a tensor to PyTorch."""
-    if _shards.is_block(tensor):
-        raise ValueError("a block of a sharded tensor cannot be filled by a function of PyTorch")
     if not _shards.is_sharded(tensor) or tensor.is_meta:
         return fallback(tensor)
+    if _shards.is_view(tensor):
+        fallback(tensor)
+        mark_written(tensor)
+        return tensor
     # PyTorch advances the generator by the size of the shard. It must stay the same in all processes.
     source = torch.default_generator if generator is None else generator
     state = source.get_state()
     try:
-        return fallback(tensor)
+        fallback(tensor)
+        mark_written(tensor)
+        return tensor
     finally:
         source.set_state(state)
         draw_seed(generator, tensor)
@@ -314,6 +326,22 @@ def draw_seed(generator: Generator | None, tensor: Tensor) -> int:
     return int(word.item()) % 2**64
 
 
+def _write_all(
+    regions: Sequence[_Region], tensor: Tensor, initializer: fastinit.Initializer, key: Key
+) -> None:
+    """Fills the regions of a tensor."""
+    shape = tuple(tensor.shape)
+    if len(regions) > 1 and isinstance(initializer, fastinit.Orthogonal):
+        # A part of an orthogonal matrix costs as much as all of it.
+        whole = torch.empty(shape, dtype=tensor.dtype, device="cpu")
+        _write(_Region(whole, memory(whole), (0,) * len(shape)), initializer, shape, key)
+        for target, _, start in regions:
+            target.copy_(whole[_shards.box(start, target.shape)])
+        return
+    for region in regions:
+        _write(region, initializer, shape, key)
+
+
 def _write(region: _Region, initializer: fastinit.Initializer, shape: tuple[int, ...], key: Key) -> None:
     """Fills a region of a tensor of this shape; on another device than the CPU, piece by piece."""
     target, out, start = region
@@ -322,7 +350,7 @@ def _write(region: _Region, initializer: fastinit.Initializer, shape: tuple[int,
         threads = min(torch.get_num_threads(), fastinit.get_num_threads())
         index = None
         if out.shape != shape:
-            index = tuple(slice(i, i + size) for i, size in zip(start, target.shape, strict=True))
+            index = _shards.box(start, target.shape)
         initializer(
             shape, seed=key.seed, stream=key.stream, dtype=out.dtype, out=out, index=index, threads=threads
         )

@@ -643,7 +643,7 @@ def _set_ones(tensor: Any, places: Tensor) -> Tensor:
         places: The index of each one, a row each. Those outside the tensor are left out.
     """
     parts = _shards.parts(tensor)
-    if parts is None and tensor.numel() > 0 and not _shards.parent(tensor).is_meta:
+    if parts is None and tensor.numel() > 0 and not tensor.is_meta:
         raise RuntimeError(f"a tensor with the placements {tensor.placements} cannot be filled")
     with torch.no_grad():
         for part, start in parts or ():
@@ -651,8 +651,7 @@ def _set_ones(tensor: Any, places: Tensor) -> Tensor:
             here = places - torch.tensor(start, device="cpu")
             held = here[((here >= 0) & (here < torch.tensor(part.shape, device="cpu"))).all(dim=1)]
             part[tuple(held.T.to(part.device))] = 1
-        if _shards.is_sharded(tensor):
-            torch.autograd.graph.increment_version(_shards.parent(tensor))
+        _fill.mark_written(tensor)
     return tensor
 
 

@@ -70,6 +70,10 @@ class Tracker(Protocol):
         """Records that a tensor was written to."""
         ...
 
+    def refused(self, tensor: Tensor, error: Exception) -> bool:
+        """Whether an error means that PyTorch cannot fill this kind of tensor, which is recorded then."""
+        ...
+
 
 class _Local(threading.local):
     """The state of each thread."""
@@ -107,6 +111,15 @@ def is_ordinary(tensor: object) -> bool:
 def is_known(tensor: object) -> bool:
     """Whether this is an ordinary or a sharded tensor."""
     return is_ordinary(tensor) or _shards.is_sharded(tensor)
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether this is an ordinary tensor with memory of its own, of numbers that are not quantized."""
+    if not is_ordinary(tensor) or tensor.layout is not torch.strided or tensor.is_nested:
+        return False
+    if tensor.is_meta or tensor.is_quantized:
+        return False
+    return tensor.numel() == 0 or tensor.untyped_storage().nbytes() > 0  # FSDP frees some.
 
 
 def is_supported(tensor: Tensor) -> bool:
@@ -176,6 +189,21 @@ def fill(
     Raises:
         TypeError: As `check_supported` does.
     """
+    try:
+        return _fill(tensor, make, fallback, generator, check)
+    except Exception as error:
+        if _local.tracker is not None and _local.tracker.refused(tensor, error):
+            return tensor
+        raise
+
+
+def _fill(
+    tensor: Tensor,
+    make: Callable[[], fastinit.Initializer],
+    fallback: Callable[[Tensor], Tensor],
+    generator: Generator | None,
+    check: Callable[[Tensor], Tensor] | None,
+) -> Tensor:
     check_supported(tensor)
     with torch.no_grad():
         regions = _regions(tensor) if can_fill(tensor) else None

@@ -282,8 +282,8 @@ OVERWRITES = frozenset(
 
 
 def shape(tensor: Tensor) -> tuple[int, ...]:
-    """The full shape of a sharded tensor."""
-    return tuple(tensor.shape)
+    """The full shape of a tensor; of a nested one, the number of its parts."""
+    return (tensor.size(0),) if tensor.is_nested else tuple(tensor.shape)
 
 
 def view(tensor: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,6 +44,7 @@ class Entry:
     title: str = ""  # of the rule or the function that wrote to it last
     filled: dict[int, _fill.Filled] = field(default_factory=dict)  # by block
     version: object = None  # when `filled` was recorded
+    refused: bool = False  # whether PyTorch cannot fill it
     owner: int = 0  # the index of the place whose module initializes it
 
     @property
@@ -72,7 +74,10 @@ class Entry:
     @property
     def nbytes(self) -> int:
         """The number of bytes that this process holds."""
-        return int(_shards.local(self.value).nbytes)
+        try:
+            return int(_shards.local(self.value).nbytes)
+        except RuntimeError:  # It is sparse, say.
+            return 0
 
 
 def entries(model: Module, prefix: str) -> list[Entry]:
@@ -247,9 +252,25 @@ class Tracker:
             if not entry.written and self._versions[entry] != version_of(entry.value):
                 self._touch(entry)
 
+    def refused(self, tensor: Tensor, error: Exception) -> bool:
+        """Whether an error means that PyTorch cannot fill this kind of tensor, which is recorded then."""
+        target = self.find(tensor)
+        if _shards.is_sharded(tensor) or _fill.is_plain(tensor) or (target is None and not tensor.is_meta):
+            if target is not None and hasattr(error, "add_note"):  # Python 3.11
+                note = f"This was {target.entry.name}."
+                if note not in getattr(error, "__notes__", ()):
+                    error.add_note(note)
+            return False
+        if target is not None and not target.entry.refused:  # Otherwise it is hidden.
+            target.entry.refused, target.entry.written = True, False
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            warnings.warn(f"{target.entry.name} cannot be filled: {reason}", stacklevel=2)
+        return True
+
     def _touch(self, entry: Entry) -> None:
-        entry.written = True
-        entry.title = self.title
+        if not entry.refused:
+            entry.written = True
+            entry.title = self.title
 
 
 class _Mode(_accelerate.Mode):
@@ -285,7 +306,12 @@ class _Mode(_accelerate.Mode):
                 self.tracker.see_parameter(tensor)
         before = [(target, target and target.filled) for target in map(self.tracker.find, written)]
         views, (view_args, view_kwargs) = _as_views(func, args, kwargs)
-        result = super().__torch_function__(func, types, view_args, view_kwargs)
+        try:
+            result = super().__torch_function__(func, types, view_args, view_kwargs)
+        except Exception as error:
+            if written and all(self.tracker.refused(tensor, error) for tensor in written):
+                return written[0]
+            raise
         for tensor, (target, filled) in zip(written, before, strict=True):
             if target is not None and target.filled is filled:  # `_fill` has not recorded it.
                 value = _value(func, args, kwargs)
@@ -370,7 +396,7 @@ def _value(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
 
 def _place(tensor: Tensor) -> object:
     """What identifies the memory of a tensor, and its view of it; `None` if nothing does."""
-    if tensor.is_meta or tensor.layout is not torch.strided or not _fill.is_known(tensor):
+    if not _fill.is_known(tensor) or tensor.layout is not torch.strided or tensor.is_nested or tensor.is_meta:
         return None
     here = _shards.local(tensor)
     storage = here.untyped_storage()._cdata  # also differs between empty ones
@@ -380,7 +406,7 @@ def _place(tensor: Tensor) -> object:
 def _span(tensor: Tensor) -> tuple[int, int, int] | None:
     """The storage of a tensor, and the addresses from which and to which it extends, if it has memory."""
     here = _shards.local(tensor)
-    if here.is_meta or here.numel() == 0 or here.layout is not torch.strided or not _fill.is_ordinary(here):
+    if not _fill.is_plain(here) or here.numel() == 0:
         return None
     span = 1 + sum((n - 1) * step for n, step in zip(here.shape, here.stride(), strict=True))
     first = here.data_ptr()

@@ -1025,6 +1025,22 @@ def parts(name):
         yield {f"{shape}, {text}": (sharded.weight, plain.weight)}
 
 
+@check((2, 4), cases=[(where,) for where in ("plain", "accelerate")])
+def parts_outside_of_initialize_are_as_in_pytorch(where):
+    tensor = place(torch.full((9, 4), 7.0), "S0")
+    with init.accelerate() if where == "accelerate" else contextlib.nullcontext():
+        for part, copied in ((tensor.chunk(3)[0], True), (tensor[:, 1:], False), (tensor.detach(), False)):
+            with warnings.catch_warnings(record=True) as seen:
+                warnings.simplefilter("always")
+                init.kaiming_uniform_(part)
+            texts = [str(one.message) for one in seen if "is a copy" in str(one.message)]
+            assert len(texts) == int(copied)
+            if copied:
+                yield {"unchanged": (tensor, torch.full((9, 4), 7.0))}
+    assert bool((tensor.to_local() != 7).all())
+    yield {}
+
+
 # Functions
 
 FUNCTIONS = {

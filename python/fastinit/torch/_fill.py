@@ -8,6 +8,7 @@ import math
 import sys
 import threading
 import time
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -205,6 +206,11 @@ def _fill(
     check: Callable[[Tensor], Tensor] | None,
 ) -> Tensor:
     check_supported(tensor)
+    if _shards.is_copy(tensor):
+        warnings.warn(
+            "this part of a sharded tensor is a copy, which PyTorch has made: the whole does not change",
+            stacklevel=5,
+        )
     with torch.no_grad():
         regions = _regions(tensor) if can_fill(tensor) else None
         if regions is None:

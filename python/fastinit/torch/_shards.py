@@ -37,6 +37,14 @@ def _is_dtensor(tensor: object) -> bool:
     return module is not None and type(tensor) is getattr(module, "DTensor", None)
 
 
+def is_copy(tensor: Tensor) -> bool:
+    """Whether this is a part of a `DTensor` that PyTorch has copied: a write does not reach it."""
+    if not (_is_dtensor(tensor) and _is_dtensor(tensor._base)):
+        return False
+    base: Any = tensor._base
+    return local(tensor).untyped_storage()._cdata != local(base).untyped_storage()._cdata
+
+
 def source(tensor: Tensor) -> Tensor:
     """The sharded tensor that a view belongs to; any other tensor itself."""
     return tensor.source if is_view(tensor) else tensor

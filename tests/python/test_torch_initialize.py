@@ -2353,3 +2353,44 @@ def test_errors_name_the_parameter():
     with pytest.raises(RuntimeError) as caught:
         initialize(model, SEED)
     assert caught.value.__notes__ == ["This was a.weight."]
+
+
+# Parts of a parameter
+
+PARTS = {
+    "slice": lambda weight: weight[:7].normal_(),
+    "function": lambda weight: nn.init.xavier_uniform_(weight.chunk(4)[0]),
+    "fastinit": lambda weight: fastinit.torch.eye_(weight[3:, :5]),
+    "item": lambda weight: weight.__setitem__(0, 1.0),
+    "copy": lambda weight: weight[..., 2:].copy_(torch.ones(40, 28)),
+    "twice": lambda weight: [nn.init.ones_(weight[:20]), nn.init.normal_(weight[:20])],
+    "all but one": lambda weight: [nn.init.normal_(row) for row in weight[1:]],
+}
+WHOLES = {
+    "chunks": lambda weight: [nn.init.xavier_uniform_(part) for part in weight.chunk(4)],
+    "items": lambda weight: [weight.__setitem__(i, i + 0.5) for i in range(40)],
+    "mixed": lambda weight: [fastinit.torch.eye_(weight[:9]), weight[9:].normal_(), weight[0].zero_()],
+    "constant first": lambda weight: [nn.init.zeros_(weight), weight[3].normal_()],
+    "columns": lambda weight: [weight[:, ::2].normal_(), weight[:, 1::2].fill_(1.0)],
+    "transposed": lambda weight: [part.uniform_() for part in weight.T.split(7)],
+    "fallback": lambda weight: [fastinit.torch.normal_(part, 1.0, 0.0) for part in weight.unbind()],
+    "index": lambda weight: [weight.__setitem__(torch.arange(40), 2.0)],
+}
+
+
+@pytest.mark.parametrize("write", PARTS.values(), ids=PARTS)
+def test_new_memory_that_is_written_to_in_part_is_not_initialized(write):
+    model = on_meta(lambda: Custom(lambda module: write(module.weight)))
+    with pytest.warns(UserWarning, match="1 parameter was not initialized: weight"):
+        report = initialize(model, SEED)
+    assert report.uninitialized == ("weight",)
+    assert model.weight.is_meta
+    model = Custom(lambda module: write(module.weight))
+    assert named(initialize(model, SEED)) == {"weight"}
+
+
+@pytest.mark.parametrize("write", WHOLES.values(), ids=WHOLES)
+def test_parts_that_make_up_a_parameter(write):
+    for model in both(lambda: Custom(lambda module: write(module.weight))):
+        assert named(initialize(model, SEED)) == {"weight"}
+        assert bool((model.weight != 7).all())

@@ -243,15 +243,15 @@ def mark_written(tensor: Tensor) -> None:
     """Counts a change of a sharded tensor, and tells the tracker, which finds whose memory it is."""
     if _shards.is_sharded(tensor):
         _shards.mark_written(tensor)
-        if _local.tracker is not None:
-            _local.tracker.touch(tensor)
+    if _local.tracker is not None:
+        _local.tracker.touch(tensor)
 
 
 def _fall_back(tensor: Tensor, fallback: Callable[[Tensor], Tensor], generator: Generator | None) -> Tensor:
     """Leaves a tensor to PyTorch."""
-    if not _shards.is_sharded(tensor) or tensor.is_meta:
+    if tensor.is_meta:
         return fallback(tensor)
-    if _shards.is_view(tensor):
+    if not _shards.is_sharded(tensor) or _shards.is_view(tensor):
         fallback(tensor)
         mark_written(tensor)
         return tensor

@@ -631,7 +631,9 @@ def eye_(tensor: Tensor) -> Tensor:
                 [0., 1., 0.]])
     """
     if not _shards.is_sharded(tensor) or tensor.ndimension() != 2:
-        return _torch_eye_(tensor)
+        _torch_eye_(tensor)
+        _fill.mark_written(tensor)
+        return tensor
     return _set_ones(tensor, torch.arange(min(tensor.shape), device="cpu")[:, None].expand(-1, 2))
 
 

@@ -45,6 +45,8 @@ class Entry:
     filled: dict[int, _fill.Filled] = field(default_factory=dict)  # by block
     version: object = None  # when `filled` was recorded
     refused: bool = False  # whether PyTorch cannot fill it
+    parts: set[object] = field(default_factory=set)  # where it has been written to so far
+    covered: int = 0  # their elements
     owner: int = 0  # the index of the place whose module initializes it
 
     @property
@@ -239,17 +241,17 @@ class Tracker:
         """Records that this tensor, or a part of it, was written to."""
         target = self.find(_shards.source(tensor))
         if target is not None:
-            self._touch(target.entry)
+            self._touch(target.entry, tensor)
         elif (span := _span(tensor)) is not None:
             storage, address, _ = span
             for first, end, entry in self._by_storage.get(storage, ()):
                 if first <= address < end and (_span(entry.value) or (0, 0))[1] == first:
-                    self._touch(entry)
+                    self._touch(entry, tensor)
 
     def note_changes(self, entries: Sequence[Entry]) -> None:
         """Records which of these were written to in ways that the mode does not see."""
         for entry in entries:
-            if not entry.written and self._versions[entry] != version_of(entry.value):
+            if not (entry.written or entry.parts) and self._versions[entry] != version_of(entry.value):
                 self._touch(entry)
 
     def refused(self, tensor: Tensor, error: Exception) -> bool:
@@ -267,10 +269,19 @@ class Tracker:
             warnings.warn(f"{target.entry.name} cannot be filled: {reason}", stacklevel=2)
         return True
 
-    def _touch(self, entry: Entry) -> None:
-        if not entry.refused:
-            entry.written = True
-            entry.title = self.title
+    def _touch(self, entry: Entry, part: Tensor | None = None) -> None:
+        if entry.refused:
+            return
+        entry.title = self.title
+        # New memory is written to where all of it is. Parts that overlap are counted twice.
+        if part is not None and entry.was_meta and not entry.written and part.numel() < entry.value.numel():
+            place = part.storage_offset(), tuple(part.shape), part.stride()
+            if place not in entry.parts:
+                entry.parts.add(place)
+                entry.covered += part.numel()
+            if entry.covered < entry.value.numel():
+                return
+        entry.written = True
 
 
 class _Mode(_accelerate.Mode):
@@ -332,9 +343,17 @@ class _Mode(_accelerate.Mode):
             writes = in_place or name == "__setitem__" or func == torch.Tensor.data.__set__
         else:
             writes = name.endswith("_") and name not in self._HARMLESS
-        if writes:
+        if name == "__setitem__" and isinstance(args[0], torch.Tensor) and _is_basic(args[1]):
+            found.append((_shards.view(args[0]) if _shards.is_sharded(args[0]) else args[0])[args[1]])
+        elif writes:
             found.append(args[0] if args else kwargs.get("tensor"))
         return [one for one in _pytree.tree_leaves(found) if isinstance(one, torch.Tensor)]
+
+
+def _is_basic(index: object) -> bool:
+    """Whether indexing gives a view."""
+    found = index if isinstance(index, tuple) else (index,)
+    return all(one is None or one is ... or type(one) in (int, slice) for one in found)
 
 
 # What is a view of a `DTensor`, or writes to one, besides what PyTorch says of its operations.

@@ -936,6 +936,14 @@ def _by_lists(weight):
     torch.add(weight[0], 1.0, out=weight[1])
 
 
+def _set_data(weight):
+    weight.data = nn.init.xavier_uniform_(torch.empty_like(weight))
+
+
+def _set_data_of_all(weight):
+    weight.data = torch.arange(float(weight.numel())).view(weight.shape)
+
+
 def _each(fill, cut):
     def way(weight):
         for part in cut(weight):
@@ -978,6 +986,8 @@ WAYS = {
     "read": _read,
     "by PyTorch": _by_torch,
     "lists": _by_lists,
+    "set data": _set_data,
+    "set data of all": _set_data_of_all,
     "temporary": _temporary,
     "temporary whole": _temporary_whole,
     "concatenated": _concatenated,
@@ -1023,6 +1033,18 @@ def parts(name):
         assert report.uninitialized == ()
         assert report["weight"].initializer == reference["weight"].initializer
         yield {f"{shape}, {text}": (sharded.weight, plain.weight)}
+
+
+@check()
+def a_part_alone_does_not_initialize():
+    for way in (lambda w: nn.init.ones_(w[:1]), lambda w: w.chunk(2)[1].normal_(), lambda w: w[0].zero_()):
+        sharded = place_all(on_meta(InParts, way, (6, 3)), "S0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            report = init.initialize(sharded, SEED)
+        assert report.uninitialized == ("weight",)
+        assert sharded.weight.is_meta
+        yield {}
 
 
 @check((2, 4), cases=[(where,) for where in ("plain", "accelerate")])

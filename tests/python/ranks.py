@@ -22,6 +22,7 @@ import traceback
 import warnings
 from pathlib import Path
 
+import poison
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -83,7 +84,7 @@ def work(rank, world, folder):
         world_size=world,
         timeout=datetime.timedelta(seconds=30),
     )
-    with (folder / f"{rank}.outcomes").open("w") as out:
+    with (folder / f"{rank}.outcomes").open("w") as out, poison.poisoned():
         for name in names(world):
             _, function = CHECKS[name]
             torch.manual_seed(rank)
@@ -855,6 +856,211 @@ def blocks_are_filled_or_refused(rule):
     else:
         yield {"filled": (sharded.weight, plain.weight)}
         assert not any(refused)
+
+
+# Parts of a parameter
+
+
+def _temporary(weight):
+    for part in weight.split(5):
+        temporary = torch.empty_like(part)
+        nn.init.xavier_uniform_(temporary)
+        part.copy_(temporary)
+
+
+def _temporary_whole(weight):
+    temporary = torch.empty_like(weight)
+    for part in temporary.chunk(3):
+        nn.init.xavier_normal_(part)
+    weight.copy_(temporary)
+
+
+def _concatenated(weight):
+    weight.copy_(torch.cat([nn.init.xavier_uniform_(torch.empty_like(part)) for part in weight.chunk(3)]))
+
+
+def _experts(weight):
+    for expert in range(weight.shape[0]):
+        nn.init.kaiming_uniform_(weight[expert].view(-1, 2), a=math.sqrt(5))
+
+
+def _nested(weight):
+    for part in weight.unflatten(0, (2, -1)).unbind(0):
+        for half in part.transpose(0, 1).tensor_split(2, dim=1):
+            nn.init.xavier_normal_(half[..., 1:])
+            half[..., 0].zero_()
+
+
+def _methods(weight):
+    for part in weight.data.unbind():
+        part.normal_(0, 0.02)
+
+
+def _items(weight):
+    weight[:] = 1.0
+    weight[1:3] = torch.randn(2, *weight.shape[1:])
+    weight[-1, 0] = 5.0
+    weight[..., 1:2] = weight[..., :1]
+    weight[torch.arange(weight.shape[0]) % 2 == 0] = -2.0
+
+
+def _arithmetic(weight):
+    nn.init.normal_(weight)
+    weight[0] *= 2.0
+    weight[1:].add_(0.5).clamp_(max=1.0)
+    weight.view(-1)[3:].sub_(torch.full((weight.numel() - 3,), 0.25))
+    weight[:, 1].neg_()
+    weight.narrow(0, 0, 2).div_(3.0)
+
+
+def _read(weight):
+    nn.init.normal_(weight)
+    weight[0].div_(weight[0].norm())
+    weight[1].copy_(weight[0])
+    weight[2:].add_(weight[2:].mean())
+    assert weight[0].shape == weight.shape[1:]
+    assert "tensor(" in repr(weight[0])
+
+
+def _by_torch(weight):
+    nn.init.normal_(weight[0], 0.5, 0.0)
+    weight[1].exponential_()
+    weight[2:4].bernoulli_(0.5)
+    weight[4:].fill_(2.0).mul_(torch.tensor(3.0)).exp_()
+    weight.view(-1)[::3].random_(0, 10)
+
+
+def _by_lists(weight):
+    nn.init.normal_(weight)
+    torch._foreach_mul_(list(weight.chunk(3)), 0.5)
+    torch.add(weight[0], 1.0, out=weight[1])
+
+
+def _set_data(weight):
+    weight.data = nn.init.xavier_uniform_(torch.empty_like(weight))
+
+
+def _set_data_of_all(weight):
+    weight.data = torch.arange(float(weight.numel())).view(weight.shape)
+
+
+def _each(fill, cut):
+    def way(weight):
+        for part in cut(weight):
+            fill(part)
+
+    return way
+
+
+WAYS = {
+    "chunk": _each(nn.init.xavier_uniform_, lambda w: w.chunk(3)),
+    "torch.chunk": _each(nn.init.normal_, lambda w: torch.chunk(w, 3, dim=1)),
+    "split": _each(init.xavier_uniform_, lambda w: w.split([2, 5, w.shape[0] - 7])),
+    "narrow": _each(nn.init.kaiming_normal_, lambda w: [w.narrow(0, i, 1) for i in range(w.shape[0])]),
+    "tensor_split": _each(nn.init.uniform_, lambda w: w.tensor_split((1, 4), dim=1)),
+    "experts": _experts,
+    "unbind": _each(nn.init.xavier_uniform_, lambda w: w.view(w.shape[0], -1, 1).unbind()),
+    "iteration": _each(nn.init.normal_, lambda w: list(w)),
+    "columns": _each(nn.init.normal_, lambda w: [w[:, ::2], w[:, 1::2]]),
+    "steps": _each(nn.init.normal_, lambda w: [w[::2], w[1::2]]),
+    "transpose": _each(nn.init.kaiming_uniform_, lambda w: w.transpose(0, 1).chunk(2)),
+    "T": _each(nn.init.xavier_uniform_, lambda w: [w.flatten(1).T[:2], w.flatten(1).T[2:]]),
+    "view": _each(nn.init.normal_, lambda w: [w.view(-1)]),
+    "flatten": _each(nn.init.normal_, lambda w: w.flatten().split(7)),
+    "unflatten": _each(nn.init.xavier_uniform_, lambda w: [w.view(w.shape[0], -1).unflatten(1, (-1, 3))]),
+    "data": _each(nn.init.normal_, lambda w: w.data.chunk(2)),
+    "detach": _each(nn.init.normal_, lambda w: w.detach().split(4)),
+    "diagonal": _each(nn.init.normal_, lambda w: [w, w.diagonal()]),
+    "orthogonal": _each(nn.init.orthogonal_, lambda w: w.chunk(3)),
+    "orthogonal columns": _each(init.orthogonal_, lambda w: w.chunk(2, dim=1)),
+    "orthogonal view": _each(nn.init.orthogonal_, lambda w: [w.view(6, -1)]),
+    "sparse": _each(lambda t: nn.init.sparse_(t.flatten(1), 0.3), lambda w: w.chunk(2)),
+    "trunc_normal": _each(functools.partial(nn.init.trunc_normal_, std=0.02), lambda w: w.chunk(3)),
+    "eye": _each(lambda t: nn.init.eye_(t.flatten(1)), lambda w: w.chunk(3)),
+    "constants": _each(lambda t: nn.init.constant_(t, 0.5), lambda w: w.chunk(3)),
+    "ones": _each(nn.init.ones_, lambda w: list(w)),
+    "nested": _nested,
+    "methods": _methods,
+    "items": _items,
+    "arithmetic": _arithmetic,
+    "read": _read,
+    "by PyTorch": _by_torch,
+    "lists": _by_lists,
+    "set data": _set_data,
+    "set data of all": _set_data_of_all,
+    "temporary": _temporary,
+    "temporary whole": _temporary_whole,
+    "concatenated": _concatenated,
+}
+# These read what other processes hold, or PyTorch's own functions do.
+COMMUNICATING = {"items", "read", "by PyTorch", "lists", "temporary whole", "concatenated"}
+SHARDINGS = {1: ["S0"], 2: ["S0", "S1", "R"], 3: ["S0", "S1"], 4: ["S0", "S0 S0", "S0 S1", "S1 S0", "R S0"]}
+
+
+class InParts(Weight):
+    """Its weight is written to in parts."""
+
+    def __init__(self, way, shape):
+        super().__init__(*shape)
+        self.way = way
+
+    def reset_parameters(self):
+        with torch.no_grad():
+            self.way(self.weight)
+
+    def forward(self, x):
+        return x
+
+
+def mesh_for(text):
+    return mesh_of(2, 2) if " " in text else line()
+
+
+# These divide a dimension into equal parts.
+EVEN = {"nested", "orthogonal view", "unflatten", "unbind"}
+
+
+@check(cases=[(name,) for name in WAYS])
+def parts(name):
+    shapes = [(12, 6), (8, 6, 3)] if name in EVEN else [(9, 6), (10, 3, 2)]
+    for number, text in enumerate(SHARDINGS[dist.get_world_size()]):
+        shape = shapes[number % 2]
+        plain = InParts(WAYS[name], shape)
+        reference = init.initialize(plain, SEED)
+        sharded = place_all(on_meta(InParts, WAYS[name], shape), text, mesh_for(text))
+        with contextlib.nullcontext() if name in COMMUNICATING else no_communication():
+            report = init.initialize(sharded, SEED)
+        assert report.uninitialized == ()
+        assert report["weight"].initializer == reference["weight"].initializer
+        yield {f"{shape}, {text}": (sharded.weight, plain.weight)}
+
+
+@check()
+def a_part_alone_does_not_initialize():
+    for way in (lambda w: nn.init.ones_(w[:1]), lambda w: w.chunk(2)[1].normal_(), lambda w: w[0].zero_()):
+        sharded = place_all(on_meta(InParts, way, (6, 3)), "S0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            report = init.initialize(sharded, SEED)
+        assert report.uninitialized == ("weight",)
+        assert sharded.weight.is_meta
+        yield {}
+
+
+@check((2, 4), cases=[(where,) for where in ("plain", "accelerate")])
+def parts_outside_of_initialize_are_as_in_pytorch(where):
+    tensor = place(torch.full((9, 4), 7.0), "S0")
+    with init.accelerate() if where == "accelerate" else contextlib.nullcontext():
+        for part, copied in ((tensor.chunk(3)[0], True), (tensor[:, 1:], False), (tensor.detach(), False)):
+            with warnings.catch_warnings(record=True) as seen:
+                warnings.simplefilter("always")
+                init.kaiming_uniform_(part)
+            texts = [str(one.message) for one in seen if "is a copy" in str(one.message)]
+            assert len(texts) == int(copied)
+            if copied:
+                yield {"unchanged": (tensor, torch.full((9, 4), 7.0))}
+    assert bool((tensor.to_local() != 7).all())
+    yield {}
 
 
 # Functions

@@ -20,6 +20,8 @@ from scipy import stats
 torch = pytest.importorskip("torch")
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
+import poison  # noqa: E402
+
 import fastinit  # noqa: E402
 from fastinit.torch import accelerate, initialize  # noqa: E402
 from fastinit.torch import trunc_normal_ as fast_trunc_normal_  # noqa: E402
@@ -43,6 +45,13 @@ NUMPY = {
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _poisoned():
+    """What a report says was filled was filled, in every test here."""
+    with poison.poisoned():
+        yield
 
 
 def array(tensor):
@@ -2170,3 +2179,218 @@ def test_a_rule_that_draws_by_itself_depends_on_the_name_alone():
     initialize(one, SEED, {"*weight": rule}, prefix="b")
     initialize(two, SEED, {"*weight": rule})
     assert torch.equal(one.weight, two["b"].weight)
+
+
+# Tensors of other kinds
+
+
+class Opaque(torch.Tensor):
+    """A tensor without storage, of which PyTorch can do nothing but detach it."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, inner):
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype, device=inner.device)
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.detach.default:
+            return cls(args[0].inner)
+        raise NotImplementedError(f"no {func}")
+
+
+def two_tensor():
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    return TwoTensor(torch.full((4, 3), 7.0), torch.full((4, 3), 7.0))
+
+
+def freed():
+    tensor = torch.full((4, 3), 7.0)
+    tensor.untyped_storage().resize_(0)
+    return tensor
+
+
+KINDS = {
+    "two tensors": two_tensor,
+    "opaque": lambda: Opaque(torch.full((4, 3), 7.0)),
+    "sparse": lambda: torch.eye(4, 3).to_sparse(),
+    "sparse rows": lambda: torch.eye(4, 3).to_sparse_csr(),
+    "mkldnn": lambda: torch.full((4, 3), 7.0).to_mkldnn(),
+    "quantized": lambda: torch.quantize_per_tensor(torch.ones(4, 3), 0.1, 0, torch.qint8),
+    "nested": lambda: torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(4, 3)]),
+    "jagged": lambda: torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(4, 3)], layout=torch.jagged),
+    "freed": freed,
+}
+# Of these PyTorch has `normal_`.
+NORMAL_KINDS = {"two tensors", "sparse rows", "nested"}
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+class OfKind(nn.Module):
+    def __init__(self, kind, reset=None, *, is_buffer=False):
+        super().__init__()
+        value = KINDS[kind]()
+        if is_buffer:
+            self.register_buffer("weight", value)
+        else:
+            self.weight = Parameter(value, requires_grad=value.is_floating_point())
+        self.bias = Parameter(torch.full((4,), 7.0))
+        self.reset = reset or (lambda weight: nn.init.normal_(weight))
+
+    def reset_parameters(self):
+        with torch.no_grad():
+            self.reset(self.weight)
+            nn.init.uniform_(self.bias)
+
+
+@pytest.mark.filterwarnings("ignore:(?!.*(not initialized|cannot be filled))")
+@every_kind
+def test_tensors_of_other_kinds_are_filled_by_torch_or_reported(kind):
+    model = OfKind(kind)
+    if kind in NORMAL_KINDS:
+        report = initialize(model, SEED)
+        assert named(report) == {"weight", "bias"}
+        assert report["weight"].initializer is None
+        assert report["weight"].rule == "OfKind.reset_parameters"
+    else:
+        with pytest.warns(UserWarning, match="weight") as seen:
+            report = initialize(model, SEED)
+        texts = [str(one.message) for one in seen if "beta" not in str(one.message)]
+        assert texts[0].startswith("weight cannot be filled: ")
+        assert texts[-1] == "1 parameter was not initialized: weight"
+        assert report.uninitialized == ("weight",)
+        assert named(report) == {"bias"}
+    assert_is(model.bias, fastinit.RandomUniform(0.0, 1.0), "bias")
+
+
+@pytest.mark.filterwarnings("ignore")
+@every_kind
+def test_tensors_of_other_kinds_that_are_not_touched(kind):
+    def nothing(_):
+        pass
+
+    report = initialize(OfKind(kind, nothing), SEED)
+    assert report.uninitialized == ("weight",)
+    assert named(report) == {"bias"}
+    report = initialize(OfKind(kind), SEED, {"weight": None})
+    assert report.uninitialized == ()
+    assert named(report) == {"bias"}
+    assert report["bias"].initializer == fastinit.RandomUniform(0.0, 1.0)
+    report = initialize(OfKind(kind, nothing, is_buffer=True), SEED)
+    assert report.uninitialized == report.meta_buffers == ()
+    assert named(report) == {"bias"}
+
+
+@pytest.mark.filterwarnings("ignore")
+@every_kind
+def test_tied_tensors_of_other_kinds(kind):
+    model = nn.Sequential(OfKind(kind), OfKind(kind))
+    model[1].weight = model[0].weight
+    report = initialize(model, SEED)
+    filled = {"0.weight", "1.weight"} if kind in NORMAL_KINDS else set()
+    assert named(report) == {"0.bias", "1.bias"} | filled
+    assert report.uninitialized == (() if filled else ("0.weight",))
+
+
+@pytest.mark.parametrize(
+    ("rule", "value"),
+    [(0.5, 0.5), ("he_normal", None), (nn.init.ones_, 1.0), (lambda tensor: tensor.mul_(2.0), 14.0)],
+    ids=["number", "initializer", "function", "method"],
+)
+def test_rules_for_a_tensor_that_wraps_others(rule, value):
+    model = OfKind("two tensors")
+    report = initialize(model, SEED, {"weight": rule})
+    assert report["weight"].rule == "weight"
+    for inner in (model.weight.a, model.weight.b):
+        assert bool((inner != 7).all())
+        assert value is None or bool((inner == value).all())
+    assert torch.equal(model.weight.a, model.weight.b)
+
+
+@pytest.mark.parametrize(
+    "rules", [None, {"weight": "he_normal"}, {"weight": 0.5}], ids=["own", "name", "number"]
+)
+def test_a_tensor_that_wraps_others_gets_memory(rules):
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    model = nn.Linear(3, 4)
+    model.weight = Parameter(TwoTensor(torch.empty(4, 3, device="meta"), torch.empty(4, 3, device="meta")))
+    model.weight.mark = "kept"
+    report = initialize(model, SEED, rules)
+    assert named(report) == {"weight", "bias"}
+    assert model.weight.mark == "kept"
+    for inner in (model.weight.a, model.weight.b):
+        assert not inner.is_meta
+        assert inner.unique().numel() > 1 or rules == {"weight": 0.5}
+
+
+def test_a_tensor_that_wraps_others_in_parts():
+    model = OfKind("two tensors", lambda weight: [nn.init.xavier_uniform_(part) for part in weight.chunk(2)])
+    report = initialize(model, SEED)
+    assert named(report) == {"weight", "bias"}
+    assert bool((model.weight.a != 7).all())
+
+
+def test_a_tensor_that_gets_no_memory_stays_on_meta():
+    model = nn.Linear(3, 4)
+    model.weight = Parameter(Opaque(torch.empty(4, 3, device="meta")))
+    with pytest.warns(UserWarning, match="weight") as seen:
+        report = initialize(model, SEED)
+    assert str(seen[0].message).startswith("weight gets no memory: NotImplementedError: no aten.empty_like")
+    assert report.uninitialized == ("weight",)
+    assert model.weight.is_meta
+    assert_is(model.bias, uniform(1 / math.sqrt(3)), "bias")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have no notes")
+def test_errors_name_the_parameter():
+    model = nn.ModuleDict({"a": Custom(lambda module: nn.init.normal_(module.weight, std=-1.0))})
+    with pytest.raises(RuntimeError) as caught:
+        initialize(model, SEED)
+    assert caught.value.__notes__ == ["This was a.weight."]
+
+
+# Parts of a parameter
+
+PARTS = {
+    "slice": lambda weight: weight[:7].normal_(),
+    "function": lambda weight: nn.init.xavier_uniform_(weight.chunk(4)[0]),
+    "fastinit": lambda weight: fastinit.torch.eye_(weight[3:, :5]),
+    "item": lambda weight: weight.__setitem__(0, 1.0),
+    "copy": lambda weight: weight[..., 2:].copy_(torch.ones(40, 28)),
+    "twice": lambda weight: [nn.init.ones_(weight[:20]), nn.init.normal_(weight[:20])],
+    "all but one": lambda weight: [nn.init.normal_(row) for row in weight[1:]],
+}
+WHOLES = {
+    "chunks": lambda weight: [nn.init.xavier_uniform_(part) for part in weight.chunk(4)],
+    "items": lambda weight: [weight.__setitem__(i, i + 0.5) for i in range(40)],
+    "mixed": lambda weight: [fastinit.torch.eye_(weight[:9]), weight[9:].normal_(), weight[0].zero_()],
+    "constant first": lambda weight: [nn.init.zeros_(weight), weight[3].normal_()],
+    "columns": lambda weight: [weight[:, ::2].normal_(), weight[:, 1::2].fill_(1.0)],
+    "transposed": lambda weight: [part.uniform_() for part in weight.T.split(7)],
+    "fallback": lambda weight: [fastinit.torch.normal_(part, 1.0, 0.0) for part in weight.unbind()],
+    "index": lambda weight: [weight.__setitem__(torch.arange(40), 2.0)],
+}
+
+
+@pytest.mark.parametrize("write", PARTS.values(), ids=PARTS)
+def test_new_memory_that_is_written_to_in_part_is_not_initialized(write):
+    model = on_meta(lambda: Custom(lambda module: write(module.weight)))
+    with pytest.warns(UserWarning, match="1 parameter was not initialized: weight"):
+        report = initialize(model, SEED)
+    assert report.uninitialized == ("weight",)
+    assert model.weight.is_meta
+    model = Custom(lambda module: write(module.weight))
+    assert named(initialize(model, SEED)) == {"weight"}
+
+
+@pytest.mark.parametrize("write", WHOLES.values(), ids=WHOLES)
+def test_parts_that_make_up_a_parameter(write):
+    for model in both(lambda: Custom(lambda module: write(module.weight))):
+        assert named(initialize(model, SEED)) == {"weight"}
+        assert bool((model.weight != 7).all())

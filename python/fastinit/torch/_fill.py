@@ -8,6 +8,8 @@ import math
 import sys
 import threading
 import time
+import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,6 +21,7 @@ from . import _shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
 
     from torch import Generator, Tensor
 
@@ -33,6 +36,18 @@ _MOST_DIMENSIONS = 32
 
 # The size of the buffer for tensors on other devices than the CPU, in bytes.
 _STAGE = 2**24
+
+# Files that a warning does not point to.
+_INNER = (str(Path(__file__).parent), str(torch.nn.init.__file__), str(torch.overrides.__file__))
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warns, pointing to the user's code that called, whatever lies between."""
+    level = 1
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_INNER):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 class Key(NamedTuple):
@@ -66,6 +81,14 @@ class Tracker(Protocol):
         """Records how a tensor was filled."""
         ...
 
+    def touch(self, tensor: Tensor) -> None:
+        """Records that a tensor was written to."""
+        ...
+
+    def refused(self, tensor: Tensor, error: Exception) -> bool:
+        """Whether an error means that PyTorch cannot fill this kind of tensor, which is recorded then."""
+        ...
+
 
 class _Local(threading.local):
     """The state of each thread."""
@@ -94,7 +117,7 @@ def is_ordinary(tensor: object) -> bool:
         return True
     return (
         isinstance(tensor, torch.Tensor)
-        and not _shards.is_block(tensor)
+        and not _shards.is_view(tensor)
         and kind.__torch_function__ is torch.nn.Parameter.__torch_function__  # does nothing
         and kind.__torch_dispatch__ is torch.Tensor.__torch_dispatch__  # does nothing
     )
@@ -103,6 +126,15 @@ def is_ordinary(tensor: object) -> bool:
 def is_known(tensor: object) -> bool:
     """Whether this is an ordinary or a sharded tensor."""
     return is_ordinary(tensor) or _shards.is_sharded(tensor)
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether this is an ordinary tensor with memory of its own, of numbers that are not quantized."""
+    if not is_ordinary(tensor) or tensor.layout is not torch.strided or tensor.is_nested:
+        return False
+    if tensor.is_meta or tensor.is_quantized:
+        return False
+    return tensor.numel() == 0 or tensor.untyped_storage().nbytes() > 0  # FSDP frees some.
 
 
 def is_supported(tensor: Tensor) -> bool:
@@ -128,7 +160,7 @@ def can_fill(tensor: Tensor) -> bool:
         not is_traced()
         and is_known(tensor)
         and is_supported(tensor)
-        and (not tensor.is_meta or _shards.is_block(tensor))
+        and not tensor.is_meta
         and tensor.numel() > 0
         and tensor.dim() <= _MOST_DIMENSIONS
         and not _has_tangent(tensor)
@@ -164,6 +196,23 @@ def fill(
     Returns:
         The tensor.
     """
+    try:
+        return _fill(tensor, make, fallback, generator, check)
+    except Exception as error:
+        if _local.tracker is not None and _local.tracker.refused(tensor, error):
+            return tensor
+        raise
+
+
+def _fill(
+    tensor: Tensor,
+    make: Callable[[], fastinit.Initializer],
+    fallback: Callable[[Tensor], Tensor],
+    generator: Generator | None,
+    check: Callable[[Tensor], Tensor] | None,
+) -> Tensor:
+    if _shards.is_copy(tensor):
+        warn("this part of a sharded tensor is a copy, which PyTorch has made: the whole does not change")
     with torch.no_grad():
         regions = _regions(tensor) if can_fill(tensor) else None
         if regions is None:
@@ -176,8 +225,6 @@ def fill(
             initializer = make()
             distribution = initializer.check(tuple(tensor.shape), _numpy_dtype(tensor.dtype))
         except (TypeError, ValueError):
-            if _shards.is_block(tensor):
-                raise  # PyTorch cannot fill it.
             return _fall_back(tensor, fallback, generator)
         tracker = _local.tracker
         key = None if tracker is None else tracker.key(tensor)
@@ -186,27 +233,37 @@ def fill(
             # stay equal.
             key = Key(draw_seed(generator, tensor))
         start = time.perf_counter()
-        for region in regions:
-            _write(region, initializer, tuple(tensor.shape), key)
+        _write_all(regions, tensor, initializer, key)
         seconds = time.perf_counter() - start
-        if not is_ordinary(tensor):
-            torch.autograd.graph.increment_version(_shards.parent(tensor))
+        mark_written(tensor)
         if tracker is not None:
             tracker.filled(tensor, Filled(initializer, distribution, tensor.numel(), seconds))
     return tensor
 
 
+def mark_written(tensor: Tensor) -> None:
+    """Counts a change of a sharded tensor, and tells the tracker, which finds whose memory it is."""
+    if _shards.is_sharded(tensor):
+        _shards.mark_written(tensor)
+    if _local.tracker is not None:
+        _local.tracker.touch(tensor)
+
+
 def _fall_back(tensor: Tensor, fallback: Callable[[Tensor], Tensor], generator: Generator | None) -> Tensor:
     """Leaves a tensor to PyTorch."""
-    if _shards.is_block(tensor):
-        raise ValueError("a block of a sharded tensor cannot be filled by a function of PyTorch")
-    if not _shards.is_sharded(tensor) or tensor.is_meta:
+    if tensor.is_meta:
         return fallback(tensor)
+    if not _shards.is_sharded(tensor) or _shards.is_view(tensor):
+        fallback(tensor)
+        mark_written(tensor)
+        return tensor
     # PyTorch advances the generator by the size of the shard. It must stay the same in all processes.
     source = torch.default_generator if generator is None else generator
     state = source.get_state()
     try:
-        return fallback(tensor)
+        fallback(tensor)
+        mark_written(tensor)
+        return tensor
     finally:
         source.set_state(state)
         draw_seed(generator, tensor)
@@ -305,6 +362,22 @@ def draw_seed(generator: Generator | None, tensor: Tensor) -> int:
     return int(word.item()) % 2**64
 
 
+def _write_all(
+    regions: Sequence[_Region], tensor: Tensor, initializer: fastinit.Initializer, key: Key
+) -> None:
+    """Fills the regions of a tensor."""
+    shape = tuple(tensor.shape)
+    if len(regions) > 1 and isinstance(initializer, fastinit.Orthogonal):
+        # A part of an orthogonal matrix costs as much as all of it.
+        whole = torch.empty(shape, dtype=tensor.dtype, device="cpu")
+        _write(_Region(whole, memory(whole), (0,) * len(shape)), initializer, shape, key)
+        for target, _, start in regions:
+            target.copy_(whole[_shards.box(start, target.shape)])
+        return
+    for region in regions:
+        _write(region, initializer, shape, key)
+
+
 def _write(region: _Region, initializer: fastinit.Initializer, shape: tuple[int, ...], key: Key) -> None:
     """Fills a region of a tensor of this shape; on another device than the CPU, piece by piece."""
     target, out, start = region
@@ -313,7 +386,7 @@ def _write(region: _Region, initializer: fastinit.Initializer, shape: tuple[int,
         threads = min(torch.get_num_threads(), fastinit.get_num_threads())
         index = None
         if out.shape != shape:
-            index = tuple(slice(i, i + size) for i, size in zip(start, target.shape, strict=True))
+            index = _shards.box(start, target.shape)
         initializer(
             shape, seed=key.seed, stream=key.stream, dtype=out.dtype, out=out, index=index, threads=threads
         )

@@ -8,10 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-import sys
-import warnings
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
@@ -25,7 +22,6 @@ from ._redirects import drop_in, is_replaced, offer, original
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
 
     from torch import Generator, Tensor
 
@@ -47,18 +43,6 @@ ones_ = drop_in(original("ones_"))
 zeros_ = drop_in(original("zeros_"))
 for _function in (constant_, ones_, zeros_):
     _function.__module__ = __name__  # where `pickle` finds it
-
-# Files that a warning does not point to.
-_INNER = (str(Path(__file__).parent), str(torch.nn.init.__file__), str(torch.overrides.__file__))
-
-
-def _warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warns, pointing to the user's code that called, whatever lies between."""
-    level = 1
-    frame: FrameType | None = sys._getframe()
-    while frame is not None and frame.f_code.co_filename.startswith(_INNER):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
 
 
 def _has_torch_function(tensor: object) -> bool:
@@ -167,7 +151,7 @@ def _no_grad_zero_(tensor: Tensor) -> Tensor:
 
 def _warn_of_far_mean(mean: float, std: float, a: float, b: float) -> None:
     if mean < a - 2 * std or mean > b + 2 * std:
-        _warn(
+        _fill.warn(
             "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
             "The distribution of values may be incorrect."
         )
@@ -436,7 +420,7 @@ def kaiming_uniform_(
     if _has_torch_function(tensor):
         return offer("kaiming_uniform_", tensor, a, mode, nonlinearity, generator)
     if 0 in tensor.shape:
-        _warn("Initializing zero-element tensors is a no-op")
+        _fill.warn("Initializing zero-element tensors is a no-op")
         return tensor
     bound = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
     return _uniform(tensor, -bound, bound, generator)
@@ -482,7 +466,7 @@ def kaiming_normal_(
         classification", ICCV 2015, arXiv:1502.01852.
     """
     if 0 in tensor.shape:
-        _warn("Initializing zero-element tensors is a no-op")
+        _fill.warn("Initializing zero-element tensors is a no-op")
         return tensor
     return _normal(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
 
@@ -683,7 +667,9 @@ def eye_(tensor: Tensor) -> Tensor:
                 [0., 1., 0.]])
     """
     if not _shards.is_sharded(tensor) or tensor.ndimension() != 2:
-        return _torch_eye_(tensor)
+        _torch_eye_(tensor)
+        _fill.mark_written(tensor)
+        return tensor
     return _set_ones(tensor, torch.arange(min(tensor.shape), device="cpu")[:, None].expand(-1, 2))
 
 
@@ -695,7 +681,7 @@ def _set_ones(tensor: Any, places: Tensor) -> Tensor:
         places: The index of each one, a row each. Those outside the tensor are left out.
     """
     parts = _shards.parts(tensor)
-    if parts is None and tensor.numel() > 0 and not _shards.parent(tensor).is_meta:
+    if parts is None and tensor.numel() > 0 and not tensor.is_meta:
         raise RuntimeError(f"a tensor with the placements {tensor.placements} cannot be filled")
     with torch.no_grad():
         for part, start in parts or ():
@@ -703,8 +689,7 @@ def _set_ones(tensor: Any, places: Tensor) -> Tensor:
             here = places - torch.tensor(start, device="cpu")
             held = here[((here >= 0) & (here < torch.tensor(part.shape, device="cpu"))).all(dim=1)]
             part[tuple(held.T.to(part.device))] = 1
-        if _shards.is_sharded(tensor):
-            torch.autograd.graph.increment_version(_shards.parent(tensor))
+        _fill.mark_written(tensor)
     return tensor
 
 
@@ -758,7 +743,7 @@ def _deprecated(function: Callable[_P, _R]) -> Callable[_P, _R]:
     old = new.removesuffix("_")
 
     def alias(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        _warn(f"`nn.init.{old}` is now deprecated in favor of `nn.init.{new}`.", FutureWarning)
+        _fill.warn(f"`nn.init.{old}` is now deprecated in favor of `nn.init.{new}`.", FutureWarning)
         return function(*args, **kwargs)
 
     alias.__name__ = alias.__qualname__ = old

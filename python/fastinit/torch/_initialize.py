@@ -22,7 +22,7 @@ import fastinit
 from fastinit._checks import check_int
 from fastinit._terminal import Bar
 
-from . import _report, _shards
+from . import _fill, _report, _shards
 from ._report import Report
 from ._rules import assign_blocks, assign_rules
 from ._tracker import Tracker, entries, modules, version_of
@@ -335,7 +335,8 @@ def _hidden(tensors: Sequence[Entry]) -> Iterator[None]:
             continue
         value = entry.value
         stand_in = torch.nn.Parameter(
-            torch.empty(value.shape, dtype=value.dtype, device="meta"), requires_grad=value.requires_grad
+            torch.empty(_shards.shape(value), dtype=value.dtype, device="meta"),
+            requires_grad=value.requires_grad,
         )
         for number, (module, attribute) in enumerate(entry.places):
             if number != entry.owner or not entry.is_visible:
@@ -364,7 +365,14 @@ def _materialize(tensors: Sequence[Entry], device: torch.device) -> None:
         if id(tensor) not in moved:
             sharded: Any = tensor
             there = sharded.device_mesh.device_type if _shards.is_sharded(tensor) else device
-            moved[id(tensor)] = torch.empty_like(tensor, device=there)
+            try:
+                moved[id(tensor)] = torch.empty_like(tensor, device=there)
+            except Exception as error:
+                entry = next(entry for entry in tensors if entry.value is tensor)
+                if _fill.is_known(tensor):
+                    raise
+                entry.refused, moved[id(tensor)] = True, tensor
+                warnings.warn(f"{entry.name} gets no memory: {type(error).__name__}: {error}", stacklevel=4)
         return moved[id(tensor)]
 
     _replace([entry for entry in tensors if entry.was_meta], move)
@@ -396,7 +404,9 @@ def _replace(tensors: Sequence[Entry], move: Callable[[Tensor], Tensor]) -> None
     for entry, (old, attributes) in zip(tensors, before, strict=True):
         new = entry.value
         # They are the same object where PyTorch swaps the contents of tensors.
-        vars(new).update(attributes if new is old else vars(old))
+        # Wrappers hold their contents as attributes.
+        for name, attribute in (attributes if new is old else vars(old)).items():
+            vars(new).setdefault(name, attribute)
         for module, attribute in entry.places:  # tie it again
             if getattr(module, attribute) is not new:
                 setattr(module, attribute, new)

@@ -13,7 +13,7 @@ from fastinit._results import Result, Rows
 from fastinit._terminal import table
 from fastinit.theory.distributions import mixture
 
-from . import _shards
+from . import _fill, _shards
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import fastinit
     from fastinit.theory.distributions import Distribution
 
-    from ._fill import Filled
     from ._tracker import Entry
 
 # Larger tensors are measured by as many elements, spread over them. PyTorch starts no threads for so few.
@@ -146,12 +145,12 @@ def row(entry: Entry) -> ReportRow:
     distribution = _combined(filled)
     mean, std = _measure(value)
     fan_in = fan_out = None
-    if value.dim() > 1:
+    if value.dim() > 1 and not value.is_nested:
         fan_in, fan_out = torch.nn.init._calculate_fan_in_and_fan_out(value)
     return ReportRow(
         name=entry.name,
         names=entry.names,
-        shape=tuple(value.shape),
+        shape=_shards.shape(value),
         dtype=value.dtype,
         rule=entry.title + (f", {len(entry.sizes)} blocks" if entry.sizes else ""),
         initializer=filled[0].initializer if filled else None,
@@ -166,7 +165,7 @@ def row(entry: Entry) -> ReportRow:
     )
 
 
-def _combined(filled: Sequence[Filled]) -> Distribution | None:
+def _combined(filled: Sequence[_fill.Filled]) -> Distribution | None:
     """The distribution of the elements of all blocks together."""
     sizes: Counter[Distribution] = Counter()
     for block in filled:
@@ -182,7 +181,7 @@ def _measure(tensor: Tensor) -> tuple[float, float]:
     """The mean and the standard deviation of the elements in this process, or of a part spread over them."""
     with torch.no_grad():
         here = _shards.local(tensor)
-        if here.numel() == 0 or not here.is_floating_point() or here.layout is not torch.strided:
+        if not _fill.is_plain(here) or here.numel() == 0 or not here.is_floating_point():
             return math.nan, math.nan
         std, mean = torch.std_mean(_sample(here, _MEASURED).double(), correction=0)
         return float(mean), float(std)
@@ -207,8 +206,10 @@ def twins(entries: Sequence[Entry]) -> Iterator[tuple[str, ...]]:
     alike: dict[object, list[tuple[str, Tensor]]] = {}
     for entry in entries:
         here = _shards.local(entry.value).detach()
-        if here.is_meta or here.numel() < 2 or here.layout is not torch.strided:
+        if not _fill.is_plain(here) or here.numel() < 2:
             continue
+        if here.is_floating_point() and here.itemsize == 1:
+            here = here.view(torch.uint8)  # PyTorch does not compare them.
         some = _sample(here, 16)
         if not bool((some == some.flatten()[0]).all()) or not _is_constant(here):
             sample = tuple(some.flatten().tolist())

@@ -167,6 +167,8 @@ def _in_layout_of_torch(initializer: fastinit.Initializer) -> fastinit.Initializ
 
 def _fill_by(initializer: fastinit.Initializer, tensor: Tensor) -> Tensor:
     def refuse(tensor: Tensor) -> Tensor:
+        if _fill.is_supported(tensor) and not _fill.is_known(tensor):
+            return tensor.copy_(_fill_by(initializer, torch.empty(tensor.shape, dtype=tensor.dtype)))
         initializer.check(tuple(tensor.shape))  # Its error says more, if it raises one.
         raise TypeError(
             f"{initializer} cannot fill a tensor of shape {tuple(tensor.shape)} and {tensor.dtype}"

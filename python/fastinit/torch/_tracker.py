@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch.utils import _pytree
 
 import fastinit
 from fastinit.theory import distributions
@@ -41,6 +44,9 @@ class Entry:
     title: str = ""  # of the rule or the function that wrote to it last
     filled: dict[int, _fill.Filled] = field(default_factory=dict)  # by block
     version: object = None  # when `filled` was recorded
+    refused: bool = False  # whether PyTorch cannot fill it
+    parts: set[object] = field(default_factory=set)  # where it has been written to so far
+    covered: int = 0  # their elements
     owner: int = 0  # the index of the place whose module initializes it
 
     @property
@@ -70,7 +76,10 @@ class Entry:
     @property
     def nbytes(self) -> int:
         """The number of bytes that this process holds."""
-        return int(_shards.local(self.value).nbytes)
+        try:
+            return int(_shards.local(self.value).nbytes)
+        except RuntimeError:  # It is sparse, say.
+            return 0
 
 
 def entries(model: Module, prefix: str) -> list[Entry]:
@@ -169,12 +178,9 @@ class Tracker:
         self._remember(value, target)
         if (place := _place(value)) is not None:
             self._by_place.setdefault(place, target)
-        here = _shards.local(value)
-        if here.numel() > 0 and here.layout is torch.strided:
-            first = here.data_ptr()
-            span = 1 + sum((n - 1) * step for n, step in zip(here.shape, here.stride(), strict=True))
-            in_storage = self._by_storage.setdefault(here.untyped_storage().data_ptr(), [])
-            in_storage.append((first, first + span * here.itemsize, entry))
+        if (span := _span(value)) is not None:
+            storage, first, end = span
+            self._by_storage.setdefault(storage, []).append((first, end, entry))
         starts = itertools.accumulate(entry.sizes, initial=0)
         for k, (start, size) in enumerate(zip(starts, entry.sizes, strict=False)):
             block = _shards.block(value, start, size)
@@ -188,6 +194,8 @@ class Tracker:
     def find(self, tensor: Tensor) -> _Target | None:
         """The tensor of the model that this is, or that it shares all its memory with."""
         target = self._by_identity.get(id(tensor))
+        if target is None and _shards.is_view(tensor):
+            return self.find(_shards.source(tensor)) if _shards.is_whole(tensor) else None
         if target is not None or (place := _place(tensor)) is None:
             return target
         target = self._by_place.get(place)
@@ -234,26 +242,49 @@ class Tracker:
 
     def touch(self, tensor: Tensor) -> None:
         """Records that this tensor, or a part of it, was written to."""
-        target = self.find(tensor)
+        target = self.find(_shards.source(tensor))
         if target is not None:
-            self._touch(target.entry)
-            return
-        here = _shards.local(tensor)
-        if here.layout is torch.strided and here.numel() > 0 and not here.is_meta:
-            address = here.data_ptr()
-            for first, end, entry in self._by_storage.get(here.untyped_storage().data_ptr(), ()):
-                if first <= address < end and _shards.local(entry.value).data_ptr() == first:
-                    self._touch(entry)
+            self._touch(target.entry, tensor)
+        elif (span := _span(tensor)) is not None:
+            storage, address, _ = span
+            for first, end, entry in self._by_storage.get(storage, ()):
+                if first <= address < end and (_span(entry.value) or (0, 0))[1] == first:
+                    self._touch(entry, tensor)
 
     def note_changes(self, entries: Sequence[Entry]) -> None:
         """Records which of these were written to in ways that the mode does not see."""
         for entry in entries:
-            if not entry.written and self._versions[entry] != version_of(entry.value):
+            if not (entry.written or entry.parts) and self._versions[entry] != version_of(entry.value):
                 self._touch(entry)
 
-    def _touch(self, entry: Entry) -> None:
-        entry.written = True
+    def refused(self, tensor: Tensor, error: Exception) -> bool:
+        """Whether an error means that PyTorch cannot fill this kind of tensor, which is recorded then."""
+        target = self.find(tensor)
+        if _shards.is_sharded(tensor) or _fill.is_plain(tensor) or (target is None and not tensor.is_meta):
+            if target is not None and hasattr(error, "add_note"):  # Python 3.11
+                note = f"This was {target.entry.name}."
+                if note not in getattr(error, "__notes__", ()):
+                    error.add_note(note)
+            return False
+        if target is not None and not target.entry.refused:  # Otherwise it is hidden.
+            target.entry.refused, target.entry.written = True, False
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            warnings.warn(f"{target.entry.name} cannot be filled: {reason}", stacklevel=2)
+        return True
+
+    def _touch(self, entry: Entry, part: Tensor | None = None) -> None:
+        if entry.refused:
+            return
         entry.title = self.title
+        # New memory is written to where all of it is. Parts that overlap are counted twice.
+        if part is not None and entry.was_meta and not entry.written and part.numel() < entry.value.numel():
+            place = part.storage_offset(), tuple(part.shape), part.stride()
+            if place not in entry.parts:
+                entry.parts.add(place)
+                entry.covered += part.numel()
+            if entry.covered < entry.value.numel():
+                return
+        entry.written = True
 
 
 class _Mode(_accelerate.Mode):
@@ -275,49 +306,103 @@ class _Mode(_accelerate.Mode):
     ) -> Any:
         """Calls the function, and tells the tracker if it writes."""
         kwargs = kwargs or {}
-        tensor = args[0] if args else kwargs.get("tensor")
-        if not isinstance(tensor, torch.Tensor) or _accelerate.is_inside() or not self._writes(func):
+        if _accelerate.is_inside():
             return super().__torch_function__(func, types, args, kwargs)
-        if func == torch.Tensor.data.__set__ and tensor.is_meta:
-            return None  # The tensor is hidden, and PyTorch would refuse data on another device.
-        if isinstance(tensor, torch.nn.Parameter):
-            self.tracker.see_parameter(tensor)
-        return self._write(tensor, func, types, args, kwargs)
+        sets_data = func == torch.Tensor.data.__set__
+        if sets_data and (args[0].is_meta or _shards.is_view(args[0])):
+            # It is hidden, and PyTorch would refuse data on another device. Or it is no longer a view then.
+            return None
+        if sets_data and _shards.is_sharded(args[0]):
+            func = torch.Tensor.copy_  # PyTorch would leave the local tensor as it is.
+        written = self._written(func, args, kwargs)
+        for tensor in written:
+            if isinstance(tensor, torch.nn.Parameter):
+                self.tracker.see_parameter(tensor)
+        before = [(target, target and target.filled) for target in map(self.tracker.find, written)]
+        views, (view_args, view_kwargs) = _as_views(func, args, kwargs)
+        try:
+            result = super().__torch_function__(func, types, view_args, view_kwargs)
+        except Exception as error:
+            if written and all(self.tracker.refused(tensor, error) for tensor in written):
+                return written[0]
+            raise
+        for tensor, (target, filled) in zip(written, before, strict=True):
+            if target is not None and target.filled is filled:  # `_fill` has not recorded it.
+                value = _value(func, args, kwargs)
+                initializer = None if value is None else fastinit.Constant(value)
+                distribution = None if value is None else distributions.constant(value)
+                self.tracker.record(target, _fill.Filled(initializer, distribution, tensor.numel(), 0.0))
+            self.tracker.touch(tensor)
+        return None if sets_data else views.get(id(result), result)
 
-    def _writes(self, func: Callable[..., Any]) -> bool:
+    def _written(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> list[Tensor]:
+        """The tensors that a function writes to."""
         name = getattr(func, "__name__", "")
+        found = [kwargs.get("out")]
         if name.endswith("__"):
             in_place = name.startswith("__i") and name not in ("__invert__", "__index__", "__int__")
-            return in_place or name == "__setitem__" or func == torch.Tensor.data.__set__
-        return name.endswith("_") and name not in self._HARMLESS
-
-    def _write(
-        self,
-        tensor: Tensor,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
-        target = self.tracker.find(tensor)
-        before = None if target is None else target.filled
-        value = _value(func, args, kwargs)
-        if not _shards.is_block(tensor):
-            result = super().__torch_function__(func, types, args, kwargs)
-        elif value is not None:
-            for part, _ in _shards.parts(tensor) or ():
-                part.fill_(value)
-            result = tensor
-        elif _accelerate.is_redirected(func) or func is not getattr(torch.Tensor, func.__name__, None):
-            result = super().__torch_function__(func, types, args, kwargs)
+            writes = in_place or name == "__setitem__" or func == torch.Tensor.data.__set__
         else:
-            raise TypeError(f"{func.__name__} cannot be used for a block of a tensor that is sharded")
-        if target is not None and target.filled is before:  # `_fill` has not recorded it.
-            initializer = None if value is None else fastinit.Constant(value)
-            distribution = None if value is None else distributions.constant(value)
-            self.tracker.record(target, _fill.Filled(initializer, distribution, tensor.numel(), 0.0))
-        self.tracker.touch(tensor)
-        return result
+            writes = name.endswith("_") and name not in self._HARMLESS
+        if name == "__setitem__" and isinstance(args[0], torch.Tensor) and _is_basic(args[1]):
+            found.append((_shards.view(args[0]) if _shards.is_sharded(args[0]) else args[0])[args[1]])
+        elif writes:
+            found.append(args[0] if args else kwargs.get("tensor"))
+        return [one for one in _pytree.tree_leaves(found) if isinstance(one, torch.Tensor)]
+
+
+def _is_basic(index: object) -> bool:
+    """Whether indexing gives a view."""
+    found = index if isinstance(index, tuple) else (index,)
+    return all(one is None or one is ... or type(one) in (int, slice) for one in found)
+
+
+# What is a view of a `DTensor`, or writes to one, besides what PyTorch says of its operations.
+_PARTS = frozenset({"__getitem__", "__setitem__", "T", "mT", "H", "mH"})
+
+# Functions that give all of a `DTensor`, which shares its memory or is a copy as of any tensor.
+_WHOLE = frozenset({"detach", "alias", "contiguous", "to"})
+
+
+def _as_views(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[dict[int, Tensor], Any]:
+    """Each `DTensor` as a view, where PyTorch would write to a copy, draw for each shard, or refuse.
+
+    Returns:
+        The tensors by the identity of their views, and the arguments.
+    """
+    found = [one for one in _pytree.tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
+    sharded = [one for one in found if _shards.is_sharded(one)]
+    if not sharded:
+        return {}, (args, kwargs)
+    name = getattr(func, "__name__", "")
+    if name == "__get__":  # of an attribute
+        name = getattr(getattr(func, "__self__", None), "__name__", "")
+    if not (
+        (_gives_views(name) and name not in _WHOLE)
+        or name in _PARTS
+        or name in _shards.OVERWRITES
+        or any(one.dim() > 0 and not _shards.is_sharded(one) for one in found)
+        or any(map(_shards.is_view, sharded))
+    ):
+        return {}, (args, kwargs)
+    views = {id(one): _shards.view(one) for one in sharded}
+    by_view = {id(views[id(one)]): one for one in sharded}
+    return by_view, _pytree.tree_map(lambda one: views.get(id(one), one), (args, kwargs))
+
+
+@functools.cache
+def _gives_views(name: str) -> bool:
+    """Whether an operation of PyTorch gives views of a tensor."""
+    packet = getattr(torch.ops.aten, name, None) if name.isidentifier() else None
+    schemas = [getattr(packet, overload)._schema for overload in packet.overloads()] if packet else []
+    return any(
+        not schema.is_mutable and any(one.alias_info is not None for one in schema.returns)
+        for schema in schemas
+    )
 
 
 def _value(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
@@ -333,16 +418,28 @@ def _value(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
 
 def _place(tensor: Tensor) -> object:
     """What identifies the memory of a tensor, and its view of it; `None` if nothing does."""
-    if tensor.is_meta or tensor.layout is not torch.strided or not _fill.is_known(tensor):
+    if not _fill.is_known(tensor) or tensor.layout is not torch.strided or tensor.is_nested or tensor.is_meta:
         return None
     here = _shards.local(tensor)
     storage = here.untyped_storage()._cdata  # also differs between empty ones
     return storage, here.storage_offset(), here.dtype, tuple(here.shape), here.stride(), tuple(tensor.shape)
 
 
+def _span(tensor: Tensor) -> tuple[int, int, int] | None:
+    """The storage of a tensor, and the addresses from which and to which it extends, if it has memory."""
+    here = _shards.local(tensor)
+    if not _fill.is_plain(here) or here.numel() == 0:
+        return None
+    span = 1 + sum((n - 1) * step for n, step in zip(here.shape, here.stride(), strict=True))
+    first = here.data_ptr()
+    return here.untyped_storage().data_ptr(), first, first + span * here.itemsize
+
+
 def version_of(tensor: Tensor) -> object:
     """A value that changes when a tensor is written to, or replaced."""
+    # A `DTensor` counts writes to copies of its parts as well, its local tensor only those to itself.
+    here = _shards.local(tensor)
     try:
-        return id(tensor), tensor._version
+        return id(tensor), here._version
     except RuntimeError:  # An inference tensor has none.
         return id(tensor), 0

@@ -254,9 +254,9 @@ def _fall_back(tensor: Tensor, fallback: Callable[[Tensor], Tensor], generator: 
     if tensor.is_meta:
         return fallback(tensor)
     if not _shards.is_sharded(tensor) or _shards.is_view(tensor):
-        fallback(tensor)
+        result = fallback(tensor)
         mark_written(tensor)
-        return tensor
+        return result
     # PyTorch advances the generator by the size of the shard. It must stay the same in all processes.
     source = torch.default_generator if generator is None else generator
     state = source.get_state()

@@ -67,8 +67,18 @@ def initialize(
     statistics. Random numbers that a module draws for anything but a parameter come from the seed and the
     name of the module.
 
-    While modules initialize themselves, a parameter that has a rule, or that is tied to one of another
-    module, is replaced by one on the meta device: writing to it has no effect, and reading it is an error.
+    Two libraries have more. In a `PreTrainedModel` of transformers, at any depth, each module is initialized
+    by the `_init_weights` of the nearest one around it, as transformers does, and what that does not fill by
+    `reset_parameters`. A model of timm is initialized by its `init_weights`, or by its `_init_weights` if its
+    constructor applies that to all modules. Constructors are not run again: where one seems to initialize
+    something, or a class has another function that seems to, a warning and the report say so.
+
+    Everything without a rule is initialized, whether or not it has been loaded: what transformers marks as
+    loaded is not marked meanwhile.
+
+    While modules initialize themselves, a parameter that has a rule, that a function has filled before, or
+    that is tied to one of another module, is replaced by one on the meta device: writing to it has no effect,
+    and reading it is an error.
 
     Parameters on the meta device get memory. So do buffers that their module initializes; buffers without a
     known initializer stay on meta. Other buffers are changed only by their module. Each process fills the
@@ -78,8 +88,10 @@ def initialize(
     Args:
         model: The model. All of it, or parts, may be on the meta device.
         seed: An int in [0, 2**64).
-        rules: Exceptions to PyTorch's defaults. Either a function that is called with each module, like that
-            of `model.apply`; a module in which it fills no parameter is initialized by default. Or a mapping.
+        rules: Exceptions to these defaults. Either a function that is called with each module, like that of
+            `model.apply`; what it does not fill is then initialized by default. (A method by which a
+            `PreTrainedModel` initializes its modules, such as `model._init_weights`, stands for all of its
+            initialization, that of models inside included.) Or a mapping.
             Its keys are names of parameters with the wildcards of `fnmatch`, where `*` also matches dots;
             compiled regular expressions, searched in the name; or types of modules. The first name that
             matches a parameter wins, otherwise the first type that its module is an instance of. The value of
@@ -108,7 +120,9 @@ def initialize(
         ValueError: If `seed`, a rule or blocks are out of range, or blocks do not fit their parameter.
 
     Warns:
-        UserWarning: If a parameter was not initialized. The rule `None` says that this is intended.
+        UserWarning: If a parameter was not initialized. The rule `None` says that this is intended. If the
+            model seems to have an initialization of its own that was not run as in its constructor, unless
+            `rules` is a function.
 
     Example:
         >>> import torch, fastinit, fastinit.torch
@@ -495,11 +509,11 @@ def _make_report(
         warnings.warn(f"{count} not initialized: {some}", stacklevel=3)
     if not_run:
         warnings.warn(
-            "the model seems to have an initialization of its own, which was not run: "
+            "the model seems to have an initialization of its own, which was not run as in its constructor: "
             + ", ".join(not_run[:10])
             + (", ..." if not_run[10:] else "")
-            + ". Pass a function of a module that does the same as `rules`, such as `model._init_weights`; "
-            "or build the model in `fastinit.torch.accelerate`, where constructors do their own",
+            + ". Pass a function that does the same to a module as `rules`, such as `model._init_weights`, "
+            "or construct the model inside `fastinit.torch.accelerate`",
             stacklevel=3,
         )
     return Report(

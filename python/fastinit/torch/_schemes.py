@@ -120,6 +120,13 @@ def of_timm(module: Module) -> Callable[[], object] | None:
     return None
 
 
+def _unknown_arguments(module: Any) -> list[str]:
+    """The arguments that the constructor may have given to `init_weights` and the model does not remember."""
+    known = {"needs_reset", *(["mode"] if hasattr(module, "weight_init_mode") else [])}
+    names = inspect.signature(module.init_weights).parameters if hasattr(module, "init_weights") else ()
+    return [name for name in names if name not in known]
+
+
 def _applies_it(kind: Any) -> bool:
     return {"apply", "_init_weights"} <= _names(kind.__init__)
 
@@ -136,7 +143,7 @@ _LOOKS_LIKE_ONE = re.compile(
 def not_run(
     model: Module, to_fill: Collection[Module], left_to_defaults: Collection[Module]
 ) -> dict[str, Module]:
-    """What looks like an initialization and was not run, with the first module that has it.
+    """What looks like an initialization and was not run as in a constructor, with the first of its modules.
 
     Args:
         model: The model.
@@ -154,7 +161,10 @@ def not_run(
         kind: Any = type(module)
         if pretrained is not None and isinstance(module, pretrained):
             known |= {"transformers", _package(kind)}
-        elif _package(kind) not in known and of_timm(module) is None:
+        elif of_timm(module) is not None:
+            if unknown := _unknown_arguments(module):
+                found.setdefault(f"{kind.__qualname__}.init_weights ({', '.join(unknown)})", module)
+        elif _package(kind) not in known:
             method, constructor = _own(kind)
             if method is not None:
                 found.setdefault(method, module)

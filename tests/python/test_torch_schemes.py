@@ -567,3 +567,13 @@ def test_a_backbone_of_unknown_origin_is_said(transformers):
     with pytest.warns(UserWarning, match="_backbone: FeatureListNet"):
         report = initialize(model, SEED)
     assert report.uninitialized == ()
+
+
+def test_nothing_is_said_of_a_model_of_timm_that_transformers_fills(transformers):
+    pytest.importorskip("timm")
+    config = transformers.TimmWrapperConfig(architecture="resnet10t")
+    build = functools.partial(transformers.TimmWrapperModel, config)
+    model = on_meta(build)
+    report = initialize(model, SEED)
+    assert report.uninitialized == report.not_run == ()
+    assert_like_constructed(build, model)

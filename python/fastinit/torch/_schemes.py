@@ -162,7 +162,8 @@ def not_run(
         if pretrained is not None and isinstance(module, pretrained):
             known |= {"transformers", _package(kind)}
         elif of_timm(module) is not None:
-            if unknown := _unknown_arguments(module):
+            unknown = _unknown_arguments(module)
+            if unknown and module in left_to_defaults:
                 found.setdefault(f"{kind.__qualname__}.init_weights ({', '.join(unknown)})", module)
         elif _package(kind) not in known:
             method, constructor = _own(kind)

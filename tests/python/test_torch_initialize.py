@@ -1045,8 +1045,10 @@ def test_reset_parameters_with_arguments_is_not_called():
         def reset_parameters(self, scale):
             raise AssertionError(scale)
 
-    with pytest.warns(UserWarning, match="1 parameter was not initialized"):
-        assert initialize(Scaled(), SEED).uninitialized == ("weight",)
+    with pytest.warns(UserWarning, match="1 parameter was not initialized"), pytest.warns(match="not run"):
+        report = initialize(Scaled(), SEED)
+    assert report.uninitialized == ("weight",)
+    assert report.not_run == (f"{Scaled.__qualname__}.reset_parameters",)
 
 
 def test_plain_parameters():
@@ -1503,11 +1505,52 @@ def test_a_function_of_modules_is_called_as_apply_does():
     assert seen.index(model[1][0]) < seen.index(model[1]) < seen.index(model)
 
 
-def test_a_function_that_fills_some_parameters_of_a_module():
-    model = nn.Linear(3, 4)
-    with pytest.warns(UserWarning, match="1 parameter was not initialized: bias"):
-        initialize(model, SEED, lambda module: nn.init.ones_(module.weight))
-    assert (model.weight == 1).all()
+def test_the_rest_of_a_module_that_a_function_fills_in_part():
+    def function(module):
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            nn.init.ones_(module.weight)
+        if isinstance(module, nn.BatchNorm1d):
+            nn.init.constant_(module.bias, 3)
+            module.running_mean.fill_(2)
+        if isinstance(module, nn.LSTM):
+            nn.init.ones_(module.weight_hh_l0)
+
+    def make():
+        layers = nn.Linear(30, 40), nn.Conv2d(3, 8, 3), nn.BatchNorm1d(5), nn.LSTM(6, 7)
+        return nn.Sequential(*layers)
+
+    for model in both(make):
+        report = initialize(model, SEED, function)
+        assert report.uninitialized == report.meta_buffers == report.not_run == ()
+        linear, convolution, norm, lstm = model
+        assert (linear.weight == 1).all()
+        assert_is(linear.bias, uniform(1 / math.sqrt(30)), "0.bias")
+        assert (convolution.weight == 1).all()
+        assert_is(convolution.bias, uniform(1 / math.sqrt(27)), "1.bias")
+        assert (norm.weight == 1).all()
+        assert (norm.bias == 3).all()
+        assert (norm.running_mean == 2).all()
+        assert (norm.running_var == 1).all()
+        assert (lstm.weight_hh_l0 == 1).all()
+        assert_is(lstm.weight_ih_l0, uniform(1 / math.sqrt(7)), "3.weight_ih_l0")
+        assert report["0.weight"].rule.endswith("function")
+        assert report["0.bias"].rule == "Linear.reset_parameters"
+
+
+def test_defaults_do_not_overwrite_what_a_function_fills():
+    def function(module):
+        if type(module) is nn.Linear or module.__class__.__name__ == "NonDynamicallyQuantizableLinear":
+            nn.init.constant_(module.bias, 0.5)
+
+    for model in both(
+        lambda: nn.Sequential(nn.MultiheadAttention(8, 2), nn.Transformer(8, 2, 1, 1, 16, batch_first=True))
+    ):
+        initialize(model, SEED, function)
+        biases = [value for name, value in model.named_parameters() if name.endswith("out_proj.bias")]
+        assert len(biases) == 4
+        assert all((bias == 0.5).all() for bias in biases)
+        bound = math.sqrt(6 / (16 + 8))  # of `nn.Transformer`, not of `nn.Linear`
+        assert 0.9 * bound < model[1].encoder.layers[0].linear1.weight.abs().max() <= bound
 
 
 @pytest.mark.parametrize("is_tied", [False, True])

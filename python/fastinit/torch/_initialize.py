@@ -14,6 +14,7 @@ import math
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,13 +23,13 @@ import fastinit
 from fastinit._checks import check_int
 from fastinit._terminal import Bar
 
-from . import _fill, _report, _shards
+from . import _fill, _report, _schemes, _shards
 from ._report import Report
 from ._rules import assign_blocks, assign_rules
 from ._tracker import Tracker, entries, modules, version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor
     from torch.nn import Module
@@ -66,8 +67,18 @@ def initialize(
     statistics. Random numbers that a module draws for anything but a parameter come from the seed and the
     name of the module.
 
-    While modules initialize themselves, a parameter that has a rule, or that is tied to one of another
-    module, is replaced by one on the meta device: writing to it has no effect, and reading it is an error.
+    Two libraries have more. In a `PreTrainedModel` of transformers, at any depth, each module is initialized
+    by the `_init_weights` of the nearest one around it, as transformers does, and what that does not fill by
+    `reset_parameters`. A model of timm is initialized by its `init_weights`, or by its `_init_weights` if its
+    constructor applies that to all modules. Constructors are not run again: where one seems to initialize
+    something, or a class has another function that seems to, a warning and the report say so.
+
+    Everything without a rule is initialized, whether or not it has been loaded: what transformers marks as
+    loaded is not marked meanwhile.
+
+    While modules initialize themselves, a parameter that has a rule, that a function has filled before, or
+    that is tied to one of another module, is replaced by one on the meta device: writing to it has no effect,
+    and reading it is an error.
 
     Parameters on the meta device get memory. So do buffers that their module initializes; buffers without a
     known initializer stay on meta. Other buffers are changed only by their module. Each process fills the
@@ -77,8 +88,10 @@ def initialize(
     Args:
         model: The model. All of it, or parts, may be on the meta device.
         seed: An int in [0, 2**64).
-        rules: Exceptions to PyTorch's defaults. Either a function that is called with each module, like that
-            of `model.apply`; a module in which it fills no parameter is initialized by default. Or a mapping.
+        rules: Exceptions to these defaults. Either a function that is called with each module, like that of
+            `model.apply`; what it does not fill is then initialized by default. (A method by which a
+            `PreTrainedModel` initializes its modules, such as `model._init_weights`, stands for all of its
+            initialization, that of models inside included.) Or a mapping.
             Its keys are names of parameters with the wildcards of `fnmatch`, where `*` also matches dots;
             compiled regular expressions, searched in the name; or types of modules. The first name that
             matches a parameter wins, otherwise the first type that its module is an instance of. The value of
@@ -107,7 +120,9 @@ def initialize(
         ValueError: If `seed`, a rule or blocks are out of range, or blocks do not fit their parameter.
 
     Warns:
-        UserWarning: If a parameter was not initialized. The rule `None` says that this is intended.
+        UserWarning: If a parameter was not initialized. The rule `None` says that this is intended. If the
+            model seems to have an initialization of its own that was not run as in its constructor, unless
+            `rules` is a function.
 
     Example:
         >>> import torch, fastinit, fastinit.torch
@@ -135,11 +150,16 @@ def initialize(
     bar = Bar(total > _LARGE and sys.stderr.isatty() if progress is None else progress, total)
     try:
         _materialize(tensors, device)
-        _Work(model, seed, rules if callable(rules) else None, prefix, tensors, bar).run()
+        work = _Work(model, seed, rules if callable(rules) else None, prefix, tensors, bar)
+        work.run()
     finally:
         _return_to_meta(tensors)
         bar.close()
-    return _make_report(tensors, unused, time.perf_counter() - start)
+    return _make_report(tensors, unused, work.not_run(), time.perf_counter() - start)
+
+
+# A function that initializes a module, with its arguments.
+_Call = tuple[Callable[..., object], tuple["Module", ...]]
 
 
 class _Work:
@@ -156,66 +176,102 @@ class _Work:
     ) -> None:
         self.model = model
         self.seed = seed
-        self.function = function
         self.prefix = prefix
         self.tensors = tensors
         self.bar = bar
         self.tracker = Tracker(seed, tensors)
+        self.sizes = {module: sum(entry.nbytes for entry in own) for module, own in self.tracker.own.items()}
+        self.names: dict[Module, str] = {}  # The first one of each.
+        for name, module in modules(model, prefix):
+            self.names.setdefault(module, name)
+        # Each pass fills what those before it have not filled.
+        self.passes: list[Callable[[Module], Sequence[_Call]]] = [_defaults_of]
+        scheme = _schemes.of_transformers(model, function)
+        if scheme:
+            self.passes.insert(0, lambda module: [(scheme[module], (module,))] if module in scheme else [])
+        self.is_free = function is not None and not _schemes.is_of_transformers(function)
+        if function is not None and self.is_free:
+            free = function
+            self.passes.insert(0, lambda module: [(free, (module,))])
+        self.counted: set[Module] = set()  # by the bar
+        self.left_to_defaults: set[Module] = set()  # with a parameter, at any depth, for the last pass
 
     def run(self) -> None:
-        """Initializes all modules, children before their parents, and then the tensors that have rules."""
-        names: dict[Module, str] = {}  # The first one of each.
-        for name, module in modules(self.model, self.prefix):
-            names.setdefault(module, name)
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), self.tracker.active():
-            with _hidden(self.tensors):
-                for module in reversed(names):
-                    self.initialize(names[module], module)
-                    self.bar.add(
-                        sum(entry.nbytes for entry in self.tracker.own.get(module, ())), names[module]
-                    )
-            self.initialize_tied(names)
+        """Initializes all modules, and then the tensors that have rules."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_schemes.unmarked(self.names, self.tensors))
+            stack.enter_context(torch.random.fork_rng(devices=[]))
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(self.tracker.active())
+            self.initialize(self.names)
+            self.initialize_tied()
             for entry in self.tensors:
                 if entry.rule is not None:
                     self.apply_rule(entry)
             self.tracker.title = ""
             self.tracker.note_changes(self.tensors)
-        self.pad(names)
+        self.pad(self.names)
 
-    def initialize(self, name: str, module: Module) -> None:
-        """Lets a module initialize itself."""
-        own = self.tracker.own.get(module, [])
-        self.seed_generator(name)
+    def initialize(self, names: Mapping[Module, str]) -> None:
+        """Lets modules initialize themselves, children before their parents."""
+        for number, functions in enumerate(self.passes):
+            is_last = number == len(self.passes) - 1
+            left = [entry for entry in self.tensors if entry.is_visible and not entry.written]
+            self.tracker.own = _by_module(left)
+            unfinished = self.containing(left)
+            if is_last:
+                self.left_to_defaults |= self.containing(entry for entry in left if entry.is_parameter)
+            with _hidden(self.tensors):
+                for module in reversed(names):
+                    calls = functions(module) if number == 0 or module in unfinished else ()
+                    if calls:
+                        earlier = sum(bool(before(module)) for before in self.passes[:number])
+                        self.initialize_module(module, calls, earlier)
+                    if module not in self.counted and (calls or is_last):
+                        self.counted.add(module)
+                        self.bar.add(self.sizes.get(module, 0), names[module])
+            self.tracker.title = ""
+            self.tracker.note_changes(self.tensors)
+
+    def containing(self, tensors: Iterable[Entry]) -> set[Module]:
+        """The modules that initialize any of these tensors, and all modules around them."""
+        found = {entry.module for entry in tensors}
+        for module in reversed(self.names):
+            if not found.isdisjoint(module.children()):
+                found.add(module)
+        return found
+
+    def initialize_module(self, module: Module, calls: Sequence[_Call], earlier: int) -> None:
+        """Calls functions that initialize a module, after so many earlier passes that had some for it."""
+        own = self.tracker.own.get(module, ())
+        self.seed_generator(self.names[module], earlier)
         self.tracker.module = module
-        if self.function is not None:
-            self.tracker.title = _title_of(self.function)
-            self.function(module)
-            self.tracker.note_changes(own)
-        if self.function is None or (own and not any(entry.written for entry in own)):
-            reset = _reset_of(module)
-            if reset is not None:
-                self.tracker.title = _title_of(reset)
-                with _unpadded(module):
-                    reset()
+        with _unpadded(module):
+            for function, arguments in calls:
+                self.tracker.title = _title_of(function)
+                function(*arguments)
                 self.tracker.note_changes(own)
         self.tracker.module = None
 
-    def seed_generator(self, name: str) -> None:
+    def not_run(self) -> list[str]:
+        """What else looks like an initialization of the model."""
+        if self.is_free:  # The function is taken for all of it.
+            return []
+        visible = self.containing(entry for entry in self.tensors if entry.is_parameter and entry.is_visible)
+        found = _schemes.not_run(self.model, visible, self.left_to_defaults)
+        return [f"{name}: {what}" if (name := self.names[module]) else what for what, module in found.items()]
+
+    def seed_generator(self, name: str, number: int = 0) -> None:
         """Seeds the generator of PyTorch by a name, for random numbers without a name of their own."""
-        seed = fastinit.random_bits(1, seed=self.seed, stream=name, dtype="uint64")
-        torch.default_generator.manual_seed(int(seed[0]))
+        seeds = fastinit.random_bits(number + 1, seed=self.seed, stream=name, dtype="uint64")
+        torch.default_generator.manual_seed(int(seeds[number]))
 
-    def initialize_tied(self, names: Mapping[Module, str]) -> None:
-        """Lets other modules initialize the parameters that their first module did not.
-
-        They fill their other parameters again, with the same values.
-        """
+    def initialize_tied(self) -> None:
+        """Lets other modules initialize the parameters that their first module did not."""
         for entry in self.tensors:
             while entry.is_visible and not entry.written and entry.owner + 1 < len(entry.places):
                 entry.owner += 1
-                self.tracker.own.setdefault(entry.module, []).append(entry)
-                with _hidden(self.tensors):
-                    self.initialize(names[entry.module], entry.module)
+                self.initialize({entry.module: self.names[entry.module]})
             if not entry.written:
                 entry.owner = 0
 
@@ -268,8 +324,21 @@ def _unpadded(module: Module) -> Iterator[None]:
             del vars(module)[name]
 
 
+def _by_module(tensors: Iterable[Entry]) -> dict[Module | None, list[Entry]]:
+    found: dict[Module | None, list[Entry]] = {}
+    for entry in tensors:
+        found.setdefault(entry.module, []).append(entry)
+    return found
+
+
+def _defaults_of(module: Module) -> Sequence[_Call]:
+    """The functions that the constructor of a module initializes it with, as far as they are known."""
+    functions = (_reset_of(module), _schemes.of_timm(module))
+    return [(function, ()) for function in functions if function is not None]
+
+
 def _reset_of(module: Module) -> Callable[[], object] | None:
-    """The function by which a module initializes itself."""
+    """The function by which a module of PyTorch initializes itself."""
     kind: Any = type(module)
     for name in ("reset_parameters", "_reset_parameters"):
         function = getattr(kind, name, None)
@@ -323,33 +392,37 @@ def _zero_row(weight: Tensor, row: int) -> None:
 
 @contextlib.contextmanager
 def _hidden(tensors: Sequence[Entry]) -> Iterator[None]:
-    """A context in which parameters that their module does not initialize are on the meta device.
+    """A context in which tensors that their module does not initialize are on the meta device.
 
-    That is each parameter that has a rule, or that is tied to one of another module.
+    That is what has been written, and each parameter that has a rule or is tied to one of another module.
     """
     hidden = []
     for entry in tensors:
         if isinstance(entry.module, torch.nn.utils.parametrize.ParametrizationList):
             continue  # The module computes the tensor that is written to from it.
-        if not entry.is_parameter or (entry.is_visible and len(entry.places) == 1):
+        is_shown = entry.is_visible and not entry.written
+        if is_shown and (len(entry.places) == 1 or not entry.is_parameter):
             continue
         value = entry.value
-        stand_in = torch.nn.Parameter(
-            torch.empty(_shards.shape(value), dtype=value.dtype, device="meta"),
-            requires_grad=value.requires_grad,
-        )
+        stand_in = torch.empty(_shards.shape(value), dtype=value.dtype, device="meta")
+        if entry.is_parameter:
+            stand_in = torch.nn.Parameter(stand_in, requires_grad=value.requires_grad)
         for number, (module, attribute) in enumerate(entry.places):
-            if number != entry.owner or not entry.is_visible:
-                hidden.append((entry, module, attribute, value, stand_in))
-                module._parameters[attribute] = stand_in
+            if number != entry.owner or not is_shown:
+                hidden.append((entry, module, attribute, value, stand_in, is_shown))
+                _tensors_of(module, attribute)[attribute] = stand_in
     try:
         yield
     finally:
-        for entry, module, attribute, value, stand_in in hidden:
-            shown = entry.value if entry.is_visible else value
-            module._parameters[attribute] = shown
-            if not entry.is_visible and shown.is_leaf:
+        for entry, module, attribute, value, stand_in, is_shown in hidden:
+            shown = entry.value if is_shown else value
+            _tensors_of(module, attribute)[attribute] = shown
+            if not is_shown and shown.is_leaf:
                 shown.requires_grad_(stand_in.requires_grad)
+
+
+def _tensors_of(module: Module, attribute: str) -> dict[str, Any]:
+    return module._parameters if attribute in module._parameters else module._buffers
 
 
 # Memory
@@ -421,7 +494,9 @@ def _takes_recurse(apply: Callable[..., object]) -> bool:
 # The report
 
 
-def _make_report(tensors: Sequence[Entry], unused: Sequence[str], seconds: float) -> Report:
+def _make_report(
+    tensors: Sequence[Entry], unused: Sequence[str], not_run: Sequence[str], seconds: float
+) -> Report:
     done = [
         entry
         for entry in tensors
@@ -441,6 +516,15 @@ def _make_report(tensors: Sequence[Entry], unused: Sequence[str], seconds: float
         some = ", ".join(left[:10]) + (", ..." if left[10:] else "")
         count = "1 parameter was" if len(left) == 1 else f"{len(left)} parameters were"
         warnings.warn(f"{count} not initialized: {some}", stacklevel=3)
+    if not_run:
+        warnings.warn(
+            "the model seems to have an initialization of its own, which was not run as in its constructor: "
+            + ", ".join(not_run[:10])
+            + (", ..." if not_run[10:] else "")
+            + ". Pass a function that does the same to a module as `rules`, such as `model._init_weights`, "
+            "or construct the model inside `fastinit.torch.accelerate`",
+            stacklevel=3,
+        )
     return Report(
         rows=tuple(_report.row(entry) for entry in done),
         uninitialized=left,
@@ -448,5 +532,6 @@ def _make_report(tensors: Sequence[Entry], unused: Sequence[str], seconds: float
         empty=tuple(entry.name for entry in tensors if entry.is_parameter and entry.value.numel() == 0),
         twins=tuple(_report.twins([entry for entry in done if entry.is_parameter])),
         unused_rules=tuple(unused),
+        not_run=tuple(not_run),
         seconds=seconds,
     )

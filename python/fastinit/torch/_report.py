@@ -86,6 +86,8 @@ class Report(Rows[ReportRow]):
         empty: Names of parameters without elements.
         twins: Groups of tensors with equal contents, except constant ones.
         unused_rules: Rules and blocks that matched nothing.
+        not_run: What looks like an initialization of the model's own, but was not run, or was run without the
+            arguments in parentheses; each with the name of the first module that has it.
         seconds: The time that all of it took.
     """
 
@@ -95,6 +97,7 @@ class Report(Rows[ReportRow]):
     empty: tuple[str, ...] = ()
     twins: tuple[tuple[str, ...], ...] = ()
     unused_rules: tuple[str, ...] = ()
+    not_run: tuple[str, ...] = ()
     seconds: float = field(default=0.0, compare=False)
 
     def __str__(self) -> str:
@@ -128,6 +131,7 @@ class Report(Rows[ReportRow]):
             ("without elements", self.empty),
             ("equal to each other", [" = ".join(group) for group in self.twins]),
             ("rules that matched nothing", self.unused_rules),
+            ("initialization of its own, not run as in its constructor", self.not_run),
         ]
         lines += [f"{title}: {', '.join(names)}" for title, names in notes if names]
         return "\n".join(lines)

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
+from typing import NoReturn
 
 from ._registry import install_hint
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    """Leaves as if by an exception, so that unfinished files are deleted."""
+    sys.exit(128 + number)
 
 
 def main() -> None:
@@ -19,6 +26,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # The encoding may lack characters of names.
             stream.reconfigure(errors="backslashreplace")
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP; nohup lets it be ignored.
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _leave)
     app(prog_name="fastinit")
 
 

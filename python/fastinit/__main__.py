@@ -5,9 +5,20 @@ from __future__ import annotations
 import io
 import signal
 import sys
-from typing import NoReturn
+import traceback
+from typing import TYPE_CHECKING, NoReturn
 
 from ._registry import install_hint
+from ._terminal import printable
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+def _report(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """Prints an error that nobody expected. Texts in it may be hostile, such as names from files."""
+    lines = "".join(traceback.format_exception(kind, error, where)).splitlines()
+    print("\n".join(map(printable, lines)), file=sys.stderr)
 
 
 def _leave(number: int, _: object) -> NoReturn:
@@ -17,6 +28,7 @@ def _leave(number: int, _: object) -> NoReturn:
 
 def main() -> None:
     """Runs the command; exits with a hint if a package that it needs is not installed."""
+    sys.excepthook = _report
     try:
         from .cli import app
     except ModuleNotFoundError as error:

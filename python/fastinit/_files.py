@@ -1,4 +1,4 @@
-"""Files that are written as a whole or not at all."""
+"""Files that are read, and files that are written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,6 +15,20 @@ if TYPE_CHECKING:
 
 # Written at a time where the system cannot reserve space.
 _PIECE = 2**20
+
+
+def check_input(path: str | os.PathLike[str]) -> None:
+    """Checks that a file can be read; a FIFO or a device might give nothing, or never end.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is not a regular file, nor a link to one.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    if not file.is_file():
+        raise ValueError(f"cannot read {path}: it is not a regular file")
 
 
 def check_output(path: str | os.PathLike[str]) -> tuple[Path, int | None]:

@@ -7,6 +7,7 @@ standard error. The exit status is 0; 1 if `diagnose` found something severe; 2 
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import importlib.metadata
 import inspect
@@ -28,19 +29,46 @@ import typer
 from rich.console import Console
 from rich.highlighter import RegexHighlighter
 from rich.theme import Theme
+from typer.core import TyperGroup
 
 import fastinit
 
-from ._files import replacing, reserve
+from ._files import check_input, replacing, reserve
 from ._registry import MODES, NAMES, class_name
 from ._terminal import printable, table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ._typing import Array
 
+# Of click, which some versions of Typer contain.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+class _Group(TyperGroup):
+    """All commands; what their errors quote may be hostile, such as file names that a shell put in."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _escaped():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _escaped():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _escaped() -> Iterator[None]:
+    try:
+        yield
+    except _UsageError as error:
+        error.message = printable(error.message)
+        raise
+
+
 app = typer.Typer(
+    cls=_Group,
     help="Initial weights of neural networks: choose an initializer, make weights, and check existing ones.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
@@ -60,6 +88,7 @@ _COLORS = Theme({"fastinit.severe": "bold red", "fastinit.warning": "yellow", "f
 
 
 def _say(text: str) -> None:
+    text = "\n".join(map(printable, text.split("\n")))
     # A new console each time: standard output may have been replaced.
     Console(theme=_COLORS, highlighter=_Severities(), soft_wrap=True, markup=False, emoji=False).print(text)
 
@@ -137,6 +166,7 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 def _array(path: str) -> Array:
+    check_input(path)
     try:
         array: Array = np.load(path, allow_pickle=False)
     except (EOFError, OSError, ValueError) as error:

@@ -7,36 +7,68 @@ standard error. The exit status is 0; 1 if `diagnose` found something severe; 2 
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import importlib.metadata
 import inspect
+import io
 import json as json_format
 import math
+import mmap
 import os
 import platform
 import re
 import statistics
 import time
+import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 from rich.console import Console
 from rich.highlighter import RegexHighlighter
 from rich.theme import Theme
+from typer.core import TyperGroup
 
 import fastinit
 
+from ._files import check_input, replacing, reserve
 from ._registry import MODES, NAMES, class_name
-from ._terminal import table
+from ._terminal import printable, table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ._typing import Array
 
+# Of click, which some versions of Typer contain.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+class _Group(TyperGroup):
+    """All commands; what their errors quote may be hostile, such as file names that a shell put in."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _escaped():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _escaped():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _escaped() -> Iterator[None]:
+    try:
+        yield
+    except _UsageError as error:
+        error.message = printable(error.message)
+        raise
+
+
 app = typer.Typer(
+    cls=_Group,
     help="Initial weights of neural networks: choose an initializer, make weights, and check existing ones.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
@@ -56,8 +88,14 @@ _COLORS = Theme({"fastinit.severe": "bold red", "fastinit.warning": "yellow", "f
 
 
 def _say(text: str) -> None:
+    text = "\n".join(map(printable, text.split("\n")))
     # A new console each time: standard output may have been replaced.
     Console(theme=_COLORS, highlighter=_Severities(), soft_wrap=True, markup=False, emoji=False).print(text)
+
+
+def _note(text: str) -> None:
+    """Prints a line to standard error; names in it may be hostile."""
+    typer.echo(printable(text), err=True)
 
 
 def _check_picture(path: Path | None) -> None:
@@ -88,7 +126,7 @@ def _command(command: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:  # The reader closed the pipe (head, for example): no message.
             raise
         except (ImportError, MemoryError, OSError, TypeError, ValueError) as error:
-            typer.echo(f"fastinit: {error}", err=True)
+            _note(f"fastinit: {error}")
             raise typer.Exit(2) from None
 
     return app.command(command.__name__.rstrip("_"))(run)
@@ -128,6 +166,7 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 def _array(path: str) -> Array:
+    check_input(path)
     try:
         array: Array = np.load(path, allow_pickle=False)
     except (EOFError, OSError, ValueError) as error:
@@ -336,11 +375,11 @@ def sample(
     dtype: Annotated[str, typer.Option(help="float32, float64, float16 or bfloat16.")] = "float32",
     threads: Annotated[int | None, typer.Option(help="The largest number of threads.")] = None,
 ) -> None:
-    """Write a new tensor to a file, through mapped memory."""
+    """Write a new tensor to a file, which is replaced once it is complete and on the disk."""
     chosen, sizes = _initializer(initializer), _sizes(shape)
     chosen.check(sizes, dtype)
     kind = fastinit.zeros(0, dtype=dtype).dtype
-    create = {".npy": _create_npy, ".safetensors": _create_safetensors}.get(output.suffix)
+    create = {".npy": _npy_header, ".safetensors": _safetensors_header}.get(output.suffix)
     if create is None:
         raise ValueError(f"the file must be .npy or .safetensors, got {str(output)!r}")
     if output.suffix == ".npy" and dtype == "bfloat16":
@@ -348,39 +387,60 @@ def sample(
     if output.suffix == ".safetensors" and stream == "__metadata__":
         raise ValueError("a tensor in .safetensors cannot be called '__metadata__'; use another --stream")
     key = int(stream) if stream.isdecimal() else stream
-    unfinished = output.with_name(output.name + ".unfinished")
-    start = time.perf_counter()
+    header = create(kind, sizes, "tensor" if stream.isdecimal() else stream)
+
+    def fill(out: Array) -> None:
+        chosen(sizes, seed=seed, stream=key, dtype=dtype, out=out, threads=threads)
+
+    start, size = time.perf_counter(), len(header) + math.prod(sizes) * kind.itemsize
     try:
-        out = create(unfinished, kind, sizes, "tensor" if stream.isdecimal() else stream)
-        if out.size:
-            chosen(sizes, seed=seed, stream=key, dtype=dtype, out=out, threads=threads)
-        del out
-        unfinished.replace(output)
+        with replacing(output) as file:
+            file.write(header)
+            file.flush()
+            if size > len(header):
+                reserve(file, size)
+                _fill_mapped(file, size, lambda memory: fill(np.ndarray(sizes, kind, memory, len(header))))
     except OSError as error:
-        needed = math.prod(sizes) * kind.itemsize
+        needed = size - len(header)
         raise OSError(f"cannot write {output}, of {needed:,} bytes: {error.strerror or error}") from None
+    seconds = time.perf_counter() - start
+    _note(f"{output}: {size:,} bytes in {seconds:.2f} s, {size / seconds / 1e9:.1f} GB/s")
+
+
+# Written to the disk at a time; a signal waits for it.
+_PIECE = 2**25
+
+
+def _fill_mapped(file: IO[bytes], size: int, fill: Callable[[mmap.mmap], None]) -> None:
+    """Lets a function fill a file through mapped memory, and writes it to the disk."""
+    memory = mmap.mmap(file.fileno(), size)
+    try:
+        fill(memory)
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)  # They use the memory, and would keep it mapped.
+        raise
+    else:
+        # Errors of the disk show up here, not later, when nobody would learn of them.
+        for at in range(0, size, _PIECE):
+            memory.flush(at, min(_PIECE, size - at))
     finally:
-        unfinished.unlink(missing_ok=True)
-    seconds, size = time.perf_counter() - start, output.stat().st_size
-    typer.echo(f"{output}: {size:,} bytes in {seconds:.2f} s, {size / seconds / 1e9:.1f} GB/s", err=True)
+        memory.close()
 
 
-def _create_npy(path: Path, kind: np.dtype[Any], shape: tuple[int, ...], _: str) -> Array:
-    return np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+def _npy_header(kind: np.dtype[Any], shape: tuple[int, ...], _: str) -> bytes:
+    header = io.BytesIO()
+    about = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, about)
+    return header.getvalue()
 
 
-def _create_safetensors(path: Path, kind: np.dtype[Any], shape: tuple[int, ...], name: str) -> Array:
+def _safetensors_header(kind: np.dtype[Any], shape: tuple[int, ...], name: str) -> bytes:
     # The package safetensors can only write tensors that are in memory. The header is one line of JSON.
     size = math.prod(shape) * kind.itemsize
     code = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16"}[kind.name]
     header = json_format.dumps({name: {"dtype": code, "shape": shape, "data_offsets": [0, size]}}).encode()
     header = header.ljust(-(-(len(header) + 8) // 64) * 64 - 8)  # aligns the data to 64 bytes
-    with path.open("wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        file.truncate(8 + len(header) + size)
-    if size == 0:
-        return np.empty(shape, kind)
-    return np.memmap(path, kind, "r+", 8 + len(header), shape)
+    return len(header).to_bytes(8, "little") + header
 
 
 # This machine

@@ -27,40 +27,85 @@ pub(super) fn check(distribution: &Distribution, dtype: Dtype) -> Result<()> {
             }
             Ok(())
         }
-        Distribution::Normal { mean, stddev } => check_normal(mean, stddev, dtype),
-        Distribution::TruncatedNormal { mean, stddev, lower, upper } => {
+        Distribution::Normal { mean, stddev } => {
             check_normal(mean, stddev, dtype)?;
-            // False for a NaN.
-            if lower < upper {
+            let reach = stddev * if dtype == Dtype::F64 { REACH_F64 } else { REACH_F32 };
+            if stored(mean - reach, dtype).is_finite() && stored(mean + reach, dtype).is_finite() {
                 return Ok(());
             }
             Err(Error::parameter(
-                "lower",
-                "be less than upper",
-                format!("lower={lower:?} and upper={upper:?}"),
+                "the largest element",
+                format!("be finite in {dtype}"),
+                format!("mean={mean:?} and stddev={stddev:?}"),
             ))
+        }
+        Distribution::TruncatedNormal { mean, stddev, lower, upper } => {
+            check_normal(mean, stddev, dtype)?;
+            let refused = |name, rule: &str| {
+                let value =
+                    format!("lower={lower:?} and upper={upper:?}, mean={mean:?} and stddev={stddev:?}");
+                Err(Error::parameter(name, rule, value))
+            };
+            // False for a NaN.
+            if !(lower < upper) {
+                return refused("lower", "be less than upper");
+            }
+            // A word is at least 2^-33 (2^-64) of the area between the bounds away from either of them, and
+            // the area above x is at most exp((a^2 - x^2) / 2) of that above a, for 0 <= a <= x.
+            let bits = if dtype == Dtype::F64 { 64.0 } else { 33.0 };
+            let tail = (2.0 * bits * std::f64::consts::LN_2).sqrt();
+            let least = lower.max(-(-upper).max(0.0).hypot(tail));
+            let greatest = upper.min(lower.max(0.0).hypot(tail));
+            let [least, greatest] = [least, greatest].map(|z| stored(stddev.mul_add(z, mean), dtype));
+            if !(least.is_finite() && greatest.is_finite()) {
+                return refused("the elements", &format!("be finite in {dtype}"));
+            }
+            let low = inwards(stddev.mul_add(lower, mean), dtype, 1.0);
+            let high = inwards(stddev.mul_add(upper, mean), dtype, -1.0);
+            if stored(low, dtype) < stored(high, dtype) {
+                return Ok(());
+            }
+            refused("the bounds", &format!("have two numbers of {dtype} between them"))
         }
     }
 }
 
-/// Checks that a number is finite, also in the precision in which `dtype` is computed.
+/// The greatest element of a normal distribution in standard deviations, rounded up: the square root of
+/// `2 * 31 ln 2` and of `2 * 64 ln 2`.
+const REACH_F32: f64 = 6.5554;
+const REACH_F64: f64 = 9.4194;
+
+/// The nearest number of the precision of `dtype` that is not beyond a bound; `side` is the sign of the
+/// direction in which the elements lie.
+fn inwards(bound: f64, dtype: Dtype, side: f64) -> f64 {
+    if precision(dtype) == Dtype::F64 {
+        return bound;
+    }
+    let near = bound as f32;
+    let beyond = side * (bound - f64::from(near)) > 0.0;
+    f64::from(match (beyond, side > 0.0) {
+        (false, _) => near,
+        (true, true) => near.next_up(),
+        (true, false) => near.next_down(),
+    })
+}
+
+/// Checks that a number is finite, also as an element of `dtype`.
 pub(super) fn check_finite(name: &'static str, value: f64, dtype: Dtype) -> Result<()> {
     if !value.is_finite() {
         return Err(Error::parameter(name, "be finite", format!("{value:?}")));
     }
-    if !round(value, dtype).is_finite() {
-        return Err(Error::parameter(
-            name,
-            format!("be finite in {}", precision(dtype)),
-            format!("{value:?}"),
-        ));
+    for (seen, dtype) in [(round(value, dtype), precision(dtype)), (stored(value, dtype), dtype)] {
+        if !seen.is_finite() {
+            return Err(Error::parameter(name, format!("be finite in {dtype}"), format!("{value:?}")));
+        }
     }
     Ok(())
 }
 
 /// Checks that a standard deviation is positive and finite, also in the precision in which `dtype` is
 /// computed.
-pub(super) fn check_stddev(stddev: f64, dtype: Dtype) -> Result<()> {
+fn check_stddev(stddev: f64, dtype: Dtype) -> Result<()> {
     if !(stddev > 0.0 && stddev.is_finite()) {
         return Err(Error::parameter("stddev", "be positive and finite", format!("{stddev:?}")));
     }

@@ -245,7 +245,7 @@ impl Initializer {
                 if !(0.0..=1.0).contains(&sparsity) {
                     return Err(Error::parameter("sparsity", "lie in [0, 1]", format!("{sparsity:?}")));
                 }
-                distribution::check_stddev(stddev, dtype)
+                distribution::check(&Distribution::Normal { mean: 0.0, stddev }, dtype)
             }
             Initializer::Constant(_)
             | Initializer::VarianceScaling(_)
@@ -486,11 +486,20 @@ mod tests {
 
     #[test]
     fn truncated_normal_takes_any_bounds_in_order() {
+        let within = |lower, upper| {
+            Initializer::Random(Distribution::TruncatedNormal { mean: 0.0, stddev: 1.0, lower, upper })
+        };
         for (lower, upper) in
-            [(f64::NEG_INFINITY, f64::INFINITY), (8.0, f64::INFINITY), (5.0, 6.0), (1.0, 1.0 + 1e-15)]
+            [(f64::NEG_INFINITY, f64::INFINITY), (8.0, f64::INFINITY), (5.0, 6.0), (1.0, 1.002)]
         {
-            let distribution = Distribution::TruncatedNormal { mean: 0.0, stddev: 1.0, lower, upper };
-            assert!(Initializer::Random(distribution).plan(&[3], Dtype::F16).is_ok());
+            assert!(within(lower, upper).plan(&[3], Dtype::F16).is_ok());
+        }
+        // If there are two numbers between them.
+        for (dtype, width) in
+            [(Dtype::F16, 4e-4), (Dtype::Bf16, 3e-3), (Dtype::F32, 1e-7), (Dtype::F64, 1e-16)]
+        {
+            let error = message(within(1.0, 1.0 + width).plan(&[3], dtype));
+            assert!(error.contains(if dtype == Dtype::F64 { "less than" } else { "two numbers" }), "{error}");
         }
     }
 

@@ -1,15 +1,22 @@
 """The command `fastinit`: what it prints, what it writes, and its exit status."""
 
+import contextlib
+import errno
 import json
 import os
+import shutil
+import signal
+import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastinit
+from fastinit._files import reserve
 
 pytest.importorskip("typer")
 
@@ -167,6 +174,206 @@ def test_an_existing_file_stays_if_it_cannot_be_replaced(tmp_path):
     file = tmp_path / "w.npy"
     file.write_bytes(b"precious")
     run("sample", "he_normal", "2x2", "-o", file, "--dtype", "int8", status=2)
+    assert file.read_bytes() == b"precious"
+
+
+WRITERS = {
+    ".npy": ("sample", "he_normal", "600x500"),
+    ".safetensors": ("sample", "orthogonal", "600x500"),
+    ".png": ("show", "he_normal"),
+    ".svg": ("signal", "he_normal", "--depth", 3, "--width", 16),
+}
+
+
+@pytest.fixture(name="writer", params=WRITERS, ids=str)
+def _writer(request):
+    """A suffix, and a command that writes a file with it."""
+    if request.param in (".png", ".svg"):
+        pytest.importorskip("matplotlib")
+    return request.param, WRITERS[request.param]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither permissions nor links for all")
+def test_a_file_is_written_like_any_other(tmp_path, writer):
+    suffix, command = writer
+    new, old, link, target = (tmp_path / f"{name}{suffix}" for name in ("new", "old", "link", "target"))
+    old.write_bytes(b"old")
+    old.chmod(0o604)
+    link.symlink_to(target.name)
+    for file in (new, old, link):
+        run(*command, "-o", file)
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert new.stat().st_mode == target.stat().st_mode == plain.stat().st_mode
+    assert old.stat().st_mode & 0o777 == 0o604
+    assert link.is_symlink()
+    assert new.stat().st_size == old.stat().st_size == target.stat().st_size > 3
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_files_beside_the_output_stay(tmp_path, writer):
+    suffix, command = writer
+    file = tmp_path / f"w{suffix}"
+    others = [
+        tmp_path / f"{name}{end}" for name in (file.name, f".{file.name}") for end in (".unfinished", ".tmp")
+    ]
+    for other in others:
+        other.write_bytes(b"precious")
+    run(*command, "-o", file)
+    assert all(other.read_bytes() == b"precious" for other in others)
+    assert {*tmp_path.iterdir()} == {file, *others}
+
+
+def test_a_name_of_full_length(tmp_path, writer):
+    suffix, command = writer
+    longest = "n" * (255 - len(suffix)) + suffix
+    run(*command, "-o", tmp_path / longest)
+    assert [one.name for one in tmp_path.iterdir()] == [longest]
+    _, err = run(*command, "-o", tmp_path / f"n{longest}", status=2)
+    assert err.startswith("fastinit: ")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has none of these")
+@pytest.mark.parametrize("kind", ["a directory", "a FIFO", "a device", "a link to a device"])
+def test_only_regular_files_are_replaced(tmp_path, writer, kind):
+    suffix, command = writer
+    file = tmp_path / f"w{suffix}"
+    if kind == "a directory":
+        file.mkdir()
+    elif kind == "a FIFO":
+        os.mkfifo(file)
+    elif kind == "a link to a device":
+        file.symlink_to(os.devnull)
+    else:
+        try:
+            os.mknod(file, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        except OSError:
+            pytest.skip("devices cannot be made here")
+    before = os.lstat(file)
+    _, err = run(*command, "-o", file, status=2)
+    assert file.name in err
+    assert ("directory" if kind == "a directory" else "not a regular file") in err
+    assert os.path.samestat(before, os.lstat(file))
+    assert os.listdir(tmp_path) == [file.name]  # noqa: PTH208 - of lstat, as above
+
+
+FAILING = {
+    # Less than the file needs, and more than its header.
+    "limit": "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))",
+    "no system call": "del os.posix_fallocate; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))",
+    "no space": "os.posix_fallocate = fail(errno.ENOSPC)",
+    "no space for long": "os.statvfs = lambda _: types.SimpleNamespace(f_blocks=9, f_bfree=1, f_frsize=4096)",
+    "broken disk": "mmap.mmap = type('Broken', (mmap.mmap,), {'flush': fail(errno.EIO)})",
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
+@pytest.mark.parametrize("suffix", [".npy", ".safetensors"])
+@pytest.mark.parametrize("failing", FAILING)
+def test_what_does_not_fit_is_an_error_and_leaves_no_file(tmp_path, suffix, failing):
+    # Before, stores to mapped memory that the disk had no space for ended the process with SIGBUS.
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(
+        f"""
+import errno, mmap, os, resource, types
+def fail(number):
+    def raise_it(*_):
+        raise OSError(number, os.strerror(number))
+    return raise_it
+{FAILING[failing]}
+"""
+    )
+    folder = tmp_path / "out"
+    folder.mkdir()
+    file = folder / f"w{suffix}"
+    file.write_bytes(b"precious")
+    path = os.pathsep.join([str(hook), *filter(None, [os.environ.get("PYTHONPATH")])])
+    _, err = run("sample", "he_normal", "60x50", "-o", file, status=2, PYTHONPATH=path)
+    assert err.startswith(f"fastinit: cannot write {file}, of 12,000 bytes: ")
+    assert file.read_bytes() == b"precious"
+    assert list(folder.iterdir()) == [file]
+
+
+@pytest.fixture(name="small_disk")
+def _small_disk(tmp_path):
+    """A folder with room for half a megabyte."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", folder]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize(("shape", "status"), [("300x300", 0), ("600x500", 2), ("99999x99999", 2)])
+@pytest.mark.parametrize("suffix", [".npy", ".safetensors"])
+def test_a_full_disk(small_disk, suffix, shape, status):
+    file = small_disk / f"w{suffix}"
+    _, err = run("sample", "he_normal", shape, "-o", file, status=status)
+    assert ("No space left on device" in err) == (status == 2)
+    assert list(small_disk.iterdir()) == ([] if status else [file])
+
+
+def test_a_picture_on_a_full_disk(small_disk):
+    pytest.importorskip("matplotlib")
+    (small_disk / "filler").write_bytes(bytes(512 * 1024))
+    _, err = run("show", "he_normal", "-o", small_disk / "w.png", status=2)
+    assert "No space left on device" in err
+    assert os.listdir(small_disk) == ["filler"]  # noqa: PTH208
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="zeros are written anyway")
+def test_zeros_are_written_where_space_cannot_be_reserved(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    file = tmp_path / "w"
+    with file.open("x+b") as opened:
+        opened.write(b"header")
+        opened.flush()
+        reserve(opened, 3 * 2**20 + 5)
+    assert file.read_bytes() == b"header".ljust(3 * 2**20 + 5, b"\0")
+    assert file.stat().st_blocks * 512 >= 3 * 2**20 + 5
+
+
+def test_several_writers_of_one_file(tmp_path):
+    file = tmp_path / "w.npy"
+    command = [sys.executable, "-m", "fastinit", "sample", "he_normal", "1000x1000", "-o", str(file)]
+    with contextlib.ExitStack() as stack:
+        writers = [
+            stack.enter_context(subprocess.Popen([*command, "--seed", str(i)], stderr=subprocess.PIPE))
+            for i in range(4)
+        ]
+        assert [writer.wait() for writer in writers] == [0] * 4
+    found = np.load(file)
+    assert any((found == fastinit.he_normal((1000, 1000), seed=i, stream=0)).all() for i in range(4))
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("suffix", [".npy", ".safetensors"])
+def test_a_signal_leaves_no_file(tmp_path, suffix, name):
+    file = tmp_path / f"w{suffix}"
+    file.write_bytes(b"precious")
+    # It would take a minute, and most of that before any page of the file is written.
+    command = ["sample", "orthogonal", "8000x8000", "-o", str(file), "--dtype", "float64", "--threads", "1"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "fastinit", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        while len(list(tmp_path.iterdir())) < 2:
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.1)
+        process.send_signal(getattr(signal, name))
+        _, err = process.communicate(timeout=30)
+    assert process.returncode in (1, 128 + getattr(signal, name))
+    assert b"Traceback" not in err
+    assert list(tmp_path.iterdir()) == [file]
     assert file.read_bytes() == b"precious"
 
 

@@ -179,6 +179,10 @@ DISTRIBUTIONS = [
 def test_samples(contract, distribution, dtype):
     pytest.importorskip("ml_dtypes")
     name, *parameters = distribution
+    if "16" in dtype and distribution[-1] in (-299.99, 0.30001):
+        with pytest.raises(ValueError, match="two numbers"):
+            FUNCTIONS[name](3, *parameters, dtype=dtype)
+        return
     for first, length in [(0, 100), (2**40, 20), (2**63 - 22, 20)]:
         part = slice(first, first + length)
         made = FUNCTIONS[name](2**63, *parameters, seed=SEED, stream=STREAM, dtype=dtype, index=part)

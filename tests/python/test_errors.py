@@ -140,6 +140,39 @@ def test_threads(threads, error):
         ("random_normal(S, 0, INF)", ValueError, "stddev must be positive and finite, got inf"),
         ("random_normal(S, 0, 1e-50)", ValueError, "stddev must be a normal number of float32 .*got 1e-50"),
         ("random_normal(S, 0, 1e50)", ValueError, "stddev must be a normal number of float32 .*got 1e50"),
+        (
+            "random_normal(S, 0, 3.4e38)",
+            ValueError,
+            "the largest element must be finite in float32, .*3.4e38",
+        ),
+        ("random_normal(S, 3.4e38, 1e37)", ValueError, "the largest element must be finite in float32"),
+        ("random_normal(S, -3.4e38, 1e37)", ValueError, "the largest element must be finite in float32"),
+        ("random_normal(S, 0, 2e307, dtype='float64')", ValueError, "must be finite in float64"),
+        ("random_normal(S, 0, 1e4, dtype='float16')", ValueError, "must be finite in float16, .*10000"),
+        ("random_normal(S, 0, 1e38, dtype='bfloat16')", ValueError, "must be finite in bfloat16"),
+        ("random_uniform(S, 0, 1e5, dtype='float16')", ValueError, "maxval must be finite in float16"),
+        ("random_uniform(S, -1e5, 0, dtype='float16')", ValueError, "minval must be finite in float16"),
+        ("sparse(S, 0.5, 1e38)", ValueError, "the largest element must be finite in float32"),
+        ("identity(S, 1e5, dtype='float16')", ValueError, "gain must be finite in float16, got 100000"),
+        ("orthogonal(S, 1e5, dtype='float16')", ValueError, "gain must be finite in float16, got 100000"),
+        ("variance_scaling(S, 1e77)", ValueError, "must be finite in float32"),
+        ("variance_scaling(S, 1e12, distribution='uniform', dtype='float16')", ValueError, "in float16"),
+        (
+            "truncated_normal(S, 1, 1, 0, 1e-9)",
+            ValueError,
+            "the bounds must have two numbers of float32 between them, got lower=0.0 and upper=1e-9",
+        ),
+        ("truncated_normal(S, 1, 1, 1e-9, 2e-9)", ValueError, "two numbers of float32"),
+        ("truncated_normal(S, 1, 1, 1e-17, 2e-17, dtype='float64')", ValueError, "two numbers of float64"),
+        ("truncated_normal(S, 1, 1, 0.0, 1e-3, dtype='bfloat16')", ValueError, "two numbers of bfloat16"),
+        ("truncated_normal(S, 0, 1, 1e300, INF)", ValueError, "the elements must be finite in float32"),
+        ("truncated_normal(S, 0, 1e30, -INF, -1e20)", ValueError, "the elements must be finite in float32"),
+        ("truncated_normal(S, 0, 3e38)", ValueError, "the elements must be finite in float32"),
+        (
+            "truncated_normal(S, 0, 4e4, dtype='float16')",
+            ValueError,
+            "the elements must be finite in float16",
+        ),
         ("random_normal(S, '0')", TypeError, "mean must be a real number, got '0'"),
         ("random_normal(S, 1j)", TypeError, "mean must be a real number, got 1j"),
         ("random_normal(S, None)", TypeError, "mean must be a real number, got None"),
@@ -336,3 +369,18 @@ def test_any_arguments_give_a_result_or_an_ordinary_error():
             results += 1
     assert results > 2000
     assert refusals > 2000
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+def test_what_is_just_in_range_is_finite(dtype):
+    greatest = float(
+        {"float16": 65504.0, "bfloat16": 3.3895e38, "float32": 3.4e38, "float64": 1.79e308}[dtype]
+    )
+    reach = 9.42 if dtype == "float64" else 6.56
+    for made in (
+        fastinit.random_normal(2**16, 0, greatest / reach, dtype=dtype, seed=0),
+        fastinit.random_normal(2**16, greatest / 2, greatest / 2 / reach, dtype=dtype, seed=0),
+        fastinit.truncated_normal(2**16, 0, greatest / 2.001, dtype=dtype, seed=0),
+        fastinit.truncated_normal(2**16, 0, greatest / 10, -np.inf, np.inf, dtype=dtype, seed=0),
+    ):
+        assert np.isfinite(made.astype(np.float64)).all()

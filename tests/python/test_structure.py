@@ -17,7 +17,7 @@ import fastinit
 ROOT = Path(fastinit.__file__).parent
 PARTS = ("torch", "keras", "guidance", "theory")
 # Private modules that belong to the package as a whole.
-LEAVES = ("_terminal", "_suggest", "_checks", "_results", "_typing", "_registry")
+LEAVES = ("_terminal", "_suggest", "_checks", "_files", "_results", "_typing", "_registry")
 API = ("functions", "initializers", "_runtime")
 COMPILED = ("_core",)
 # The files that may import each package, besides NumPy.

@@ -1393,3 +1393,34 @@ def test_the_buffer_is_kept_and_bounded():
     assert _fill._buffer(2**24 + 1).data_ptr() != first.data_ptr()
     with torch.inference_mode():
         assert not _fill._buffer(10).is_inference()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "dtype"),
+    [
+        ("normal_", (0.0, 3.4e38), torch.float32),
+        ("normal_", (0.0, 1e4), torch.float16),
+        ("uniform_", (0.0, 65504.0), torch.float16),
+        ("trunc_normal_", (0.0, 1.0, 1.0, 1.0 + 1e-9), torch.float32),
+        ("trunc_normal_", (0.0, 3e38, -3e38, 3e38), torch.float32),
+        ("xavier_normal_", (1e38,), torch.float32),
+        ("kaiming_normal_", (1e-38,), torch.float16),
+    ],
+    ids=["normal", "normal half", "uniform half", "no two numbers", "wide", "gain", "slope"],
+)
+def test_what_overflows_is_not_worse_than_in_pytorch(name, arguments, dtype):
+    # The core refuses what would be infinite or all one number; PyTorch then does what it does.
+    def made(module):
+        torch.manual_seed(0)
+        tensor = torch.full((64, 64), 7.0, dtype=dtype)
+        try:
+            return getattr(module, name)(tensor, *arguments)
+        except (ValueError, RuntimeError) as error:
+            return type(error)
+
+    ours, theirs = made(init), made(torch.nn.init)
+    if not isinstance(theirs, torch.Tensor):
+        assert ours is theirs
+        return
+    assert not (ours == 7).any()
+    assert ours.isfinite().sum() >= 0.99 * theirs.isfinite().sum()

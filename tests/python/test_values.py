@@ -201,3 +201,54 @@ def test_random_bits():
     assert_array_equal(
         fastinit.random_bits((4, 6), seed=9, stream="bits", index=(slice(1, 3), 2)), words[1:3, 2]
     )
+
+
+def first_rounded_up(low, high, dtype):
+    """The least word, as a signed number, whose float32 sample a half type rounds to the excluded bound."""
+    ignored = 0 if low == -high else 8  # bits
+    middle, step = 0.5 * (low + high), np.float32((high - low) * 2.0**-32)
+
+    def is_above(k):
+        word = float(np.float32(k << ignored))
+        sample = np.float32(np.float64(step) * word + np.float64(np.float32(middle)))
+        return sample.astype(dtype) >= np.float32(high).astype(dtype)
+
+    below, above = -(2 ** (31 - ignored)), 2 ** (31 - ignored)
+    while below + 1 < above:
+        k = (below + above) // 2
+        below, above = (below, k) if is_above(k) else (k, above)
+    return above << ignored
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(
+    ("low", "high", "bits_lost"),
+    [
+        (0, 1, (12, 9)),
+        (1, 2, (11, 8)),
+        (-1, 1, (13, 10)),
+        (-0.05, 0.05, None),
+        (-0.3, 0.1, None),
+        (-2, -1, None),
+    ],
+    ids=["0 to 1", "1 to 2", "-1 to 1", "-0.05 to 0.05", "-0.3 to 0.1", "-2 to -1"],
+)
+def test_which_halves_of_a_uniform_are_not_rounded_and_how_often(low, high, bits_lost, dtype):
+    low, high = float(np.float32(low)), float(np.float32(high))
+    n = 2**22
+    single = fastinit.random_uniform(n, low, high, seed=3)
+    half = fastinit.random_uniform(n, low, high, seed=3, dtype=dtype)
+    rounded, bound = single.astype(dtype), np.float32(high).astype(dtype)
+    first = first_rounded_up(low, high, dtype)
+    differs = fastinit.random_bits(n, seed=3).view(np.int32) >= first
+    # Exactly those that would be the bound, and they become the number below it.
+    assert_array_equal(rounded == bound, differs)
+    assert_array_equal(half[~differs], rounded[~differs])
+    with np.errstate(invalid="ignore"):  # Some of all patterns are NaN.
+        numbers = np.arange(2**16, dtype=np.uint16).view(half.dtype).astype(np.float64)
+    below = numbers[numbers < float(bound)].max()
+    assert set(half[differs].astype(np.float64).tolist()) <= {below}
+    share = (2**31 - first) / 2**32
+    if bits_lost is not None:
+        assert share == pytest.approx(2.0 ** -bits_lost[dtype == "bfloat16"], rel=1e-3)
+    assert abs(differs.sum() - n * share) <= 6 * (n * share) ** 0.5

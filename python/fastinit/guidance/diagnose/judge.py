@@ -237,9 +237,7 @@ def _scale(model: Model, s: Statistics) -> None:
     else:
         text = f"the scale ranges {s.range}, with mean {s.moments.mean:.4g}"
         off = low <= 0.0 or abs(s.moments.mean - 1) > 0.5 or high > SCALE_HIGH
-        scales = [t for t in model.tensors if t.tensor.role == "scale"]
-        on_purpose = 2 * sum(t.low < t.high for t in scales) > len(scales) > 2
-        severity = WARNING if off and not on_purpose else INFO
+        severity = WARNING if off and not model.varied_scales else INFO
     if severity == WARNING:
         text += "; the scale of a normalization starts at 1, so fill it with fastinit.ones"
     model.add(s, Code.SCALE_NOT_ONE, INFO if model.trained else severity, text)
@@ -264,8 +262,8 @@ def _bias(model: Model, s: Statistics) -> None:
         if gates and abs(s.size * s.rms**2 - s.at_high) < 0.01 * s.at_high:
             s.scheme = "zeros, and ones for a gate"
             return
-        inputs = [into for t in model.in_layer(s) for into, _ in fans(t.tensor)]
-        if any(largest <= (1 + s.eps) / math.sqrt(fan) for fan in (*inputs, *s.tensor.hidden)):
+        fan = min(model.least_fan(s), *s.tensor.hidden, math.inf)
+        if largest <= (1 + s.eps) / math.sqrt(max(fan, 1.0)):
             s.scheme = "U(±1/sqrt(fan))"
             return
     off = (largest >= BIAS_CONSTANT or (s.rms >= BIAS and not s.constant)) and not model.is_shared(s)

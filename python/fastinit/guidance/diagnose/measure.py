@@ -6,8 +6,10 @@ in the order of the tensors and do not depend on the number of threads.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -21,7 +23,7 @@ from .statistics import Counts, Statistics
 from .units import alike, even_zeros
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from fastinit._terminal import Bar
 
@@ -32,6 +34,12 @@ _PART = 2**24
 
 # Below this number of elements, threads cost more than they save.
 _FEW = 2**20
+
+# The elements that a thread measures before it takes more, and the least that a part counts as.
+_BATCH = 2**18
+_LEAST = 2**10
+
+_COUNTS = tuple(field.name for field in fields(Counts))
 
 
 @dataclass(frozen=True)
@@ -47,10 +55,15 @@ class _Part:
     units: bool
     gram: bool
 
-    def measure(self) -> Measured:
+    @property
+    def size(self) -> int:
+        return (self.stop - self.start) * self.columns
+
+    def measure(self, stop: threading.Event) -> Measured:
         step = max(1, CHUNK // self.columns) * self.columns
         chunks = self.tensor.read(self.start * self.columns, self.stop * self.columns, step)
-        return measure(chunks, self.start, self.rows, self.columns, units=self.units, gram=self.gram)
+        until = itertools.takewhile(lambda _: not stop.is_set(), chunks)
+        return measure(until, self.start, self.rows, self.columns, units=self.units, gram=self.gram)
 
 
 def _parts(tensor: Tensor) -> Iterator[_Part]:
@@ -73,16 +86,37 @@ def measured(tensors: list[Tensor], bar: Bar) -> Iterator[Statistics]:
     """Measures tensors, parts of them at the same time."""
     parts = [part for tensor in tensors for part in _parts(tensor)]
     threads = get_num_threads() if sum(tensor.size for tensor in tensors) >= _FEW else 1
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        results = _counted(zip(parts, pool.map(_Part.measure, parts), strict=True), bar)
-        try:
-            for _, same in itertools.groupby(results, lambda pair: id(pair[0].tensor)):
-                (part, whole), *others = same
-                for _, more in others:
-                    whole.add(more)
-                yield _reduced(part, whole)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    stop = threading.Event()
+
+    def work(batch: list[_Part]) -> list[tuple[_Part, Measured]]:
+        return [(part, part.measure(stop)) for part in batch if not stop.is_set()]
+
+    with contextlib.ExitStack() as stack:
+        run: Callable[..., Iterable[list[tuple[_Part, Measured]]]] = map
+        if threads > 1:
+            pool = stack.enter_context(ThreadPoolExecutor(max_workers=threads))
+            stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+            stack.callback(stop.set)  # Seen after each chunk, so that an interrupt need not wait.
+            run = pool.map
+        results = _counted(itertools.chain.from_iterable(run(work, _batches(parts))), bar)
+        for _, same in itertools.groupby(results, lambda pair: id(pair[0].tensor)):
+            (part, whole), *others = same
+            for _, more in others:
+                whole.add(more)
+            yield _reduced(part, whole)
+
+
+def _batches(parts: list[_Part]) -> Iterator[list[_Part]]:
+    """Consecutive parts that are worth handing to a thread."""
+    batch: list[_Part] = []
+    size = 0
+    for part in parts:
+        batch.append(part)
+        size += max(part.size, _LEAST)
+        if size >= _BATCH:
+            yield batch
+            batch, size = [], 0
+    yield batch
 
 
 def _counted(results: Iterable[tuple[_Part, Measured]], bar: Bar) -> Iterator[tuple[_Part, Measured]]:
@@ -91,11 +125,12 @@ def _counted(results: Iterable[tuple[_Part, Measured]], bar: Bar) -> Iterator[tu
         yield part, found
 
 
+@np.errstate(all="ignore")  # What overflows is recognized by its infinity.
 def _reduced(part: _Part, found: Measured) -> Statistics:
     """The statistics of a tensor, from the measurements."""
-    tensor = part.tensor
-    counts = {field.name: getattr(found, field.name) for field in fields(Counts)}
-    sample = np.concatenate([*found.samples, np.empty(0, np.float32)])[: 2 * SAMPLE]
+    tensor, samples = part.tensor, found.samples or [np.empty(0, np.float32)]
+    counts = {name: getattr(found, name) for name in _COUNTS}
+    sample = (samples[0] if len(samples) == 1 else np.concatenate(samples))[: 2 * SAMPLE]
     s = Statistics(**counts, tensor=tensor, sample=sample, gram=part.gram)
     if part.units and found.low < found.high and not (found.nan or found.infinite):
         for axis in (tensor.in_axis, tensor.out_axis):
@@ -109,11 +144,12 @@ def _reduced(part: _Part, found: Measured) -> Statistics:
 
 def _key(sample: np.ndarray) -> object:
     """The first elements, normalized; `None` if they take too few different values."""
-    first = sample[:8].astype(np.float64)
-    scale = float(np.abs(first).max(initial=0.0))
-    if scale == 0.0 or len(np.unique(np.abs(first))) < 6:
+    first: list[float] = sample[:8].tolist()
+    sizes = {abs(x) for x in first}
+    if len(sizes) < 6:
         return None
-    return tuple(float(f"{x:.2g}") for x in (first / scale))
+    scale = max(sizes)
+    return tuple(float(f"{x / scale:.2g}") for x in first)
 
 
 def _orthogonality(part: _Part, found: Measured) -> tuple[float, float, int] | None:
@@ -123,17 +159,22 @@ def _orthogonality(part: _Part, found: Measured) -> tuple[float, float, int] | N
         if found.first_rows is None:
             return None
         first = found.first_rows.astype(np.float64)
-        gram, length = np.einsum("ic,jc->ij", first, first), columns
+        squares, length = np.einsum("ic,ic->i", first, first), columns
     else:
         if found.columns_gram is None:
             return None
         gram, length = found.columns_gram, rows
-    norms = np.sqrt(np.diag(gram))
-    if len(gram) < 6 or not np.isfinite(gram).all() or not norms.min() > 0.0:
+        squares = gram.diagonal()
+    # Norms of independent units differ, and what is not finite differs from itself.
+    norms = np.sqrt(squares)
+    low, high = float(norms.min()), float(norms.max())
+    if len(norms) < 6 or not low > 0.0 or not high - low < 0.01 * high:
         return None
+    if rows <= columns:
+        gram = np.einsum("ic,jc->ij", first, first)
     cosines = (gram / norms[:, None] / norms)[np.triu_indices(len(gram), 1)]
     rms = float(np.sqrt((cosines**2).mean()))
     # For independent units, the mean square of this many cosines is below a 25th of its expectation in one
     # case of ten million.
-    even = norms.max() - norms.min() < 0.01 * norms.mean()
+    even = high - low < 0.01 * norms.mean()
     return (float(norms.mean()), rms, length) if even and rms < 0.2 / math.sqrt(length) else None

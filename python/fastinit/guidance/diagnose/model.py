@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .results import Finding, Severity
-from .schemes import FAMILIES, NORMAL, schemes, tolerance
+from .schemes import FAMILIES, NORMAL, fans, schemes, tolerance, within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +25,23 @@ if TYPE_CHECKING:
 # The share of the kernels that makes a scheme that of the model. In GPT-2 half of them are scaled by depth.
 CONSENSUS = 0.4
 
-# The numbers of layers, not those of fc1 and fc2 in each: whole parts of a name, and those of layer1,
-# stage_2, dense_3/.
-_NUMBER = re.compile(r"(?<![^./])\d+(?=[./])|(?<=layer|stage|block)_?\d+|_\d+(?=/)")
+# The number of a layer; longer ones are something else.
+_DEPTH = re.compile(r"(?<!\d)\d{1,6}(?!\d)")
+
+
+class Siblings(NamedTuple):
+    """The same tensor of all layers.
+
+    Attributes:
+        number: How many there are.
+        zero: Whether all are zero.
+        scales: The least and the largest root mean square that is finite and not zero; an empty range for
+            fewer than two.
+    """
+
+    number: int
+    zero: bool
+    scales: tuple[float, float]
 
 
 class Model:
@@ -44,6 +58,7 @@ class Model:
         votes: How many kernels agree with a scheme, by its title.
         names: The same by its name, whatever the mode.
         consensus: The name of the scheme that most kernels agree with, if there is one.
+        varied_scales: Whether most scales of normalizations vary, which then is assumed to be intended.
         trained: Whether the weights have been changed since they were drawn.
         normalized: Whether batch normalizations follow most kernels.
     """
@@ -53,13 +68,16 @@ class Model:
         self.expected = expected
         self.findings: list[Finding] = []
         self.kernels = [s for s in tensors if s.tensor.is_kernel]
-        self._layers: dict[str, list[Statistics]] = defaultdict(list)
+        self._least_fans: dict[str, float] = defaultdict(lambda: math.inf)
         for s in self.kernels:
-            self._layers[_layer(s)].append(s)
-        self._siblings: dict[str, list[Statistics]] = defaultdict(list)
+            least = min((into for into, _ in fans(s.tensor)), default=math.inf)
+            self._least_fans[s.layer] = min(self._least_fans[s.layer], least)
+        siblings: dict[str, list[Statistics]] = defaultdict(list)
         for s in tensors:
-            self._siblings[pattern(s)].append(s)
-        self._scales = {pattern: _range(group) for pattern, group in self._siblings.items()}
+            siblings[s.pattern].append(s)
+        self._siblings = {pattern: _siblings(group) for pattern, group in siblings.items()}
+        scales = [s for s in tensors if s.tensor.role == "scale"]
+        self.varied_scales = 2 * sum(s.low < s.high for s in scales) > len(scales) > 2
         self.zeros = sum(s.size > 0 and s.low == s.high == 0.0 for s in self.kernels)
         for s in tensors:
             if s.tensor.is_weight:
@@ -79,25 +97,25 @@ class Model:
         """The names of the tensors that something is wrong with."""
         return {finding.tensor for finding in self.findings if finding.severity != Severity.INFO}
 
-    def siblings(self, s: Statistics) -> list[Statistics]:
+    def siblings(self, s: Statistics) -> Siblings:
         """The same tensor of all layers."""
-        return self._siblings[pattern(s)]
+        return self._siblings[s.pattern]
 
-    def in_layer(self, s: Statistics) -> list[Statistics]:
-        """The kernels of the layer of a tensor."""
-        return self._layers[_layer(s)]
+    def least_fan(self, s: Statistics) -> float:
+        """The least fan_in that the kernels of the layer of a tensor may have; infinite without kernels."""
+        return self._least_fans[s.layer]
 
     def is_shared(self, s: Statistics) -> bool:
         """Whether all siblings have the same scale, which then is assumed to be intended."""
-        low, high = self._scales[pattern(s)]
+        low, high = self.siblings(s).scales
         if not 0.0 < s.rms < math.inf or low == math.inf:
             return False
         return max(math.log(high / s.rms), math.log(s.rms / low)) <= 2 * tolerance(s.moments)
 
     def is_scaled_by_depth(self, s: Statistics) -> bool:
         """Whether it follows the usual scheme divided by sqrt(layers) or, as in GPT-2, sqrt(2 * layers)."""
-        count = len(self.siblings(s))
-        depths = {count, count + 1, *(int(number) + 1 for number in re.findall(r"\d+", s.name)[:3])}
+        count = self.siblings(s).number
+        depths = {count, count + 1, *(int(number) + 1 for number in _DEPTH.findall(s.name)[:3])}
         usual = [scheme for scheme in schemes(s.tensor) if scheme.name == self.consensus]
         for layers in depths:
             for scheme in usual:
@@ -129,27 +147,14 @@ class Model:
 def _match(s: Statistics) -> None:
     """Finds the families and the schemes that a tensor agrees with."""
     s.families = tuple(family for family in FAMILIES if family.fits(s.moments, s.low, s.high, s.eps))
-    if s.moments.std <= 0.0 or s.orthogonality is not None:
+    std = s.moments.std
+    if std <= 0.0 or s.orthogonality is not None or not s.families:
         return
-    log_std, slack = math.log(s.moments.std), tolerance(s.moments)
-    s.matches = tuple(
-        scheme
-        for scheme in schemes(s.tensor)
-        if scheme.family in s.families and abs(log_std - math.log(scheme.std)) <= slack
-    )
+    low, high = within(std, tolerance(s.moments))
+    s.matches = tuple(x for x in schemes(s.tensor) if low <= x.std <= high and x.family in s.families)
 
 
-def _range(group: Sequence[Statistics]) -> tuple[float, float]:
-    """The least and the largest scale that are finite and not zero; an empty range for fewer than two."""
+def _siblings(group: Sequence[Statistics]) -> Siblings:
     found = [s.rms for s in group if 0.0 < s.rms < math.inf]
-    return (min(found), max(found)) if len(found) > 1 else (math.inf, 0.0)
-
-
-def _layer(s: Statistics) -> str:
-    """The layer that a tensor belongs to."""
-    return re.sub(r"[^./]*$", "", s.name)
-
-
-def pattern(s: Statistics) -> str:
-    """The name without the numbers of layers, which siblings share."""
-    return _NUMBER.sub("*", s.name)
+    scales = (min(found), max(found)) if len(found) > 1 else (math.inf, 0.0)
+    return Siblings(len(group), all(s.low == s.high == 0.0 for s in group), scales)

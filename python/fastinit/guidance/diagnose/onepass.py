@@ -10,7 +10,9 @@ columns.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -36,6 +38,9 @@ _GRAM = 8
 
 # Rows or columns beyond this number are not projected, to bound memory.
 _MOST_UNITS = 2**22
+
+# Products of matrices with so few elements start no threads.
+_FEW = 2**12
 
 # In float32, powers up to the fourth of deviations between these neither overflow nor vanish; others take
 # float64.
@@ -84,11 +89,13 @@ def split(shape: tuple[int, ...], preferred: int | None) -> tuple[int, bool]:
         shape: The shape.
         preferred: The number of axes to take if possible; otherwise both sides become as equal as can be.
     """
-    if len(shape) < 2:
+    if len(shape) < 2 or 0 in shape:
         return len(shape), False
+    before = list(itertools.accumulate(shape, operator.mul))
+    after = list(itertools.accumulate(reversed(shape), operator.mul))
 
     def longest(at: int) -> int:
-        return max(math.prod(shape[:at]), math.prod(shape[at:]))
+        return max(before[at - 1], after[-at - 1])
 
     best = min(range(1, len(shape)), key=longest)
     if preferred is not None and longest(preferred) <= _MOST_UNITS:
@@ -117,7 +124,7 @@ def measure(
         if chunk.size == 0:
             continue
         matrix = chunk.reshape(-1, columns)
-        counts = Counts(chunk.size, low=float(matrix.min()), high=float(matrix.max()))
+        counts = Counts(chunk.size, low=float(chunk.min()), high=float(chunk.max()))
         finite = chunk
         if not (math.isfinite(counts.low) and math.isfinite(counts.high)):
             mask = np.isfinite(chunk)
@@ -154,7 +161,7 @@ def _moments(x: Array, low: float, high: float, work: Array) -> Moments:
         x, work = x.astype(np.float64), np.empty((2, x.size))
     y, z = work[0, : x.size], work[1, : x.size]
     head = x[:4096]
-    pivot = x.dtype.type(head.mean(dtype=np.float64))
+    pivot = x.dtype.type(np.add.reduce(head, dtype=np.float64) / head.size)
     if low < high and abs(pivot) < 0.05 * (high - low):
         pivot, y = x.dtype.type(0), x  # It is near enough already.
     else:
@@ -178,25 +185,34 @@ def _moments(x: Array, low: float, high: float, work: Array) -> Moments:
 def _products(y: Array, z: Array) -> float:
     """The sum of products; lines of 1024 in the dtype, and these in float64."""
     whole = y.size - y.size % 1024
-    lines = np.einsum("ij,ij->i", y[:whole].reshape(-1, 1024), z[:whole].reshape(-1, 1024))
-    rest = np.einsum("i,i->", y[whole:].astype(np.float64), z[whole:].astype(np.float64))
-    return float(lines.sum(dtype=np.float64) + rest)
+    total = float(np.dot(y[whole:].astype(np.float64), z[whole:].astype(np.float64)))
+    if whole:
+        lines = np.einsum("ij,ij->i", y[:whole].reshape(-1, 1024), z[:whole].reshape(-1, 1024))
+        total += float(lines.sum(dtype=np.float64))
+    return total
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=64)
+def _power_of_weights(name: str, power: int) -> Array:
+    return random_normal((2, 2**power), 0.0, 1.0, seed=0, stream=name)
+
+
 def _weights(name: str, size: int) -> Array:
-    """The vectors that units are projected on."""
-    return random_normal((2, size), 0.0, 1.0, seed=0, stream=name)
+    """The vectors that units are projected on; a model has few sizes up to a power of two."""
+    return _power_of_weights(name, (size - 1).bit_length())[:, :size]
 
 
 def _project(found: Measured, matrix: Array, start: int, rows: int) -> None:
     """Adds the projections of these rows, and their share of those of the columns."""
-    # einsum and not a product of matrices: it starts no threads of its own.
     across = _weights("columns", matrix.shape[1]).astype(matrix.dtype, copy=False)
     along = _weights("rows", rows)[:, start : start + len(matrix)].astype(matrix.dtype, copy=False)
-    found.rows.append(np.stack([np.einsum("rc,c->r", matrix, w) for w in across]).astype(np.float64))
-    part = np.stack([np.einsum("rc,r->c", matrix, w) for w in along]).astype(np.float64)
-    found.columns = _sum(found.columns, part)
+    if matrix.size <= _FEW:
+        of_rows, of_columns = np.dot(across, matrix.T), np.dot(along, matrix)
+    else:  # einsum and not a product of matrices: it starts no threads of its own.
+        of_rows = np.array([np.einsum("rc,c->r", matrix, w) for w in across])
+        of_columns = np.array([np.einsum("rc,r->c", matrix, w) for w in along])
+    found.rows.append(of_rows.astype(np.float64))
+    found.columns = _sum(found.columns, of_columns.astype(np.float64))
 
 
 def _inner(found: Measured, matrix: Array, start: int) -> None:

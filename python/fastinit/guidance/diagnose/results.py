@@ -121,7 +121,7 @@ class DiagnosisRow(Result):
     def _cells(self) -> tuple[str, ...]:
         return (
             self.name if len(self.names) == 1 else f"{self.name} (+{len(self.names) - 1})",
-            " x ".join(map(str, self.shape)) or "()",
+            " x ".join(map(str, self.shape)) or "()" if len(self.shape) <= 8 else f"{len(self.shape)} axes",
             self.dtype,
             self.role,
             "" if self.fan_in is None else f"{self.fan_in:.0f}, {self.fan_out:.0f}",

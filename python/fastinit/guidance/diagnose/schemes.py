@@ -10,13 +10,15 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastinit._registry import PRESETS
 from fastinit._runtime import fans as core_fans
 from fastinit.initializers import RandomNormal, RandomUniform, TruncatedNormal, VarianceScaling
 from fastinit.theory.distributions import normal, truncated_normal, uniform
 from fastinit.theory.quadrature import legendre
+
+from .tensors import MOST_AXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from fastinit.theory.distributions import Distribution
 
     from .statistics import Moments
-    from .tensors import Tensor
+    from .tensors import Kind, Tensor
 
 # Six standard errors: in one of 500 sets of a million tensors, a normal statistic has a false alarm.
 ERRORS = 6.0
@@ -41,7 +43,7 @@ _CLOSE_KURTOSIS = 0.03
 FEW = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Family:
     """The shape of a symmetric distribution, whatever its scale.
 
@@ -59,13 +61,15 @@ class Family:
 
     def fits(self, moments: Moments, low: float, high: float, eps: float) -> bool:
         """Whether elements may belong to it, by moments and extremes; `eps` is the rounding of the dtype."""
-        if not moments.std > 0.0 or math.isnan(moments.kurtosis):
+        std, kurtosis = moments.std, moments.kurtosis
+        if not std > 0.0 or math.isnan(kurtosis):
             return False
         # A kurtosis of few elements is biased, by about 6 / n.
         error = _CLOSE_KURTOSIS + ERRORS * math.sqrt(self.spread / moments.count) + 10 / moments.count
-        reach = max(high - moments.mean, moments.mean - low) / moments.std
-        slack = 1 + tolerance(moments) + eps
-        return abs(moments.kurtosis - self.kurtosis) <= error and reach <= self.reach * slack
+        if abs(kurtosis - self.kurtosis) > error:
+            return False
+        reach = max(high - moments.mean, moments.mean - low) / std
+        return reach <= self.reach * (1 + tolerance(moments) + eps)
 
 
 @functools.lru_cache(maxsize=256)
@@ -90,8 +94,7 @@ UNIFORM, TRUNCATED, NORMAL = FAMILIES = tuple(
 TRUNCATION = 2 / TRUNCATED.reach
 
 
-@dataclass(frozen=True)
-class Scheme:
+class Scheme(NamedTuple):
     """A distribution that weights are known to be drawn from.
 
     Attributes:
@@ -121,58 +124,67 @@ def std_error(moments: Moments) -> float:
     return math.sqrt(max(kurtosis - 1.0, 0.1) / (4 * max(moments.count, 1)))
 
 
+def within(std: float, slack: float) -> tuple[float, float]:
+    """The standard deviations whose logarithms differ from that of `std` by at most `slack`."""
+    factor = math.exp(slack)
+    return std / factor, std * factor
+
+
 def tolerance(moments: Moments) -> float:
     """By how much the logarithms of two standard deviations differ before the difference is significant."""
     return max(CLOSE, ERRORS * std_error(moments))
 
 
-def fans(tensor: Tensor) -> list[tuple[float, float]]:
+def fans(tensor: Tensor) -> tuple[tuple[float, float], ...]:
     """The possible fan_in and fan_out: first by the layout, then by other conventions.
 
     Frameworks do not agree on the fans of depthwise, grouped, transposed and multi-headed kernels; and where
     a layout is only assumed, the other one may be true.
     """
-    shape = tensor.shape
-    if len(shape) < 2 or tensor.size == 0:
-        return []
+    return _fans(tensor.kind)
+
+
+@functools.lru_cache(maxsize=4096)
+def _fans(kind: Kind) -> tuple[tuple[float, float], ...]:
+    shape, (in_axis, out_axis) = kind.shape, kind.axes
+    if not 1 < len(shape) <= MOST_AXES or 0 in shape:
+        return ()
     last = core_fans(shape, -2, -1, (), 1)
     first = core_fans(shape, 1, 0, (), 1)
-    rest = tensor.size / (shape[tensor.in_axis] * shape[tensor.out_axis])
-    if tensor.transposed:  # The groups divide the inputs of such a kernel.
-        fan_out, fan_in = core_fans(shape, tensor.out_axis, tensor.in_axis, (), tensor.groups)
+    rest = math.prod(shape) / (shape[in_axis] * shape[out_axis])
+    if kind.transposed:  # The groups divide the inputs of such a kernel.
+        fan_out, fan_in = core_fans(shape, out_axis, in_axis, (), kind.groups)
     else:
-        fan_in, fan_out = core_fans(shape, tensor.in_axis, tensor.out_axis, (), tensor.groups)
+        fan_in, fan_out = core_fans(shape, in_axis, out_axis, (), kind.groups)
     # As the layout says; and as PyTorch and Keras count, from the shape alone.
-    found = [(fan_in, fan_out), first if tensor.layout == "out_in" else last]
-    if tensor.transposed:
+    found = [(fan_in, fan_out), first if kind.layout == "out_in" else last]
+    if kind.transposed:
         found += [(out, into) for into, out in found]
     if len(shape) == 2 and max(shape) == 3 * min(shape):  # Queries, keys and values in one.
         found += [(min(into, out), min(into, out)) for into, out in found]
-    if tensor.layout == "out_in" and len(shape) > 2 and shape[1] == 1:  # Depthwise.
+    if kind.layout == "out_in" and len(shape) > 2 and shape[1] == 1:  # Depthwise.
         found.append((rest, rest))
-    if tensor.layout == "in_out" and len(shape) > 3 and (shape[-1] == 1 or tensor.role == "kernel"):
+    if kind.layout == "in_out" and len(shape) > 3 and (shape[-1] == 1 or kind.role == "kernel"):
         found.append((rest, rest * shape[-1]))
-    if len(shape) == 3 and (tensor.layout == "in_out" or not tensor.certain):
+    if len(shape) == 3 and (kind.layout == "in_out" or not kind.certain):
         # Heads: (in, heads, out) and (heads, in, out); or a stack of matrices.
         a, b, c = shape
         found += [(a, b * c), (a * b, c), (b, c)]
-    if not tensor.certain:
+    if not kind.certain:
         found += [(out, into) for into, out in found]
         if len(shape) > 2:  # A convolution in the other order.
             found += [last, first]
-    return list(dict.fromkeys((max(into, 1.0), max(out, 1.0)) for into, out in found))
+    return tuple(dict.fromkeys((max(into, 1.0), max(out, 1.0)) for into, out in found))
 
 
-def _scheme(name: str, made: Initializer, shape: tuple[int, ...] = (1,), mode: str | None = None) -> Scheme:
-    """The scheme of an initializer, for a kernel (in, out) where it depends on the shape."""
-    found = made.check(shape)
+def _scheme(name: str, made: Initializer) -> Scheme:
+    """The scheme of an initializer, for fans of 1 where it depends on them."""
+    found = made.check((1, 1))
     family = next(family for family in FAMILIES if family.name == found.title)
-    return Scheme(name, family, found.std, mode, corrected=not name.endswith("without correction"))
+    return Scheme(name, family, found.std, corrected=not name.endswith("without correction"))
 
 
-def _drawn(
-    preset: str, shape: tuple[int, ...], mode: str = "fan_avg", known: str | None = None
-) -> Iterator[Scheme]:
+def _drawn(preset: str) -> Iterator[Scheme]:
     """The schemes called Glorot, He or LeCun, in each family."""
     scale, _, _ = PRESETS[f"{preset}_normal"]
     for name, distribution in (
@@ -180,28 +192,20 @@ def _drawn(
         (f"{preset}_normal", "truncated_normal"),
         (f"{preset}_normal, untruncated", "untruncated_normal"),
     ):
-        found = _scheme(name, VarianceScaling(scale, mode, distribution), shape, known)
+        found = _scheme(name, VarianceScaling(scale, "fan_in", distribution))
         yield found
-    truncated = TruncatedNormal(stddev=found.std)
-    yield _scheme(f"{preset}_normal without correction", truncated, mode=known)
+    yield _scheme(f"{preset}_normal without correction", TruncatedNormal(stddev=found.std))
 
 
-@functools.lru_cache(maxsize=4096)
-def _scaled(fan_in: float, fan_out: float, known: tuple[str | None, str | None]) -> tuple[Scheme, ...]:
-    """The schemes that scale by the fans; `known` are the modes of those that follow fan_in and fan_out."""
-    shape = (min(int(fan_in), 2**31), min(int(fan_out), 2**31))
-    found: list[Scheme] = []
-    for mode, label in zip(("fan_in", "fan_out"), known, strict=True):
-        found += [*_drawn("lecun", shape, mode, label), *_drawn("he", shape, mode, label)]
-        torch = VarianceScaling(1 / 3, mode, "uniform")  # PyTorch: kaiming_uniform(a=sqrt(5)).
-        found.append(_scheme("U(±1/sqrt(fan))", torch, shape, label))
-    return (*found, *_drawn("glorot", shape))
+# PyTorch's default is kaiming_uniform(a=sqrt(5)).
+_TORCH = _scheme("U(±1/sqrt(fan))", VarianceScaling(1 / 3, "fan_in", "uniform"))
+_BY_ONE_FAN = (*_drawn("lecun"), *_drawn("he"), _TORCH)
+_BY_BOTH_FANS = tuple(_drawn("glorot"))
 
 
-@functools.lru_cache(maxsize=256)
-def _by_size(name: str, scale: float, distribution: str, size: int) -> Scheme:
-    """A scheme of variance `scale / size`."""
-    return _scheme(name, VarianceScaling(scale, "fan_in", distribution), (max(size, 1), 1))
+def _scaled(scheme: Scheme, fan: float, mode: str | None = None) -> Scheme:
+    """A scheme for another fan than 1: its variance is divided by it."""
+    return scheme._replace(std=scheme.std / math.sqrt(fan), mode=mode)
 
 
 # Constants of published models and of frameworks: GPT-2 and BERT, AlexNet and detection heads, Keras's
@@ -217,20 +221,29 @@ _FIXED = (
 _EMBEDDING = _scheme("N(0, 1)", RandomNormal(stddev=1.0))
 
 
-def schemes(tensor: Tensor) -> Iterator[Scheme]:
+_BY_HIDDEN = _TORCH._replace(name="U(±1/sqrt(hidden))")
+_BY_DIM = _scheme("N(0, 1/sqrt(dim))", VarianceScaling(1.0, "fan_in", "untruncated_normal"))
+
+
+def schemes(tensor: Tensor) -> tuple[Scheme, ...]:
     """The schemes that a kernel or an embedding of this shape may follow; the likely ones first."""
-    for hidden in tensor.hidden:
-        yield _by_size("U(±1/sqrt(hidden))", 1 / 3, "uniform", hidden)
-    found = fans(tensor)
+    return _schemes(tensor.kind)
+
+
+@functools.lru_cache(maxsize=4096)
+def _schemes(kind: Kind) -> tuple[Scheme, ...]:
+    listed = [_scaled(_BY_HIDDEN, max(hidden, 1)) for hidden in kind.hidden]
+    found = _fans(kind)
     for at, (fan_in, fan_out) in enumerate(found):
         known: tuple[str | None, str | None] = ("fan_in", "fan_out")
-        if fan_in == fan_out or tensor.transposed or (at and tensor.certain):
+        if fan_in == fan_out or kind.transposed or (at and kind.certain):
             known = (None, None)  # It has no mode, or one that is a matter of convention.
         elif at and (fan_out, fan_in) in found[:at]:
             known = ("swapped", "swapped")
-        yield from _scaled(fan_in, fan_out, known)
-    yield from _FIXED
-    if tensor.role == "embedding":
-        yield _EMBEDDING
-        for size in tensor.shape:
-            yield _by_size("N(0, 1/sqrt(dim))", 1.0, "untruncated_normal", size)
+        for mode, fan in zip(known, (fan_in, fan_out), strict=True):
+            listed += [_scaled(scheme, fan, mode) for scheme in _BY_ONE_FAN]
+        listed += [_scaled(scheme, (fan_in + fan_out) / 2) for scheme in _BY_BOTH_FANS]
+    listed += _FIXED
+    if kind.role == "embedding":
+        listed += [_EMBEDDING, *(_scaled(_BY_DIM, max(size, 1)) for size in kind.shape)]
+    return tuple(listed)

@@ -7,9 +7,8 @@ import re
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from .model import pattern
 from .results import Code, Severity
-from .schemes import CLOSE, fans, schemes, std_error, tolerance
+from .schemes import CLOSE, fans, schemes, std_error, tolerance, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,7 +58,7 @@ def find_modes(model: Model) -> None:
     usual = Counter(len(s.tensor.shape) for s in kernels if model.consensus in known[s.name])
     modes: dict[str, set[str | None]] = defaultdict(set)
     for s in model.tensors:
-        modes[pattern(s)].add(likely.get(s.name))
+        modes[s.pattern].add(likely.get(s.name))
     few = len(by_mode["fan_out"]) <= max(1, 0.1 * len(model.kernels))
     choice: list[Statistics] = []
     for mode, other in (("fan_out", "fan_in"), ("fan_in", "fan_out")):
@@ -75,7 +74,7 @@ def find_modes(model: Model) -> None:
             else:
                 deviates = unlike > alike
             # Siblings may, too: they share their scheme intentionally.
-            meant = len(model.siblings(s)) > 1 and modes[pattern(s)] == {mode}
+            meant = model.siblings(s).number > 1 and modes[s.pattern] == {mode}
             if deviates and not meant and s.tensor.certain and _mode(s.matches) == mode:
                 fan_of = dict(zip(("fan_in", "fan_out"), fans(s.tensor)[0], strict=True))
                 text = (
@@ -98,8 +97,8 @@ def find_modes(model: Model) -> None:
 
 def _near(s: Statistics) -> list[Scheme]:
     """The schemes that a tensor agrees with within three standard errors."""
-    slack = max(CLOSE, 3 * std_error(s.moments))
-    return [match for match in s.matches if abs(math.log(s.moments.std / match.std)) <= slack]
+    low, high = within(s.moments.std, max(CLOSE, 3 * std_error(s.moments)))
+    return [match for match in s.matches if low <= match.std <= high]
 
 
 def _mode(matches: Iterable[Scheme]) -> str | None:

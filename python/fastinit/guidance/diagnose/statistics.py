@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,10 @@ if TYPE_CHECKING:
 
     from .schemes import Family, Scheme
     from .tensors import Tensor
+
+# The numbers of layers, not those of fc1 and fc2 in each: whole parts of a name, and those of layer1,
+# stage_2, dense_3/.
+_NUMBER = re.compile(r"(?<![^./])\d+(?=[./])|(?<=layer|stage|block)_?\d+|_\d+(?=/)")
 
 
 @dataclass
@@ -123,6 +129,16 @@ class Statistics(Counts):
     def name(self) -> str:
         """The name of the tensor."""
         return self.tensor.name
+
+    @functools.cached_property
+    def layer(self) -> str:
+        """The layer that it belongs to: its name without the last part."""
+        return self.name[: max(self.name.rfind("."), self.name.rfind("/")) + 1]
+
+    @functools.cached_property
+    def pattern(self) -> str:
+        """Its name without the numbers of layers, which siblings share."""
+        return _NUMBER.sub("*", self.name)
 
     @property
     def rms(self) -> float:

@@ -47,14 +47,14 @@ def is_identity(s: Statistics) -> bool:
 
 def _zero(model: Model, s: Statistics) -> None:
     siblings = model.siblings(s)
-    whole_group = len(siblings) > 1 and all(t.low == t.high == 0.0 for t in siblings)
+    whole_group = siblings.number > 1 and siblings.zero
     severity = Severity.INFO
     if any("lora_b" in name.lower() for name in s.tensor.names):
         text = "as is usual for the second matrix of LoRA"
     elif is_output(s.tensor) and model.zeros < len(model.kernels):
         text = "so the output starts at its bias, and the first step changes no layer below"
     elif whole_group and model.zeros <= len(model.kernels) / 2:
-        text = f"as in all {len(siblings)} layers of its kind, so these branches start at zero"
+        text = f"as in all {siblings.number} layers of its kind, so these branches start at zero"
     else:
         severity = Severity.SEVERE
         text = "so neither signal nor gradient passes; draw them at random, as with fastinit.lecun_normal"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,8 +12,11 @@ if TYPE_CHECKING:
     from fastinit._typing import Array
 
 # Yields the elements from `start` to `stop`, `step` at a time, as one-dimensional float32 or float64 in C
-# order. A chunk is valid until the next one is requested.
+# order. A chunk is valid until the next one is requested. Where reading takes long, chunks may be empty.
 Read = Callable[[int, int, int], "Iterator[Array]"]
+
+# The most axes that an initializer takes.
+MOST_AXES = 32
 
 # Relative rounding of the dtypes.
 _EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -23,6 +27,19 @@ class Skipped(NamedTuple):
 
     name: str
     why: str
+
+
+class Kind(NamedTuple):
+    """What the fans and the schemes of a tensor depend on; a model has few kinds."""
+
+    shape: tuple[int, ...]
+    axes: tuple[int, int]
+    layout: str
+    role: str
+    certain: bool
+    transposed: bool
+    groups: int
+    hidden: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -61,12 +78,12 @@ class Tensor:
     orthogonal: bool = False
     memory: object = field(default=None, compare=False)
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         """The first of its names."""
         return self.names[0]
 
-    @property
+    @functools.cached_property
     def size(self) -> int:
         """The number of its elements."""
         return math.prod(self.shape)
@@ -81,22 +98,29 @@ class Tensor:
         """The axis of the outputs; there must be two or more axes."""
         return self._axes[1]
 
-    @property
+    @functools.cached_property
     def _axes(self) -> tuple[int, int]:
         n = len(self.shape)
         first, second = (1, 0) if self.layout == "out_in" else (n - 2, n - 1)
         return (second, first) if self.transposed else (first, second)
 
-    @property
+    @functools.cached_property
     def is_kernel(self) -> bool:
         """Whether it mixes the units of a signal."""
         return self.role in ("kernel", "recurrent")
 
-    @property
+    @functools.cached_property
     def is_weight(self) -> bool:
         """Whether it is a matrix, a convolution kernel or an embedding, which is usually drawn at random."""
-        # An initializer takes at most 32 axes.
-        return 1 < len(self.shape) <= 32 and (self.is_kernel or self.role == "embedding")
+        return 1 < len(self.shape) <= MOST_AXES and (self.is_kernel or self.role == "embedding")
+
+    @functools.cached_property
+    def kind(self) -> Kind:
+        """What its fans and schemes depend on."""
+        axes = self._axes if len(self.shape) > 1 else (0, 0)
+        return Kind(
+            self.shape, axes, self.layout, self.role, self.certain, self.transposed, self.groups, self.hidden
+        )
 
     @property
     def eps(self) -> float:

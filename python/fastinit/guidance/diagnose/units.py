@@ -47,6 +47,10 @@ def alike(tensor: Tensor, found: Measured, at: int, axis: int) -> tuple[list[lis
     if count < 2 or found.columns is None or bits < 2 * math.log2(count) + _SPARE_BITS:
         return [], []
     projections = _projections(tensor, found, at, axis)
+    first = np.sort(projections[0])
+    largest = max(-first[0], first[-1])
+    if first.all() and largest < math.inf and (first[1:] - first[:-1]).min() > _ROUNDING * largest:
+        return [], []  # As in most tensors, all differ by more than rounding may change the largest.
     if not np.isfinite(projections).all():
         return [], []
     zero = np.flatnonzero((projections == 0).all(axis=0)).tolist()
@@ -59,10 +63,12 @@ def alike(tensor: Tensor, found: Measured, at: int, axis: int) -> tuple[list[lis
 def _projections(tensor: Tensor, found: Measured, at: int, axis: int) -> Array:
     """Two numbers for each unit."""
     if axis < at:
-        values, shape, axis = np.concatenate(found.rows, axis=1), tensor.shape[:at], axis
+        values, shape = np.concatenate(found.rows, axis=1), tensor.shape[:at]
     else:
         assert found.columns is not None
         values, shape, axis = found.columns, tensor.shape[at:], axis - at
+    if len(shape) == 1:
+        return values
     units = np.moveaxis(values.reshape(2, *shape), axis + 1, 1).reshape(2, shape[axis], -1)
     weights = random_normal((units.shape[2],), 0.0, 1.0, seed=1, dtype="float64")
     return (units * weights).sum(axis=2)
@@ -70,7 +76,7 @@ def _projections(tensor: Tensor, found: Measured, at: int, axis: int) -> Array:
 
 def _candidates(projections: Array, zero: set[int]) -> Iterator[list[int]]:
     """Groups of units whose projections agree."""
-    scale = _ROUNDING * np.median(np.abs(projections), axis=1)
+    scale = np.median(_ROUNDING * np.abs(projections), axis=1)  # a sum of two larger ones may overflow
     order = np.argsort(projections[0], kind="stable")
     close = (np.abs(np.diff(projections[:, order], axis=1)) <= scale[:, None]).all(axis=0)
     # Runs of neighbours that are close: they begin and end where that changes.

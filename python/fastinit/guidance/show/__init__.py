@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastinit._checks import check_choice
+from fastinit._files import check_output
 from fastinit._registry import install_hint
 from fastinit.guidance.choices import by_label, initializer, label
 from fastinit.guidance.compare import Comparison
@@ -105,8 +106,9 @@ def show(
         pyplot, and need not be closed.
 
     Raises:
-        ValueError: If the kind, the name of an initializer or the suffix of `path` is unknown, the shape or
-            the array does not fit, or there are more than 24 of them.
+        ValueError: If the kind, the name of an initializer or the suffix of `path` is unknown, `path` is
+            something else than a regular file, the shape or the array does not fit, or there are more than
+            24 of them.
         TypeError: If something cannot be drawn.
         FileNotFoundError: If the folder of `path` does not exist.
         ImportError: If matplotlib is missing.
@@ -170,6 +172,7 @@ def check_path(path: str | os.PathLike[str]) -> Path:
         raise FileNotFoundError(
             f"the folder {str(file.parent)!r} of the picture {file.name!r} does not exist"
         )
+    check_output(file)
     _pictures()
     return file
 

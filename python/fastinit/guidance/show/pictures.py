@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from fastinit._files import replacing
 from fastinit.guidance.signal import spell_widths
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ class Picture(Figure):
 def save(figure: Figure, file: Path) -> None:
     """Saves a figure in the format of the suffix."""
     metadata = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}[file.suffix.lower()]
-    with _style():
-        figure.savefig(file, format=file.suffix[1:].lower(), metadata=metadata)
+    with _style(), replacing(file) as opened:
+        figure.savefig(opened, format=file.suffix[1:].lower(), metadata=metadata)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import tokenize
 import zipfile
@@ -98,33 +99,68 @@ def reading(what: str) -> Iterator[None]:
         TypeError,
         tokenize.TokenError,
         EOFError,
+        OverflowError,
         NotImplementedError,
         RuntimeError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
         raise ValueError(f"{what} is damaged or of another format: {error}") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # that of a place before the start of the file
+            raise
+        raise ValueError(f"{what} is damaged: its parts are not where it says") from None
+
+
+def read_exactly(file: IO[bytes], target: memoryview) -> None:
+    """Fills a buffer from a file.
+
+    Raises:
+        EOFError: If the file ends before.
+    """
+    done = 0
+    while done < len(target):
+        count = file.readinto(target[done:])  # type: ignore[attr-defined]
+        if not count:
+            raise EOFError("it ends before its data")
+        done += count
 
 
 def file_reader(
-    open_file: Callable[[], IO[bytes]], offset: int, raw: np.dtype[Any], dtype: str, what: str
+    open_file: Callable[[], IO[bytes]],
+    offset: int,
+    raw: np.dtype[Any],
+    dtype: str,
+    what: str,
+    fortran: tuple[int, ...] | None = None,
 ) -> Read:
-    """Reads a file from `offset` on through a buffer; mapped pages would count as memory."""
+    """Reads a file from `offset` on through a buffer; mapped pages would count as memory.
 
-    def read(start: int, stop: int, step: int) -> Iterator[Array]:
+    An array in Fortran order, whose shape is `fortran`, is read as a whole first.
+    """
+    native = raw.newbyteorder("=")
+
+    def pieces(start: int, stop: int, step: int) -> Iterator[Array]:
         buffer = np.empty(min(step, max(stop - start, 1)) * raw.itemsize, np.uint8)
         with reading(what), open_file() as file:
             file.seek(offset + start * raw.itemsize)
             for at in range(start, stop, step):
-                wanted = memoryview(buffer.data)[: (min(at + step, stop) - at) * raw.itemsize]
-                done = 0
-                while done < len(wanted):
-                    count = file.readinto(wanted[done:])  # type: ignore[attr-defined]
-                    if not count:
-                        raise EOFError("it ends before its data")
-                    done += count
-                part = buffer[: len(wanted)].view(raw)
-                native = part if raw.isnative else part.astype(raw.newbyteorder("="))
-                yield decode(native, dtype)
+                wanted = buffer[: (min(at + step, stop) - at) * raw.itemsize]
+                read_exactly(file, wanted.data)
+                yield wanted.view(raw).astype(native, copy=False)
+
+    def read(start: int, stop: int, step: int) -> Iterator[Array]:
+        if fortran is None:
+            for piece in pieces(start, stop, step):
+                yield decode(piece, dtype)
+            return
+        with reading(what):
+            array = np.empty(fortran, native, order="F")
+        flat, at = array.reshape(-1, order="F"), 0
+        for piece in pieces(0, array.size, step):
+            flat[at : at + piece.size] = piece
+            at += piece.size
+            yield decode(piece[:0], dtype)  # Nothing yet, but whoever reads may stop.
+        yield from array_reader(lambda: array, dtype)(start, stop, step)
 
     return read

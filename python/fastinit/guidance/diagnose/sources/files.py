@@ -15,20 +15,19 @@ import math
 import re
 import zipfile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastinit._files import check_input
 from fastinit._registry import install_hint
 
 from ..roles import describe
 from .arrays import unreadable
-from .elements import array_reader, bits_of, file_reader, is_readable, reading
+from .elements import array_reader, bits_of, file_reader, is_readable, read_exactly, reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from fastinit._typing import Array
 
     from ..tensors import Skipped, Tensor
 
@@ -47,12 +46,13 @@ def from_path(path: Path) -> Iterator[Tensor | Skipped]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, of an unknown kind, or a directory without `.safetensors` files.
+        ValueError: If it is damaged, of an unknown kind, not a regular file, or a directory without
+            `.safetensors` files.
         ImportError: If it is a `.safetensors` file and the library safetensors is not installed.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}")
     suffix = path.suffix.lower()
+    if not path.is_dir():
+        check_input(path)
     if path.is_dir():
         indices = sorted(path.glob("*.safetensors.index.json"))
         files = _shards(indices[0]) if len(indices) == 1 else sorted(path.glob("*.safetensors"))
@@ -87,6 +87,7 @@ _SAFETENSORS = {
 def _from_safetensors(files: list[Path]) -> Iterator[Tensor | Skipped]:
     seen: dict[str, Path] = {}
     for path in files:
+        check_input(path)
         for name, kind, shape, offset in _entries(path):
             if name in seen:
                 raise ValueError(f"{name!r} is in two files, {seen[name]} and {path}")
@@ -125,6 +126,7 @@ def _entries(path: Path) -> Iterator[tuple[str, str, tuple[int, ...], int]]:
 
 def _shards(index: Path) -> list[Path]:
     """The files that an index of shards names."""
+    check_input(index)
     try:
         names = sorted(set(map(str, json.loads(index.read_text("utf-8"))["weight_map"].values())))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -139,17 +141,35 @@ def _shards(index: Path) -> list[Path]:
 # NumPy
 
 
+_LONGEST_HEADER = 10_000
+
+# The most bytes that one compressed byte becomes.
+_DEFLATE = 1032
+
+# Arrays of so few bytes are read at once with their header.
+_SMALL = 2**12
+
+
 def _from_npz(path: Path) -> Iterator[Tensor | Skipped]:
-    try:
+    with reading(str(path)):
         archive = zipfile.ZipFile(path)  # Closed with the last tensor that is read from it.
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is not an .npz file, or is damaged: {error}") from None
+    most = _DEFLATE * path.stat().st_size
+    seen: set[str] = set()
     for member in archive.infolist():
         name = member.filename.removesuffix(".npy")
-        if name != member.filename:
-            # Threads may read one archive at the same time, each through a separate file object.
-            opener = functools.partial(archive.open, member)
-            yield _from_npy(name, opener, member.file_size, path, parallel=False)
+        if name == member.filename:
+            continue
+        if name in seen:
+            raise ValueError(f"{path} is damaged: {name!r} is in it twice")
+        seen.add(name)
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # Their decompressors cannot be told how much to inflate.
+            raise ValueError(
+                f"{path} is not an .npz file: {name!r} is compressed in another way than by NumPy"
+            )
+        # Threads may read one archive at the same time, each through a separate file object.
+        opener = functools.partial(archive.open, member)
+        yield _from_npy(name, opener, min(member.file_size, most), path, parallel=False)
 
 
 def _from_npy(
@@ -158,26 +178,44 @@ def _from_npy(
     """An array in NumPy's format."""
     what = f"{path}, {name!r},"
     with reading(what), open_file() as file:
-        first = np.lib.format.read_magic(file) == (1, 0)
-        header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-        shape, fortran, raw = header(file)
-        start = file.tell()
-    # NumPy's format has no name for bfloat16, and keeps it as two bytes of no kind.
-    dtype = "bfloat16" if raw.kind == "V" and raw.itemsize == 2 and raw.names is None else raw.name
-    if not is_readable(dtype):
-        return unreadable(name, dtype, integer=raw.kind in "biu")
-    if start + math.prod(shape) * raw.itemsize > size:
-        raise ValueError(
-            f"{path} is damaged: it ends before the data of {name!r}, of shape {shape} and dtype {raw}"
-        )
-    if fortran and len(shape) > 1:  # Its elements are read in another order than they lie in.
+        start, shape, fortran, raw = _header(file)
+        # NumPy's format has no name for bfloat16, and keeps it as two bytes of no kind.
+        dtype = "bfloat16" if raw.kind == "V" and raw.itemsize == 2 and raw.names is None else raw.name
+        if not is_readable(dtype):
+            return unreadable(name, dtype, integer=raw.kind in "biu")
+        needed = math.prod(shape) * raw.itemsize
+        if min(shape, default=0) < 0 or start + needed > size:
+            about = f"of shape {shape!s:.80} and dtype {raw}"
+            raise ValueError(f"it ends before its data, {about}")
+        bits = bits_of(dtype).newbyteorder(raw.byteorder if raw.kind == "f" else "=")
+        longer = tuple(size for size in shape if size != 1)  # NumPy takes at most 64 axes.
+        in_order = not fortran or len(longer) < 2 or needed == 0
+        if needed <= _SMALL:
+            values = np.empty(needed // raw.itemsize, bits)
+            read_exactly(file, values.view(np.uint8).data)
+            if not in_order:
+                values = values.reshape(longer, order="F")
+            array = values.astype(bits.newbyteorder("="))
+            return describe(name, shape, dtype, array_reader(lambda: array, dtype), "in_out")
+    read = file_reader(open_file, start, bits, dtype, what, None if in_order else longer)
+    return describe(name, shape, dtype, read, "in_out", parallel=parallel and in_order)
 
-        def load() -> Array:
-            with reading(what), open_file() as file:
-                array: Array = np.lib.format.read_array(file)
-            return array.astype(raw.newbyteorder("=")).view(bits_of(dtype))
 
-        return describe(name, shape, dtype, array_reader(load, dtype), "in_out", parallel=False)
-    bits = bits_of(dtype).newbyteorder(raw.byteorder if raw.kind == "f" else "=")
-    read = file_reader(open_file, start, bits, dtype, what)
-    return describe(name, shape, dtype, read, "in_out", parallel=parallel)
+def _header(file: IO[bytes]) -> tuple[int, tuple[int, ...], bool, np.dtype[Any]]:
+    """The length of the header of an array in NumPy's format, and its shape, order and dtype."""
+    start = file.read(8)
+    np.lib.format.read_magic(io.BytesIO(start))
+    digits = file.read(2 if start[6] == 1 else 4)
+    length = int.from_bytes(digits, "little")
+    if length > _LONGEST_HEADER:  # NumPy would read it first.
+        raise ValueError(f"its header has {length:,} bytes")
+    header = start + digits + file.read(length)
+    return len(header), *_parsed(header)
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    file = io.BytesIO(header)
+    first = np.lib.format.read_magic(file) == (1, 0)
+    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+    return read(file, max_header_size=_LONGEST_HEADER)

@@ -1,0 +1,99 @@
+"""Files that are read, and files that are written as a whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Written at a time where the system cannot reserve space.
+_PIECE = 2**20
+
+
+def check_input(path: str | os.PathLike[str]) -> None:
+    """Checks that a file can be read; a FIFO or a device might give nothing, or never end.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is not a regular file, nor a link to one.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    if not file.is_file():
+        raise ValueError(f"cannot read {path}: it is not a regular file")
+
+
+def check_output(path: str | os.PathLike[str]) -> tuple[Path, int | None]:
+    """The file that a path leads to, through links, and its permissions if it exists.
+
+    Raises:
+        ValueError: If something else than a regular file is there, such as a directory, a FIFO or a device.
+        OSError: If its name is too long, or its folder cannot be read.
+    """
+    file = Path(os.path.realpath(path))
+    try:
+        mode = file.stat().st_mode
+    except FileNotFoundError:
+        return file, None
+    if not stat.S_ISREG(mode):
+        what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        raise ValueError(f"cannot write to {str(path)!r}, which is {what}")
+    return file, stat.S_IMODE(mode)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A new file that takes the place of `path` once the block ends, and is deleted if the block fails.
+
+    Until then nobody sees a part of it, and of several writers the last one wins. A link stays a link, and a
+    file keeps its permissions.
+
+    Raises:
+        ValueError, OSError: See `check_output`; also if the file cannot be written.
+    """
+    file, mode = check_output(path)
+    # A name that nobody can guess or have used, and that is never too long.
+    new = file.with_name(f".fastinit-{secrets.token_hex(16)}")
+    try:
+        with new.open("x+b") as opened:  # It must be new, so no link is followed.
+            yield opened
+        if mode is not None:
+            new.chmod(mode)
+        new.replace(file)
+    finally:
+        with contextlib.suppress(OSError):  # It has its place now, or was never made.
+            new.unlink()
+
+
+def reserve(file: IO[bytes], size: int) -> None:
+    """Gives a new file its size, and the space on the disk, so that stores to its mapped pages cannot fail.
+
+    Raises:
+        OSError: If there is not enough space, or the file may not be as large.
+    """
+    if hasattr(os, "statvfs"):
+        # Otherwise the system would take all that is left, also from others, before it gives up.
+        disk = os.statvfs(file.fileno())
+        if disk.f_blocks > 0 and disk.f_bfree * disk.f_frsize < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+        else:
+            return
+    zeros = bytes(_PIECE)
+    file.seek(0, os.SEEK_END)
+    for at in range(file.tell(), size, _PIECE):
+        file.write(zeros[: size - at])
+    file.flush()

@@ -14,6 +14,9 @@ use std::ops::Range;
 /// for one is enough.
 const LARGE: usize = 4 << 20;
 
+/// The scratch memory that a fill may take besides that of the size of its output.
+pub(crate) const SPARE: usize = 16 << 20;
+
 /// Blocks of a view along an axis, to be filled.
 pub(crate) struct Blocks<'a, T, F> {
     /// The output.
@@ -28,8 +31,10 @@ pub(crate) struct Blocks<'a, T, F> {
     pub bytes: usize,
     /// How many times longer it takes to compute an element than to store it.
     pub effort: usize,
-    /// The bytes of scratch memory that each may need.
+    /// The bytes of scratch memory that each may need where all threads fill it.
     pub scratch: usize,
+    /// The same where one thread fills it.
+    pub single: usize,
 }
 
 impl<T: Element, F: Fn(usize) -> Range<usize> + Sync> Blocks<'_, T, F> {
@@ -48,6 +53,9 @@ impl<T: Element, F: Fn(usize) -> Range<usize> + Sync> Blocks<'_, T, F> {
         }
         let work = self.bytes.saturating_mul(self.effort);
         let most = (work.saturating_mul(self.count) / BYTES_PER_THREAD).min(self.count);
+        // All threads together use no more scratch memory than the output has, and what one may use.
+        let all = (self.out.len() * size_of::<T>()).saturating_add(SPARE);
+        let most = most.min(all.checked_div(self.single).unwrap_or(usize::MAX)).max(1);
         let together = how_many(most, options);
         let alone = how_many(work / BYTES_PER_THREAD, options);
         let (level, untouched) = (options.level, options.untouched);
@@ -58,7 +66,7 @@ impl<T: Element, F: Fn(usize) -> Range<usize> + Sync> Blocks<'_, T, F> {
             return (0..self.count)
                 .try_for_each(|i| fill(i, unsafe { parts.part(i) }, &mut scratch, options));
         }
-        let mut workers = (0..together).map(|_| Scratch::new(self.scratch)).collect::<Result<Vec<_>>>()?;
+        let mut workers = (0..together).map(|_| Scratch::new(self.single)).collect::<Result<Vec<_>>>()?;
         in_turns(self.count, &mut workers, options, |i, scratch, pulse| {
             let interrupt = || pulse.stopped();
             let options =

@@ -58,6 +58,34 @@ impl Pulse<'_> {
     }
 }
 
+/// Elements that are at least this many bytes apart may each be the first one on their page.
+pub(super) const FAR: usize = 4096;
+
+/// Checks a pulse after every 64 places that may each be the first one on their page. The first write to a
+/// huge page takes up to milliseconds where the system must find and zero it.
+pub(crate) struct Countdown<'a> {
+    pulse: &'a Pulse<'a>,
+    left: usize,
+}
+
+impl<'a> Countdown<'a> {
+    const PLACES: usize = 64;
+
+    pub(crate) fn new(pulse: &'a Pulse<'a>) -> Countdown<'a> {
+        Countdown { pulse, left: Self::PLACES }
+    }
+
+    /// Counts `places` more; returns whether to go on.
+    pub(crate) fn goes_on(&mut self, places: usize) -> bool {
+        if self.left > places {
+            self.left -= places;
+            return true;
+        }
+        self.left = Self::PLACES;
+        !self.pulse.stopped()
+    }
+}
+
 /// Calls `work` with contiguous parts of `0..length`, which begin at multiples of `grain`, on as many threads
 /// as the options and the size (`bytes` in all) allow.
 ///

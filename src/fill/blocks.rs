@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::buffer::{Scratch, prefer_huge_pages};
+use super::limits::check_memory;
 use super::threads::{BYTES_PER_THREAD, how_many, in_turns};
 use crate::dtype::Element;
 use crate::error::Result;
@@ -31,6 +32,8 @@ pub(crate) struct Blocks<'a, T, F> {
     pub bytes: usize,
     /// How many times longer it takes to compute an element than to store it.
     pub effort: usize,
+    /// Whether anything is written to untouched memory.
+    pub writes: bool,
     /// The bytes of scratch memory that each may need where all threads fill it.
     pub scratch: usize,
     /// The same where one thread fills it.
@@ -60,7 +63,11 @@ impl<T: Element, F: Fn(usize) -> Range<usize> + Sync> Blocks<'_, T, F> {
         let alone = how_many(work / BYTES_PER_THREAD, options);
         let (level, untouched) = (options.level, options.untouched);
         let parts = Parts { out: self.out.raw_view_mut(), axis: Axis(self.axis), range: self.range };
-        if self.count == 1 || self.bytes > LARGE || alone > together {
+        let one_by_one = self.count == 1 || self.bytes > LARGE || alone > together;
+        let scratch = if one_by_one { self.scratch } else { together.saturating_mul(self.single) };
+        let new = if untouched.is_some() && self.writes { all - SPARE } else { 0 };
+        check_memory(scratch.saturating_add(new))?;
+        if one_by_one {
             let mut scratch = Scratch::new(self.scratch)?;
             // SAFETY: one part at a time.
             return (0..self.count)

@@ -25,6 +25,7 @@ pub mod buffer;
 mod diagonal;
 mod emit;
 mod kernels;
+pub(crate) mod limits;
 pub(crate) mod place;
 mod run;
 mod sparse;
@@ -152,6 +153,9 @@ pub fn bits_u32(
     key: Key,
     options: &Options<'_>,
 ) -> Result<()> {
+    if options.untouched.is_some() {
+        limits::check_memory(size_of::<u32>() * out.len())?;
+    }
     Fill { window, key, options }.make(out, Source::words(4))
 }
 
@@ -167,6 +171,9 @@ pub fn bits_u64(
     key: Key,
     options: &Options<'_>,
 ) -> Result<()> {
+    if options.untouched.is_some() {
+        limits::check_memory(size_of::<u64>() * out.len())?;
+    }
     Fill { window, key, options }.make(out, Source::words(2))
 }
 

@@ -158,6 +158,27 @@ impl Contents {
         }
     }
 
+    /// How many bytes of an untouched output of this extent a fill writes to at most, in whole pages.
+    pub(super) fn written(&self, dtype: Dtype, extent: &[usize]) -> usize {
+        /// The largest page.
+        const PAGE: usize = 2 << 20;
+        let all = extent.iter().product::<usize>() * dtype.size();
+        match *self {
+            Contents::Constant { value } if value.to_bits() == 0 => 0,
+            Contents::Identity { rows, columns, .. } => {
+                usize::try_from(rows.min(columns)).map_or(all, |ones| ones.saturating_mul(PAGE).min(all))
+            }
+            Contents::Dirac { ones, .. } => {
+                usize::try_from(ones).map_or(all, |ones| ones.saturating_mul(PAGE).min(all))
+            }
+            Contents::DeltaOrthogonal { .. } => {
+                let tap = extent[extent.len() - 2..].iter().product::<usize>() * dtype.size();
+                tap.saturating_add(2 * PAGE).min(all)
+            }
+            _ => all,
+        }
+    }
+
     /// Roughly how many times longer it takes to compute an element than to store it.
     pub(super) fn effort(&self, dtype: Dtype) -> usize {
         match self {

@@ -4,6 +4,7 @@ use super::{Contents, Initializer, Orthogonal};
 use crate::dtype::{Dtype, Element};
 use crate::error::{Error, Result};
 use crate::fill::buffer::Scratch;
+use crate::fill::limits::check_memory;
 use crate::fill::threads::default_threads;
 use crate::fill::{self, Options};
 use crate::seed::Key;
@@ -138,6 +139,8 @@ impl Cut {
         let (axis, numbers) = match self {
             Cut::Whole(contents) => {
                 let bytes = contents.scratch_bytes(dtype, shape, window.extent(), options);
+                let new = options.untouched.map_or(0, |_| contents.written(dtype, window.extent()));
+                check_memory(new.saturating_add(bytes))?;
                 return contents.fill(out, window, key, &mut Scratch::new(bytes)?, options);
             }
             Cut::Equal { axis, .. } | Cut::Listed { axis, .. } if !window.is_empty() => {
@@ -177,6 +180,7 @@ impl Cut {
             },
             bytes: need.bytes,
             effort: need.effort,
+            writes: need.writes,
             scratch: need.scratch,
             single: need.single,
         };
@@ -198,6 +202,8 @@ impl Cut {
 /// The greatest needs of any block.
 #[derive(Default)]
 struct Need {
+    /// Whether anything is written to untouched memory.
+    writes: bool,
     bytes: usize,
     effort: usize,
     /// The scratch memory of a block that all threads fill.
@@ -216,6 +222,7 @@ impl Need {
         options: &Options<'_>,
     ) {
         self.bytes = self.bytes.max(extent.iter().product::<usize>() * dtype.size());
+        self.writes |= contents.written(dtype, extent) > 0;
         self.effort = self.effort.max(contents.effort(dtype));
         self.scratch = self.scratch.max(contents.scratch_bytes(dtype, shape, extent, options));
         let single = Options { threads: NonZeroUsize::new(1), ..*options };

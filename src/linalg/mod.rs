@@ -42,8 +42,11 @@ const PANELS: usize = SPARE / 2;
 /// Strips of more bytes than this are streamed.
 const LARGE: usize = SPARE / 4;
 
-/// Narrow matrices of more rows than this are streamed.
-const LONG: usize = 1024;
+/// Matrices of one panel are streamed from strips of more bytes on than this, or, where they are at most half as
+/// wide, from a quarter of it on.
+const LONG: usize = SPARE / 16;
+
+const HALF: usize = WIDTH / 2;
 
 /// The largest number of panels in memory at a time.
 const BATCH: usize = 1024;
@@ -152,7 +155,12 @@ impl Size {
 
     fn layout<R: Real>(&self, options: &Options<'_>) -> Layout {
         let strip = self.rows.saturating_mul(size_of::<Row<R>>());
-        if strip > LARGE || (self.columns <= WIDTH && self.rows > LONG) {
+        let long = match self.columns {
+            ..=HALF => LONG / 4,
+            ..=WIDTH => LONG,
+            _ => LARGE,
+        };
+        if strip > long {
             return Layout::Streamed(streamed::Layout::new::<R>(
                 self.rows,
                 self.columns,

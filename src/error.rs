@@ -105,6 +105,15 @@ pub enum Error {
         /// The number of bytes.
         bytes: usize,
     },
+    /// The memory limit of the control group does not allow the result and the working memory.
+    MemoryLimit {
+        /// The number of bytes that the fill needs.
+        bytes: usize,
+        /// The number of bytes that are left.
+        left: u64,
+        /// The limit, in bytes.
+        limit: u64,
+    },
     /// The operating system provided no entropy for a seed.
     Entropy(String),
     /// [`Options::interrupt`](crate::Options::interrupt) asked to stop; the output is partly written.
@@ -175,6 +184,11 @@ impl fmt::Display for Error {
                 write!(f, "the output must have the planned dtype {planned}; got {dtype}")
             }
             Error::Memory { bytes } => write!(f, "cannot allocate {bytes} bytes for the result"),
+            Error::MemoryLimit { bytes, left, limit } => write!(
+                f,
+                "the fill needs {bytes} bytes for its result and its working memory; the memory limit of the control group, \
+                 {limit} bytes, leaves {left}"
+            ),
             Error::Entropy(message) => {
                 write!(f, "the operating system provided no entropy for a seed: {message}")
             }

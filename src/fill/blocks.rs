@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::buffer::{Scratch, prefer_huge_pages};
+use super::limits::check_memory;
 use super::threads::{BYTES_PER_THREAD, how_many, in_turns};
 use crate::dtype::Element;
 use crate::error::Result;
@@ -13,6 +14,9 @@ use std::ops::Range;
 /// Blocks of more bytes than this are filled one after the other, each by all threads, so that scratch memory
 /// for one is enough.
 const LARGE: usize = 4 << 20;
+
+/// The scratch memory that a fill may take besides that of the size of its output.
+pub(crate) const SPARE: usize = 16 << 20;
 
 /// Blocks of a view along an axis, to be filled.
 pub(crate) struct Blocks<'a, T, F> {
@@ -28,8 +32,12 @@ pub(crate) struct Blocks<'a, T, F> {
     pub bytes: usize,
     /// How many times longer it takes to compute an element than to store it.
     pub effort: usize,
-    /// The bytes of scratch memory that each may need.
+    /// Whether anything is written to untouched memory.
+    pub writes: bool,
+    /// The bytes of scratch memory that each may need where all threads fill it.
     pub scratch: usize,
+    /// The same where one thread fills it.
+    pub single: usize,
 }
 
 impl<T: Element, F: Fn(usize) -> Range<usize> + Sync> Blocks<'_, T, F> {
@@ -48,17 +56,24 @@ impl<T: Element, F: Fn(usize) -> Range<usize> + Sync> Blocks<'_, T, F> {
         }
         let work = self.bytes.saturating_mul(self.effort);
         let most = (work.saturating_mul(self.count) / BYTES_PER_THREAD).min(self.count);
+        // All threads together use no more scratch memory than the output has, and what one may use.
+        let all = (self.out.len() * size_of::<T>()).saturating_add(SPARE);
+        let most = most.min(all.checked_div(self.single).unwrap_or(usize::MAX)).max(1);
         let together = how_many(most, options);
         let alone = how_many(work / BYTES_PER_THREAD, options);
         let (level, untouched) = (options.level, options.untouched);
         let parts = Parts { out: self.out.raw_view_mut(), axis: Axis(self.axis), range: self.range };
-        if self.count == 1 || self.bytes > LARGE || alone > together {
+        let one_by_one = self.count == 1 || self.bytes > LARGE || alone > together;
+        let scratch = if one_by_one { self.scratch } else { together.saturating_mul(self.single) };
+        let new = if untouched.is_some() && self.writes { all - SPARE } else { 0 };
+        check_memory(scratch.saturating_add(new))?;
+        if one_by_one {
             let mut scratch = Scratch::new(self.scratch)?;
             // SAFETY: one part at a time.
             return (0..self.count)
                 .try_for_each(|i| fill(i, unsafe { parts.part(i) }, &mut scratch, options));
         }
-        let mut workers = (0..together).map(|_| Scratch::new(self.scratch)).collect::<Result<Vec<_>>>()?;
+        let mut workers = (0..together).map(|_| Scratch::new(self.single)).collect::<Result<Vec<_>>>()?;
         in_turns(self.count, &mut workers, options, |i, scratch, pulse| {
             let interrupt = || pulse.stopped();
             let options =

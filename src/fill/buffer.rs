@@ -116,6 +116,9 @@ impl Scratch {
     /// As [`Buffer::new`].
     pub(crate) fn new(bytes: usize) -> Result<Scratch> {
         let mut buffer = Buffer::new(bytes)?;
+        if bytes > 0 {
+            super::limits::check_small()?;
+        }
         if matches!(buffer.origin, Origin::Heap { .. }) {
             buffer.as_uninit_slice::<u8>().fill(MaybeUninit::new(0));
         }

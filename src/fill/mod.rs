@@ -18,17 +18,20 @@ use run::{Run, Source};
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use threads::{Pulse, in_parts};
+use threads::{Countdown, FAR, Pulse, in_parts};
 
 pub(crate) mod blocks;
 pub mod buffer;
+mod diagonal;
 mod emit;
 mod kernels;
+pub(crate) mod limits;
 pub(crate) mod place;
 mod run;
 mod sparse;
 pub mod threads;
 
+pub use diagonal::diagonal;
 pub use sparse::sparse;
 
 /// How a fill is carried out. No option changes a value.
@@ -150,6 +153,9 @@ pub fn bits_u32(
     key: Key,
     options: &Options<'_>,
 ) -> Result<()> {
+    if options.untouched.is_some() {
+        limits::check_memory(size_of::<u32>() * out.len())?;
+    }
     Fill { window, key, options }.make(out, Source::words(4))
 }
 
@@ -165,6 +171,9 @@ pub fn bits_u64(
     key: Key,
     options: &Options<'_>,
 ) -> Result<()> {
+    if options.untouched.is_some() {
+        limits::check_memory(size_of::<u64>() * out.len())?;
+    }
     Fill { window, key, options }.make(out, Source::words(2))
 }
 
@@ -215,8 +224,8 @@ impl Fill<'_> {
         let stream = bytes >= STREAM_FROM && self.options.untouched.is_none();
         let key = self.key;
         let part = |range: Range<usize>, pulse: &Pulse<'_>| {
-            Part { source: &source, key, level, stream, pace: Pace { pulse, elements: 0 } }
-                .fill(&places, range);
+            let (pace, far) = (Pace { pulse, elements: 0 }, Countdown::new(pulse));
+            Part { source: &source, key, level, stream, pace, far }.fill(&places, range);
         };
         in_parts(length, GRAIN, bytes, self.options, part)
     }
@@ -229,6 +238,7 @@ struct Part<'a> {
     level: Detected,
     stream: bool,
     pace: Pace<'a>,
+    far: Countdown<'a>,
 }
 
 impl Part<'_> {
@@ -261,13 +271,14 @@ impl Part<'_> {
                 return false;
             }
         }
-        true
+        self.far.goes_on(1)
     }
 
     /// Fills the lines of a tile through a buffer; returns whether to go on. Adjacent lines, such as those of
     /// a transposed matrix, are so stored a cache line at a time instead of an element at a time.
     fn scatter<T: Copy>(&mut self, tile: &Tile<T>) -> bool {
         let mut scratch = [[MaybeUninit::<T>::uninit(); SCRATCH]; TILE];
+        let far = tile.stride.unsigned_abs() * size_of::<T>() >= FAR;
         let mut done = 0;
         while done < tile.length {
             let length = SCRATCH.min(tile.length - done);
@@ -286,13 +297,16 @@ impl Part<'_> {
                             .write(row[i])
                     };
                 }
+                if far && !self.far.goes_on(1) {
+                    return false;
+                }
             }
             done += length;
             if !self.pace.goes_on(length * tile.lines) {
                 return false;
             }
         }
-        true
+        self.far.goes_on(1)
     }
 
     /// Computes the elements from `first` on.

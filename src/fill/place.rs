@@ -2,6 +2,7 @@
 //!
 //! No memory is used for each element, row or column; strides suffice.
 
+use super::threads::{Countdown, Pulse};
 use crate::error::Result;
 use crate::shape::Window;
 use ndarray::ArrayViewMutD;
@@ -238,6 +239,13 @@ impl<'a, T> Matrix<'a, T> {
         })
     }
 
+    /// The rows, `length` at a time.
+    pub fn split_rows(&mut self, length: usize) -> impl Iterator<Item = Rows<'_, T>> {
+        let matrix = &*self;
+        let end = matrix.rows.len();
+        (0..end).step_by(length).map(move |from| Rows { matrix, positions: from..end.min(from + length) })
+    }
+
     /// Writes the element at the sum of the offsets of a row and a column.
     ///
     /// # Safety
@@ -268,27 +276,91 @@ impl<T, const N: usize> Columns<'_, T, N> {
     }
 
     /// Writes at most `N` rows, those at `positions`. The values are those that `convert` makes of `values`,
-    /// which has all rows of the logical matrix.
-    pub fn write<R: Copy>(&mut self, positions: Range<usize>, values: &[[R; N]], convert: impl Fn(R) -> T) {
+    /// which has all rows of the logical matrix. Returns whether to go on.
+    pub fn write<R: Copy>(
+        &mut self,
+        positions: Range<usize>,
+        values: &[[R; N]],
+        convert: impl Fn(R) -> T,
+        pulse: &Pulse<'_>,
+    ) -> bool {
         let (rows, count) = self.rows.some::<N>(positions);
-        let (rows, columns) = (&rows[..count], &self.columns[..self.count]);
         let write = |offset: isize, value: R| {
             // SAFETY: the offsets are those of a row and of a column of the matrix, and only `self` gives
             // access to the column.
             unsafe { self.start.offset(offset).write(MaybeUninit::new(convert(value))) };
         };
-        let adjacent = columns.windows(2).all(|pair| pair[1].offset - pair[0].offset == 1);
-        if adjacent {
-            for row in rows {
-                let values = &values[row.index as usize][..columns.len()];
-                let start = row.offset + columns[0].offset;
-                values.iter().zip(start..).for_each(|(&value, offset)| write(offset, value));
-            }
-        } else {
-            for (number, column) in columns.iter().enumerate() {
-                rows.iter()
-                    .for_each(|row| write(row.offset + column.offset, values[row.index as usize][number]));
-            }
-        }
+        write_all(&rows[..count], &self.columns[..self.count], 0, values, write, pulse)
+    }
+}
+
+/// Consecutive rows of a [`Matrix`], which only this value gives access to.
+pub(crate) struct Rows<'a, T> {
+    matrix: &'a Matrix<'a, T>,
+    positions: Range<usize>,
+}
+
+// SAFETY: like a mutable reference to the elements of the rows.
+unsafe impl<T: Send> Send for Rows<'_, T> {}
+
+impl<T> Rows<'_, T> {
+    /// The number of row `position` of these in the logical matrix, if there is one.
+    pub fn index(&self, position: usize) -> Option<u64> {
+        let position = self.positions.start + position;
+        (position < self.positions.end).then(|| self.matrix.rows.at(position).index)
+    }
+
+    /// Writes some of these rows in at most `N` columns, those at `columns`. The values are those that `convert`
+    /// makes of `values`, which begin with row number `first` of the logical matrix. Returns whether to go on.
+    pub fn write<R: Copy, const N: usize>(
+        &mut self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        first: usize,
+        values: &[[R; N]],
+        convert: impl Fn(R) -> T,
+        pulse: &Pulse<'_>,
+    ) -> bool {
+        let (columns, width) = self.matrix.columns.some::<N>(columns);
+        let write = |offset: isize, value: R| {
+            // SAFETY: the offsets are those of a row and of a column of the matrix, and only `self` gives
+            // access to the row.
+            unsafe { self.matrix.write(offset, convert(value)) };
+        };
+        let (start, end) = (self.positions.start + rows.start, self.positions.start + rows.end);
+        assert!(end <= self.positions.end);
+        (start..end).step_by(N).all(|from| {
+            let (rows, count) = self.matrix.rows.some::<N>(from..end);
+            write_all(&rows[..count], &columns[..width], first, values, write, pulse)
+        })
+    }
+}
+
+/// Calls `write` with the offset and the value of each element of some rows and columns; returns whether to go
+/// on. The values begin with row number `first`.
+fn write_all<R: Copy, const N: usize>(
+    rows: &[Place],
+    columns: &[Place],
+    first: usize,
+    values: &[[R; N]],
+    write: impl Fn(isize, R),
+    pulse: &Pulse<'_>,
+) -> bool {
+    let mut countdown = Countdown::new(pulse);
+    let adjacent = columns.windows(2).all(|pair| pair[1].offset - pair[0].offset == 1);
+    if adjacent {
+        rows.iter().all(|row| {
+            let values = &values[row.index as usize - first][..columns.len()];
+            let start = row.offset + columns[0].offset;
+            values.iter().zip(start..).for_each(|(&value, offset)| write(offset, value));
+            countdown.goes_on(4)
+        })
+    } else {
+        columns.iter().enumerate().all(|(number, column)| {
+            rows.iter().for_each(|row| {
+                write(row.offset + column.offset, values[row.index as usize - first][number]);
+            });
+            countdown.goes_on(rows.len())
+        })
     }
 }

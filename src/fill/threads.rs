@@ -6,6 +6,7 @@
 //! its part.
 
 use super::Options;
+use super::limits::threads_with_room;
 use crate::error::{Error, Result};
 use crate::simd::DefaultEnvironment;
 use std::num::NonZeroUsize;
@@ -55,6 +56,34 @@ impl Pulse<'_> {
             self.stop.store(true, Ordering::Relaxed);
         }
         self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Elements that are at least this many bytes apart may each be the first one on their page.
+pub(super) const FAR: usize = 4096;
+
+/// Checks a pulse after every 64 places that may each be the first one on their page. The first write to a
+/// huge page takes up to milliseconds where the system must find and zero it.
+pub(crate) struct Countdown<'a> {
+    pulse: &'a Pulse<'a>,
+    left: usize,
+}
+
+impl<'a> Countdown<'a> {
+    const PLACES: usize = 64;
+
+    pub(crate) fn new(pulse: &'a Pulse<'a>) -> Countdown<'a> {
+        Countdown { pulse, left: Self::PLACES }
+    }
+
+    /// Counts `places` more; returns whether to go on.
+    pub(crate) fn goes_on(&mut self, places: usize) -> bool {
+        if self.left > places {
+            self.left -= places;
+            return true;
+        }
+        self.left = Self::PLACES;
+        !self.pulse.stopped()
     }
 }
 
@@ -118,34 +147,36 @@ pub(crate) fn how_many(most: usize, options: &Options<'_>) -> usize {
 fn on_threads(threads: usize, options: &Options<'_>, work: impl Fn(usize, &Pulse<'_>) + Sync) -> Result<()> {
     let stop = AtomicBool::new(false);
     let own = Pulse { stop: &stop, interrupt: options.interrupt };
-    let running = AtomicUsize::new(threads - 1);
     if threads == 1 {
         work(0, &own);
-    } else {
-        let caller = thread::current();
-        thread::scope(|scope| {
-            let mut left_over = vec![0];
-            for i in 1..threads {
-                let (work, stop, running, caller) = (&work, &stop, &running, &caller);
-                let body = move || {
-                    let _environment = DefaultEnvironment::enter();
-                    work(i, &Pulse { stop, interrupt: None });
-                    running.fetch_sub(1, Ordering::Release);
-                    caller.unpark();
-                };
-                if thread::Builder::new().spawn_scoped(scope, body).is_err() {
-                    running.fetch_sub(1, Ordering::Release);
-                    left_over.push(i);
-                }
-            }
-            for i in left_over {
-                work(i, &own);
-            }
-            while options.interrupt.is_some() && running.load(Ordering::Acquire) > 0 {
-                thread::park_timeout(POLL);
-                own.stopped();
-            }
-        });
+        return if stop.into_inner() { Err(Error::Interrupted) } else { Ok(()) };
     }
+    let others = threads_with_room(threads - 1);
+    let running = AtomicUsize::new(others);
+    let caller = thread::current();
+    thread::scope(|scope| {
+        let mut left_over: Vec<_> = (others + 1..threads).collect();
+        left_over.push(0);
+        for i in 1..=others {
+            let (work, stop, running, caller) = (&work, &stop, &running, &caller);
+            let body = move || {
+                let _environment = DefaultEnvironment::enter();
+                work(i, &Pulse { stop, interrupt: None });
+                running.fetch_sub(1, Ordering::Release);
+                caller.unpark();
+            };
+            if thread::Builder::new().spawn_scoped(scope, body).is_err() {
+                running.fetch_sub(1, Ordering::Release);
+                left_over.push(i);
+            }
+        }
+        for i in left_over {
+            work(i, &own);
+        }
+        while options.interrupt.is_some() && running.load(Ordering::Acquire) > 0 {
+            thread::park_timeout(POLL);
+            own.stopped();
+        }
+    });
     if stop.into_inner() { Err(Error::Interrupted) } else { Ok(()) }
 }

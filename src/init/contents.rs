@@ -9,7 +9,7 @@ use crate::fill::{self, Options};
 use crate::linalg;
 use crate::seed::Key;
 use crate::shape::{Window, axis_in, check_groups};
-use ndarray::{ArrayViewMutD, Axis, IxDyn, Slice};
+use ndarray::{ArrayViewMutD, Axis, Slice};
 use std::mem::MaybeUninit;
 
 /// What a tensor, or each of several blocks of it, contains.
@@ -139,16 +139,43 @@ impl Contents {
     }
 
     /// The scratch memory that a fill of a window of this extent needs, in bytes.
-    pub(super) fn scratch_bytes(&self, dtype: Dtype, shape: &[u64], extent: &[usize]) -> usize {
+    pub(super) fn scratch_bytes(
+        &self,
+        dtype: Dtype,
+        shape: &[u64],
+        extent: &[usize],
+        options: &Options<'_>,
+    ) -> usize {
         match *self {
             Contents::Orthogonal { column_axis, .. } => {
-                linalg::scratch_bytes(dtype, shape, extent, column_axis)
+                linalg::scratch_bytes(dtype, shape, extent, column_axis, options)
             }
             Contents::DeltaOrthogonal { .. } => {
                 let spatial = shape.len() - 2;
-                linalg::scratch_bytes(dtype, &shape[spatial..], &extent[spatial..], 1)
+                linalg::scratch_bytes(dtype, &shape[spatial..], &extent[spatial..], 1, options)
             }
             _ => 0,
+        }
+    }
+
+    /// How many bytes of an untouched output of this extent a fill writes to at most, in whole pages.
+    pub(super) fn written(&self, dtype: Dtype, extent: &[usize]) -> usize {
+        /// The largest page.
+        const PAGE: usize = 2 << 20;
+        let all = extent.iter().product::<usize>() * dtype.size();
+        match *self {
+            Contents::Constant { value } if value.to_bits() == 0 => 0,
+            Contents::Identity { rows, columns, .. } => {
+                usize::try_from(rows.min(columns)).map_or(all, |ones| ones.saturating_mul(PAGE).min(all))
+            }
+            Contents::Dirac { ones, .. } => {
+                usize::try_from(ones).map_or(all, |ones| ones.saturating_mul(PAGE).min(all))
+            }
+            Contents::DeltaOrthogonal { .. } => {
+                let tap = extent[extent.len() - 2..].iter().product::<usize>() * dtype.size();
+                tap.saturating_add(2 * PAGE).min(all)
+            }
+            _ => all,
         }
     }
 
@@ -181,21 +208,17 @@ impl Contents {
             }
             Contents::Identity { gain, .. } => {
                 fill::constant(out.view_mut(), T::from_f64(0.0), options)?;
-                let (rows, columns) = (window.range(0), window.range(1));
-                for i in rows.start.max(columns.start)..rows.end.min(columns.end) {
-                    let place = [(i - rows.start) as usize, (i - columns.start) as usize];
-                    out[place].write(T::from_f64(gain));
-                }
-                Ok(())
+                fill::diagonal(out, window, u64::MAX, T::from_f64(gain), options)
             }
             Contents::Dirac { groups, .. } => {
                 fill::constant(out.view_mut(), T::from_f64(0.0), options)?;
-                dirac(out, window, groups);
-                Ok(())
+                let Some((tap, window)) = tap(out, window, |size| size / 2)? else { return Ok(()) };
+                let outputs = window.shape()[window.shape().len() - 1];
+                fill::diagonal(tap, &window, outputs / groups, T::from_f64(1.0), options)
             }
             Contents::DeltaOrthogonal { gain, .. } => {
                 fill::constant(out.view_mut(), T::from_f64(0.0), options)?;
-                let Some((tap, window)) = centre(out, window)? else { return Ok(()) };
+                let Some((tap, window)) = tap(out, window, |size| (size - 1) / 2)? else { return Ok(()) };
                 linalg::orthogonal(tap, &window, window.shape().len() - 1, key, gain, scratch, options)
             }
         }
@@ -217,41 +240,19 @@ fn convolution(name: &str, axes: &str, shape: &[u64]) -> Result<(u64, u64, u64)>
     }
 }
 
-/// Writes the ones of a Dirac kernel that lie in the window, in the tap `k / 2` of every spatial axis.
-fn dirac<T: Element>(mut out: ArrayViewMutD<'_, MaybeUninit<T>>, window: &Window, groups: u64) {
-    if window.is_empty() {
-        return;
-    }
-    let spatial = window.shape().len() - 2;
-    let (inputs, outputs) = (window.range(spatial), window.range(spatial + 1));
-    let mut place = vec![0; spatial + 2];
-    for (axis, index) in place.iter_mut().enumerate().take(spatial) {
-        let Some(place) = window.place(axis, window.shape()[axis] / 2) else { return };
-        *index = place;
-    }
-    let outputs_per_group = window.shape()[spatial + 1] / groups;
-    for output in outputs.clone() {
-        let input = output % outputs_per_group;
-        if inputs.contains(&input) {
-            place[spatial] = (input - inputs.start) as usize;
-            place[spatial + 1] = (output - outputs.start) as usize;
-            out[IxDyn(&place)].write(T::from_f64(1.0));
-        }
-    }
-}
-
-/// The part in the window of the centre, the tap `(k - 1) / 2` of every spatial axis: a tensor with spatial
-/// axes of size 1.
-fn centre<'a, T>(
+/// The part in the window of one tap, of which `index` gives the index along a spatial axis of this size: a
+/// tensor with spatial axes of size 1.
+fn tap<'a, T>(
     mut out: ArrayViewMutD<'a, MaybeUninit<T>>,
     window: &Window,
+    index: impl Fn(u64) -> u64,
 ) -> Result<Option<(ArrayViewMutD<'a, MaybeUninit<T>>, Window)>> {
     if window.is_empty() {
         return Ok(None);
     }
     let spatial = window.shape().len() - 2;
     for axis in 0..spatial {
-        let Some(place) = window.place(axis, (window.shape()[axis] - 1) / 2) else { return Ok(None) };
+        let Some(place) = window.place(axis, index(window.shape()[axis])) else { return Ok(None) };
         out.slice_axis_inplace(Axis(axis), Slice::from(place..place + 1));
     }
     let (mut shape, mut start, mut extent) = (vec![1; spatial], vec![0; spatial], vec![1; spatial]);

@@ -4,12 +4,15 @@ use super::{Contents, Initializer, Orthogonal};
 use crate::dtype::{Dtype, Element};
 use crate::error::{Error, Result};
 use crate::fill::buffer::Scratch;
+use crate::fill::limits::check_memory;
+use crate::fill::threads::default_threads;
 use crate::fill::{self, Options};
 use crate::seed::Key;
 use crate::shape::{Blocks, Window, axis_in, check_shape, elements};
 use crate::simd::DefaultEnvironment;
 use ndarray::{ArrayViewMut, ArrayViewMutD, Dimension};
 use std::mem::MaybeUninit;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 
 /// An [`Initializer`] for tensors of one logical shape and dtype: parameters and shape have been checked,
@@ -129,10 +132,15 @@ impl Cut {
     ) -> Result<()> {
         let _environment = DefaultEnvironment::enter();
         window.check_output(out.shape())?;
+        // The memory depends on the number of threads, which another thread may change.
+        let threads = options.threads.unwrap_or_else(default_threads);
+        let options = &Options { threads: Some(threads), ..*options };
         let (shape, dtype) = (window.shape(), T::DTYPE);
         let (axis, numbers) = match self {
             Cut::Whole(contents) => {
-                let bytes = contents.scratch_bytes(dtype, shape, window.extent());
+                let bytes = contents.scratch_bytes(dtype, shape, window.extent(), options);
+                let new = options.untouched.map_or(0, |_| contents.written(dtype, window.extent()));
+                check_memory(new.saturating_add(bytes))?;
                 return contents.fill(out, window, key, &mut Scratch::new(bytes)?, options);
             }
             Cut::Equal { axis, .. } | Cut::Listed { axis, .. } if !window.is_empty() => {
@@ -156,7 +164,7 @@ impl Cut {
             if seen.replace(kind) != Some(kind) {
                 let (mut shape, mut extent) = (shape.to_vec(), window.extent().to_vec());
                 (shape[axis], extent[axis]) = (kind.1, kind.0 as usize);
-                need.include(contents, dtype, &shape, &extent);
+                need.include(contents, dtype, &shape, &extent, options);
             }
         }
         let first = numbers.start;
@@ -172,7 +180,9 @@ impl Cut {
             },
             bytes: need.bytes,
             effort: need.effort,
+            writes: need.writes,
             scratch: need.scratch,
+            single: need.single,
         };
         blocks.fill(options, |i, out, scratch, options| {
             let number = first + i as u64;
@@ -192,16 +202,31 @@ impl Cut {
 /// The greatest needs of any block.
 #[derive(Default)]
 struct Need {
+    /// Whether anything is written to untouched memory.
+    writes: bool,
     bytes: usize,
     effort: usize,
+    /// The scratch memory of a block that all threads fill.
     scratch: usize,
+    /// That of a block that one thread fills.
+    single: usize,
 }
 
 impl Need {
-    fn include(&mut self, contents: &Contents, dtype: Dtype, shape: &[u64], extent: &[usize]) {
+    fn include(
+        &mut self,
+        contents: &Contents,
+        dtype: Dtype,
+        shape: &[u64],
+        extent: &[usize],
+        options: &Options<'_>,
+    ) {
         self.bytes = self.bytes.max(extent.iter().product::<usize>() * dtype.size());
+        self.writes |= contents.written(dtype, extent) > 0;
         self.effort = self.effort.max(contents.effort(dtype));
-        self.scratch = self.scratch.max(contents.scratch_bytes(dtype, shape, extent));
+        self.scratch = self.scratch.max(contents.scratch_bytes(dtype, shape, extent, options));
+        let single = Options { threads: NonZeroUsize::new(1), ..*options };
+        self.single = self.single.max(contents.scratch_bytes(dtype, shape, extent, &single));
     }
 }
 

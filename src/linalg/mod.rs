@@ -15,6 +15,7 @@
 use crate::dtype::{Dtype, Element};
 use crate::error::Result;
 use crate::fill::Options;
+use crate::fill::blocks::SPARE;
 use crate::fill::buffer::Scratch;
 use crate::fill::place::{Columns, Matrix};
 use crate::fill::threads::{Pulse, how_many, in_turns};
@@ -30,12 +31,22 @@ use std::sync::{Mutex, PoisonError};
 
 mod panel;
 mod real;
+mod streamed;
 
 /// Fewer operations than this are not worth a thread.
 const OPERATIONS_PER_THREAD: usize = 8 << 20;
 
-/// At least this many strips are computed together, even if they need more memory than the output.
-const GROUP: usize = 8;
+/// The most memory for panels besides that of strips that have not begun.
+const PANELS: usize = SPARE / 2;
+
+/// Strips of more bytes than this are streamed.
+const LARGE: usize = SPARE / 4;
+
+/// Matrices of one panel are streamed from strips of more bytes on than this, or, where they are at most half as
+/// wide, from a quarter of it on.
+const LONG: usize = SPARE / 16;
+
+const HALF: usize = WIDTH / 2;
 
 /// The largest number of panels in memory at a time.
 const BATCH: usize = 1024;
@@ -47,8 +58,8 @@ const BATCH: usize = 1024;
 /// precision and the half types are computed in single precision, and the half types rounded once.
 ///
 /// A window equals that part of the whole exactly. It takes as long as its columns (rows, if these are
-/// orthonormal) in full, in units of 64. The scratch memory must have at least [`scratch_bytes`]: up to twice
-/// the memory of the output, or of 16 times 64 such columns.
+/// orthonormal) in full. The scratch memory must be that of [`scratch_bytes`] for the same options: at most the
+/// size of the output and 16 MiB, or, if this is more, the size of 16 columns in full.
 ///
 /// # Errors
 /// [`Error::OutputShape`](crate::Error::OutputShape), before anything is written, where `out` does not have
@@ -68,7 +79,7 @@ pub fn orthogonal<T: Element>(
     if window.is_empty() {
         return Ok(());
     }
-    let size = Size::new(window.shape(), window.extent(), column_axis);
+    let size = Size::new(window.shape(), window.extent(), column_axis, T::DTYPE);
     let mut matrix = if size.transposed { matrix.transposed() } else { matrix };
     let level = options.level.unwrap_or_else(Level::current);
     if T::DTYPE == Dtype::F64 {
@@ -79,14 +90,20 @@ pub fn orthogonal<T: Element>(
 }
 
 /// The scratch memory that [`orthogonal`] needs for a window of this extent into a tensor of this shape.
-pub fn scratch_bytes(dtype: Dtype, shape: &[u64], extent: &[usize], column_axis: usize) -> usize {
+pub fn scratch_bytes(
+    dtype: Dtype,
+    shape: &[u64],
+    extent: &[usize],
+    column_axis: usize,
+    options: &Options<'_>,
+) -> usize {
     if extent.contains(&0) {
         return 0;
     }
-    let size = Size::new(shape, extent, column_axis);
+    let size = Size::new(shape, extent, column_axis, dtype);
     match dtype {
-        Dtype::F64 => size.memory::<f64>().saturating_mul(size_of::<Row<f64>>()),
-        _ => size.memory::<f32>().saturating_mul(size_of::<Row<f32>>()),
+        Dtype::F64 => size.memory::<f64>(options).saturating_mul(size_of::<Row<f64>>()),
+        _ => size.memory::<f32>(options).saturating_mul(size_of::<Row<f32>>()),
     }
 }
 
@@ -100,19 +117,30 @@ struct Size {
     columns: usize,
     wanted_rows: usize,
     wanted_columns: usize,
+    /// The bytes that a fill may take.
+    allowed: usize,
+}
+
+/// How the memory is used.
+enum Layout {
+    /// This many rows for panels, and this many strips.
+    Kept { panels: usize, strips: usize },
+    /// Nothing of the height of the matrix is kept but columns of the output.
+    Streamed(streamed::Layout),
 }
 
 impl Size {
     /// The sizes of a part that is not empty.
-    fn new(shape: &[u64], extent: &[usize], column_axis: usize) -> Size {
+    fn new(shape: &[u64], extent: &[usize], column_axis: usize, dtype: Dtype) -> Size {
         // A size that does not fit `usize` does not fit the memory either.
         let logical = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
         let columns = shape[column_axis];
         let (rows, columns) = (logical(shape.iter().product::<u64>() / columns), logical(columns));
         let wanted_columns = extent[column_axis];
         let wanted_rows = extent.iter().product::<usize>() / wanted_columns;
+        let allowed = (wanted_rows * wanted_columns * dtype.size()).saturating_add(SPARE);
         if rows >= columns {
-            Size { transposed: false, rows, columns, wanted_rows, wanted_columns }
+            Size { transposed: false, rows, columns, wanted_rows, wanted_columns, allowed }
         } else {
             Size {
                 transposed: true,
@@ -120,30 +148,48 @@ impl Size {
                 columns: rows,
                 wanted_rows: wanted_columns,
                 wanted_columns: wanted_rows,
+                allowed,
             }
         }
     }
 
-    /// How many strips are computed together. They share their panels, and each needs memory for whole
-    /// columns. So no more are computed at a time than have the memory of the output, or [`GROUP`], which
-    /// matters for windows of few rows; the next ones compute their panels again.
-    fn strips(&self) -> usize {
-        let strip = self.rows.saturating_mul(WIDTH);
-        let room = (self.wanted_rows * self.wanted_columns).div_ceil(strip);
-        room.max(GROUP).min(self.wanted_columns.div_ceil(WIDTH))
+    fn layout<R: Real>(&self, options: &Options<'_>) -> Layout {
+        let strip = self.rows.saturating_mul(size_of::<Row<R>>());
+        let long = match self.columns {
+            ..=HALF => LONG / 4,
+            ..=WIDTH => LONG,
+            _ => LARGE,
+        };
+        if strip > long {
+            return Layout::Streamed(streamed::Layout::new::<R>(
+                self.rows,
+                self.columns,
+                self.wanted_columns,
+                self.allowed,
+                options,
+            ));
+        }
+        // The first panels are the longest ones.
+        let all = (0..self.columns.div_ceil(WIDTH)).map(|i| Panel::<R>::memory(self.rows - i * WIDTH));
+        let mut panels = 0;
+        for panel in all {
+            if panels > 0 && (panels + panel) * size_of::<Row<R>>() > PANELS {
+                break;
+            }
+            panels += panel;
+        }
+        // Each strip needs memory for whole columns. Those that do not fit are computed afterwards, with the
+        // same panels.
+        let room = (self.allowed - panels * size_of::<Row<R>>()) / strip;
+        Layout::Kept { panels, strips: room.clamp(1, self.wanted_columns.div_ceil(WIDTH)) }
     }
 
-    /// How many panels are kept at a time. A panel takes as much memory as a strip; two at least, so that
-    /// threads can compute one each.
-    fn panels(&self) -> usize {
-        self.strips().clamp(2, BATCH).min(self.columns.div_ceil(WIDTH))
-    }
-
-    /// The rows of memory for strips and panels. Panel number `i` of a batch begins with column `64 i` or a
-    /// later one.
-    fn memory<R: Real>(&self) -> usize {
-        let panels = (0..self.panels()).map(|i| Panel::<R>::memory(self.rows - i * WIDTH));
-        panels.fold(self.strips().saturating_mul(self.rows), usize::saturating_add)
+    /// The rows of memory.
+    fn memory<R: Real>(&self, options: &Options<'_>) -> usize {
+        match self.layout::<R>(options) {
+            Layout::Kept { panels, strips } => panels + strips * self.rows,
+            Layout::Streamed(layout) => layout.memory(),
+        }
     }
 }
 
@@ -153,15 +199,6 @@ struct Job<R> {
     key: Key,
     gain: R,
     level: Level,
-}
-
-/// Columns that are being computed.
-struct Strip<'a, T, R> {
-    /// Where they go.
-    out: Columns<'a, T, WIDTH>,
-    rows: &'a mut [Row<R>],
-    /// Whether `rows` has been set to zero.
-    ready: bool,
 }
 
 impl<R: Real> Job<R> {
@@ -179,38 +216,55 @@ impl<R: Real> Job<R> {
         options: &Options<'_>,
     ) -> Result<()> {
         let (memory, mut zero) = scratch.rows();
-        let (strips, panels) = memory.split_at_mut(self.size.strips() * self.size.rows);
-        let (group, columns) = (self.size.strips() * WIDTH, matrix.columns.len());
-        for begin in (0..columns).step_by(group) {
-            let wanted = begin..columns.min(begin + group);
-            self.group(matrix, wanted, strips, panels, zero, options)?;
+        let (panels, strips) = match self.size.layout::<R>(options) {
+            Layout::Streamed(layout) => return self.streamed(matrix, &layout, memory, options),
+            Layout::Kept { panels, strips } => (panels, strips),
+        };
+        let columns = matrix.columns.len();
+        for begin in (0..columns).step_by(strips * WIDTH) {
+            let wanted = begin..columns.min(begin + strips * WIDTH);
+            self.group(matrix, wanted, memory, panels, zero, options)?;
             zero = false;
         }
         Ok(())
     }
 
-    /// Computes the columns at `wanted`. `zero` says whether the memory is zero.
+    /// Computes the columns at `wanted`. The memory has `room` rows for panels, and those of the strips. `zero`
+    /// says whether it is zero.
     fn group<T: Element>(
         &self,
         matrix: &mut Matrix<'_, T>,
         wanted: Range<usize>,
-        strips: &mut [Row<R>],
-        panels: &mut [Row<R>],
+        memory: &mut [Row<R>],
+        room: usize,
         mut zero: bool,
         options: &Options<'_>,
     ) -> Result<()> {
         let Size { rows, columns, .. } = self.size;
-        let last = matrix.columns.at(wanted.end - 1).index as usize;
-        let strips: Vec<_> = matrix
-            .split_columns(wanted)
-            .zip(strips.chunks_exact_mut(rows))
-            .map(|(out, rows)| Mutex::new(Strip { out, rows, ready: zero }))
+        let mut strips: Vec<_> = matrix.split_columns(wanted).map(|out| (out, false)).collect();
+        // The panel with which each strip begins.
+        let begins: Vec<_> = strips
+            .iter()
+            .filter_map(|(out, _)| out.places().last().map(|place| place.index as usize / WIDTH))
             .collect();
-        let batch = self.size.panels();
-        let mut end = last / WIDTH + 1;
+        let mut end = begins.last().map_or(0, |last| last + 1);
         while end > 0 {
-            let begin = end.saturating_sub(batch);
-            let mut rest = &mut *panels;
+            // As many panels as fit, also into the memory of strips that do not begin with one of them.
+            let (mut begin, mut length, mut waiting) = (end, 0, 0);
+            while begin > 0 && end - begin < BATCH {
+                let more = length + Panel::<R>::memory(rows - (begin - 1) * WIDTH);
+                let later = begins.partition_point(|&panel| panel < begin - 1);
+                if more > room + later * rows && begin < end {
+                    break;
+                }
+                (begin, length, waiting) = (begin - 1, more, later);
+            }
+            let (mut rest, strip_rows) = memory.split_at_mut(room + waiting * rows);
+            let active: Vec<_> = strips[waiting..]
+                .iter_mut()
+                .zip(strip_rows.chunks_exact_mut(rows))
+                .map(|(strip, rows)| Mutex::new((strip, rows)))
+                .collect();
             let places: Vec<_> = (begin..end)
                 .map(|number| {
                     let (place, left) =
@@ -234,13 +288,13 @@ impl<R: Real> Job<R> {
                 .into_iter()
                 .filter_map(|place| place.into_inner().unwrap_or_else(PoisonError::into_inner).1)
                 .collect();
-            let mut workers = self.workers(panels.len(), strips.len(), options);
-            in_turns(strips.len(), &mut workers, options, |turn, (), pulse| {
+            let mut workers = self.workers(panels.len(), active.len(), options);
+            in_turns(active.len(), &mut workers, options, |turn, (), pulse| {
                 // The last strips take longest.
                 let mut strip =
-                    strips[strips.len() - 1 - turn].lock().unwrap_or_else(PoisonError::into_inner);
-                let Strip { out, rows, ready } = &mut *strip;
-                if !std::mem::replace(ready, true) {
+                    active[active.len() - 1 - turn].lock().unwrap_or_else(PoisonError::into_inner);
+                let ((out, begun), rows) = &mut *strip;
+                if !std::mem::replace(begun, true) && !zero {
                     rows.fill([R::default(); WIDTH]);
                 }
                 panel::apply(self.level, &panels, out.places(), rows, pulse);
@@ -257,12 +311,10 @@ impl<R: Real> Job<R> {
     /// Writes a finished strip to its columns. Returns early where the pulse has stopped.
     fn emit<T: Element>(&self, out: &mut Columns<'_, T, WIDTH>, rows: &[Row<R>], pulse: &Pulse<'_>) {
         for from in (0..self.size.wanted_rows).step_by(WIDTH) {
-            // The first write to a page is slow.
-            if pulse.stopped() {
+            let positions = from..self.size.wanted_rows.min(from + WIDTH);
+            if !out.write(positions, rows, |x| T::from_f64(x.times(self.gain).to_f64()), pulse) {
                 return;
             }
-            let positions = from..self.size.wanted_rows.min(from + WIDTH);
-            out.write(positions, rows, |x| T::from_f64(x.times(self.gain).to_f64()));
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) const WIDTH: usize = 64;
 pub(super) type Row<R> = [R; WIDTH];
 
 /// Rows of sums that are kept in registers at a time.
-const TILE: usize = 4;
+pub(super) const TILE: usize = 4;
 
 /// A square of sums, a row for each column of a panel. Aligned like the registers.
 #[repr(align(64))]
@@ -36,21 +36,51 @@ impl<R: Real> Square<R> {
     }
 }
 
-/// The reflectors of up to [`WIDTH`] consecutive columns.
-pub(super) struct Panel<'a, R> {
+/// What a panel has besides its vectors.
+pub(super) struct Head<R> {
     /// The first column, and the first row that the reflectors touch.
-    first: usize,
+    pub first: usize,
     /// How many columns.
-    width: usize,
-    /// The vectors as columns; rows from `first` on. Zero above the diagonal and in columns beyond `width`.
-    vectors: &'a [Row<R>],
-    /// The products of the vectors with each other; only those above the diagonal are used.
-    products: &'a [Row<R>],
+    pub width: usize,
+    /// The diagonal of the vectors.
+    pub pivot: Row<R>,
     /// `2 / |v|^2`.
     tau: Row<R>,
     /// 1 or -1: the diagonal element of the column of the identity. It makes the diagonal of the triangular
     /// factor, which is not computed, positive.
-    sign: Row<R>,
+    pub sign: Row<R>,
+}
+
+impl<R: Real> Head<R> {
+    /// A panel of which no vector is known.
+    pub fn new(first: usize, width: usize) -> Head<R> {
+        let zero = [R::default(); WIDTH];
+        Head { first, width, pivot: zero, tau: zero, sign: zero }
+    }
+
+    /// Sets what follows from the first element of column `j`, the sum of the squares of the others, and whether
+    /// there are no others.
+    pub fn set(&mut self, j: usize, top: R, rest: f64, alone: bool) {
+        let top = top.to_f64();
+        let norm = (top * top + rest).sqrt();
+        let one = if top < 0.0 { -1.0 } else { 1.0 };
+        // Added with the sign of the first element, so that nothing cancels. A single element must be exactly
+        // 1 or -1.
+        let pivot = R::from_f64(if alone { 1.0 } else { top + one * norm });
+        self.pivot[j] = pivot;
+        self.tau[j] = R::from_f64(2.0 / (pivot.to_f64() * pivot.to_f64() + rest));
+        self.sign[j] = R::from_f64(-one);
+    }
+}
+
+/// The reflectors of up to [`WIDTH`] consecutive columns.
+pub(super) struct Panel<'a, R> {
+    head: Head<R>,
+    /// The vectors as columns; rows from the first one on. Zero above the diagonal and in columns beyond the
+    /// width.
+    vectors: &'a [Row<R>],
+    /// The products of the vectors with each other; only those above the diagonal are used.
+    products: &'a [Row<R>],
 }
 
 impl<'a, R: Real> Panel<'a, R> {
@@ -78,7 +108,7 @@ impl<'a, R: Real> Panel<'a, R> {
         let (vectors, memory) = memory.split_at_mut(length);
         let (products, scratch) = memory.split_at_mut(WIDTH);
         let scratch = &mut scratch.as_flattened_mut()[..length];
-        let (mut tau, mut sign) = ([R::default(); WIDTH], [R::default(); WIDTH]);
+        let mut head = Head::new(first, width);
         // A small matrix is one panel, whose columns are shorter than a group of blocks: they are sampled
         // together, in the memory of the products, which are computed afterwards.
         let together = rows <= WIDTH;
@@ -96,15 +126,10 @@ impl<'a, R: Real> Panel<'a, R> {
                 R::normals(level, key, ((first + j) as u64) * rows as u64 + (first + j) as u64, column);
                 &*column
             };
-            let (head, rest) = (column[0].to_f64(), sum_of_squares(&column[1..]));
-            let norm = (head * head + rest).sqrt();
-            let one = if head < 0.0 { -1.0 } else { 1.0 };
-            // Added with the sign of the head, so that nothing cancels. A single element must be exactly 1 or
-            // -1.
-            let pivot = R::from_f64(if column.len() == 1 { 1.0 } else { head + one * norm });
-            tau[j] = R::from_f64(2.0 / (pivot.to_f64() * pivot.to_f64() + rest));
-            sign[j] = R::from_f64(-one);
-            vectors[j][j] = pivot;
+            let mut squares = Squares::default();
+            level.run(squares.add(&column[1..]));
+            head.set(j, column[0], squares.sum(), column.len() == 1);
+            vectors[j][j] = head.pivot[j];
             for (row, &x) in vectors[j + 1..].iter_mut().zip(&column[1..]) {
                 row[j] = x;
             }
@@ -112,8 +137,8 @@ impl<'a, R: Real> Panel<'a, R> {
         if together {
             products.as_flattened_mut().fill(R::default());
         }
-        level.run(Products { vectors, width, sums: products });
-        Ok(Panel { first, width, vectors, products, tau, sign })
+        level.run(Products { vectors, width, sums: products, pulse });
+        Ok(Panel { head, vectors, products })
     }
 }
 
@@ -130,25 +155,50 @@ pub(super) fn apply<R: Real>(
     level.run(Apply { panels, columns, strip, pulse });
 }
 
-/// The sum of the squares in double precision: sixteen sums of every sixteenth square, then their sum by
-/// halves. The square of a single-precision number is exact.
-fn sum_of_squares<R: Real>(x: &[R]) -> f64 {
-    let mut sums = [0.0_f64; 16];
-    let (whole, rest) = x.as_chunks::<16>();
-    for chunk in whole {
-        for (sum, x) in sums.iter_mut().zip(chunk) {
+/// The sum of squares in double precision: sixteen sums of every sixteenth square, then their sum by halves. The
+/// square of a single-precision number is exact.
+#[derive(Default)]
+pub(super) struct Squares([f64; 16]);
+
+impl Squares {
+    /// Adds the squares of these numbers, which must be a multiple of sixteen unless they are the last ones.
+    pub fn add<'a, R: Real>(&'a mut self, numbers: &'a [R]) -> AddSquares<'a, R> {
+        AddSquares { sums: &mut self.0, numbers }
+    }
+
+    pub fn sum(mut self) -> f64 {
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                self.0[i] += self.0[i + half];
+            }
+        }
+        self.0[0]
+    }
+}
+
+/// See [`Squares::add`].
+pub(super) struct AddSquares<'a, R> {
+    sums: &'a mut [f64; 16],
+    numbers: &'a [R],
+}
+
+impl<R: Real> Kernel for AddSquares<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let mut sums = *self.sums;
+        let (whole, rest) = self.numbers.as_chunks::<16>();
+        for chunk in whole {
+            for (sum, x) in sums.iter_mut().zip(chunk) {
+                *sum += x.to_f64() * x.to_f64();
+            }
+        }
+        for (sum, x) in sums.iter_mut().zip(rest) {
             *sum += x.to_f64() * x.to_f64();
         }
+        *self.sums = sums;
     }
-    for (sum, x) in sums.iter_mut().zip(rest) {
-        *sum += x.to_f64() * x.to_f64();
-    }
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            sums[i] += sums[i + half];
-        }
-    }
-    sums[0]
 }
 
 /// The products of the columns of a panel with each other.
@@ -156,6 +206,7 @@ struct Products<'a, R> {
     vectors: &'a [Row<R>],
     width: usize,
     sums: &'a mut [Row<R>],
+    pulse: &'a Pulse<'a>,
 }
 
 impl<R: Real> Kernel for Products<'_, R> {
@@ -163,9 +214,34 @@ impl<R: Real> Kernel for Products<'_, R> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        let sums = &mut self.sums[..self.width.next_multiple_of(TILE)];
         for block in self.vectors.chunks(block::<R>()) {
-            add_products(s.wide(), block, block, self.width, self.sums);
+            if self.pulse.stopped() {
+                return;
+            }
+            add_products(s.wide(), block, block, 0, WIDTH, sums);
         }
+    }
+}
+
+/// Solves the triangular system of a panel, of which the vectors are not needed, for every column of `sums`.
+pub(super) fn solve<R: Real>(level: Level, head: &Head<R>, products: &[Row<R>], sums: &mut [Row<R>; WIDTH]) {
+    level.run(Solve { head, products, sums });
+}
+
+/// See [`solve`].
+struct Solve<'a, R> {
+    head: &'a Head<R>,
+    products: &'a [Row<R>],
+    sums: &'a mut [Row<R>; WIDTH],
+}
+
+impl<R: Real> Kernel for Solve<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        solve_in_place(s.wide(), self.head, self.products, self.sums);
     }
 }
 
@@ -194,36 +270,40 @@ impl<R: Real> Kernel for Apply<'_, R> {
                 continue;
             }
             let mut sums = Square::zero();
-            let blocks =
-                self.strip[panel.first..].chunks_mut(block::<R>()).zip(panel.vectors.chunks(block::<R>()));
+            let blocks = self.strip[panel.head.first..]
+                .chunks_mut(block::<R>())
+                .zip(panel.vectors.chunks(block::<R>()));
             for (number, (strip, vectors)) in blocks.enumerate() {
-                if number % 1024 == 1023 && self.pulse.stopped() {
+                if self.pulse.stopped() {
                     return;
                 }
-                let row = panel.first + number * block::<R>();
+                let row = panel.head.first + number * block::<R>();
                 if let Some((last, sums)) = &pending
-                    && row >= last.first
+                    && row >= last.head.first
                 {
-                    subtract_products(s, &last.vectors[row - last.first..], sums, last.width, strip);
+                    let vectors = &last.vectors[row - last.head.first..];
+                    subtract_products(s, vectors, &sums.0, last.head.width, WIDTH, strip);
                 }
-                add_products(s, vectors, strip, panel.width, &mut sums.0);
+                let width = panel.head.width.next_multiple_of(TILE);
+                add_products(s, vectors, strip, 0, WIDTH, &mut sums.0[..width]);
             }
-            solve(s, panel, &mut sums);
+            solve_in_place(s, &panel.head, panel.products, &mut sums.0);
             pending = Some((panel, sums));
         }
         if let Some((last, sums)) = &pending {
-            subtract_products(s, last.vectors, sums, last.width, &mut self.strip[last.first..]);
+            let strip = &mut self.strip[last.head.first..];
+            subtract_products(s, last.vectors, &sums.0, last.head.width, WIDTH, strip);
         }
     }
 }
 
 /// Begins the columns whose numbers are in the panel; returns whether any column has begun.
 fn begin<R: Real>(panel: &Panel<'_, R>, columns: &[Place], strip: &mut [Row<R>]) -> bool {
-    let from = columns.partition_point(|column| (column.index as usize) < panel.first);
+    let from = columns.partition_point(|column| (column.index as usize) < panel.head.first);
     for (place, column) in columns.iter().enumerate().skip(from) {
-        let number = column.index as usize - panel.first;
-        if number < panel.width {
-            strip[column.index as usize][place] = panel.sign[number];
+        let number = column.index as usize - panel.head.first;
+        if number < panel.head.width {
+            strip[column.index as usize][place] = panel.head.sign[number];
         }
     }
     from < columns.len()
@@ -231,31 +311,34 @@ fn begin<R: Real>(panel: &Panel<'_, R>, columns: &[Place], strip: &mut [Row<R>])
 
 /// The rows that are processed together, few enough that those of a strip and of a panel stay in the
 /// first-level cache. Divides [`WIDTH`], so that each panel begins at a block of the previous one.
-const fn block<R>() -> usize {
+pub(super) const fn block<R>() -> usize {
     WIDTH * 4 / size_of::<R>()
 }
 
-/// Adds the products of the columns of a block of a panel with those of a block of a strip to `sums`, which
-/// has a row for each column of the panel.
+/// Adds the products of the columns of a block of a panel, from column `from` on, with the first `lanes` columns of
+/// a block of a strip to `sums`, which has a row for each of the columns of the panel, a multiple of [`TILE`].
 #[inline(always)]
-fn add_products<S: Simd, R: Real>(
+pub(super) fn add_products<S: Simd, R: Real>(
     s: S,
     vectors: &[Row<R>],
     strip: &[Row<R>],
-    width: usize,
+    from: usize,
+    lanes: usize,
     sums: &mut [Row<R>],
 ) {
-    let tiles = sums[..width.next_multiple_of(TILE)].as_chunks_mut::<TILE>().0;
+    let tiles = sums.as_chunks_mut::<TILE>().0;
     for (tile, sums) in tiles.iter_mut().enumerate() {
-        for lane in (0..WIDTH).step_by(R::lanes::<S>()) {
+        let column = from + tile * TILE;
+        for lane in (0..lanes).step_by(R::lanes::<S>()) {
             let mut sum = [R::splat(s, R::default()); TILE];
             for i in 0..TILE {
                 sum[i] = R::load(s, &sums[i][lane..]);
             }
             for (v, x) in vectors.iter().zip(strip) {
                 let x = R::load(s, &x[lane..]);
+                let v: &[R; TILE] = v[column..].first_chunk().expect("a column of the panel");
                 for i in 0..TILE {
-                    sum[i] = R::mul_add(s, R::splat(s, v[tile * TILE + i]), x, sum[i]);
+                    sum[i] = R::mul_add(s, R::splat(s, v[i]), x, sum[i]);
                 }
             }
             for i in 0..TILE {
@@ -267,54 +350,55 @@ fn add_products<S: Simd, R: Real>(
 
 /// Solves the triangular system of the panel for every column of `sums`, from the last row up.
 #[inline(always)]
-fn solve<S: Simd, R: Real>(s: S, panel: &Panel<'_, R>, sums: &mut Square<R>) {
-    for i in (0..panel.width).rev() {
-        let (above, below) = sums.0.split_at_mut(i + 1);
+fn solve_in_place<S: Simd, R: Real>(s: S, head: &Head<R>, products: &[Row<R>], sums: &mut [Row<R>; WIDTH]) {
+    for i in (0..head.width).rev() {
+        let (above, below) = sums.split_at_mut(i + 1);
         let row = &mut above[i];
         for lane in (0..WIDTH).step_by(R::lanes::<S>()) {
             let mut x = R::load(s, &row[lane..]);
-            for (below, &product) in below[..panel.width - i - 1].iter().zip(&panel.products[i][i + 1..]) {
+            for (below, &product) in below[..head.width - i - 1].iter().zip(&products[i][i + 1..]) {
                 x = R::neg_mul_add(s, R::splat(s, product), R::load(s, &below[lane..]), x);
             }
-            R::store(s, &mut row[lane..], R::mul(s, x, R::splat(s, panel.tau[i])));
+            R::store(s, &mut row[lane..], R::mul(s, x, R::splat(s, head.tau[i])));
         }
     }
 }
 
-/// Subtracts `vectors * sums` from the rows of a strip.
+/// Subtracts `vectors * sums` from the first `lanes` columns of the rows of a strip.
 #[inline(always)]
-fn subtract_products<S: Simd, R: Real>(
+pub(super) fn subtract_products<S: Simd, R: Real>(
     s: S,
     vectors: &[Row<R>],
-    sums: &Square<R>,
+    sums: &[Row<R>; WIDTH],
     width: usize,
+    lanes: usize,
     strip: &mut [Row<R>],
 ) {
     let (tiles, rest) = strip.as_chunks_mut::<TILE>();
     let (vector_tiles, vector_rest) = vectors[..tiles.len() * TILE + rest.len()].as_chunks::<TILE>();
     for (x, v) in tiles.iter_mut().zip(vector_tiles) {
-        subtract(s, v, sums, width, x);
+        subtract(s, v, &sums[..width], lanes, x);
     }
     for (x, v) in rest.iter_mut().zip(vector_rest) {
-        subtract(s, std::array::from_ref(v), sums, width, std::array::from_mut(x));
+        subtract(s, std::array::from_ref(v), &sums[..width], lanes, std::array::from_mut(x));
     }
 }
 
-/// Subtracts `v * sums` from some rows of a strip.
+/// Subtracts `v * sums` from the first `lanes` columns of some rows of a strip.
 #[inline(always)]
 fn subtract<S: Simd, R: Real, const ROWS: usize>(
     s: S,
     v: &[Row<R>; ROWS],
-    sums: &Square<R>,
-    width: usize,
+    sums: &[Row<R>],
+    lanes: usize,
     rows: &mut [Row<R>; ROWS],
 ) {
-    for lane in (0..WIDTH).step_by(R::lanes::<S>()) {
+    for lane in (0..lanes).step_by(R::lanes::<S>()) {
         let mut x = [R::splat(s, R::default()); ROWS];
         for i in 0..ROWS {
             x[i] = R::load(s, &rows[i][lane..]);
         }
-        for (k, sum) in sums.0[..width].iter().enumerate() {
+        for (k, sum) in sums.iter().enumerate() {
             let sum = R::load(s, &sum[lane..]);
             for i in 0..ROWS {
                 x[i] = R::neg_mul_add(s, R::splat(s, v[i][k]), sum, x[i]);

@@ -9,7 +9,7 @@ impl From<Error> for PyErr {
     fn from(error: Error) -> PyErr {
         let message = error.to_string();
         match error {
-            Error::Memory { .. } => PyMemoryError::new_err(message),
+            Error::Memory { .. } | Error::MemoryLimit { .. } => PyMemoryError::new_err(message),
             Error::Entropy(_) => PyOSError::new_err(message),
             Error::Interrupted => PyKeyboardInterrupt::new_err(message),
             _ => PyValueError::new_err(message),

@@ -147,6 +147,38 @@ assert fastinit.random_normal(10**6, seed=0, threads={threads}).std() > 0
     interrupt(program, FASTINIT_SIMD="scalar")
 
 
+# Fills of seconds to minutes; the slowest level makes even the short ones long.
+LONG = {
+    "dirac": "fastinit.dirac((1, 1, 2**30), groups=2**30, dtype='float16')",
+    "dirac of one group": "fastinit.dirac((3, 1, 2**30))",
+    "column": "fastinit.orthogonal((2**25, 1), dtype='float64', seed=0)",
+    "narrow": "fastinit.orthogonal((2**22, 16), seed=0)",
+    "wide": "fastinit.orthogonal((40, 2**20), dtype='bfloat16', seed=0)",
+    "square": "fastinit.orthogonal((6000, 6000), dtype='float64', seed=0)",
+    "tall": "fastinit.orthogonal((2**18, 200), seed=0)",
+    "blocks": "fastinit.orthogonal((2048, 65536), blocks=32, seed=0)",
+    "delta_orthogonal": "fastinit.delta_orthogonal((1, 4000, 4000), seed=0)",
+    "sparse": "fastinit.sparse((2**27, 2), 0.5, seed=0)",
+    "slice": "fastinit.orthogonal((2**40, 50), seed=0, index=(slice(5), slice(3)))",
+    "sparse slice": "fastinit.sparse((2**40, 2**20), 0.5, seed=0, index=(2**39, slice(300)))",
+}
+
+
+@posix
+@pytest.mark.parametrize("call", LONG.values(), ids=LONG)
+def test_ctrl_c_stops_every_kind_of_fill(call):
+    program = f"""
+import fastinit
+
+print("ready", flush=True)
+try:
+    {call}
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+    interrupt(program, FASTINIT_SIMD="scalar")
+
+
 @posix
 @pytest.mark.parametrize("threads", [1, 2])
 def test_what_a_signal_handler_raises_comes_through(python, threads):

@@ -225,6 +225,6 @@ pub fn orthogonal<T: Element>(
     gain: f64,
     options: &Options<'_>,
 ) -> crate::Result<()> {
-    let bytes = linalg::scratch_bytes(T::DTYPE, window.shape(), window.extent(), column_axis);
+    let bytes = linalg::scratch_bytes(T::DTYPE, window.shape(), window.extent(), column_axis, options);
     linalg::orthogonal(out, window, column_axis, KEY, gain, &mut Scratch::new(bytes)?, options)
 }

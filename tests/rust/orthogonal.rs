@@ -9,7 +9,7 @@ use ndarray::{ArrayD, Axis, IxDyn, ShapeBuilder, Slice};
 use std::num::NonZeroUsize;
 
 /// Shapes and the axis of the columns: one, two and more panels of 64 columns, tall and wide.
-const CASES: [(&[usize], usize); 14] = [
+const CASES: [(&[usize], usize); 18] = [
     (&[1, 1], 1),
     (&[3, 3], 1),
     (&[1, 9], 1),
@@ -24,6 +24,11 @@ const CASES: [(&[usize], usize); 14] = [
     (&[3, 5, 70], 2),
     (&[70, 3, 23], 0),
     (&[4, 66, 17], 1),
+    // Streamed.
+    (&[1025, 1], 1),
+    (&[3, 1500], 1),
+    (&[3, 400, 30], 2),
+    (&[4100, 64], 1),
 ];
 
 fn shape_of(shape: &[usize]) -> Vec<u64> {
@@ -211,13 +216,20 @@ fn wrong_shapes_and_interrupts_of_matrices_are_errors() {
 
 #[test]
 fn matrices_too_large_for_memory_are_errors() {
-    for shape in [[1 << 61, 2], [2, 1 << 61], [1 << 40, 1 << 20]] {
+    let stop = || true;
+    for shape in [[1 << 54, 100], [100, 1 << 54], [1 << 42, 1 << 20]] {
         for threads in [1, 3] {
             let options = Options { threads: NonZeroUsize::new(threads), ..Options::default() };
-            let window = Window::new(&shape, &[1, 1], &[1, 1]).unwrap();
-            let mut out = ArrayD::<f64>::zeros(IxDyn(&[1, 1]));
-            let result = orthogonal(fill::as_uninit(out.view_mut()), &window, 1, 1.0, &options);
+            let mut element = |place: u64| {
+                let window = Window::new(&shape, &[place, place], &[1, 1]).unwrap();
+                let mut out = ArrayD::<f64>::zeros(IxDyn(&[1, 1]));
+                let options = Options { interrupt: Some(&stop), ..options };
+                orthogonal(fill::as_uninit(out.view_mut()), &window, 1, 1.0, &options)
+            };
+            let result = element(90);
             assert!(matches!(result, Err(Error::Memory { .. })), "{shape:?}: {result:?}");
+            // The first 64 columns need none.
+            assert_eq!(element(1), Err(Error::Interrupted));
         }
     }
 }

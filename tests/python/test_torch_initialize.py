@@ -2408,6 +2408,13 @@ PARTS = {
     "copy": lambda weight: weight[..., 2:].copy_(torch.ones(40, 28)),
     "twice": lambda weight: [nn.init.ones_(weight[:20]), nn.init.normal_(weight[:20])],
     "all but one": lambda weight: [nn.init.normal_(row) for row in weight[1:]],
+    # These compute with what is there.
+    "product": lambda weight: weight.mul_(0.5),
+    "operator": lambda weight: weight.__imul__(2.0),
+    "data": lambda weight: weight.data.add_(1.0),
+    "bounds": lambda weight: weight.clamp_(-1.0, 1.0),
+    "products": lambda weight: [part.div_(2.0) for part in weight.chunk(4)],
+    "mask": lambda weight: weight.masked_fill_(torch.ones(40, 30, dtype=torch.bool).tril(), 0.0),
 }
 WHOLES = {
     "chunks": lambda weight: [nn.init.xavier_uniform_(part) for part in weight.chunk(4)],
@@ -2418,6 +2425,8 @@ WHOLES = {
     "transposed": lambda weight: [part.uniform_() for part in weight.T.split(7)],
     "fallback": lambda weight: [fastinit.torch.normal_(part, 1.0, 0.0) for part in weight.unbind()],
     "index": lambda weight: [weight.__setitem__(torch.arange(40), 2.0)],
+    "product afterwards": lambda weight: weight.normal_().mul_(0.5),
+    "products afterwards": lambda weight: [part.uniform_().add_(1.0) for part in weight.chunk(4)],
 }
 
 
@@ -2430,6 +2439,15 @@ def test_new_memory_that_is_written_to_in_part_is_not_initialized(write):
     assert model.weight.is_meta
     model = Custom(lambda module: write(module.weight))
     assert named(initialize(model, SEED)) == {"weight"}
+
+
+@pytest.mark.parametrize("write", PARTS.values(), ids=PARTS)
+def test_defaults_do_not_undo_what_a_function_does_to_new_memory_in_part(write):
+    model = on_meta(lambda: nn.Sequential(nn.Linear(30, 40)))
+    with pytest.warns(UserWarning, match="1 parameter was not initialized: 0.weight"):
+        report = initialize(model, SEED, lambda module: isinstance(module, nn.Linear) and write(module.weight))
+    assert report.uninitialized == ("0.weight",)
+    assert_is(model[0].bias, uniform(1 / math.sqrt(30)), "0.bias")
 
 
 @pytest.mark.parametrize("write", WHOLES.values(), ids=WHOLES)

@@ -216,7 +216,7 @@ class _Work:
         """Lets modules initialize themselves, children before their parents."""
         for number, functions in enumerate(self.passes):
             is_last = number == len(self.passes) - 1
-            left = [entry for entry in self.tensors if entry.is_visible and not entry.written]
+            left = [entry for entry in self.tensors if entry.is_open]
             self.tracker.own = _by_module(left)
             unfinished = self.containing(left)
             if is_last:
@@ -269,7 +269,7 @@ class _Work:
     def initialize_tied(self) -> None:
         """Lets other modules initialize the parameters that their first module did not."""
         for entry in self.tensors:
-            while entry.is_visible and not entry.written and entry.owner + 1 < len(entry.places):
+            while entry.is_open and entry.owner + 1 < len(entry.places):
                 entry.owner += 1
                 self.initialize({entry.module: self.names[entry.module]})
             if not entry.written:
@@ -400,7 +400,7 @@ def _hidden(tensors: Sequence[Entry]) -> Iterator[None]:
     for entry in tensors:
         if isinstance(entry.module, torch.nn.utils.parametrize.ParametrizationList):
             continue  # The module computes the tensor that is written to from it.
-        is_shown = entry.is_visible and not entry.written
+        is_shown = entry.is_open
         if is_shown and (len(entry.places) == 1 or not entry.is_parameter):
             continue
         value = entry.value

@@ -191,6 +191,8 @@ def _own(kind: Any) -> tuple[str | None, str | None]:
             if _LOOKS_LIKE_ONE.fullmatch(name) and name not in known and callable(getattr(kind, name)):
                 return f"{kind.__qualname__}.{name}", None
     for base in bases:
+        if not resets.isdisjoint(vars(base)):  # It does what its constructor does, and those of its bases.
+            break
         for name in sorted(_names(vars(base).get("__init__"))):
             if name in _FILLS or (_LOOKS_LIKE_ONE.fullmatch(name) and name not in known):
                 return None, f"{base.__qualname__}.__init__ ({name})"

@@ -69,9 +69,19 @@ class Entry:
         return self.version == version_of(self.value)
 
     @property
+    def is_blank(self) -> bool:
+        """Whether it is new memory, of which not all has been written to."""
+        return self.was_meta and not self.written
+
+    @property
     def is_visible(self) -> bool:
         """Whether its module may see it, since no rule is to fill it."""
         return self.rule is None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its module is to initialize it. What was written to in part would lose that."""
+        return self.is_visible and not (self.written or self.parts)
 
     @property
     def nbytes(self) -> int:
@@ -240,16 +250,16 @@ class Tracker:
         self._touch(entry)
         entry.version = version_of(entry.value)
 
-    def touch(self, tensor: Tensor) -> None:
-        """Records that this tensor, or a part of it, was written to."""
+    def touch(self, tensor: Tensor, *, reads: bool = False) -> None:
+        """Records that this tensor, or a part of it, was written to, perhaps from what it held before."""
         target = self.find(_shards.source(tensor))
         if target is not None:
-            self._touch(target.entry, tensor)
+            self._touch(target.entry, tensor, reads=reads)
         elif (span := _span(tensor)) is not None:
             storage, address, _ = span
             for first, end, entry in self._by_storage.get(storage, ()):
                 if first <= address < end and (_span(entry.value) or (0, 0))[1] == first:
-                    self._touch(entry, tensor)
+                    self._touch(entry, tensor, reads=reads)
 
     def note_changes(self, entries: Sequence[Entry]) -> None:
         """Records which of these were written to in ways that the mode does not see."""
@@ -272,16 +282,17 @@ class Tracker:
             warnings.warn(f"{target.entry.name} cannot be filled: {reason}", stacklevel=2)
         return True
 
-    def _touch(self, entry: Entry, part: Tensor | None = None) -> None:
+    def _touch(self, entry: Entry, part: Tensor | None = None, *, reads: bool = False) -> None:
         if entry.refused:
             return
         entry.title = self.title
-        # New memory is written to where all of it is. Parts that overlap are counted twice.
-        if part is not None and entry.was_meta and not entry.written and part.numel() < entry.value.numel():
-            place = part.storage_offset(), tuple(part.shape), part.stride()
+        # New memory is written to where all of it is, by functions that do not read it. Parts that overlap are
+        # counted twice.
+        if part is not None and entry.is_blank and (reads or part.numel() < entry.value.numel()):
+            place = part.storage_offset(), tuple(part.shape), part.stride(), reads
             if place not in entry.parts:
                 entry.parts.add(place)
-                entry.covered += part.numel()
+                entry.covered += 0 if reads else part.numel()
             if entry.covered < entry.value.numel():
                 return
         entry.written = True
@@ -326,7 +337,11 @@ class _Mode(_accelerate.Mode):
             if written and all(self.tracker.refused(tensor, error) for tensor in written):
                 return written[0]
             raise
+        reads = _reads(func)
         for tensor, (target, filled) in zip(written, before, strict=True):
+            if reads and (target is None or target.entry.is_blank):
+                self.tracker.touch(tensor, reads=True)
+                continue
             if target is not None and target.filled is filled:  # `_fill` has not recorded it.
                 value = _value(func, args, kwargs)
                 initializer = None if value is None else fastinit.Constant(value)
@@ -351,6 +366,16 @@ class _Mode(_accelerate.Mode):
         elif writes:
             found.append(args[0] if args else kwargs.get("tensor"))
         return [one for one in _pytree.tree_leaves(found) if isinstance(one, torch.Tensor)]
+
+
+# Methods that write to all of a tensor without reading it, besides those of `_shards.OVERWRITES`.
+_CONSTANTS = frozenset({"fill_", "zero_", "copy_", "set_", "__setitem__", "__set__"})
+
+
+def _reads(func: Callable[..., Any]) -> bool:
+    """Whether a function that writes to its first argument is a method that computes with what is there."""
+    name = getattr(func, "__name__", "")
+    return name not in _CONSTANTS | _shards.OVERWRITES and getattr(torch.Tensor, name, None) is func
 
 
 def _is_basic(index: object) -> bool:

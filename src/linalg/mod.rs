@@ -46,8 +46,6 @@ const LARGE: usize = SPARE / 4;
 /// wide, from a quarter of it on.
 const LONG: usize = SPARE / 16;
 
-const HALF: usize = WIDTH / 2;
-
 /// The largest number of panels in memory at a time.
 const BATCH: usize = 1024;
 
@@ -155,10 +153,12 @@ impl Size {
 
     fn layout<R: Real>(&self, options: &Options<'_>) -> Layout {
         let strip = self.rows.saturating_mul(size_of::<Row<R>>());
-        let long = match self.columns {
-            ..=HALF => LONG / 4,
-            ..=WIDTH => LONG,
-            _ => LARGE,
+        let long = if self.columns > WIDTH {
+            LARGE
+        } else if self.columns > WIDTH / 2 {
+            LONG
+        } else {
+            LONG / 4
         };
         if strip > long {
             return Layout::Streamed(streamed::Layout::new::<R>(

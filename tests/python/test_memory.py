@@ -1,4 +1,4 @@
-"""A fill takes the memory of its result and little more; those with working memory, that size again and 16 MiB.
+"""A fill takes the memory of its result and little more; with working memory, at most that and 16 MiB again.
 
 Each program runs in a process of its own, since a peak never goes down.
 """

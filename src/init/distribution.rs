@@ -46,8 +46,7 @@ pub(super) fn check(distribution: &Distribution, dtype: Dtype) -> Result<()> {
                     format!("lower={lower:?} and upper={upper:?}, mean={mean:?} and stddev={stddev:?}");
                 Err(Error::parameter(name, rule, value))
             };
-            // False for a NaN.
-            if !(lower < upper) {
+            if lower >= upper || lower.is_nan() || upper.is_nan() {
                 return refused("lower", "be less than upper");
             }
             // A word is at least 2^-33 (2^-64) of the area between the bounds away from either of them, and

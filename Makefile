@@ -19,7 +19,7 @@ MAKEFLAGS += --jobs=2
 unexport MAKEFLAGS MFLAGS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format bench accuracy guide build clean lock
+.PHONY: help demo test test-slow zoo peers lint format bench accuracy guide build clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ test: build $(VENV)/.frameworks  ## run the tests and doctests of both languages
 
 test-slow: build $(VENV)/.frameworks  ## run the tests that need 9 GB of memory and half an hour
 	$(BIN)/pytest -m slow $(ARGS)
+
+zoo: build $(VENV)/.frameworks  ## compare 750 models of transformers and timm with and without fastinit (ARGS="--library timm" etc.)
+	$(BIN)/python tests/python/zoo.py $(ARGS)
+
+peers: build $(VENV)/.frameworks  ## run the tests of Keras, timm and PyTorch plainly and with fastinit (ARGS="timm" etc.)
+	$(BIN)/python tools/peers.py $(ARGS)
 
 lint: $(VENV)/.dev  ## check file names, formatting, lints, types and documentation
 	$(BIN)/python tools/tree.py

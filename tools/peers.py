@@ -1,0 +1,253 @@
+"""Run the test suites of other projects twice, plainly and with fastinit, and compare the outcomes.
+
+`make peers` runs this. The suites:
+
+* `keras`: Keras's tests of initializers and layers, which are in its wheel, on each backend; with fastinit by
+  `fastinit.keras.enable()`;
+* `timm`: the tests of timm's layers, and those of its models that it marks as basic, from the source
+  distribution of the installed version, which pip downloads into `.venv/peers`; with fastinit inside
+  `fastinit.torch.accelerate()`;
+* `torch`: PyTorch's tests of `torch.nn`, with `fastinit.torch` for `torch.nn.init`, and once more inside
+  `accelerate`. No package has them, so the folder of a checkout must be given, `ARGS="--torch ../pytorch"`,
+  whose version should be that of PyTorch. They need the package `expecttest`.
+
+A test whose outcome differs is run again in both ways. The exit status is 1 if one passes plainly and fails
+with fastinit, both times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+
+# How a suite runs: these are the values of the environment variable below.
+MODE = "FASTINIT_PEERS"
+PLAIN, ENABLE, ACCELERATE, REPLACE = "plain", "enable", "accelerate", "replace"
+OUTCOMES = "FASTINIT_PEERS_OUTCOMES"
+
+CACHE = Path(sys.prefix) / "peers"
+BACKENDS = ("torch", "jax", "tensorflow", "numpy")
+SHOWN = 20
+
+
+class Suite(NamedTuple):
+    """Tests of another project, and how they run with fastinit."""
+
+    name: str
+    root: Path
+    paths: Sequence[str]  # relative to the root
+    modes: Sequence[str]
+    options: Sequence[str] = ()
+    environment: Mapping[str, str] = {}
+
+
+def keras_suites() -> Iterator[Suite]:
+    """The tests that Keras has in its wheel, on each backend that is installed."""
+    for backend in BACKENDS:
+        if importlib.util.find_spec("keras") is None or importlib.util.find_spec(backend) is None:
+            print(f"skipped: keras on {backend} is not installed")
+            continue
+        yield Suite(
+            f"keras on {backend}",
+            Path(importlib.metadata.distribution("keras").locate_file("")),  # type: ignore[arg-type]
+            ("keras/src/initializers", "keras/src/layers"),
+            (ENABLE,),
+            environment={
+                "KERAS_BACKEND": backend,
+                "TF_CPP_MIN_LOG_LEVEL": "3",
+                "JAX_PLATFORMS": "cpu",
+                "CUDA_VISIBLE_DEVICES": "",
+            },
+        )
+
+
+def timm_suites() -> Iterator[Suite]:
+    """The tests in timm's source distribution."""
+    if importlib.util.find_spec("timm") is None:
+        print("skipped: timm is not installed")
+        return
+    version = importlib.metadata.version("timm")
+    root = CACHE / f"timm-{version}"
+    if not root.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
+            subprocess.run([*pip, "--no-binary", "timm", f"timm=={version}"], check=True)
+            (archive,) = Path(folder).glob("*.tar.gz")
+            with tarfile.open(archive) as opened:
+                opened.extractall(CACHE, filter="data")
+    layers = sorted(path.relative_to(root).as_posix() for path in root.glob("tests/test_layers*.py"))
+    yield Suite("layers of timm", root, layers, (ACCELERATE,))
+    yield Suite("models of timm", root, ["tests/test_models.py"], (ACCELERATE,), ("-m", "base"))
+
+
+def torch_suites(checkout: Path | None) -> Iterator[Suite]:
+    """The tests in a checkout of PyTorch."""
+    if checkout is None:
+        print("skipped: the tests of torch are in no package; give a checkout of it with --torch")
+        return
+    root = checkout.resolve() / "test"
+    yield Suite("torch.nn.init", root, ["nn/test_init.py"], (REPLACE, ACCELERATE))
+    paths = ["test_nn.py", "test_modules.py", "nn"]
+    yield Suite("torch.nn", root, [path for path in paths if (root / path).exists()], (ACCELERATE,))
+
+
+# Running
+
+
+def run(suite: Suite, mode: str, tests: Sequence[str] | None = None) -> dict[str, str]:
+    """Runs a suite, or some of its tests, in one way.
+
+    Returns:
+        The outcome of each test, and the message where it failed.
+    """
+    tools = Path(__file__).parent
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes = Path(folder) / "outcomes.json"
+        options = ["-q", "--no-header", "--no-summary", "--tb=no", "-W", "ignore", "-p", "no:cacheprovider"]
+        options += ["--timeout=600", "--numprocesses=2", "--dist=worksteal", "-p", "peers"]
+        options += ["-c", os.devnull, f"--rootdir={suite.root}", *suite.options]
+        environment = {
+            **os.environ,
+            **suite.environment,
+            "PYTHONPATH": os.pathsep.join([str(tools), os.environ.get("PYTHONPATH", "")]),
+            MODE: mode,
+            OUTCOMES: str(outcomes),
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, *(tests or suite.paths)],
+            cwd=suite.root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        found = json.loads(outcomes.read_text(encoding="utf-8")) if outcomes.exists() else {}
+        if not found:
+            raise SystemExit(f"{suite.name}: no test was run: {(done.stdout + done.stderr)[-3000:]}")
+        return found
+
+
+def compare(suite: Suite, plain: Mapping[str, str], mode: str) -> bool:
+    """Runs a suite with fastinit, and prints the number of outcomes and the tests that differ.
+
+    Returns:
+        Whether all tests that pass plainly pass with fastinit.
+    """
+    ours = run(suite, mode)
+    print(f"{suite.name}, {mode}: {counts(ours)}", flush=True)
+    different = [test for test in {**plain, **ours} if kind(plain.get(test)) != kind(ours.get(test))]
+    if not different:
+        return True
+    again = {way: run(suite, way, different) for way in (PLAIN, mode)}
+    passes = True
+    for number, test in enumerate(different):
+        both = [
+            (first.get(test, "absent"), second.get(test, "absent"))
+            for first, second in ((plain, again[PLAIN]), (ours, again[mode]))
+        ]
+        is_fault = {kind(one) for one in both[0]} == {"passed"} and "passed" not in map(kind, both[1])
+        passes &= not is_fault
+        if is_fault or number < SHOWN:
+            print(f"  {'FAULT' if is_fault else 'differs'}: {test}")
+            for way, (first, second) in zip((PLAIN, mode), both, strict=True):
+                print(f"    {way}: {first}; again: {second}")
+    return passes
+
+
+def kind(outcome: str | None) -> str:
+    """The outcome without its message."""
+    return (outcome or "absent").partition(":")[0]
+
+
+def counts(outcomes: Mapping[str, str]) -> str:
+    """How many tests there are of each outcome."""
+    found = Counter(map(kind, outcomes.values()))
+    return ", ".join(f"{found[name]} {name}" for name in sorted(found, key=lambda name: -found[name]))
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", help="what the names of suites begin with; all by default")
+    parser.add_argument("--torch", type=Path, metavar="FOLDER", help="a checkout of PyTorch")
+    options = parser.parse_args()
+    passes = True
+    for suite in itertools.chain(keras_suites(), timm_suites(), torch_suites(options.torch)):
+        if not options.names or suite.name.startswith(tuple(options.names)):
+            plain = run(suite, PLAIN)
+            print(f"{suite.name}, {PLAIN}: {counts(plain)}", flush=True)
+            for mode in suite.modes:
+                passes &= compare(suite, plain, mode)
+    return int(not passes)
+
+
+# The plugin of pytest, `-p peers`
+
+
+def pytest_configure(config: Any) -> None:
+    """Enables fastinit for Keras, before tests are imported."""
+    for name in ("requires_trainable_backend", "base"):
+        config.addinivalue_line("markers", name)
+    if os.environ.get(MODE) == ENABLE:
+        import fastinit.keras
+
+        fastinit.keras.enable()
+
+
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """Replaces `torch.nn.init`, and skips what Keras skips on backends that cannot be trained."""
+    mode, backend = os.environ.get(MODE), os.environ.get("KERAS_BACKEND")
+    for item in items:
+        if mode == REPLACE and getattr(item.module, "init", None) is sys.modules["torch.nn.init"]:
+            import fastinit.torch
+
+            item.module.init = fastinit.torch
+        if backend == "numpy" and item.get_closest_marker("requires_trainable_backend"):
+            item.add_marker(pytest.mark.skip(reason="this backend cannot be trained"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, Any, Any]:
+    """Runs each test inside `accelerate`."""
+    if os.environ.get(MODE) != ACCELERATE:
+        return (yield)
+    import fastinit.torch
+
+    with fastinit.torch.accelerate():
+        return (yield)
+
+
+_outcomes: dict[str, str] = {}
+
+
+def pytest_runtest_logreport(report: Any) -> None:
+    """Notes the outcome of a test: that of its call, unless its set-up or its end failed."""
+    if report.when == "call" or report.outcome != "passed":
+        message = report.longreprtext.strip().splitlines() if report.failed else []
+        _outcomes[report.nodeid] = report.outcome + (f": {message[-1][:200]}" if message else "")
+
+
+def pytest_sessionfinish(session: Any) -> None:
+    """Writes all outcomes, in the process that has them."""
+    if not hasattr(session.config, "workerinput"):
+        Path(os.environ[OUTCOMES]).write_text(json.dumps(_outcomes), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

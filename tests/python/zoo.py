@@ -457,12 +457,14 @@ def examine(library, name, ways=None):
     outcomes = {}
     with warnings.catch_warnings(), poisoned():
         warnings.simplefilter("ignore")
-        build = builder(library, name)
         plain = []
         try:
+            build = builder(library, name)
             for number in (1, 2):
                 seed(number)
                 plain.append(State(build()))
+        except Skipped:
+            raise
         except Exception as error:
             raise Skipped(f"the library alone: {_text(error)}") from error
         for way in ways or WAYS[library]:
@@ -503,7 +505,7 @@ def _examine(job):
     torch.set_num_threads(1)
     try:
         return examine(*job)
-    except Skipped as reason:
+    except (Skipped, TimeoutError) as reason:
         return str(reason)
     finally:
         signal.alarm(0)

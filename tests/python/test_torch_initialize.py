@@ -2445,7 +2445,9 @@ def test_new_memory_that_is_written_to_in_part_is_not_initialized(write):
 def test_defaults_do_not_undo_what_a_function_does_to_new_memory_in_part(write):
     model = on_meta(lambda: nn.Sequential(nn.Linear(30, 40)))
     with pytest.warns(UserWarning, match="1 parameter was not initialized: 0.weight"):
-        report = initialize(model, SEED, lambda module: isinstance(module, nn.Linear) and write(module.weight))
+        report = initialize(
+            model, SEED, lambda module: isinstance(module, nn.Linear) and write(module.weight)
+        )
     assert report.uninitialized == ("0.weight",)
     assert_is(model[0].bias, uniform(1 / math.sqrt(30)), "0.bias")
 

@@ -13,8 +13,6 @@ MODELS = {
     "transformers": ["bert", "gpt2", "llama", "mamba", "t5", "vit", "wav2vec2"],
     "timm": ["test_convnext", "test_efficientnet", "test_resnet", "test_vit", "mobilenetv3_small_050"],
 }
-# A call without rules is compared by `make zoo` only.
-WAYS = {library: [way for way in zoo.WAYS[library] if way != "initialize"] for library in MODELS}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -24,6 +22,6 @@ WAYS = {library: [way for way in zoo.WAYS[library] if way != "initialize"] for l
 def test_model(library, name):
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"needs {library}")
-    for way, outcome in zoo.examine(library, name, WAYS[library]).items():
+    for way, outcome in zoo.examine(library, name, zoo.WAYS[library]).items():
         assert not outcome.differences, way
         assert outcome.tests > 3, way

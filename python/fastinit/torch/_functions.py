@@ -37,16 +37,67 @@ _torch_orthogonal_ = original("orthogonal_")
 _torch_sparse_ = original("sparse_")
 _torch_trunc_normal_ = original("trunc_normal_")
 
-# They write constants, which PyTorch does at the speed of memory.
-constant_ = drop_in(original("constant_"))
-ones_ = drop_in(original("ones_"))
-zeros_ = drop_in(original("zeros_"))
-for _function in (constant_, ones_, zeros_):
-    _function.__module__ = __name__  # where `pickle` finds it
-
 
 def _has_torch_function(tensor: object) -> bool:
     return bool(torch.overrides.has_torch_function_variadic(tensor))
+
+
+# Constants, which PyTorch writes at the speed of memory
+
+
+@drop_in
+def constant_(tensor: Tensor, val: float) -> Tensor:
+    """Every element is `val`, as `torch.nn.init.constant_`.
+
+    Args:
+        tensor: The tensor to fill. Any dtype.
+        val: The value.
+
+    Returns:
+        The tensor.
+
+    Example:
+        >>> import torch, fastinit.torch as init
+        >>> init.constant_(torch.empty(3), 0.5)
+        tensor([0.5000, 0.5000, 0.5000])
+    """
+    return original("constant_")(tensor, val)
+
+
+@drop_in
+def ones_(tensor: Tensor) -> Tensor:
+    """Every element is 1, as `torch.nn.init.ones_`.
+
+    Args:
+        tensor: The tensor to fill. Any dtype.
+
+    Returns:
+        The tensor.
+
+    Example:
+        >>> import torch, fastinit.torch as init
+        >>> init.ones_(torch.empty(3))
+        tensor([1., 1., 1.])
+    """
+    return original("ones_")(tensor)
+
+
+@drop_in
+def zeros_(tensor: Tensor) -> Tensor:
+    """Every element is 0, as `torch.nn.init.zeros_`.
+
+    Args:
+        tensor: The tensor to fill. Any dtype.
+
+    Returns:
+        The tensor.
+
+    Example:
+        >>> import torch, fastinit.torch as init
+        >>> init.zeros_(torch.empty(3))
+        tensor([0., 0., 0.])
+    """
+    return original("zeros_")(tensor)
 
 
 # Distributions

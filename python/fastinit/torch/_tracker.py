@@ -286,8 +286,8 @@ class Tracker:
         if entry.refused:
             return
         entry.title = self.title
-        # New memory is written to where all of it is, by functions that do not read it. Parts that overlap are
-        # counted twice.
+        # New memory is written to where all of it is, by functions that do not read it. Parts that overlap
+        # are counted twice.
         if part is not None and entry.is_blank and (reads or part.numel() < entry.value.numel()):
             place = part.storage_offset(), tuple(part.shape), part.stride(), reads
             if place not in entry.parts:

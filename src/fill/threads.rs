@@ -123,7 +123,7 @@ pub(crate) fn in_turns<W: Send>(
     let next = AtomicUsize::new(0);
     let failure = OnceLock::new();
     let workers: Vec<_> = workers.iter_mut().map(Mutex::new).collect();
-    on_threads(workers.len(), options, |i, pulse| {
+    on_threads(workers.len().min(count).max(1), options, |i, pulse| {
         let mut worker = workers[i].lock().unwrap_or_else(PoisonError::into_inner);
         while failure.get().is_none() && !pulse.stopped() {
             let turn = next.fetch_add(1, Ordering::Relaxed);

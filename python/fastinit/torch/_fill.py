@@ -292,6 +292,31 @@ def _regions(tensor: Tensor) -> list[_Region] | None:
     return None if parts is None else regions
 
 
+def write(
+    part: Tensor,
+    initializer: fastinit.Initializer,
+    shape: Sequence[int],
+    start: Sequence[int],
+    axes: Sequence[int],
+) -> bool:
+    """Fills a part of a tensor by an initializer that is not random; returns whether fastinit can.
+
+    Args:
+        part: The part, an ordinary tensor.
+        initializer: The initializer.
+        shape: The shape of the tensor.
+        start: The index of the first element of the part.
+        axes: The axes of the tensor in the order of the initializer.
+    """
+    regions = _regions(part) if can_fill(part) else None
+    for region in regions or ():
+        part.as_strided((0,), (1,)).zero_()  # This counts the change for autograd.
+        out = None if region.memory is None else region.memory.transpose(axes)
+        turned = _Region(part.permute(*axes), out, tuple(start[axis] for axis in axes))
+        _write(turned, initializer, tuple(shape[axis] for axis in axes), Key(0))
+    return regions is not None
+
+
 def is_on_cpu(tensor: Tensor) -> bool:
     """Whether the CPU can write to the memory of the tensor."""
     return bool(tensor.device.type == "cpu")

@@ -717,25 +717,32 @@ def eye_(tensor: Tensor) -> Tensor:
         tensor([[1., 0., 0.],
                 [0., 1., 0.]])
     """
-    if not _shards.is_sharded(tensor) or tensor.ndimension() != 2:
+    if tensor.ndimension() != 2 or not (_shards.is_sharded(tensor) or _fill.can_fill(tensor)):
         _torch_eye_(tensor)
         _fill.mark_written(tensor)
         return tensor
-    return _set_ones(tensor, torch.arange(min(tensor.shape), device="cpu")[:, None].expand(-1, 2))
+    places = torch.arange(min(tensor.shape), device="cpu")[:, None].expand(-1, 2)
+    return _set_ones(tensor, places, fastinit.Identity(), (0, 1))
 
 
-def _set_ones(tensor: Any, places: Tensor) -> Tensor:
+def _set_ones(
+    tensor: Any, places: Tensor, initializer: fastinit.Initializer, axes: tuple[int, ...]
+) -> Tensor:
     """Fills a tensor, or the parts of it that this process holds, with zeros, and with ones at some places.
 
     Args:
         tensor: An ordinary or a sharded tensor.
         places: The index of each one, a row each. Those outside the tensor are left out.
+        initializer: What does the same, where fastinit can.
+        axes: The axes of the tensor in the order of the initializer.
     """
     parts = _shards.parts(tensor)
     if parts is None and tensor.numel() > 0 and not tensor.is_meta:
         raise RuntimeError(f"a tensor with the placements {tensor.placements} cannot be filled")
     with torch.no_grad():
         for part, start in parts or ():
+            if _fill.write(part, initializer, tuple(tensor.shape), start, axes):
+                continue
             part.zero_()
             here = places - torch.tensor(start, device="cpu")
             held = here[((here >= 0) & (here < torch.tensor(part.shape, device="cpu"))).all(dim=1)]
@@ -783,7 +790,10 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     outputs = torch.arange(tensor.shape[0], device="cpu")
     middle = [torch.full_like(outputs, size // 2) for size in tensor.shape[2:]]
     inputs = outputs % (tensor.shape[0] // operator.index(groups))
-    return _set_ones(tensor, torch.stack([outputs, inputs, *middle], dim=1))
+    places = torch.stack([outputs, inputs, *middle], dim=1)
+    return _set_ones(
+        tensor, places, fastinit.Dirac(operator.index(groups)), (*range(2, tensor.ndimension()), 1, 0)
+    )
 
 
 # The old names

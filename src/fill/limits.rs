@@ -64,7 +64,8 @@ fn left_in(root: &Path, groups: &str, swap: u64) -> Option<(u64, u64)> {
 /// What one control group leaves, and its limit: the system gives up cached files before it kills a process.
 fn left_of(directory: &Path, limit: &str, usage: &str, swap: u64) -> Option<(u64, u64)> {
     let number = |name: &str| fs::read_to_string(directory.join(name)).ok()?.trim().parse::<u64>().ok();
-    let (limit, usage) = (number(limit)?, number(usage)?);
+    // Version 1 states that there is no limit by a number near 2^63.
+    let (limit, usage) = (number(limit).filter(|&limit| limit < 1 << 62)?, number(usage)?);
     let statistics = fs::read_to_string(directory.join("memory.stat")).unwrap_or_default();
     // In version 1 the names without "total" leave out the groups below.
     let cached: u64 = ["active_file", "inactive_file", "slab_reclaimable"]
@@ -178,6 +179,11 @@ mod tests {
         // Version 1, in a container whose path is that of the host.
         let groups = "9:name=systemd:/\n4:cpu,memory:/docker/123\n0::/\n";
         assert_eq!(left("v1", &files, groups, 0), Some((175, 5000)));
+        let none = [
+            ("memory/memory.limit_in_bytes", "9223372036854771712\n"),
+            ("memory/memory.usage_in_bytes", "4900\n"),
+        ];
+        assert_eq!(left("no limit", &none, groups, 0), None);
         assert_eq!(left("full", &[("memory.max", "10"), ("memory.current", "20")], "0::/", 0), Some((0, 10)));
         assert_eq!(left("other", &files, "3:cpuset:/\nnonsense\n", 0), None);
     }

@@ -41,14 +41,15 @@ pub(super) fn check(distribution: &Distribution, dtype: Dtype) -> Result<()> {
         }
         Distribution::TruncatedNormal { mean, stddev, lower, upper } => {
             check_normal(mean, stddev, dtype)?;
+            if lower >= upper || lower.is_nan() || upper.is_nan() {
+                let value = format!("lower={lower:?} and upper={upper:?}");
+                return Err(Error::parameter("lower", "be less than upper", value));
+            }
             let refused = |name, rule: &str| {
                 let value =
                     format!("lower={lower:?} and upper={upper:?}, mean={mean:?} and stddev={stddev:?}");
                 Err(Error::parameter(name, rule, value))
             };
-            if lower >= upper || lower.is_nan() || upper.is_nan() {
-                return refused("lower", "be less than upper");
-            }
             // A word is at least 2^-33 (2^-64) of the area between the bounds away from either of them, and
             // the area above x is at most exp((a^2 - x^2) / 2) of that above a, for 0 <= a <= x.
             let bits = if dtype == Dtype::F64 { 64.0 } else { 33.0 };

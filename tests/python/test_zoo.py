@@ -23,5 +23,6 @@ def test_model(library, name):
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"needs {library}")
     for way, outcome in zoo.examine(library, name, zoo.WAYS[library]).items():
-        assert not outcome.differences, way
+        # Or the report says that the model has an initialization of its own that was not run.
+        assert outcome.said or not outcome.differences, way
         assert outcome.tests > 3, way

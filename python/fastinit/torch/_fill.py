@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 import fastinit
 
@@ -146,12 +147,25 @@ def is_traced() -> bool:
     """Whether PyTorch is compiling, tracing, or applying a transform of `torch.func` or a dispatch mode."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return True
-    if torch._C._len_torch_dispatch_stack() > 0:  # It may skip an operation, or run it on a fake tensor.
+    if torch._C._len_torch_dispatch_stack() > 0 and not _is_carried_out():
         return True
     if torch._C._functorch.peek_interpreter_stack() is not None:  # grad, vmap, ... of torch.func
         return True
     tracer: Any = sys.modules.get("torch.fx.experimental.proxy_tensor")
     return tracer is not None and tracer.get_proxy_mode() is not None
+
+
+def _is_carried_out() -> bool:
+    """Whether dispatch modes let operations write to memory. Some skip them, or run them on fake tensors."""
+    with _disable_current_modes():
+        probe, generator = torch.zeros(1, device="cpu"), torch.Generator()
+    try:
+        with torch._C.DisableTorchFunction(), torch.no_grad():
+            probe.normal_(generator=generator)
+    except Exception:  # PyTorch raises it again when it is to fill the tensor.
+        return False
+    with _disable_current_modes():
+        return bool(probe.item() != 0.0)
 
 
 def can_fill(tensor: Tensor) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
-class Unplaced(ValueError):
+class UnplacedError(ValueError):
     """It cannot be told which part of a parameter this process holds."""
 
 
@@ -44,15 +44,15 @@ def whole(model: Module) -> Iterator[None]:
                 if split is None:
                     split = _megatron(module, attribute, parameter)
                 if split is not None and split.held.is_meta:
-                    raise Unplaced("it is split, and on the meta device; give it memory first")
-            except Unplaced as error:
+                    raise UnplacedError("it is split, and on the meta device; give it memory first")
+            except UnplacedError as error:
                 raise ValueError(f"{path}.{attribute}: {error}") from None
             if split is not None:
                 shown.setdefault(id(parameter), _shown(split, parameter))
                 places.append((module, attribute, parameter))
     try:
         for module, attribute, parameter in places:
-            module._parameters[attribute] = shown[id(parameter)]  # type: ignore[assignment]
+            module._parameters[attribute] = shown[id(parameter)]
         yield
     finally:
         for module, attribute, parameter in places:
@@ -64,7 +64,7 @@ def _shown(split: _shards.Split, parameter: Tensor) -> Tensor:
     view: Any = _shards.view(split)
     view._is_param = True
     view.requires_grad_(parameter.requires_grad)
-    return view  # type: ignore[no-any-return]
+    return view
 
 
 def _take(value: Any, view: Tensor) -> None:
@@ -85,22 +85,22 @@ def _take(value: Any, view: Tensor) -> None:
 def _zero(parameter: Any) -> _shards.Split | None:
     """A parameter of ZeRO-3: each process has a range of the elements in C order, the last one padding."""
     if hasattr(parameter, "_z3_optimizer") or getattr(parameter, "_hp_mapping", None) is not None:
-        raise Unplaced("an optimizer of DeepSpeed has a copy of it; call initialize before it is made")
+        raise UnplacedError("an optimizer of DeepSpeed has a copy of it; call initialize before it is made")
     held = getattr(parameter, "ds_tensor", None)
     if not hasattr(parameter, "ds_id") or held is None:
         return None
     if hasattr(held, "ds_quant_scale"):
-        raise Unplaced("DeepSpeed holds it quantized")
+        raise UnplacedError("DeepSpeed holds it quantized")
     if getattr(parameter, "ds_secondary_tensor", None) is not None:
-        raise Unplaced("DeepSpeed holds a secondary partition of it")
+        raise UnplacedError("DeepSpeed holds a secondary partition of it")
     states = [getattr(one, "name", None) for one in (parameter.ds_status, held.status)]
     if states != ["NOT_AVAILABLE", "AVAILABLE"]:
-        raise Unplaced("DeepSpeed has gathered it, or moved its partition to a file")
+        raise UnplacedError("DeepSpeed has gathered it, or moved its partition to a file")
     group = parameter.ds_process_group
     rank, count = torch.distributed.get_rank(group), torch.distributed.get_world_size(group)
     shape, size, step = tuple(parameter.ds_shape), parameter.ds_numel, held.ds_numel
     if rank < 0 or step != -(-size // count) or held.numel() != step:
-        raise Unplaced(f"{count} partitions of {step} elements are not what its {size} elements need")
+        raise UnplacedError(f"{count} partitions of {step} elements are not what its {size} elements need")
     low = min(rank * step, size)
     held = held.detach()[: min(low + step, size) - low]
     return _shards.Split.make(shape, parameter, held, group, flat_parts(shape, held, low))
@@ -139,17 +139,17 @@ _SIZES = {
 def _megatron(module: Any, attribute: str, parameter: Any) -> _shards.Split | None:
     """A tensor parallel parameter of Megatron: every `count`-th piece along a dimension, `stride` of them."""
     if not getattr(parameter, "allreduce", True):  # Its processes have equal names for different experts.
-        raise Unplaced("it is expert parallel, and the numbers of its experts are not known")
+        raise UnplacedError("it is expert parallel, and the numbers of its experts are not known")
     parallel = getattr(parameter, "tensor_model_parallel", False)
     if not parallel:
         for name, (axis, of_part) in _SIZES.items():
             size, local = getattr(module, name, None), getattr(module, of_part, None)
-            if attribute == "weight" and None not in (size, local) and size != local:
-                if parameter.shape[axis] == local:
-                    raise Unplaced(
-                        f"it has {local} of {size}, but not the attributes tensor_model_parallel, "
-                        "partition_dim and partition_stride of Megatron"
-                    )
+            known = attribute == "weight" and None not in (size, local)
+            if known and size != local and parameter.shape[axis] == local:
+                raise UnplacedError(
+                    f"it has {local} of {size}, but not the attributes tensor_model_parallel, "
+                    "partition_dim and partition_stride of Megatron"
+                )
         return None
     rank, count = _position(module, parameter)
     if count == 1:
@@ -157,16 +157,16 @@ def _megatron(module: Any, attribute: str, parameter: Any) -> _shards.Split | No
     dimension = getattr(parameter, "partition_dim", -1)
     stride = getattr(parameter, "partition_stride", 1)
     if not 0 <= dimension < parameter.dim() or stride < 1 or parameter.shape[dimension] % stride:
-        raise Unplaced(f"partition_dim={dimension} and partition_stride={stride} do not fit its shape")
+        raise UnplacedError(f"partition_dim={dimension} and partition_stride={stride} do not fit its shape")
     if getattr(module, "num_local_experts", 1) > 1:
-        raise Unplaced("it has the weights of several experts, which Megatron orders in another way")
+        raise UnplacedError("it has the weights of several experts, which Megatron orders in another way")
     length = parameter.shape[dimension]
     shape = list(parameter.shape)
     shape[dimension] *= count
     for name, (axis, of_part) in _SIZES.items():
         size, local = getattr(module, name, None), getattr(module, of_part, None)
         if attribute == "weight" and axis == dimension and local == length and size != shape[axis]:
-            raise Unplaced(f"{count} processes with {length} each do not make {size}")
+            raise UnplacedError(f"{count} processes with {length} each do not make {size}")
     piece = length // stride
     parts = []
     for k in range(stride):
@@ -192,7 +192,7 @@ def _position(module: Any, parameter: Any) -> tuple[int, int]:
     """The number of this process in the group of a parameter, and the size of the group."""
     group = _group(module, parameter)
     if group is None:
-        raise Unplaced("it is tensor parallel, but its process group is not known")
+        raise UnplacedError("it is tensor parallel, but its process group is not known")
     return group.rank(), group.size()
 
 

@@ -23,7 +23,7 @@ import fastinit
 from fastinit._checks import check_int
 from fastinit._terminal import Bar
 
-from . import _fill, _report, _schemes, _shards
+from . import _engines, _fill, _report, _schemes, _shards
 from ._report import Report
 from ._rules import assign_blocks, assign_rules
 from ._tracker import Tracker, entries, modules, version_of
@@ -141,21 +141,22 @@ def initialize(
         raise TypeError(f"prefix must be a str, got {type(prefix).__name__}")
     start = time.perf_counter()
     seed = check_int("seed", seed, 0, 2**64 - 1)
-    tensors = entries(model, prefix)
-    unused = assign_rules(rules, tensors) + assign_blocks(blocks, tensors)
     device = torch.device(device)
     if device.type == "meta":
         raise ValueError("device must have memory, got meta")
-    total = sum(entry.nbytes for entry in tensors)
-    bar = Bar(total > _LARGE and sys.stderr.isatty() if progress is None else progress, total)
-    try:
-        _materialize(tensors, device)
-        work = _Work(model, seed, rules if callable(rules) else None, prefix, tensors, bar)
-        work.run()
-    finally:
-        _return_to_meta(tensors)
-        bar.close()
-    return _make_report(tensors, unused, work.not_run(), time.perf_counter() - start)
+    with _engines.whole(model):
+        tensors = entries(model, prefix)
+        unused = assign_rules(rules, tensors) + assign_blocks(blocks, tensors)
+        total = sum(entry.nbytes for entry in tensors)
+        bar = Bar(total > _LARGE and sys.stderr.isatty() if progress is None else progress, total)
+        try:
+            _materialize(tensors, device)
+            work = _Work(model, seed, rules if callable(rules) else None, prefix, tensors, bar)
+            work.run()
+        finally:
+            _return_to_meta(tensors)
+            bar.close()
+        return _make_report(tensors, unused, work.not_run(), time.perf_counter() - start)
 
 
 # A function that initializes a module, with its arguments.

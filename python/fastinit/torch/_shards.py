@@ -53,6 +53,8 @@ def source(tensor: Tensor) -> Tensor:
 def local(tensor: Tensor) -> Tensor:
     """What this process holds of a sharded tensor, in one piece; any other tensor itself."""
     sharded: Any = source(tensor)
+    if isinstance(sharded, Split):
+        return sharded.held
     if not _is_dtensor(sharded):
         return sharded
     with torch.no_grad():
@@ -76,6 +78,8 @@ def parts(tensor: Tensor) -> list[Part] | None:
     if is_view(tensor):
         found = parts(tensor.source)
         return None if found is None else [one for part in found for one in _boxes(tensor, *part)]
+    if isinstance(tensor, Split):
+        return tensor.parts
     if not _is_dtensor(tensor):
         return [(tensor, (0,) * tensor.dim())]
     sharded: Any = tensor
@@ -112,10 +116,44 @@ def full(tensor: Tensor) -> Tensor:
     if is_view(tensor):
         whole = full(tensor.source).contiguous()
         return whole.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+    if isinstance(tensor, Split):
+        return tensor.gathered()
     sharded: Any = tensor
     with torch.no_grad():
         whole = sharded.full_tensor()
     return whole.detach()
+
+
+class Split(torch.Tensor):
+    """A tensor that another library has split over processes: on the meta device, of the full shape.
+
+    Attributes:
+        parameter: The tensor of that library.
+        held: What this process holds, in one piece.
+        group: The process group that holds all of it, each element once.
+        parts: The same as `held`, as `parts` gives it.
+    """
+
+    parameter: Any
+    held: Tensor
+    group: Any
+    parts: list[Part]
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @classmethod
+    def make(cls, shape: Sequence[int], parameter: Any, held: Tensor, group: Any, parts: list[Part]) -> Split:
+        """A tensor of this shape, with these attributes."""
+        result = torch.empty(tuple(shape), dtype=held.dtype, device="meta").as_subclass(cls)
+        result.parameter, result.held, result.group, result.parts = parameter, held, group, parts
+        return result
+
+    def gathered(self) -> Tensor:
+        """All values, as an ordinary tensor; this communicates."""
+        whole = torch.zeros(tuple(self.shape), dtype=self.dtype, device=self.held.device)
+        for part, start in self.parts:
+            whole[box(start, part.shape)] = part
+        torch.distributed.all_reduce(whole.view(-1).view(torch.uint8), group=self.group)  # exact: x + 0
+        return whole
 
 
 # Placements
@@ -316,7 +354,8 @@ def mark_written(tensor: Tensor) -> None:
     sharded: Any = source(tensor)
     # Within an operation, the result of `to_local` has a count of its own.
     here = sharded._local_tensor if _is_dtensor(sharded) else local(sharded)
-    torch.autograd.graph.increment_version((sharded, here))
+    known = sharded.parameter if isinstance(sharded, Split) else sharded
+    torch.autograd.graph.increment_version((known, here))
 
 
 # The parts of a view
@@ -388,7 +427,7 @@ def _boxes(view: _View, part: Tensor, start: tuple[int, ...]) -> Iterator[Part]:
             continue
         choices = [
             list(
-                _ranges(
+                range_boxes(
                     [(sizes[j], view.stride(j) // axis.stride) for j in dimensions],
                     axis.first - at,
                     axis.first - at + axis.length,
@@ -431,7 +470,7 @@ def _cut(axis: _Axis, at: int, dimensions: Sequence[tuple[int, int, int]]) -> tu
     return None
 
 
-def _ranges(
+def range_boxes(
     dimensions: Sequence[tuple[int, int]], low: int, high: int
 ) -> Iterator[tuple[tuple[int, int], ...]]:
     """Where the sum of index times step is in [low, high): boxes, a range of indices for each dimension.
@@ -453,6 +492,6 @@ def _ranges(
     if all_from >= all_to:
         all_from = all_to = some_to
     for i in itertools.chain(range(some_from, all_from), range(all_to, some_to)):
-        yield from (((i, i + 1), *rest) for rest in _ranges(inner, low - i * step, high - i * step))
+        yield from (((i, i + 1), *rest) for rest in range_boxes(inner, low - i * step, high - i * step))
     if all_from < all_to:
         yield ((all_from, all_to), *((0, count) for count, _ in inner))

@@ -15,7 +15,7 @@ from torch.utils import _pytree
 import fastinit
 from fastinit.theory import distributions
 
-from . import _accelerate, _fill, _shards
+from . import _accelerate, _engines, _fill, _shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -121,6 +121,7 @@ def modules(model: Module, prefix: str) -> Iterator[tuple[str, Module]]:
             name, parent = names[before]
             of_wrapper = attribute in _WRAPPERS or (attribute == "module" and isinstance(parent, _PARALLEL))
             if not of_wrapper:
+                attribute = _engines.global_name(parent, attribute, module)
                 name = f"{name}.{attribute}" if name else attribute
         names[path] = name, module
         yield name, module
@@ -186,6 +187,7 @@ class Tracker:
         value = entry.value
         target = _Target(entry, entry.name)
         self._remember(value, target)
+        self._remember(_shards.source(value), target)
         if (place := _place(value)) is not None:
             self._by_place.setdefault(place, target)
         if (span := _span(value)) is not None:

@@ -1,4 +1,7 @@
-"""Parameters that DeepSpeed and Megatron have split, by stand-ins that have the same attributes."""
+"""Parameters that DeepSpeed and Megatron have split hold the parts of those of one process.
+
+Stand-ins with the attributes of these libraries always run, the libraries where they are installed.
+"""
 
 import enum
 import sys
@@ -150,3 +153,78 @@ def test_names(monkeypatch):
     )
     report = fastinit.torch.initialize(last, 5)
     assert report.rows[-1].name == "embedding.word_embeddings.weight"
+
+
+# The libraries themselves
+
+
+def _with_deepspeed(rank, world, path):
+    import deepspeed
+
+    torch.distributed.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=world)
+    deepspeed.init_distributed("gloo", verbose=False)
+    config = {"train_batch_size": world, "zero_optimization": {"stage": 3}}
+    with deepspeed.zero.Init(config_dict_or_path=config, dtype=torch.float32):
+        model = torch.nn.Sequential(
+            torch.nn.Linear(7, 5), torch.nn.Conv2d(3, 4, 3), torch.nn.LayerNorm(5), torch.nn.Embedding(6, 5)
+        )
+    report = fastinit.torch.initialize(model, 5, {"1.weight": "orthogonal"})
+    whole = torch.nn.Sequential(
+        torch.nn.Linear(7, 5), torch.nn.Conv2d(3, 4, 3), torch.nn.LayerNorm(5), torch.nn.Embedding(6, 5)
+    )
+    expected = fastinit.torch.initialize(whole, 5, {"1.weight": "orthogonal"})
+    assert [row.shape for row in report.rows] == [row.shape for row in expected.rows]
+    with deepspeed.zero.GatheredParameters(list(model.parameters())):
+        for name, parameter in model.named_parameters():
+            assert torch.equal(parameter, whole.get_parameter(name)), name
+    torch.distributed.destroy_process_group()
+
+
+def test_deepspeed(tmp_path, monkeypatch):
+    pytest.importorskip("deepspeed")
+    for name, value in {"LOCAL_RANK": "0", "WORLD_SIZE": "2", "DS_ACCELERATOR": "cpu"}.items():
+        monkeypatch.setenv(name, value)
+    torch.multiprocessing.spawn(_with_deepspeed, (2, tmp_path / "store"), nprocs=2)
+
+
+def _with_megatron(rank, world, path):
+    from megatron.core import ModelParallelConfig, parallel_state
+    from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear, VocabParallelEmbedding
+
+    torch.distributed.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=world)
+    parallel_state.initialize_model_parallel(world)
+    config = ModelParallelConfig(
+        tensor_model_parallel_size=world, use_cpu_initialization=True, perform_initialization=True
+    )
+
+    def method(weight):
+        return torch.nn.init.normal_(weight)
+
+    options = {"config": config, "init_method": method}
+    model = torch.nn.ModuleDict(
+        {
+            "column": ColumnParallelLinear(8, 16, bias=True, gather_output=False, stride=2, **options),
+            "row": RowParallelLinear(
+                16, 8, bias=True, input_is_parallel=True, skip_bias_add=False, **options
+            ),
+            "words": VocabParallelEmbedding(24, 8, **options),
+        }
+    )
+    rules = {"*.weight": "he_normal", "*.bias": "random_uniform"}
+    report = fastinit.torch.initialize(model, 5, rules)
+    shapes = {"column.weight": (16, 8), "column.bias": (16,), "row.weight": (8, 16), "row.bias": (8,)}
+    for name, shape in {**shapes, "words.weight": (24, 8)}.items():
+        assert report[name].shape == shape
+        whole = torch.from_numpy(report[name].initializer(shape, seed=5, stream=name))
+        parameter = model.get_parameter(name)
+        if getattr(parameter, "tensor_model_parallel", False):
+            stride = parameter.partition_stride
+            pieces = whole.chunk(world * stride, parameter.partition_dim)
+            whole = torch.cat(pieces[rank::world], parameter.partition_dim)
+        assert torch.equal(parameter, whole), name
+    torch.distributed.destroy_process_group()
+
+
+def test_megatron(tmp_path):
+    pytest.importorskip("megatron.core")
+    torch.multiprocessing.spawn(_with_megatron, (2, tmp_path / "store"), nprocs=2)

@@ -38,9 +38,9 @@ changed. The number of threads is at most the smaller one of `torch.get_num_thre
 PyTorch's own functions handle, or refuse, what fastinit does not fill: other dtypes, such as complex ones,
 and other layouts; tensors on the meta device, which stay as they are, and empty ones; tensors that overlap
 themselves; other subclasses of `Tensor` with their own `__torch_function__` or `__torch_dispatch__`, such
-as `FakeTensor`; code inside a `TorchDispatchMode`, and code that `torch.compile` or a transform of
-`torch.func` is tracing; and parameters that fastinit does not take, such as an infinite standard deviation.
-`constant_`, `ones_` and `zeros_` call PyTorch's functions.
+as `FakeTensor`; code inside a `TorchDispatchMode` that does not carry operations out, and code that
+`torch.compile` or a transform of `torch.func` is tracing; and parameters that fastinit does not take,
+such as an infinite standard deviation. `constant_`, `ones_` and `zeros_` call PyTorch's functions.
 
 **Replaced functions.** Some libraries replace functions of `torch.nn.init` for a time, to protect weights
 that they have loaded (transformers) or to skip initialization. A function here then calls the replacement,

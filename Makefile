@@ -31,7 +31,7 @@ test: build $(VENV)/.frameworks  ## run the tests and doctests of both languages
 	cargo test
 	$(BIN)/pytest --numprocesses=2 --dist=worksteal $(ARGS)
 
-test-slow: build $(VENV)/.frameworks  ## run the tests that need 9 GB of memory and half an hour
+test-slow: build $(VENV)/.frameworks  ## run the tests that need 9 GB of memory and a long time
 	$(BIN)/pytest -m slow $(ARGS)
 
 zoo: build $(VENV)/.frameworks  ## compare 750 models of transformers and timm with and without fastinit (ARGS="--library timm" etc.)

@@ -1,15 +1,30 @@
-"""Text for a terminal: tables, and the progress of a long task."""
+"""Text for a terminal: tables, warnings, and the progress of a long task."""
 
 from __future__ import annotations
 
 import sys
 import textwrap
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Progress = bool | Callable[[int, int, str], object] | None
+
+
+def warn(message: str, inner: tuple[str, ...], category: type[Warning] = UserWarning) -> None:
+    """Warns, pointing to the code that called, whatever lies between.
+
+    Args:
+        message: The message.
+        inner: What the names of files begin with that the warning does not point to.
+        category: The category.
+    """
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(inner):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "", *, wrap: int = 0) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 import threading
-import warnings
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 import fastinit
+from fastinit import _terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
 
 
 @dataclass
@@ -90,14 +88,10 @@ def _notice(initializer: Any, shape: tuple[int, ...], path: str) -> None:
         if first == path or initializer in _warned:
             return
         _warned.add(initializer)
-    level = 1
-    frame: FrameType | None = sys._getframe()
-    while frame is not None and frame.f_code.co_filename.startswith(_INNER):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(
+    _terminal.warn(
         f"{type(initializer).__name__} with seed {initializer.seed} gives {path!r} the same values as "
         f"{first!r}: in Keras, an initializer with a fixed seed returns the same values at every call. Use a "
         "separate initializer for each variable, a keras.random.SeedGenerator as the seed, or "
         "fastinit.keras.accelerate(salt=True)",
-        stacklevel=level,
+        _INNER,
     )

@@ -8,7 +8,6 @@ import math
 import sys
 import threading
 import time
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -17,12 +16,12 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 import fastinit
+from fastinit import _terminal
 
 from . import _shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import FrameType
 
     from torch import Generator, Tensor
 
@@ -44,11 +43,7 @@ _INNER = (str(Path(__file__).parent), str(torch.nn.init.__file__), str(torch.ove
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warns, pointing to the user's code that called, whatever lies between."""
-    level = 1
-    frame: FrameType | None = sys._getframe()
-    while frame is not None and frame.f_code.co_filename.startswith(_INNER):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
+    _terminal.warn(message, _INNER, category)
 
 
 class Key(NamedTuple):

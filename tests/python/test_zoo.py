@@ -10,8 +10,15 @@ pytest.importorskip("scipy")
 import zoo
 
 MODELS = {
-    "transformers": ["bert", "gpt2", "llama", "mamba", "t5", "vit", "wav2vec2"],
-    "timm": ["test_convnext", "test_efficientnet", "test_resnet", "test_vit", "mobilenetv3_small_050"],
+    "transformers": ["bert", "gpt2", "llama", "mamba", "t5", "vit", "vit_mae", "wav2vec2"],
+    "timm": [
+        "test_convnext",
+        "test_efficientnet",
+        "test_resnet",
+        "test_vit",
+        "mobilenetv3_small_050",
+        "convit_tiny",
+    ],
 }
 
 

@@ -252,6 +252,7 @@ class _Work:
                 self.tracker.title = _title_of(function)
                 function(*arguments)
                 self.tracker.note_changes(own)
+        _schemes.mark(module)
         self.tracker.module = None
 
     def not_run(self) -> list[str]:

@@ -103,6 +103,11 @@ def unmarked(modules: Iterable[Module], tensors: Sequence[Entry]) -> Iterator[No
             setattr(entry.value, _MARK, mark)
 
 
+def mark(module: Module) -> None:
+    """Marks a module as initialized, as transformers does: functions of modules around it look at that."""
+    vars(module)[_MARK] = True
+
+
 # timm
 
 
@@ -116,8 +121,16 @@ def of_timm(module: Module) -> Callable[[], object] | None:
         return own.init_weights if takes(own.init_weights, 0) else None
     # Other models of timm apply this function to all of their modules.
     if hasattr(kind, "_init_weights") and _applies_it(kind) and takes(own._init_weights, 1):
-        return functools.update_wrapper(functools.partial(module.apply, own._init_weights), own._init_weights)
+        apply = functools.partial(_apply_as_timm, module, own._init_weights)
+        return functools.update_wrapper(apply, own._init_weights)
     return None
+
+
+def _apply_as_timm(module: Module, function: Function) -> None:
+    module.apply(function)
+    if "local_init" in _names(type(module).__init__):  # of ConViT's attention, which comes last
+        for inner in module.modules():
+            getattr(inner, "local_init", lambda: None)()
 
 
 def _unknown_arguments(module: Any) -> list[str]:

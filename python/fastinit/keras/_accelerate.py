@@ -52,7 +52,7 @@ def accelerate(*, salt: bool = False) -> Iterator[None]:
     give layers an input shape, or call the model once.
 
     Contexts may be nested; the innermost one decides on the salt. It can be used as a decorator. It affects
-    only the thread that enters it. On exit, in whatever thread, Keras is restored.
+    only the current thread. On exit, also in another thread, Keras is restored.
 
     Args:
         salt: Whether values depend on the path of the variable, such as `"sequential/dense/kernel"`, as well

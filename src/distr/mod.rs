@@ -88,8 +88,23 @@ impl Sampler {
 pub(crate) trait SampleF32: Copy {
     /// Whether [`SampleF32::sample`] has branches.
     const BRANCHES: bool = false;
-    /// The samples of whole blocks: `even` has the words 0 and 2 of each block, `odd` the words 1 and 3. The
-    /// results have the samples in the same order.
+    /// Whether there is work to do before [`SampleF32::sample`], in two steps: [`SampleF32::begin`] makes three
+    /// registers from the words, and [`SampleF32::prepare`] makes what `sample` takes from these. Levels that have
+    /// few registers do each step for many blocks in a loop of its own: short chains of operations overlap
+    /// better than long ones.
+    const STEPS: bool = false;
+    /// The first step.
+    #[inline(always)]
+    fn begin<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> [S::Int; 3] {
+        [even, odd, s.splat_u32(0)]
+    }
+    /// The second step.
+    #[inline(always)]
+    fn prepare<S: Simd>(&self, _s: S, [a, b, _]: [S::Int; 3]) -> (S::Int, S::Int) {
+        (a, b)
+    }
+    /// The samples of whole blocks: `even` has the words 0 and 2 of each block, `odd` the words 1 and 3, or
+    /// both are what [`SampleF32::prepare`] returned. The results have the samples in the same order.
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32);
 }
 
@@ -97,6 +112,22 @@ pub(crate) trait SampleF32: Copy {
 pub(crate) trait SampleF64: Copy {
     /// Whether [`SampleF64::sample`] has branches.
     const BRANCHES: bool = false;
-    /// The samples of whole blocks from their 64-bit words, the first and the second of each.
+    /// Whether there is work to do before [`SampleF64::sample`], in two steps: [`SampleF64::begin`] makes three
+    /// registers from the words, and [`SampleF64::prepare`] makes what `sample` takes from these. Levels that have
+    /// few registers do each step for many blocks in a loop of its own: short chains of operations overlap
+    /// better than long ones.
+    const STEPS: bool = false;
+    /// The first step.
+    #[inline(always)]
+    fn begin<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> [S::Int; 3] {
+        [first, second, s.splat_u32(0)]
+    }
+    /// The second step.
+    #[inline(always)]
+    fn prepare<S: Simd>(&self, _s: S, [a, b, _]: [S::Int; 3]) -> (S::Int, S::Int) {
+        (a, b)
+    }
+    /// The samples of whole blocks from their 64-bit words, the first and the second of each, or from what
+    /// [`SampleF64::prepare`] returned.
     fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64);
 }

@@ -8,7 +8,7 @@
 //! and under exchange of the two elements.
 
 use super::{SampleF32, SampleF64};
-use crate::math::log::{minus_2_ln_of_fraction, minus_2_ln_of_fraction_f64};
+use crate::math::log::{minus_2_ln_of_split, minus_2_ln_of_split_f64, split_fraction, split_fraction_f64};
 use crate::math::trig::{sin_cos_eighth_f32, sin_cos_eighth_f64};
 use crate::math::{halves_to_f64, i64_to_f64};
 use crate::simd::Simd;
@@ -22,10 +22,16 @@ pub(crate) struct Normal<T> {
     pub stddev: T,
 }
 
-/// The radius of a word.
+/// The numerator of u, whose denominator is 2^31, for a word.
 #[inline(always)]
+fn radius_word<S: Simd>(s: S, word: S::Int) -> S::Int {
+    s.or(s.shr_u32(word, 1), s.splat_u32(1))
+}
+
+/// The radius of a word.
+#[cfg(test)]
 pub(crate) fn radius_f32<S: Simd>(s: S, word: S::Int) -> S::F32 {
-    s.sqrt_f32(minus_2_ln_of_fraction(s, s.or(s.shr_u32(word, 1), s.splat_u32(1))))
+    s.sqrt_f32(minus_2_ln_of_split(s, split_fraction(s, radius_word(s, word))))
 }
 
 /// The two coordinates, on the unit circle, of the angle of a word.
@@ -41,20 +47,27 @@ pub(crate) fn on_circle_f32<S: Simd>(s: S, word: S::Int) -> (S::F32, S::F32) {
 }
 
 impl SampleF32 for Normal<f32> {
+    const STEPS: bool = true;
+
+    #[inline(always)]
+    fn begin<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> [S::Int; 3] {
+        let (e, f) = split_fraction(s, radius_word(s, even));
+        [s.f32_to_bits(f), odd, s.f32_to_bits(e)]
+    }
+
+    #[inline(always)]
+    fn prepare<S: Simd>(&self, s: S, [f, odd, e]: [S::Int; 3]) -> (S::Int, S::Int) {
+        let square = minus_2_ln_of_split(s, (s.f32_from_bits(e), s.f32_from_bits(f)));
+        (s.f32_to_bits(s.mul_f32(s.sqrt_f32(square), s.splat_f32(self.stddev))), odd)
+    }
+
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
-        let radius = s.mul_f32(radius_f32(s, even), s.splat_f32(self.stddev));
+        let radius = s.f32_from_bits(even);
         let (a, b) = on_circle_f32(s, odd);
         let mean = s.splat_f32(self.mean);
         (s.mul_add_f32(radius, a, mean), s.mul_add_f32(radius, b, mean))
     }
-}
-
-/// The radius of a word of 64 bits.
-#[inline(always)]
-pub(crate) fn radius_f64<S: Simd>(s: S, word: S::Int) -> S::F64 {
-    let (high, low) = halves_to_f64(s, s.or(word, s.splat_u64(1)));
-    s.sqrt_f64(minus_2_ln_of_fraction_f64(s, high, low))
 }
 
 /// The two coordinates, on the unit circle, of the angle of a word of 64 bits.
@@ -70,9 +83,24 @@ pub(crate) fn on_circle_f64<S: Simd>(s: S, word: S::Int) -> (S::F64, S::F64) {
 }
 
 impl SampleF64 for Normal<f64> {
+    const STEPS: bool = true;
+
+    #[inline(always)]
+    fn begin<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> [S::Int; 3] {
+        let (high, low) = halves_to_f64(s, s.or(first, s.splat_u64(1)));
+        let (e, f) = split_fraction_f64(s, high, low);
+        [s.f64_to_bits(f), second, s.f64_to_bits(e)]
+    }
+
+    #[inline(always)]
+    fn prepare<S: Simd>(&self, s: S, [f, second, e]: [S::Int; 3]) -> (S::Int, S::Int) {
+        let square = minus_2_ln_of_split_f64(s, (s.f64_from_bits(e), s.f64_from_bits(f)));
+        (s.f64_to_bits(s.mul_f64(s.sqrt_f64(square), s.splat_f64(self.stddev))), second)
+    }
+
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64) {
-        let radius = s.mul_f64(radius_f64(s, first), s.splat_f64(self.stddev));
+        let radius = s.f64_from_bits(first);
         let (a, b) = on_circle_f64(s, second);
         let mean = s.splat_f64(self.mean);
         (s.mul_add_f64(radius, a, mean), s.mul_add_f64(radius, b, mean))

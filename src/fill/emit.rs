@@ -10,12 +10,24 @@ pub(super) trait Emit: Copy {
     const REGISTERS: usize;
     /// Whether [`Emit::emit`] has branches.
     const BRANCHES: bool;
+    /// Whether [`Emit::begin`] and [`Emit::prepare`] do anything: see [`SampleF32::STEPS`].
+    const STEPS: bool = false;
     /// The number of the block in each lane, in the order that [`Emit::emit`] needs.
     #[inline(always)]
     fn order<S: Simd>(s: S) -> S::Int {
         s.zip_order()
     }
-    /// The elements of the group in order, in two registers, or in the first one if they fit.
+    /// The first step.
+    #[inline(always)]
+    fn begin<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> [S::Int; 3] {
+        [even, odd, s.splat_u32(0)]
+    }
+    /// The second step.
+    #[inline(always)]
+    fn prepare<S: Simd>(&self, _s: S, [a, b, _]: [S::Int; 3]) -> (S::Int, S::Int) {
+        (a, b)
+    }
+    /// The elements of the group in order, from the words or from what [`Emit::prepare`] returned, in two registers, or in the first one if they fit.
     fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int);
 }
 
@@ -34,6 +46,15 @@ pub(super) struct AsF32<D>(pub D);
 impl<D: SampleF32> Emit for AsF32<D> {
     const REGISTERS: usize = 2;
     const BRANCHES: bool = D::BRANCHES;
+    const STEPS: bool = D::STEPS;
+    #[inline(always)]
+    fn begin<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> [S::Int; 3] {
+        self.0.begin(s, even, odd)
+    }
+    #[inline(always)]
+    fn prepare<S: Simd>(&self, s: S, step: [S::Int; 3]) -> (S::Int, S::Int) {
+        self.0.prepare(s, step)
+    }
     #[inline(always)]
     fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int) {
         let (a, b) = in_order(&self.0, s, even, odd);
@@ -48,6 +69,15 @@ pub(super) struct AsF16<D>(pub D);
 impl<D: SampleF32> Emit for AsF16<D> {
     const REGISTERS: usize = 1;
     const BRANCHES: bool = D::BRANCHES;
+    const STEPS: bool = D::STEPS;
+    #[inline(always)]
+    fn begin<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> [S::Int; 3] {
+        self.0.begin(s, even, odd)
+    }
+    #[inline(always)]
+    fn prepare<S: Simd>(&self, s: S, step: [S::Int; 3]) -> (S::Int, S::Int) {
+        self.0.prepare(s, step)
+    }
     #[inline(always)]
     fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int) {
         let (a, b) = in_order(&self.0, s, even, odd);
@@ -63,6 +93,15 @@ pub(super) struct AsBf16<D>(pub D);
 impl<D: SampleF32> Emit for AsBf16<D> {
     const REGISTERS: usize = 1;
     const BRANCHES: bool = D::BRANCHES;
+    const STEPS: bool = D::STEPS;
+    #[inline(always)]
+    fn begin<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> [S::Int; 3] {
+        self.0.begin(s, even, odd)
+    }
+    #[inline(always)]
+    fn prepare<S: Simd>(&self, s: S, step: [S::Int; 3]) -> (S::Int, S::Int) {
+        self.0.prepare(s, step)
+    }
     #[inline(always)]
     fn order<S: Simd>(s: S) -> S::Int {
         s.lane_order()
@@ -75,6 +114,12 @@ impl<D: SampleF32> Emit for AsBf16<D> {
     }
 }
 
+/// The 64-bit words of the blocks, the first and the second of each.
+#[inline(always)]
+fn words_f64<S: Simd>(s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int) {
+    (s.pair_even_u32(even, odd), s.pair_odd_u32(even, odd))
+}
+
 /// Samples as `f64`.
 #[derive(Clone, Copy)]
 pub(super) struct AsF64<D>(pub D);
@@ -82,9 +127,19 @@ pub(super) struct AsF64<D>(pub D);
 impl<D: SampleF64> Emit for AsF64<D> {
     const REGISTERS: usize = 2;
     const BRANCHES: bool = D::BRANCHES;
+    const STEPS: bool = D::STEPS;
+    #[inline(always)]
+    fn begin<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> [S::Int; 3] {
+        let (first, second) = words_f64(s, even, odd);
+        self.0.begin(s, first, second)
+    }
+    #[inline(always)]
+    fn prepare<S: Simd>(&self, s: S, step: [S::Int; 3]) -> (S::Int, S::Int) {
+        self.0.prepare(s, step)
+    }
     #[inline(always)]
     fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int) {
-        let (first, second) = (s.pair_even_u32(even, odd), s.pair_odd_u32(even, odd));
+        let (first, second) = if D::STEPS { (even, odd) } else { words_f64(s, even, odd) };
         let (a, b) = self.0.sample(s, first, second);
         let (a, b) = s.zip_f64(a, b);
         (s.f64_to_bits(a), s.f64_to_bits(b))

@@ -4,7 +4,7 @@ use super::emit::{AsBf16, AsF16, AsF32, AsF64, AsWords, Emit};
 use crate::distr::{SampleF32, Sampler};
 use crate::dtype::Dtype;
 use crate::rng::philox::Philox;
-use crate::simd::{Kernel, Paired, Simd};
+use crate::simd::{Batch, Kernel, Paired, Simd};
 
 /// What the words of a block become.
 #[derive(Clone, Copy, Debug)]
@@ -78,16 +78,16 @@ impl<E: Emit, const STREAM: bool> Kernel for Groups<'_, E, STREAM> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        self.groups(s.wide());
+        if S::ROUNDS { self.batches(s) } else { self.groups(s.wide()) }
     }
 }
 
 impl<E: Emit, const STREAM: bool> Groups<'_, E, STREAM> {
+    /// Words and elements side by side.
     #[inline(always)]
     fn groups<S: Simd>(self, s: S) {
-        let Groups { emit, make: Make { philox, first, count, mut to, stream, .. } } = self;
+        let Make { philox, first, count, mut to, .. } = self.make;
         let philox = *philox;
-        let register = 8 * S::PAIRS;
         let mut counter = s.add_u64(s.splat_u64(first as u64), E::order(s));
         let step = s.splat_u64(S::PAIRS as u64);
         // The words of the next group are computed beside the elements of this one, since the two are
@@ -96,24 +96,69 @@ impl<E: Emit, const STREAM: bool> Groups<'_, E, STREAM> {
         for _ in 0..count / S::PAIRS {
             counter = s.add_u64(counter, step);
             let next = philox.words(s, counter);
-            let (a, b) = emit.emit(s, words.0, words.1);
+            if E::STEPS {
+                words = self.emit.prepare(s, self.emit.begin(s, words.0, words.1));
+            }
+            to = self.store(s, words, to);
             words = next;
-            // SAFETY: the registers hold the blocks of the group, for which there is room; `to` is aligned as
-            // `stream` requires.
+        }
+    }
+
+    /// First the words of many blocks, then each step towards their elements.
+    #[inline(always)]
+    fn batches<S: Simd>(self, s: S) {
+        let Make { philox, first, mut count, mut to, .. } = self.make;
+        let wide = s.wide();
+        let mut batch = Batch::new(s, &philox.constants(), first, E::order(s));
+        while count > 0 {
+            let blocks = count.min(Batch::BLOCKS);
+            s.rounds(&mut batch, blocks);
+            let groups = (0..blocks).step_by(S::Wide::PAIRS);
+            // SAFETY: there are whole groups, and what is read has been written: the words by `rounds`, the rest
+            // by the first step.
             unsafe {
-                if STREAM || (E::BRANCHES && stream) {
-                    s.stream(to, a);
-                    if E::REGISTERS == 2 {
-                        s.stream(to.add(register), b);
+                if E::STEPS {
+                    for at in groups.clone() {
+                        let lanes = batch.lanes(at);
+                        let step = self.emit.begin(wide, wide.load(lanes[0]), wide.load(lanes[1]));
+                        (0..3).for_each(|i| wide.store(lanes[i], step[i]));
                     }
-                } else {
-                    s.store(to, a);
-                    if E::REGISTERS == 2 {
-                        s.store(to.add(register), b);
+                    for at in groups.clone() {
+                        let lanes = batch.lanes(at);
+                        let (a, b) = self.emit.prepare(wide, lanes.map(|lanes| wide.load(lanes)));
+                        wide.store(lanes[0], a);
+                        wide.store(lanes[1], b);
                     }
                 }
-                to = to.add(E::REGISTERS * register);
+                for at in groups {
+                    let [a, b, _] = batch.lanes(at);
+                    to = self.store(wide, (wide.load(a), wide.load(b)), to);
+                }
             }
+            count -= blocks;
+        }
+    }
+
+    /// Stores the elements of a group; returns where those of the next one go.
+    #[inline(always)]
+    fn store<S: Simd>(&self, s: S, (even, odd): (S::Int, S::Int), to: *mut u8) -> *mut u8 {
+        let register = 8 * S::PAIRS;
+        let (a, b) = self.emit.emit(s, even, odd);
+        // SAFETY: the registers hold the blocks of the group, for which there is room; `to` is aligned as
+        // `stream` requires.
+        unsafe {
+            if STREAM || (E::BRANCHES && self.make.stream) {
+                s.stream(to, a);
+                if E::REGISTERS == 2 {
+                    s.stream(to.add(register), b);
+                }
+            } else {
+                s.store(to, a);
+                if E::REGISTERS == 2 {
+                    s.store(to.add(register), b);
+                }
+            }
+            to.add(E::REGISTERS * register)
         }
     }
 }

@@ -54,15 +54,21 @@ fn split_f32<S: Simd>(s: S, x: S::F32, scale: u32) -> (S::F32, S::F32) {
     (e, s.sub_f32(s.f32_from_bits(m), s.splat_f32(1.0)))
 }
 
-/// `-2 ln(k / 2^31)` of an integer k from 1 to 2^31 - 1, to 2 ulp for every k: near 2^31 the logarithm is
-/// small, so the rounding error of the conversion of k is added again.
+/// `k / 2^31 = 2^e (1 + f)` of an integer k from 1 to 2^31 - 1: returns (-2 ln 2^e, f). Near 2^31 the logarithm
+/// is small, so the rounding error of the conversion of k is added again.
 #[inline(always)]
-pub fn minus_2_ln_of_fraction<S: Simd>(s: S, k: S::Int) -> S::F32 {
+pub fn split_fraction<S: Simd>(s: S, k: S::Int) -> (S::F32, S::F32) {
     let x = s.i32_to_f32(k);
     let rest = s.i32_to_f32(s.sub_u32(k, s.f32_to_i32(x)));
     let (e, f) = split_f32(s, x, 31);
     let f = s.mul_add_f32(rest, s.splat_f32(1.0 / (1_u32 << 31) as f32), f);
-    s.mul_add_f32(f, horner_f32(s, f, &LOG_F32), s.mul_f32(e, s.splat_f32(-2.0 * std::f32::consts::LN_2)))
+    (s.mul_f32(e, s.splat_f32(-2.0 * std::f32::consts::LN_2)), f)
+}
+
+/// `-2 ln(k / 2^31)` from the parts of k, to 2 ulp for every k.
+#[inline(always)]
+pub fn minus_2_ln_of_split<S: Simd>(s: S, (e, f): (S::F32, S::F32)) -> S::F32 {
+    s.mul_add_f32(f, horner_f32(s, f, &LOG_F32), e)
 }
 
 /// `-ln x` to an absolute error of 2e-7, for x positive and normal.
@@ -89,14 +95,19 @@ fn split_f64<S: Simd>(s: S, bits: S::Int, scale: f64) -> (S::F64, S::F64) {
     (e, s.sub_f64(s.f64_from_bits(m), s.splat_f64(1.0)))
 }
 
-/// `-2 ln(k / 2^64)` of an odd 64-bit integer k, given as its halves, to 3 ulp.
+/// `k / 2^64 = 2^e (1 + f)` of an odd 64-bit integer k, given as its halves: returns (e, f).
 #[inline(always)]
-pub fn minus_2_ln_of_fraction_f64<S: Simd>(s: S, high: S::F64, low: S::F64) -> S::F64 {
+pub fn split_fraction_f64<S: Simd>(s: S, high: S::F64, low: S::F64) -> (S::F64, S::F64) {
     let two_32 = s.splat_f64(4294967296.0);
     let x = s.mul_add_f64(high, two_32, low);
     let rest = s.add_f64(s.mul_add_f64(high, two_32, s.sub_f64(s.splat_f64(0.0), x)), low);
     let (e, f) = split_f64(s, s.f64_to_bits(x), 64.0);
-    let f = s.mul_add_f64(rest, s.splat_f64(1.0 / 18446744073709551616.0), f);
+    (e, s.mul_add_f64(rest, s.splat_f64(1.0 / 18446744073709551616.0), f))
+}
+
+/// `-2 ln(k / 2^64)` from the parts of k, to 3 ulp.
+#[inline(always)]
+pub fn minus_2_ln_of_split_f64<S: Simd>(s: S, (e, f): (S::F64, S::F64)) -> S::F64 {
     let ln = s.mul_add_f64(e, s.splat_f64(std::f64::consts::LN_2), ln_1p_f64(s, f));
     s.mul_f64(ln, s.splat_f64(-2.0))
 }

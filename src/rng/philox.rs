@@ -12,7 +12,8 @@
 //! in 2^32 consecutive blocks; the terms of the first two rounds that depend on nothing else are computed
 //! once, in [`Philox::new`].
 
-use crate::{seed::Key, simd::Simd};
+use crate::seed::Key;
+use crate::simd::Simd;
 
 /// Random123 philox.h, `PHILOX_M4x32_0` and `_1`: the multipliers.
 const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
@@ -81,6 +82,23 @@ impl Philox {
             second: [word1 ^ keys[1][0], (product >> 32) as u32 ^ keys[1][1]],
             third: product as u32,
         }
+    }
+
+    /// The same numbers for [`Simd::rounds`]: the multipliers, the constants of the first two rounds and of word 3 in
+    /// the third, the other keys of the third to the ninth round, and both keys of the last one.
+    #[inline(always)]
+    pub fn constants(&self) -> [u64; 20] {
+        let mut constants = [0; 20];
+        let pair = |[low, high]: [u32; 2]| low as u64 | (high as u64) << 32;
+        let Philox { keys, first, second, third } = *self;
+        let single =
+            [MULTIPLIERS[0], MULTIPLIERS[1], first, second[0], second[1], third ^ keys[2][1], keys[2][0]];
+        let middle = keys[3..ROUNDS - 1].as_flattened();
+        for (constant, &number) in constants.iter_mut().zip(single.iter().chain(middle)) {
+            *constant = number as u64;
+        }
+        constants[19] = pair(keys[ROUNDS - 1]);
+        constants
     }
 
     /// The words of the blocks whose low halves are in the 64-bit lanes of `block_low`, as (even, odd):

@@ -1,6 +1,6 @@
 //! 256-bit AVX2 with FMA and F16C: four pairs of lanes.
 
-use super::{Kernel, Paired, Simd};
+use super::{Batch, Kernel, Paired, Simd, rounds};
 use std::arch::x86_64::*;
 
 /// Proof that the CPU has AVX2, FMA and F16C.
@@ -153,5 +153,12 @@ impl Simd for Avx2 {
     fn stream_end(self) {
         // SAFETY: every x86-64 has the instruction.
         unsafe { _mm_sfence() }
+    }
+
+    const ROUNDS: bool = true;
+    #[inline(always)]
+    fn rounds(self, batch: &mut Batch, count: usize) {
+        // SAFETY: `self` exists only where the CPU has the features.
+        unsafe { rounds::rounds(batch, count) }
     }
 }

@@ -12,6 +12,7 @@
 //! is compiled with the features, so only what is inlined into it becomes vector code. That is why every
 //! function of a kernel is `#[inline(always)]`.
 
+use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
 #[cfg(target_endian = "big")]
@@ -25,6 +26,8 @@ mod environment;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod paired;
+#[cfg(target_arch = "x86_64")]
+mod rounds;
 mod scalar;
 
 pub(crate) use environment::DefaultEnvironment;
@@ -314,6 +317,49 @@ pub(crate) trait Simd: Copy {
 
     /// Orders what [`Simd::stream`] wrote before all later stores.
     fn stream_end(self);
+
+    /// Whether [`Simd::rounds`] is there. Words are then made many at a time, in a loop of their own.
+    const ROUNDS: bool = false;
+    /// The words of the next `count` Philox blocks, from 1 to [`Batch::BLOCKS`], into the batch.
+    fn rounds(self, batch: &mut Batch, count: usize) {
+        let _ = (batch, count);
+        unreachable!("a level without rounds of its own");
+    }
+}
+
+/// The words of many Philox blocks, and what is computed from them, a 64-bit lane for each block.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Batch {
+    /// The counters of the next four blocks, and the distances to those after them.
+    counters: [[u64; 4]; 4],
+    /// Each of the constants in all lanes of a register.
+    constants: [[u64; 4]; 20],
+    /// Registers: [`Simd::rounds`] writes words 0 and 2 to the first and words 1 and 3 to the second.
+    lanes: [[MaybeUninit<u64>; Batch::BLOCKS]; 3],
+}
+
+impl Batch {
+    /// So many that starting a loop hardly counts, and so few that they stay in the first-level cache.
+    pub const BLOCKS: usize = 192;
+
+    /// For the blocks from number `first` on, in the order that `order` gives to four blocks.
+    /// The constants are those of [`Philox::constants`](crate::rng::philox::Philox::constants).
+    #[inline(always)]
+    pub fn new<S: Simd>(s: S, constants: &[u64; 20], first: u32, order: S::Int) -> Batch {
+        assert!(S::PAIRS == 4);
+        let mut counters = [[0; 4], [4; 4], [8; 4], [12; 4]];
+        // SAFETY: there is room for a register, and any bytes are a number.
+        unsafe { s.store(counters[0].as_mut_ptr().cast(), s.add_u64(s.splat_u64(first as u64), order)) };
+        let lanes = [[MaybeUninit::uninit(); _]; 3];
+        Batch { counters, constants: constants.map(|constant| [constant; 4]), lanes }
+    }
+
+    /// Where the registers of block `at` and the blocks after it are.
+    #[inline(always)]
+    pub fn lanes(&mut self, at: usize) -> [*mut u8; 3] {
+        self.lanes.each_mut().map(|lanes| lanes[at..].as_mut_ptr().cast())
+    }
 }
 
 /// A number whose bytes may have any value.

@@ -41,7 +41,8 @@ fn samples<D: SampleF32>(distribution: &D, first: u32, step: u32, out: &mut [[f3
                     s.add_u64(s.mul_even_u32(number, s.splat_u64(step as u64)), s.splat_u64(first as u64));
                 let word = s.and(word, s.splat_u64(0xffff_ffff));
                 let words = s.or(word, s.shl_u64(word, 32));
-                let (even, odd) = distribution.sample(s, words, words);
+                let (even, odd) = distribution.prepare(s, distribution.begin(s, words, words));
+                let (even, odd) = distribution.sample(s, even, odd);
                 simd::store(s, &mut a, s.f32_to_bits(even));
                 simd::store(s, &mut b, s.f32_to_bits(odd));
                 for (lane, &place) in order[..S::PAIRS].iter().enumerate() {

@@ -153,7 +153,9 @@ pub fn sample_of_words_f32(level: Level, sampler: &Sampler, words: [u32; 2]) -> 
         type Output = [f32; 2];
         #[inline(always)]
         fn run<S: Simd>(self, s: S) -> [f32; 2] {
-            let (a, b) = self.0.sample(s, s.splat_u32(self.1[0]), s.splat_u32(self.1[1]));
+            let step = self.0.begin(s, s.splat_u32(self.1[0]), s.splat_u32(self.1[1]));
+            let (a, b) = self.0.prepare(s, step);
+            let (a, b) = self.0.sample(s, a, b);
             [a, b].map(|x| {
                 let lanes = lanes(s, s.f32_to_bits(x));
                 assert!(lanes.iter().all(|&lane| lane == lanes[0]), "lanes differ: {lanes:x?}");
@@ -179,7 +181,9 @@ pub fn sample_of_words_f64(level: Level, sampler: &Sampler, words: [u64; 2]) -> 
         type Output = [f64; 2];
         #[inline(always)]
         fn run<S: Simd>(self, s: S) -> [f64; 2] {
-            let (a, b) = self.0.sample(s, s.splat_u64(self.1[0]), s.splat_u64(self.1[1]));
+            let step = self.0.begin(s, s.splat_u64(self.1[0]), s.splat_u64(self.1[1]));
+            let (a, b) = self.0.prepare(s, step);
+            let (a, b) = self.0.sample(s, a, b);
             [a, b].map(|x| {
                 let lanes = lanes(s, s.f64_to_bits(x));
                 assert!(lanes.iter().all(|&lane| lane == lanes[0]), "lanes differ: {lanes:x?}");

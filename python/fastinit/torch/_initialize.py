@@ -183,8 +183,12 @@ class _Work:
         self.tracker = Tracker(seed, tensors)
         self.sizes = {module: sum(entry.nbytes for entry in own) for module, own in self.tracker.own.items()}
         self.names: dict[Module, str] = {}  # The first one of each.
+        self.parents: dict[Module, list[Module]] = {}
         for name, module in modules(model, prefix):
-            self.names.setdefault(module, name)
+            if module not in self.names:
+                self.names[module] = name
+                for child in module.children():
+                    self.parents.setdefault(child, []).append(module)
         # Each pass fills what those before it have not filled.
         self.passes: list[Callable[[Module], Sequence[_Call]]] = [_defaults_of]
         scheme = _schemes.of_transformers(model, function)
@@ -236,10 +240,13 @@ class _Work:
 
     def containing(self, tensors: Iterable[Entry]) -> set[Module]:
         """The modules that initialize any of these tensors, and all modules around them."""
-        found = {entry.module for entry in tensors}
-        for module in reversed(self.names):
-            if not found.isdisjoint(module.children()):
+        found: set[Module] = set()
+        todo = [entry.module for entry in tensors]
+        while todo:
+            module = todo.pop()
+            if module not in found:
                 found.add(module)
+                todo += self.parents.get(module, ())
         return found
 
     def initialize_module(self, module: Module, calls: Sequence[_Call], earlier: int) -> None:
@@ -247,7 +254,7 @@ class _Work:
         own = self.tracker.own.get(module, ())
         self.seed_generator(self.names[module], earlier)
         self.tracker.module = module
-        with _unpadded(module):
+        with _unpadded(module) if isinstance(module, _EMBEDDINGS) else contextlib.nullcontext():
             for function, arguments in calls:
                 self.tracker.title = _title_of(function)
                 function(*arguments)
@@ -316,7 +323,7 @@ def _unpadded(module: Module) -> Iterator[None]:
     PyTorch would gather that row of a sharded weight, and zero a copy.
     """
     name = "_fill_padding_idx_with_zero"
-    shadows = isinstance(module, _EMBEDDINGS) and name not in vars(module)
+    shadows = name not in vars(module)
     if shadows:
         vars(module)[name] = lambda: None
     try:

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from fastinit._results import Result, Rows
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     import fastinit
+    from fastinit._typing import Array
     from fastinit.theory.distributions import Distribution
 
     from ._tracker import Entry
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 # Larger tensors are measured by as many elements, spread over them. PyTorch starts no threads for so few.
 _MEASURED = 2**15
 _RUNS = 64
+
+# By as many elements, spread over them, tensors are compared first.
+_COMPARED = 16
 
 
 @dataclass(frozen=True)
@@ -148,16 +153,18 @@ def row(entry: Entry) -> ReportRow:
     filled = [entry.filled[block] for block in sorted(entry.filled)] if entry.is_current else []
     distribution = _combined(filled)
     mean, std = _measure(value)
+    shape = _shards.shape(value)
     fan_in = fan_out = None
-    if value.dim() > 1 and not value.is_nested:
-        fan_in, fan_out = torch.nn.init._calculate_fan_in_and_fan_out(value)
+    if len(shape) > 1:
+        kernel = math.prod(shape[2:])
+        fan_in, fan_out = shape[1] * kernel, shape[0] * kernel
     return ReportRow(
         name=entry.name,
         names=entry.names,
-        shape=_shards.shape(value),
+        shape=shape,
         dtype=value.dtype,
         rule=entry.title + (f", {len(entry.sizes)} blocks" if entry.sizes else ""),
-        initializer=filled[0].initializer if filled else None,
+        initializer=filled[0].contents.initializer if filled and filled[0].contents else None,
         distribution=None if distribution is None else distribution.name,
         fan_in=fan_in,
         fan_out=fan_out,
@@ -171,11 +178,13 @@ def row(entry: Entry) -> ReportRow:
 
 def _combined(filled: Sequence[_fill.Filled]) -> Distribution | None:
     """The distribution of the elements of all blocks together."""
+    if len(filled) == 1:
+        return filled[0].contents.distribution if filled[0].contents else None
     sizes: Counter[Distribution] = Counter()
     for block in filled:
-        if block.distribution is None:
+        if block.contents is None:
             return None
-        sizes[block.distribution] += block.size
+        sizes[block.contents.distribution] += block.size
     if len(sizes) > 1:
         return mixture((size, distribution) for distribution, size in sizes.items())
     return next(iter(sizes), None)
@@ -187,8 +196,25 @@ def _measure(tensor: Tensor) -> tuple[float, float]:
         here = _shards.local(tensor)
         if not _fill.is_plain(here) or here.numel() == 0 or not here.is_floating_point():
             return math.nan, math.nan
+        array = _small_array(here)
+        if array is not None:
+            # PyTorch takes several times as long. Without the first element, equal ones deviate by exactly 0.
+            first = float(array[0])
+            deviations = array - first
+            mean = float(np.add.reduce(deviations)) / array.size
+            deviations -= mean
+            square = float(np.add.reduce(deviations * deviations)) / array.size
+            return first + mean, math.sqrt(square)
         std, mean = torch.std_mean(_sample(here, _MEASURED).double(), correction=0)
         return float(mean), float(std)
+
+
+def _small_array(tensor: Tensor) -> Array | None:
+    """The elements of a plain tensor as float64, flat, if it is a small one on the CPU."""
+    if tensor.numel() > _MEASURED or not _fill.is_on_cpu(tensor) or tensor.dtype not in _fill.DTYPES:
+        return None
+    array = _fill.memory(tensor)
+    return None if array is None else array.astype(np.float64).reshape(-1)
 
 
 def _sample(tensor: Tensor, size: int) -> Tensor:
@@ -214,9 +240,13 @@ def twins(entries: Sequence[Entry]) -> Iterator[tuple[str, ...]]:
             continue
         if here.is_floating_point() and here.itemsize == 1:
             here = here.view(torch.uint8)  # PyTorch does not compare them.
-        some = _sample(here, 16)
-        if not bool((some == some.flatten()[0]).all()) or not _is_constant(here):
-            sample = tuple(some.flatten().tolist())
+        array = _small_array(here)
+        if array is None:
+            sample = tuple(_sample(here, _COMPARED).flatten().tolist())
+        else:  # the same elements
+            step = (array.size - 1) // (_COMPARED - 1)
+            sample = tuple((array[:: max(1, step)][:_COMPARED]).tolist())
+        if any(one != sample[0] for one in sample) or not _is_constant(here):
             alike.setdefault((here.shape, here.dtype, here.device, sample), []).append((entry.name, here))
     for group in alike.values():
         while len(group) > 1:

@@ -97,7 +97,7 @@ class Tracker(Protocol):
         ...
 
     def filled(self, tensor: Tensor, filled: Filled) -> None:
-        """Records how a tensor was filled."""
+        """Records that a tensor was filled, and how."""
         ...
 
     def touch(self, tensor: Tensor) -> None:
@@ -283,7 +283,8 @@ def _fill(
             start = time.perf_counter()
             _write_all(regions, tensor, contents.initializer, key)
             seconds = time.perf_counter() - start
-            mark_written(tensor)
+            if _shards.is_sharded(tensor):
+                _shards.mark_written(tensor)
             if tracker is not None:
                 tracker.filled(tensor, Filled(contents, tensor.numel(), seconds))
             return True

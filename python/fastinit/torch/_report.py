@@ -146,13 +146,33 @@ def _name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def row(entry: Entry) -> ReportRow:
-    """The row of a tensor that has been initialized."""
+def rows(entries: Sequence[Entry]) -> tuple[list[ReportRow], list[tuple[str, ...]]]:
+    """The rows of tensors that have been initialized, and groups of the names of equal parameters."""
+    found = []
+    alike: dict[object, list[tuple[str, Tensor]]] = {}
+    with np.errstate(all="ignore"):  # Elements may be infinite.
+        for entry in entries:
+            here = _shards.local(entry.value).detach()
+            array = _small_array(here)
+            found.append(row(entry, here, array))
+            if entry.is_parameter and (sample := _compared(here, array)) is not None:
+                alike.setdefault(sample, []).append((entry.name, here))
+    return found, list(_twins(alike))
+
+
+def row(entry: Entry, here: Tensor, array: Array | None) -> ReportRow:
+    """The row of a tensor.
+
+    Args:
+        entry: The tensor.
+        here: What this process holds of it.
+        array: The elements of that, if they are in a small array.
+    """
     value = entry.value
     # A later change that was not recorded has changed the distribution.
     filled = [entry.filled[block] for block in sorted(entry.filled)] if entry.is_current else []
     distribution = _combined(filled)
-    mean, std = _measure(value)
+    mean, std = _measure(here, array)
     shape = _shards.shape(value)
     fan_in = fan_out = None
     if len(shape) > 1:
@@ -190,31 +210,35 @@ def _combined(filled: Sequence[_fill.Filled]) -> Distribution | None:
     return next(iter(sizes), None)
 
 
-def _measure(tensor: Tensor) -> tuple[float, float]:
+def _measure(here: Tensor, array: Array | None) -> tuple[float, float]:
     """The mean and the standard deviation of the elements in this process, or of a part spread over them."""
+    if not _fill.is_plain(here) or here.numel() == 0 or not here.is_floating_point():
+        return math.nan, math.nan
+    if array is not None:
+        # PyTorch takes several times as long. Without the first element, equal ones deviate by exactly 0.
+        first = float(array[0])
+        deviations = array.astype(np.float64)
+        deviations -= first
+        mean = float(np.add.reduce(deviations)) / array.size
+        deviations -= mean
+        deviations *= deviations
+        return first + mean, math.sqrt(float(np.add.reduce(deviations)) / array.size)
     with torch.no_grad():
-        here = _shards.local(tensor)
-        if not _fill.is_plain(here) or here.numel() == 0 or not here.is_floating_point():
-            return math.nan, math.nan
-        array = _small_array(here)
-        if array is not None:
-            # PyTorch takes several times as long. Without the first element, equal ones deviate by exactly 0.
-            first = float(array[0])
-            deviations = array - first
-            mean = float(np.add.reduce(deviations)) / array.size
-            deviations -= mean
-            square = float(np.add.reduce(deviations * deviations)) / array.size
-            return first + mean, math.sqrt(square)
         std, mean = torch.std_mean(_sample(here, _MEASURED).double(), correction=0)
         return float(mean), float(std)
 
 
 def _small_array(tensor: Tensor) -> Array | None:
-    """The elements of a plain tensor as float64, flat, if it is a small one on the CPU."""
-    if tensor.numel() > _MEASURED or not _fill.is_on_cpu(tensor) or tensor.dtype not in _fill.DTYPES:
+    """The elements of a plain tensor in one dimension, if it is a small one on the CPU."""
+    if not _fill.is_plain(tensor) or not _fill.is_on_cpu(tensor) or tensor.dtype not in _fill.DTYPES:
         return None
-    array = _fill.memory(tensor)
-    return None if array is None else array.astype(np.float64).reshape(-1)
+    if not 0 < tensor.numel() <= _MEASURED:
+        return None
+    try:
+        array = _fill.memory(tensor)
+    except ImportError:  # of the package that has bfloat16
+        return None
+    return None if array is None else array.reshape(-1)
 
 
 def _sample(tensor: Tensor, size: int) -> Tensor:
@@ -231,27 +255,31 @@ def _sample(tensor: Tensor, size: int) -> Tensor:
     return tensor[places]
 
 
-def twins(entries: Sequence[Entry]) -> Iterator[tuple[str, ...]]:
-    """Groups of names of tensors with equal contents, except constant ones."""
-    alike: dict[object, list[tuple[str, Tensor]]] = {}
-    for entry in entries:
-        here = _shards.local(entry.value).detach()
-        if not _fill.is_plain(here) or here.numel() < 2:
-            continue
-        if here.is_floating_point() and here.itemsize == 1:
-            here = here.view(torch.uint8)  # PyTorch does not compare them.
-        array = _small_array(here)
-        if array is None:
-            sample = tuple(_sample(here, _COMPARED).flatten().tolist())
-        else:  # the same elements
-            step = (array.size - 1) // (_COMPARED - 1)
-            sample = tuple((array[:: max(1, step)][:_COMPARED]).tolist())
-        if any(one != sample[0] for one in sample) or not _is_constant(here):
-            alike.setdefault((here.shape, here.dtype, here.device, sample), []).append((entry.name, here))
+def _compared(here: Tensor, array: Array | None) -> object:
+    """What equal tensors have in common; `None` for one that is constant, or cannot be compared."""
+    if not _fill.is_plain(here) or here.numel() < 2:
+        return None
+    if array is None:
+        sample = tuple(_sample(_comparable(here), _COMPARED).flatten().tolist())
+    else:  # the same elements
+        step = max(1, (array.size - 1) // (_COMPARED - 1))
+        sample = tuple(array[::step][:_COMPARED].astype(np.float64).tolist())
+    if all(one == sample[0] for one in sample) and _is_constant(_comparable(here)):
+        return None
+    return here.shape, here.dtype, here.device, sample
+
+
+def _comparable(tensor: Tensor) -> Tensor:
+    """A tensor that PyTorch compares: it does not do so with those of one byte that are floats."""
+    return tensor.view(torch.uint8) if tensor.is_floating_point() and tensor.itemsize == 1 else tensor
+
+
+def _twins(alike: dict[object, list[tuple[str, Tensor]]]) -> Iterator[tuple[str, ...]]:
+    """Groups of names of tensors with equal contents, among those that are alike."""
     for group in alike.values():
         while len(group) > 1:
             (name, first), *others = group
-            equal = [other for other, value in others if torch.equal(first, value)]
+            equal = [other for other, value in others if torch.equal(_comparable(first), _comparable(value))]
             if equal:
                 yield name, *equal
             group = [(other, value) for other, value in others if other not in equal]

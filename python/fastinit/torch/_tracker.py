@@ -189,7 +189,8 @@ class Tracker:
         value = entry.value
         target = _Target(entry, entry.name)
         self._remember(value, target)
-        self._remember(_shards.source(value), target)
+        if (source := _shards.source(value)) is not value:
+            self._remember(source, target)
         if (place := _place(value)) is not None:
             self._by_place.setdefault(place, target)
         if (span := _span(value)) is not None:
@@ -239,10 +240,12 @@ class Tracker:
         return None if target is None else _fill.Key(self._seed, target.stream)
 
     def filled(self, tensor: Tensor, filled: _fill.Filled) -> None:
-        """Records how a tensor was filled."""
+        """Records that a tensor was filled, and how."""
         target = self.find(tensor)
         if target is not None:
             self.record(target, filled)
+        else:
+            self.touch(tensor)
 
     # Recording changes
 
@@ -360,7 +363,7 @@ class _Mode(_accelerate.Mode):
     ) -> list[Tensor]:
         """The tensors that a function writes to."""
         name = getattr(func, "__name__", "")
-        if name[-1:] != "_" and "out" not in kwargs:
+        if (name == "__get__" or name[-1:] != "_") and "out" not in kwargs:
             return []
         found = [kwargs.get("out")]
         if name.endswith("__"):
@@ -404,7 +407,20 @@ _WHOLE = frozenset({"detach", "alias", "contiguous", "to"})
 
 
 # Types of arguments that are not, and do not contain, a `DTensor`.
-_SIMPLE = frozenset({torch.Tensor, torch.nn.Parameter, bool, int, float, str, type(None)})
+_SIMPLE = frozenset(
+    {
+        torch.Tensor,
+        torch.nn.Parameter,
+        torch.Size,
+        torch.dtype,
+        torch.device,
+        bool,
+        int,
+        float,
+        str,
+        type(None),
+    }
+)
 
 
 def _as_views(
@@ -415,7 +431,7 @@ def _as_views(
     Returns:
         The tensors by the identity of their views, and the arguments.
     """
-    if not kwargs and _SIMPLE.issuperset(map(type, args)):
+    if _SIMPLE.issuperset(map(type, args)) and _SIMPLE.issuperset(map(type, kwargs.values())):
         return {}, (args, kwargs)
     found = [one for one in _pytree.tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
     sharded = [one for one in found if _shards.is_sharded(one)]
@@ -479,7 +495,9 @@ def _span(tensor: Tensor) -> tuple[int, int, int] | None:
     here = _shards.local(tensor)
     if not _fill.is_plain(here) or here.numel() == 0:
         return None
-    span = 1 + sum((n - 1) * step for n, step in zip(here.shape, here.stride(), strict=True))
+    span = here.numel()
+    if not here.is_contiguous():
+        span = 1 + sum((n - 1) * step for n, step in zip(here.shape, here.stride(), strict=True))
     first = here.data_ptr()
     return here.untyped_storage().data_ptr(), first, first + span * here.itemsize
 

@@ -152,6 +152,26 @@ class Initializer:
             seed = self.seed
         return self._initializer.fill(shape, seed, stream, dtype, out, index, threads)
 
+    def validate(self, shape: Shape, dtype: DTypeLike = "float32") -> None:
+        """Raises what a call with these arguments would raise; `check` also tells what they make.
+
+        Args:
+            shape: The shape of the tensor.
+            dtype: Its dtype.
+
+        Raises:
+            ValueError: If `shape` or a parameter is out of range, also when rounded to the dtype.
+            TypeError: If `shape` or `dtype` is of the wrong kind.
+
+        Example:
+            >>> import fastinit
+            >>> fastinit.Identity().validate(600)
+            Traceback (most recent call last):
+            ...
+            ValueError: identity needs a shape of 2 dimensions, got shape [600]
+        """
+        self._initializer.check(shape, dtype)
+
     def check(self, shape: Shape, dtype: DTypeLike = "float32") -> Distribution:
         """Raises what a call with these arguments would raise, and tells the distribution of the elements.
 

@@ -350,6 +350,20 @@ def test_default_dtype():
         keras.config.set_floatx("float32")
 
 
+def test_equal_parameters_that_are_not_the_same():
+    constant = fk.Constant()
+    for value in (0.0, -0.0, 0, 0.0):
+        constant.value = value
+        assert np.signbit(array(constant((2,)))).all() == (str(value) == "-0.0")
+
+
+def test_parameters_may_be_changed():
+    initializer = fk.RandomUniform(0.0, 1.0, seed=1)
+    assert (array(initializer((10,))) >= 0).all()
+    initializer.minval, initializer.maxval = -2.0, -1.0
+    assert (array(initializer((10,))) < -1).all()
+
+
 def test_degenerate_parameters_are_left_to_keras():
     for name, config in [
         ("RandomNormal", {"stddev": 0.0}),

@@ -58,9 +58,9 @@ def poisoned():
                 if entry.was_meta and not entry.value.is_meta:
                     poison(entry.value)
 
-    def checked_row(entry):
+    def checked_row(entry, *others):
         assert not is_poisoned(entry.value), f"{entry.name} is reported, but was not filled"
-        return row(entry)
+        return row(entry, *others)
 
     with (
         mock.patch.object(_initialize, "_materialize", materialize_poisoned),

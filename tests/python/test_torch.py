@@ -945,6 +945,31 @@ def test_inference_mode(name, arguments):
     assert torch.equal(frozen, before)
 
 
+def test_arguments_are_checked_at_every_call():
+    """Also where the same ones were accepted before, for another tensor."""
+    tensor = torch.zeros(4, 4)
+    for _ in range(3):
+        version = tensor._version
+        init.normal_(tensor, 0.0, 0.5)
+        assert tensor._version > version
+        for wrong in (generator, "generator"):
+            with pytest.raises(TypeError):
+                init.normal_(tensor, 0.0, 0.5, generator=wrong)
+        with torch.inference_mode():
+            frozen = torch.zeros(4, 4)
+        with pytest.raises(RuntimeError, match="Inplace update to inference tensor"):
+            init.normal_(frozen, 0.0, 0.5)
+        with pytest.raises(RuntimeError, match="std"):
+            init.normal_(tensor, 0.0, -0.5)
+
+
+def test_parameters_that_change():
+    mean = torch.tensor(1.0)
+    for value in (1.0, 2.0):
+        mean.fill_(value)
+        assert (init.normal_(torch.empty(3), mean, 1e-6) - value).abs().max() < 1e-4
+
+
 def test_negative_views():
     pair = torch.zeros(1000, 2)
     negative = torch.view_as_complex(pair).conj().imag

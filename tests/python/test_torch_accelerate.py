@@ -588,6 +588,14 @@ def test_functions_that_are_replaced_while_it_begins(monkeypatch):
     assert where_torch_samples() == set(CALLS)
 
 
+@pytest.mark.parametrize("name", ["normal_", "uniform_"])
+def test_functions_call_what_has_replaced_the_one_that_they_call(name, monkeypatch):
+    monkeypatch.setattr(reference, f"_no_grad_{name}", lambda tensor, *_: tensor.fill_(7.0))
+    for within in (contextlib.nullcontext, accelerate, lambda: stacked(accelerate, Watch)):
+        with within():
+            assert (getattr(reference, name)(empty()) == 7).all()
+
+
 def test_functions_replaced_inside_stay_so(monkeypatch):
     original = reference.xavier_uniform_
     code = original.__code__
@@ -1407,7 +1415,15 @@ def test_modes_see_the_functions_of_torch(name, outer):
     assert getattr(reference, name) in watch.seen
 
 
-@pytest.mark.parametrize("order", [(SkipInit, accelerate), (accelerate, SkipInit)])
+@pytest.mark.parametrize(
+    "order",
+    [
+        (SkipInit, accelerate),
+        (accelerate, SkipInit),
+        (lambda: torch.device("cpu"), SkipInit, accelerate),
+        (accelerate, accelerate, SkipInit),
+    ],
+)
 def test_modes_that_skip_initialization(order, made):
     with stacked(*order):
         nn.Linear(3, 4)

@@ -2003,6 +2003,34 @@ def test_twins():
     assert "0.weight = 1.weight = 2.weight" in str(report)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (40, 33), (300, 200)])
+def test_measured_means_and_deviations(dtype, shape):
+    model = nn.Linear(shape[1], shape[0], bias=False, dtype=dtype)
+    constant = initialize(model, SEED, rules={"weight": 0.1})
+    assert constant["weight"].std == 0.0
+    assert constant["weight"].mean == model.weight[0, 0].item()
+    model.weight = nn.Parameter(torch.empty(shape[::-1], dtype=dtype).T)
+    row = initialize(model, SEED, rules={"weight": fastinit.RandomNormal(3.0, 0.5)})["weight"]
+    values = model.weight.detach().double()
+    if values.numel() <= 2**15:
+        assert row.mean == pytest.approx(float(values.mean()), rel=1e-12)
+        assert row.std == pytest.approx(float(values.std(correction=0)), rel=1e-12)
+    assert (row.fan_in, row.fan_out) == (shape[1], shape[0])
+
+
+def test_twins_in_any_dtype_and_layout():
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        pair = nn.ModuleList(nn.Linear(7, 6, bias=False, dtype=dtype) for _ in range(3))
+        pair[1].weight = nn.Parameter(torch.empty(7, 6, dtype=dtype).T)
+        with torch.no_grad():
+            pair[1].weight.copy_(pair[0].weight)
+        report = initialize(
+            pair, SEED, rules=lambda module: [p.mul_(1) for p in module.parameters(recurse=False)]
+        )
+        assert report.twins == (("0.weight", "1.weight"),)
+
+
 def test_twins_that_share_their_memory():
     model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
     model[1].weight = Parameter(model[0].weight.data)
@@ -2176,7 +2204,8 @@ def memory(name):
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith(name))
 
 with torch.device("meta"):
-    small = torch.nn.Sequential(torch.nn.Linear(300, 300), torch.nn.Conv2d(3, 3, 3))
+    small = torch.nn.Sequential(*(torch.nn.Linear(300, 300) for _ in range(2)), torch.nn.Conv2d(3, 3, 3))
+    small[0].weight = torch.nn.Parameter(torch.empty(300, 300).T)  # for which PyTorch loads more
     {model}
 initialize(small)
 try:

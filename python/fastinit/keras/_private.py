@@ -10,8 +10,14 @@
 
 from __future__ import annotations
 
+import functools
+from typing import TYPE_CHECKING
+
 from keras.src.initializers.random_initializers import RandomInitializer, compute_fans
 from keras.src.utils.jax_utils import is_in_jax_tracing_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["INITIALIZE", "RandomInitializer", "compute_fans", "is_in_jax_tracing_scope", "torch_device"]
 
@@ -20,6 +26,12 @@ INITIALIZE = "_initialize_with_initializer"
 
 def torch_device() -> str:
     """The device on which Keras makes tensors of PyTorch now."""
+    return str(_get_device()())
+
+
+@functools.cache
+def _get_device() -> Callable[[], object]:
     from keras.src.backend.torch.core import get_device  # loads PyTorch
 
-    return str(get_device())
+    found: Callable[[], object] = get_device
+    return found

@@ -7,6 +7,7 @@ raise the errors of fastinit, and are traced as callbacks.
 
 from __future__ import annotations
 
+import functools
 import numbers
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -165,57 +166,101 @@ def _plan(initializer: Any, shape: Any, dtype: Any) -> _Plan:
     if not isinstance(shape, (tuple, list)) or not all(isinstance(size, (int, np.integer)) for size in shape):
         raise TypeError(f"shape must be a tuple or a list of ints, got {shape!r}")
     sizes = tuple(map(int, shape))
-    name = keras.backend.standardize_dtype(dtype)
+    name = dtype if type(dtype) is str and dtype in _DTYPES else keras.backend.standardize_dtype(dtype)
     if name not in _DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {name!r}")
     seed = getattr(initializer, "seed", 0)
     if not isinstance(seed, (int, keras.random.SeedGenerator)):
         raise TypeError(f"seed must be an int or a keras.random.SeedGenerator, got {seed!r}")
-    plan = _Plan(_to_fastinit(initializer, sizes), sizes, _tensors.canonical(name))
-    plan.initializer.check(sizes, plan.dtype)
+    cls = _class_of(initializer)
+    given = {name: getattr(initializer, name) for name in PARAMETERS[cls]}
+    given.update(_extras(initializer))
+    axes: list[Any] = [getattr(initializer, name, None) for name in ("input_axes", "output_axes")]
+    if cls is not initializers.VarianceScaling or None in axes:
+        axes = []  # Keras applies its rule unless both are given.
+    canonical = _tensors.canonical(name)
+    parameters = tuple(given.items()), tuple(map(tuple, axes))
+    if _PLAIN.issuperset(map(type, given.values())):
+        # Numbers may be equal and differ, such as 0.0 and -0.0, or 1 and True, but not with the same text.
+        return _planned_before(cls, *parameters, sizes, canonical, repr(parameters))
+    return _planned(cls, *parameters, sizes, canonical)
+
+
+# Types of parameters that can be told apart by their text.
+_PLAIN = frozenset({int, float, str, type(None)})
+
+
+def _planned(
+    cls: type,
+    parameters: tuple[tuple[str, Any], ...],
+    axes: tuple[tuple[int, ...], ...],
+    shape: tuple[int, ...],
+    dtype: str,
+) -> _Plan:
+    """The plan for an initializer of a class with these parameters, and with axes of inputs and outputs."""
+    plan = _Plan(_to_fastinit(cls, dict(parameters), axes, shape), shape, dtype)
+    plan.initializer.validate(shape, dtype)
     return plan
+
+
+@functools.lru_cache(maxsize=1024)
+def _planned_before(
+    cls: Any,
+    parameters: tuple[tuple[str, Any], ...],
+    axes: tuple[tuple[int, ...], ...],
+    shape: tuple[int, ...],
+    dtype: str,
+    _text: str,
+) -> _Plan:
+    return _planned(cls, parameters, axes, shape, dtype)
 
 
 def _class_of(initializer: Any) -> type:
     """The class that defines the distribution: the first one that is known."""
-    return next(cls for cls in type(initializer).__mro__ if cls in PARAMETERS)
+    kind: Any = type(initializer)
+    return _known_base(kind)
+
+
+@functools.lru_cache(maxsize=256)
+def _known_base(kind: Any) -> type:
+    return next(cls for cls in kind.__mro__ if cls in PARAMETERS)
 
 
 def _extras(initializer: Any) -> dict[str, Any]:
     """The parameters that Keras does not have and that are not the default."""
     if not isinstance(initializer, Sampled):  # Subclasses of Keras's may have attributes of these names.
         return {}
-    found = {name: getattr(initializer, name, default) for name, default in EXTRAS.items()}
-    return {name: value for name, value in found.items() if value != EXTRAS[name]}
+    return {
+        name: value
+        for name, default in EXTRAS.items()
+        if (value := getattr(initializer, name, default)) != default
+    }
 
 
-def _to_fastinit(initializer: Any, shape: tuple[int, ...]) -> fastinit.Initializer:
+def _to_fastinit(
+    cls: type, given: dict[str, Any], axes: tuple[tuple[int, ...], ...], shape: tuple[int, ...]
+) -> fastinit.Initializer:
     """The initializer of fastinit that has the distribution which Keras defines for a shape."""
-    cls = _class_of(initializer)
-    given = {name: getattr(initializer, name) for name in PARAMETERS[cls]}
-    for name, value in given.items():
+    for name in PARAMETERS[cls]:
+        value = given[name]
         if isinstance(value, bool) or not isinstance(value, (numbers.Real, str)):
             raise TypeError(f"{name} must be a number or a name, got a {type(value).__name__}")
-    given.update(_extras(initializer))
     if cls is initializers.VarianceScaling:
-        return _variance_scaling(initializer, shape, **given)
+        return _variance_scaling(shape, axes, **given)
     made: fastinit.Initializer = getattr(fastinit, cls.__name__)(**given)
     return made
 
 
 def _variance_scaling(
-    initializer: Any,
     shape: tuple[int, ...],
+    axes: tuple[tuple[int, ...], ...],
     scale: float,
     mode: str,
     distribution: str,
     blocks: Any = 1,
     block_axis: int | None = None,
 ) -> fastinit.Initializer:
-    axes = {name: getattr(initializer, name, None) for name in ("input_axes", "output_axes")}
-    in_axis, out_axis = axes.values()
-    if in_axis is None or out_axis is None:  # Keras applies its rule unless both are given.
-        axes, in_axis, out_axis = {}, (-2,), (-1,)
+    in_axis, out_axis = axes or ((-2,), (-1,))
     rank = max(1, len(shape))
     roles = [axis % rank for axis in (*in_axis, *out_axis)]
     if len(set(roles)) == len(roles):
@@ -236,7 +281,8 @@ def _variance_scaling(
         sizes[block_axis] //= blocks
         shape = tuple(sizes)
     # A matrix with the same fans has the same distribution.
-    found = fastinit.VarianceScaling(scale, mode, distribution).check(compute_fans(shape, **axes))
+    named = dict(zip(("input_axes", "output_axes"), axes, strict=False))
+    found = fastinit.VarianceScaling(scale, mode, distribution).check(compute_fans(shape, **named))
     make = {
         "uniform": fastinit.RandomUniform,
         "normal": fastinit.RandomNormal,

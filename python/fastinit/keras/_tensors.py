@@ -111,11 +111,12 @@ def traced(make: Callable[[Any], Array], shape: tuple[int, ...], dtype: str, sta
 
 
 def _to_torch(array: Array) -> Any:
-    if array.dtype.name == "bfloat16":  # torch.from_numpy does not know it
+    if array.dtype.kind != "f":  # bfloat16, which torch.from_numpy does not know
         tensor = _framework.from_numpy(array.view(np.int16)).view(_framework.bfloat16)
     else:
         tensor = _framework.from_numpy(array)
-    return tensor.to(_private.torch_device())
+    device = _private.torch_device()
+    return tensor if device == "cpu" else tensor.to(device)
 
 
 def _to_tensorflow(array: Array) -> Any:

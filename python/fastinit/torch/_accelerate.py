@@ -70,13 +70,16 @@ class Mode(TorchFunctionMode):
     ) -> Any:
         """Calls the function of fastinit, or the given one."""
         kwargs = kwargs or {}
-        redirected = func in _METHODS or func in _FACTORIES
-        if redirected and _redirects.is_redirecting() and not _fill.is_traced():
+        if func in _REDIRECTED and _redirects.is_redirecting() and not _fill.is_traced():
             if func in _FACTORIES:
                 return _redirects.call(_FACTORIES[func], args, kwargs)
             if _fill.is_supported(args[0]):
                 return _redirects.run(_METHODS[func], args, kwargs)
         return func(*args, **kwargs)
+
+
+_redirects.passive_modes.add(Mode)
+add_passive_mode = _redirects.passive_modes.add
 
 
 def is_redirected(func: Callable[..., Any]) -> bool:
@@ -152,3 +155,4 @@ _FACTORIES: dict[Callable[..., Any], Callable[..., Tensor]] = {
     torch.randn_like: _factory(torch.randn_like, torch.empty_like, _normal_),
     torch.rand_like: _factory(torch.rand_like, torch.empty_like, _uniform_),
 }
+_REDIRECTED = frozenset({*_METHODS, *_FACTORIES})

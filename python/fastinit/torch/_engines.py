@@ -144,10 +144,10 @@ def _megatron(module: Any, attribute: str, parameter: Any) -> _shards.Split | No
         raise UnplacedError("it is expert parallel, and the numbers of its experts are not known")
     parallel = getattr(parameter, "tensor_model_parallel", False)
     if not parallel:
-        for name, (axis, of_part) in _SIZES.items():
-            size, local = getattr(module, name, None), getattr(module, of_part, None)
-            known = attribute == "weight" and None not in (size, local)
-            if known and size != local and parameter.shape[axis] == local:
+        for name, (axis, of_part) in _SIZES.items() if attribute == "weight" else ():
+            size = getattr(module, name, None)
+            local = None if size is None else getattr(module, of_part, None)
+            if local is not None and size != local and parameter.shape[axis] == local:
                 raise UnplacedError(
                     f"it has {local} of {size}, but not the attributes tensor_model_parallel, "
                     "partition_dim and partition_stride of Megatron"

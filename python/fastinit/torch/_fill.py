@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import itertools
 import math
+import struct
 import sys
 import threading
 import time
@@ -53,11 +55,32 @@ class Key(NamedTuple):
     stream: int | str = 0
 
 
+class Contents:
+    """What tensors are filled with.
+
+    Attributes:
+        initializer: The initializer.
+        is_checked: Whether PyTorch has accepted the arguments once, with its global generator.
+    """
+
+    def __init__(self, initializer: fastinit.Initializer, describe: Callable[[], Distribution]) -> None:
+        self.initializer = initializer
+        self.is_checked = False
+        self._describe = describe
+        self._distribution: Distribution | None = None
+
+    @property
+    def distribution(self) -> Distribution:
+        """The distribution of the elements. It takes longer than a small fill, so it is found on demand."""
+        if self._distribution is None:
+            self._distribution = self._describe()
+        return self._distribution
+
+
 class Filled(NamedTuple):
     """What a tensor, or a block of it, was filled with; `None` where that is unknown."""
 
-    initializer: fastinit.Initializer | None
-    distribution: Distribution | None
+    contents: Contents | None
     size: int
     seconds: float
 
@@ -74,7 +97,7 @@ class Tracker(Protocol):
         ...
 
     def filled(self, tensor: Tensor, filled: Filled) -> None:
-        """Records how a tensor was filled."""
+        """Records that a tensor was filled, and how."""
         ...
 
     def touch(self, tensor: Tensor) -> None:
@@ -90,6 +113,7 @@ class _Local(threading.local):
     """The state of each thread."""
 
     buffer: Tensor | None = None  # for tensors on other devices
+    word: Tensor | None = None  # for seeds
     tracker: Tracker | None = None
 
 
@@ -108,9 +132,9 @@ def set_tracker(tracker: Tracker | None) -> None:
 
 def is_ordinary(tensor: object) -> bool:
     """Whether this is a tensor or a parameter without an implementation of its own."""
-    kind: Any = type(tensor)
-    if kind is torch.Tensor or kind is torch.nn.Parameter:
+    if _shards.is_plain_type(tensor):
         return True
+    kind: Any = type(tensor)
     return (
         isinstance(tensor, torch.Tensor)
         and not _shards.is_view(tensor)
@@ -184,7 +208,8 @@ def _has_tangent(tensor: Tensor) -> bool:
 
 def fill(
     tensor: Tensor,
-    make: Callable[[], fastinit.Initializer],
+    make: Callable[..., fastinit.Initializer],
+    parameters: tuple[Any, ...],
     fallback: Callable[[Tensor], Tensor],
     generator: Generator | None,
     *,
@@ -194,8 +219,9 @@ def fill(
 
     Args:
         tensor: The tensor.
-        make: Makes the initializer. A `ValueError` or a `TypeError` means that fastinit does not take the
-            parameters.
+        make: Makes the initializer from numbers, always the same one from the same numbers. A `ValueError` or
+            a `TypeError` means that fastinit does not take the parameters.
+        parameters: What it is called with.
         fallback: PyTorch's own operation. It is called where `can_fill` is false, where the tensor is not in
             plain memory, or where the initializer does not take the parameters, the shape or the dtype.
         generator: Where the seed comes from, unless the tensor has a name.
@@ -206,7 +232,10 @@ def fill(
         The tensor.
     """
     try:
-        return _fill(tensor, make, fallback, generator, check)
+        if _fill(tensor, make, parameters, check or fallback, generator):
+            return tensor
+        with torch.no_grad():
+            return _fall_back(tensor, fallback, generator)
     except Exception as error:
         if _local.tracker is not None and _local.tracker.refused(tensor, error):
             return tensor
@@ -215,39 +244,79 @@ def fill(
 
 def _fill(
     tensor: Tensor,
-    make: Callable[[], fastinit.Initializer],
-    fallback: Callable[[Tensor], Tensor],
+    make: Callable[..., fastinit.Initializer],
+    parameters: tuple[Any, ...],
+    check: Callable[[Tensor], Tensor],
     generator: Generator | None,
-    check: Callable[[Tensor], Tensor] | None,
-) -> Tensor:
+) -> bool:
+    """Fills a tensor, if fastinit can."""
     if _shards.is_copy(tensor):
         warn("this part of a sharded tensor is a copy, which PyTorch has made: the whole does not change")
-    with torch.no_grad():
-        regions = _regions(tensor) if can_fill(tensor) else None
-        if regions is None:
-            return _fall_back(tensor, fallback, generator)
-        for region in regions:
-            # This raises what PyTorch raises, also for inference tensors, and counts the change for autograd:
-            # a view shares the version of its base.
-            (check or fallback)(region.target.as_strided((0,), (1,)))
+    had_gradients = torch.is_grad_enabled()
+    # Modes are not asked about the operations below, which would take longer than a small fill.
+    with torch._C.DisableTorchFunction():
         try:
-            initializer = make()
-            distribution = initializer.check(tuple(tensor.shape), _numpy_dtype(tensor.dtype))
-        except (TypeError, ValueError):
-            return _fall_back(tensor, fallback, generator)
-        tracker = _local.tracker
-        key = None if tracker is None else tracker.key(tensor)
-        if key is None:
-            # All processes that hold shards draw, also those with an empty one, so that their generators
-            # stay equal.
-            key = Key(draw_seed(generator, tensor))
-        start = time.perf_counter()
-        _write_all(regions, tensor, initializer, key)
-        seconds = time.perf_counter() - start
-        mark_written(tensor)
-        if tracker is not None:
-            tracker.filled(tensor, Filled(initializer, distribution, tensor.numel(), seconds))
-    return tensor
+            torch._C._set_grad_enabled(False)  # `torch.no_grad` does the same, and takes longer.
+            regions = _regions(tensor) if can_fill(tensor) else None
+            if regions is None:
+                return False
+            shape = tuple(tensor.shape)
+            contents = _contents_of(make, parameters, shape, tensor.dtype)
+            is_checked = contents is not None and contents.is_checked and generator is None
+            for target, _, _ in regions:
+                if is_checked and not target.is_inference():
+                    torch.autograd.graph.increment_version(target)
+                else:
+                    # This raises what PyTorch raises, also for inference tensors, and counts the change for
+                    # autograd: a view shares the version of its base.
+                    check(target.as_strided((0,), (1,)))
+                    if contents is not None and generator is None:
+                        contents.is_checked = True
+            if contents is None:
+                return False
+            tracker = _local.tracker
+            key = None if tracker is None else tracker.key(tensor)
+            if key is None:
+                # All processes that hold shards draw, also those with an empty one, so that their generators
+                # stay equal.
+                key = Key(draw_seed(generator, tensor))
+            start = time.perf_counter()
+            _write_all(regions, tensor, contents.initializer, key)
+            seconds = time.perf_counter() - start
+            if _shards.is_sharded(tensor):
+                _shards.mark_written(tensor)
+            if tracker is not None:
+                tracker.filled(tensor, Filled(contents, tensor.numel(), seconds))
+            return True
+        finally:
+            torch._C._set_grad_enabled(had_gradients)
+
+
+def _contents_of(
+    make: Callable[..., fastinit.Initializer],
+    parameters: tuple[Any, ...],
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+) -> Contents | None:
+    """What fills tensors of a shape and a dtype; `None` if fastinit does not take the arguments."""
+    try:
+        numbers = struct.pack(f"{len(parameters)}d", *parameters)
+    except (struct.error, TypeError, OverflowError):
+        return None
+    return _contents(make, numbers, shape, dtype)
+
+
+@functools.lru_cache(maxsize=1024)
+def _contents(
+    make: Callable[..., fastinit.Initializer], numbers: bytes, shape: tuple[int, ...], dtype: torch.dtype
+) -> Contents | None:
+    """The same, with the parameters as the bytes of float64: as numbers, 0.0 would equal -0.0."""
+    try:
+        initializer = make(*struct.unpack(f"{len(numbers) // 8}d", numbers))
+        initializer.validate(shape, _numpy_dtype(dtype))
+    except (TypeError, ValueError):
+        return None
+    return Contents(initializer, functools.partial(initializer.check, shape, _numpy_dtype(dtype)))
 
 
 def mark_written(tensor: Tensor) -> None:
@@ -328,7 +397,7 @@ def write(
 
 def is_on_cpu(tensor: Tensor) -> bool:
     """Whether the CPU can write to the memory of the tensor."""
-    return bool(tensor.device.type == "cpu")
+    return tensor.is_cpu
 
 
 def memory(tensor: Tensor) -> Array | None:
@@ -358,28 +427,15 @@ def memory(tensor: Tensor) -> Array | None:
     needed = (tensor.storage_offset() + span) * itemsize
     if tensor.untyped_storage().nbytes() < needed:
         raise RuntimeError(f"the tensor needs {needed} bytes, but its storage has been made smaller")
-    dtype = _numpy_dtype(tensor.dtype)
-    array: Array = np.asarray(_Memory(address, tuple(tensor.shape), steps, dtype.str))
-    # bfloat16 comes as two bytes without a type.
-    return array if array.dtype == dtype else array.view(dtype)
+    # `Tensor.numpy` would make the storage impossible to resize, which FSDP needs.
+    bytes_there = _memory_view(address, span * itemsize, _PyBUF_WRITE)
+    return np.ndarray(tuple(tensor.shape), _numpy_dtype(tensor.dtype), bytes_there, 0, steps)
 
 
-class _Memory:
-    """Memory that NumPy takes as an array.
-
-    `Tensor.numpy` would make the storage impossible to resize, which FSDP needs.
-    """
-
-    def __init__(
-        self, address: int, shape: tuple[int, ...], strides: tuple[int, ...] | None, typestr: str
-    ) -> None:
-        self.__array_interface__ = {
-            "version": 3,
-            "data": (address, False),
-            "shape": shape,
-            "strides": strides,
-            "typestr": typestr,
-        }
+_memory_view: Any = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)(
+    ("PyMemoryView_FromMemory", ctypes.pythonapi)
+)
+_PyBUF_WRITE = 0x200
 
 
 @functools.cache
@@ -391,9 +447,14 @@ def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
 def draw_seed(generator: Generator | None, tensor: Tensor) -> int:
     """The next 64 bits of a generator; `None` means the global one of the CPU."""
     # The device is named, since a default device may be in force.
-    device = "cpu" if generator is None else tensor.device
-    word = torch.empty((), dtype=torch.int64, device=device).random_(-(2**63), None, generator=generator)
-    return int(word.item()) % 2**64
+    if generator is None or generator.device.type == "cpu":
+        if _local.word is None:
+            with torch.inference_mode(False):  # since it outlives the mode
+                _local.word = torch.empty((), dtype=torch.int64, device="cpu")
+        word = _local.word
+    else:
+        word = torch.empty((), dtype=torch.int64, device=tensor.device)
+    return int(word.random_(-(2**63), None, generator=generator).item()) % 2**64
 
 
 def _write_all(

@@ -106,7 +106,8 @@ def zeros_(tensor: Tensor) -> Tensor:
 def _uniform(tensor: Tensor, a: float, b: float, generator: Generator | None = None) -> Tensor:
     return _fill.fill(
         tensor,
-        functools.partial(fastinit.RandomUniform, a, b),
+        fastinit.RandomUniform,
+        (a, b),
         lambda tensor: tensor.uniform_(a, b, generator=generator),
         generator,
     )
@@ -115,7 +116,8 @@ def _uniform(tensor: Tensor, a: float, b: float, generator: Generator | None = N
 def _normal(tensor: Tensor, mean: float, std: float, generator: Generator | None = None) -> Tensor:
     return _fill.fill(
         tensor,
-        functools.partial(fastinit.RandomNormal, mean, std),
+        fastinit.RandomNormal,
+        (mean, std),
         lambda tensor: tensor.normal_(mean, std, generator=generator),
         generator,
     )
@@ -130,27 +132,31 @@ def _trunc_normal(
     def fallback(tensor: Tensor) -> Tensor:
         return _torch_trunc_normal_(tensor, mean, std, a, b, generator)
 
-    if not _fill.can_fill(tensor):
-        return fallback(tensor)
-    _warn_of_far_mean(mean, std, a, b)
-    bounds = _in_deviations(float(mean), float(std), float(a), float(b))
+    if _is_far(mean, std, a, b) and _fill.can_fill(tensor):  # Otherwise PyTorch warns.
+        _warn_of_far_mean()
     return _fill.fill(
         tensor,
-        functools.partial(fastinit.TruncatedNormal, mean, std, *bounds),
+        _truncated_normal,
+        (mean, std, a, b),
         fallback,
         generator,
         check=lambda empty: empty.normal_(generator=generator),
     )
 
 
+def _truncated_normal(mean: float, std: float, a: float, b: float) -> fastinit.Initializer:
+    return fastinit.TruncatedNormal(mean, std, *_in_deviations(mean, std, a, b))
+
+
 def _trunc_normal_tf(
     tensor: Tensor, mean: float, std: float, a: float, b: float, generator: Generator | None = None
 ) -> Tensor:
-    if _fill.can_fill(tensor):  # Otherwise PyTorch warns.
-        _warn_of_far_mean(0.0, 1.0, a, b)
+    if _is_far(0.0, 1.0, a, b) and _fill.can_fill(tensor):  # Otherwise PyTorch warns.
+        _warn_of_far_mean()
     return _fill.fill(
         tensor,
-        functools.partial(fastinit.TruncatedNormal, mean, std, a, b),
+        fastinit.TruncatedNormal,
+        (mean, std, a, b),
         lambda tensor: _torch_trunc_normal_(tensor, 0.0, 1.0, a, b, generator).mul_(std).add_(mean),
         generator,
         check=lambda empty: empty.normal_(generator=generator).mul_(std).add_(mean),
@@ -200,12 +206,15 @@ def _no_grad_zero_(tensor: Tensor) -> Tensor:
     return (zeros_ if is_replaced("zeros_") else original("_no_grad_zero_"))(tensor)
 
 
-def _warn_of_far_mean(mean: float, std: float, a: float, b: float) -> None:
-    if mean < a - 2 * std or mean > b + 2 * std:
-        _fill.warn(
-            "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
-            "The distribution of values may be incorrect."
-        )
+def _is_far(mean: float, std: float, a: float, b: float) -> bool:
+    return mean < a - 2 * std or mean > b + 2 * std
+
+
+def _warn_of_far_mean() -> None:
+    _fill.warn(
+        "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
+        "The distribution of values may be incorrect."
+    )
 
 
 def _in_deviations(mean: float, std: float, a: float, b: float) -> tuple[float, float]:
@@ -612,6 +621,8 @@ def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str | Callab
 
 # Matrices and kernels
 
+_ORTHOGONAL = functools.partial(fastinit.Orthogonal, column_axis=0)
+
 
 @drop_in
 def orthogonal_(tensor: Tensor, gain: float | Tensor = 1, generator: Generator | None = None) -> Tensor:
@@ -652,7 +663,8 @@ def orthogonal_(tensor: Tensor, gain: float | Tensor = 1, generator: Generator |
             return tensor.mul_(gain)
     return _fill.fill(
         tensor,
-        functools.partial(fastinit.Orthogonal, gain, column_axis=0),
+        _ORTHOGONAL,
+        (gain,),
         lambda tensor: _torch_orthogonal_(tensor, gain, generator),
         generator,
         check=lambda empty: empty.normal_(generator=generator).mul_(gain),
@@ -691,7 +703,8 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
         raise ValueError("Only tensors with 2 dimensions are supported")
     return _fill.fill(
         tensor,
-        functools.partial(fastinit.Sparse, sparsity, std),
+        fastinit.Sparse,
+        (sparsity, std),
         lambda tensor: _torch_sparse_(tensor, sparsity, std, generator),
         generator,
         check=lambda empty: empty.normal_(0, std, generator=generator),
@@ -837,8 +850,10 @@ _redirects.redirect(
         "eye_": eye_,
         "kaiming_normal_": kaiming_normal_,
         "kaiming_uniform_": kaiming_uniform_,
+        "normal_": _normal,
         "orthogonal_": orthogonal_,
         "sparse_": sparse_,
+        "uniform_": _uniform,
         "xavier_normal_": xavier_normal_,
         "xavier_uniform_": xavier_uniform_,
     },

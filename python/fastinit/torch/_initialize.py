@@ -183,8 +183,12 @@ class _Work:
         self.tracker = Tracker(seed, tensors)
         self.sizes = {module: sum(entry.nbytes for entry in own) for module, own in self.tracker.own.items()}
         self.names: dict[Module, str] = {}  # The first one of each.
+        self.parents: dict[Module, list[Module]] = {}
         for name, module in modules(model, prefix):
-            self.names.setdefault(module, name)
+            if module not in self.names:
+                self.names[module] = name
+                for child in module.children():
+                    self.parents.setdefault(child, []).append(module)
         # Each pass fills what those before it have not filled.
         self.passes: list[Callable[[Module], Sequence[_Call]]] = [_defaults_of]
         scheme = _schemes.of_transformers(model, function)
@@ -236,10 +240,13 @@ class _Work:
 
     def containing(self, tensors: Iterable[Entry]) -> set[Module]:
         """The modules that initialize any of these tensors, and all modules around them."""
-        found = {entry.module for entry in tensors}
-        for module in reversed(self.names):
-            if not found.isdisjoint(module.children()):
+        found: set[Module] = set()
+        todo = [entry.module for entry in tensors]
+        while todo:
+            module = todo.pop()
+            if module not in found:
                 found.add(module)
+                todo += self.parents.get(module, ())
         return found
 
     def initialize_module(self, module: Module, calls: Sequence[_Call], earlier: int) -> None:
@@ -247,7 +254,7 @@ class _Work:
         own = self.tracker.own.get(module, ())
         self.seed_generator(self.names[module], earlier)
         self.tracker.module = module
-        with _unpadded(module):
+        with _unpadded(module) if isinstance(module, _EMBEDDINGS) else contextlib.nullcontext():
             for function, arguments in calls:
                 self.tracker.title = _title_of(function)
                 function(*arguments)
@@ -316,7 +323,7 @@ def _unpadded(module: Module) -> Iterator[None]:
     PyTorch would gather that row of a sharded weight, and zero a copy.
     """
     name = "_fill_padding_idx_with_zero"
-    shadows = isinstance(module, _EMBEDDINGS) and name not in vars(module)
+    shadows = name not in vars(module)
     if shadows:
         vars(module)[name] = lambda: None
     try:
@@ -398,29 +405,35 @@ def _hidden(tensors: Sequence[Entry]) -> Iterator[None]:
 
     That is what has been written, and each parameter that has a rule or is tied to one of another module.
     """
-    hidden = []
-    for entry in tensors:
-        if isinstance(entry.module, torch.nn.utils.parametrize.ParametrizationList):
-            continue  # The module computes the tensor that is written to from it.
-        is_shown = entry.is_open
-        if is_shown and (len(entry.places) == 1 or not entry.is_parameter):
-            continue
-        value = entry.value
-        stand_in = torch.empty(_shards.shape(value), dtype=value.dtype, device="meta")
-        if entry.is_parameter:
-            stand_in = torch.nn.Parameter(stand_in, requires_grad=value.requires_grad)
-        for number, (module, attribute) in enumerate(entry.places):
-            if number != entry.owner or not is_shown:
-                hidden.append((entry, module, attribute, value, stand_in, is_shown))
-                _tensors_of(module, attribute)[attribute] = stand_in
+    hidden: list[tuple[Entry, Module, str, Tensor, Tensor, bool]] = []
     try:
+        with torch._C.DisableTorchFunction():  # Our mode need not see this.
+            for entry in tensors:
+                _hide(entry, hidden)
         yield
     finally:
-        for entry, module, attribute, value, stand_in, is_shown in hidden:
-            shown = entry.value if is_shown else value
-            _tensors_of(module, attribute)[attribute] = shown
-            if not is_shown and shown.is_leaf:
-                shown.requires_grad_(stand_in.requires_grad)
+        with torch._C.DisableTorchFunction():
+            for entry, module, attribute, value, stand_in, is_shown in hidden:
+                shown = entry.value if is_shown else value
+                _tensors_of(module, attribute)[attribute] = shown
+                if not is_shown and shown.is_leaf:
+                    shown.requires_grad_(stand_in.requires_grad)
+
+
+def _hide(entry: Entry, hidden: list[tuple[Entry, Module, str, Tensor, Tensor, bool]]) -> None:
+    if isinstance(entry.module, torch.nn.utils.parametrize.ParametrizationList):
+        return  # The module computes the tensor that is written to from it.
+    is_shown = entry.is_open
+    if is_shown and (len(entry.places) == 1 or not entry.is_parameter):
+        return
+    value = entry.value
+    stand_in = torch.empty(_shards.shape(value), dtype=value.dtype, device="meta")
+    if entry.is_parameter:
+        stand_in = torch.nn.Parameter(stand_in, requires_grad=value.requires_grad)
+    for number, (module, attribute) in enumerate(entry.places):
+        if number != entry.owner or not is_shown:
+            hidden.append((entry, module, attribute, value, stand_in, is_shown))
+            _tensors_of(module, attribute)[attribute] = stand_in
 
 
 def _tensors_of(module: Module, attribute: str) -> dict[str, Any]:
@@ -441,7 +454,7 @@ def _materialize(tensors: Sequence[Entry], device: torch.device) -> None:
             sharded: Any = tensor
             there = sharded.device_mesh.device_type if _shards.is_sharded(tensor) else device
             try:
-                moved[id(tensor)] = torch.empty_like(tensor, device=there)
+                moved[id(tensor)] = _empty_like(tensor, there)
             except Exception as error:
                 entry = next(entry for entry in tensors if entry.value is tensor)
                 if _fill.is_known(tensor):
@@ -451,6 +464,15 @@ def _materialize(tensors: Sequence[Entry], device: torch.device) -> None:
         return moved[id(tensor)]
 
     _replace([entry for entry in tensors if entry.was_meta], move)
+
+
+def _empty_like(tensor: Tensor, device: Any) -> Tensor:
+    """New memory on a device for a tensor on the meta device."""
+    is_simple = _shards.is_plain_type(tensor) and tensor.is_floating_point()
+    if is_simple and tensor.layout is torch.strided and tensor.is_contiguous():
+        # PyTorch has `empty_like` of the meta device in Python, which takes ten times as long.
+        return torch.empty(tuple(tensor.shape), dtype=tensor.dtype, device=device)
+    return torch.empty_like(tensor, device=device)
 
 
 def _return_to_meta(tensors: Sequence[Entry]) -> None:
@@ -472,7 +494,13 @@ def _replace(tensors: Sequence[Entry], move: Callable[[Tensor], Tensor]) -> None
     """Replaces tensors by `Module._apply`, which wrappers and recurrent layers rely on."""
     before = [(entry.value, dict(vars(entry.value))) for entry in tensors]
     for module in dict.fromkeys(module for entry in tensors for module, _ in entry.places):
-        if _takes_recurse(type(module)._apply):
+        if _is_simple(module):
+            for key, parameter in module._parameters.items():
+                if parameter is not None and (moved := move(parameter)) is not parameter:
+                    module._parameters[key] = torch.nn.Parameter(moved, parameter.requires_grad)
+            for key, buffer in module._buffers.items():
+                module._buffers[key] = None if buffer is None else move(buffer)
+        elif _takes_recurse(type(module)._apply):
             module._apply(move, recurse=False)
         else:
             module._apply(move)
@@ -483,8 +511,20 @@ def _replace(tensors: Sequence[Entry], move: Callable[[Tensor], Tensor]) -> None
         for name, attribute in (attributes if new is old else vars(old)).items():
             vars(new).setdefault(name, attribute)
         for module, attribute in entry.places:  # tie it again
-            if getattr(module, attribute) is not new:
+            if module._parameters.get(attribute, module._buffers.get(attribute)) is not new:
                 setattr(module, attribute, new)
+
+
+def _is_simple(module: Module) -> bool:
+    """Whether `Module._apply` would make new parameters of PyTorch's own class, and nothing else."""
+    return (
+        type(module)._apply is torch.nn.Module._apply
+        and not torch.__future__.get_swap_module_params_on_conversion()
+        and all(
+            value is None or (_shards.is_plain_type(value) and value.grad is None)
+            for value in module._parameters.values()
+        )
+    )
 
 
 @functools.lru_cache(maxsize=1024)
@@ -527,12 +567,13 @@ def _make_report(
             "or construct the model inside `fastinit.torch.accelerate`",
             stacklevel=3,
         )
+    rows, twins = _report.rows(done)
     return Report(
-        rows=tuple(_report.row(entry) for entry in done),
+        rows=tuple(rows),
         uninitialized=left,
         meta_buffers=tuple(entry.name for entry in tensors if not entry.is_parameter and entry.value.is_meta),
         empty=tuple(entry.name for entry in tensors if entry.is_parameter and entry.value.numel() == 0),
-        twins=tuple(_report.twins([entry for entry in done if entry.is_parameter])),
+        twins=tuple(twins),
         unused_rules=tuple(unused),
         not_run=tuple(not_run),
         seconds=seconds,

@@ -22,8 +22,10 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeGuard, TypeVar
 
 import torch
+from torch.compiler import is_compiling  # noqa: F401 - for the code of detours, which imports it from here
+from torch.utils._device import DeviceContext
 
-from . import _fill
+from . import _fill, _shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,6 +76,21 @@ def is_redirecting() -> bool:
     return bool(thread.contexts) and not thread.inside
 
 
+# Types of modes that need not be asked about a function that fills a plain tensor: ours, which would only
+# bring it back, and the one of a default device.
+passive_modes: set[type] = {DeviceContext}
+
+
+def is_offered(tensor: object) -> bool:
+    """Whether PyTorch passes functions of this tensor to its class, or to a mode that has to be asked."""
+    if not torch.overrides.has_torch_function_variadic(tensor):
+        return False
+    if not _shards.is_plain_type(tensor):
+        return True
+    stack = map(torch._C._get_function_stack_at, range(torch._C._len_torch_function_stack()))
+    return not passive_modes.issuperset(map(type, stack))
+
+
 def is_inside() -> bool:
     """Whether a function of fastinit is running in this thread."""
     return _local.thread.inside
@@ -109,6 +126,7 @@ class _Detour:
     def __init__(self, function: FunctionType, ours: Callable[..., Tensor]) -> None:
         self.function = function
         self.ours = ours
+        self.inner = _INNER.get(function.__name__) if function.__module__ == _INIT else None
         self.original_code = function.__code__
         self.original = FunctionType(
             function.__code__,
@@ -125,8 +143,7 @@ class _Detour:
         source = (
             "\n" * (function.__code__.co_firstlineno - 1)
             + f"def {function.__name__}({', '.join(names)}): "
-            + "from fastinit.torch._redirects import choose, detours; "
-            + "from torch.compiler import is_compiling; "
+            + "from fastinit.torch._redirects import choose, detours, is_compiling; "
             + f"detour = detours[{id(function)}]; "
             + f"return (detour.original if is_compiling() else choose(detour, {first}))({', '.join(names)})"
         )
@@ -142,9 +159,22 @@ class _Detour:
         if self.function.__code__ is not self.original_code:
             self.function.__code__ = self.original_code
 
+    def calls_original(self) -> bool:
+        """Whether the function that it calls, if any, has not been replaced."""
+        return self.inner is None or getattr(_init, self.inner) is original(self.inner)
+
     def run(self, *args: Any) -> Tensor:
         return run(self.ours, args, {})
 
+    def run_alone(self, *args: Any) -> Tensor:
+        """Does the same where no mode has to be asked, not even about attributes of the tensor."""
+        with torch._C.DisableTorchFunction():
+            return run(self.ours, args, {})
+
+
+# Functions of `torch.nn.init` that only offer themselves and then call another one, which is redirected, too.
+# If that has been replaced, they have to call it.
+_INNER = {"normal_": "_no_grad_normal_", "uniform_": "_no_grad_uniform_"}
 
 # What functions are redirected to, by module and name.
 _ours: dict[tuple[str, str], Callable[..., Tensor]] = {}
@@ -185,6 +215,13 @@ def choose(detour: _Detour, tensor: object) -> Callable[..., Tensor]:
     """The function of fastinit; for other threads, and tensors that it does not take, the original."""
     thread = _local.thread
     if thread.inside or not isinstance(tensor, torch.Tensor) or _fill.is_traced():
+        return detour.original
+    if thread.contexts and not is_offered(tensor):
+        with torch._C.DisableTorchFunction():
+            is_for_us = _fill.is_supported(tensor) and tensor.numel() > 0
+        if is_for_us and detour.calls_original():
+            return detour.run_alone
+    if detour.inner is not None:
         return detour.original
     if detour.offers_itself and torch.overrides.has_torch_function_variadic(tensor):
         return detour.original
@@ -304,7 +341,12 @@ def drop_in(function: Callable[_P, _R]) -> Callable[_P, _R]:
     def follow(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         current = getattr(_init, name)
         if current is theirs or current is follow or _is_decided(name):
-            return function(*args, **kwargs)
+            if torch._C._len_torch_function_stack() == 0 or _fill.tracker() is not None:
+                return function(*args, **kwargs)
+            if not args or is_offered(args[0]):
+                return function(*args, **kwargs)
+            with torch._C.DisableTorchFunction():
+                return function(*args, **kwargs)
         with redirects(asked=name):
             return current(*args, **kwargs)
 

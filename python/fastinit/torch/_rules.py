@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -139,7 +138,7 @@ def _as_function(rule: object) -> Callable[[Tensor], object] | None:
     elif isinstance(rule, (int, float)) and not isinstance(rule, bool):
         rule = fastinit.Constant(rule)
     if isinstance(rule, fastinit.Initializer):
-        return functools.partial(_fill_by, _in_layout_of_torch(rule))
+        return _filling_by(_in_layout_of_torch(rule))
     if callable(rule) and not isinstance(rule, type):
         return rule
     raise TypeError(
@@ -165,13 +164,21 @@ def _in_layout_of_torch(initializer: fastinit.Initializer) -> fastinit.Initializ
     return type(initializer).from_config(config)
 
 
-def _fill_by(initializer: fastinit.Initializer, tensor: Tensor) -> Tensor:
+def _filling_by(initializer: fastinit.Initializer) -> Callable[[Tensor], Tensor]:
+    """A function that fills a tensor by an initializer."""
+
+    def make() -> fastinit.Initializer:
+        return initializer
+
     def refuse(tensor: Tensor) -> Tensor:
         if _fill.is_supported(tensor) and not _fill.is_known(tensor):
-            return tensor.copy_(_fill_by(initializer, torch.empty(tensor.shape, dtype=tensor.dtype)))
+            return tensor.copy_(fill(torch.empty(tensor.shape, dtype=tensor.dtype)))
         initializer.check(tuple(tensor.shape))  # Its error says more, if it raises one.
         raise TypeError(
             f"{initializer} cannot fill a tensor of shape {tuple(tensor.shape)} and {tensor.dtype}"
         )
 
-    return _fill.fill(tensor, lambda: initializer, refuse, None, check=torch.Tensor.zero_)
+    def fill(tensor: Tensor) -> Tensor:
+        return _fill.fill(tensor, make, (), refuse, None, check=torch.Tensor.zero_)
+
+    return fill

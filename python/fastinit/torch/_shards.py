@@ -24,7 +24,7 @@ Part: TypeAlias = "tuple[Tensor, tuple[int, ...]]"
 
 def is_sharded(tensor: object) -> bool:
     """Whether this is a `DTensor`, or a view of a sharded tensor."""
-    return is_view(tensor) or _is_dtensor(tensor)
+    return not is_plain_type(tensor) and (is_view(tensor) or _is_dtensor(tensor))
 
 
 def is_view(tensor: object) -> TypeGuard[_View]:
@@ -39,10 +39,15 @@ def _is_dtensor(tensor: object) -> bool:
 
 def is_copy(tensor: Tensor) -> bool:
     """Whether this is a part of a `DTensor` that PyTorch has copied: a write does not reach it."""
-    if not (_is_dtensor(tensor) and _is_dtensor(tensor._base)):
+    if is_plain_type(tensor) or not (_is_dtensor(tensor) and _is_dtensor(tensor._base)):
         return False
     base: Any = tensor._base
     return local(tensor).untyped_storage()._cdata != local(base).untyped_storage()._cdata
+
+
+def is_plain_type(tensor: object) -> bool:
+    """Whether this is a tensor or a parameter of PyTorch itself, as nearly all are."""
+    return type(tensor) is torch.nn.Parameter or type(tensor) is torch.Tensor
 
 
 def source(tensor: Tensor) -> Tensor:
@@ -52,6 +57,8 @@ def source(tensor: Tensor) -> Tensor:
 
 def local(tensor: Tensor) -> Tensor:
     """What this process holds of a sharded tensor, in one piece; any other tensor itself."""
+    if is_plain_type(tensor):
+        return tensor
     sharded: Any = source(tensor)
     if isinstance(sharded, Split):
         return sharded.held
@@ -75,6 +82,8 @@ def parts(tensor: Tensor) -> list[Part] | None:
     Raises:
         RuntimeError: If the local tensor does not have the shape that follows from its placements.
     """
+    if is_plain_type(tensor):
+        return [(tensor, (0,) * tensor.dim())]
     if is_view(tensor):
         found = parts(tensor.source)
         return None if found is None else [one for part in found for one in _boxes(tensor, *part)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import math
 import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -56,7 +57,8 @@ class Entry:
     @property
     def value(self) -> Tensor:
         module, attribute = self.places[self.owner]
-        return getattr(module, attribute)
+        value = module._parameters.get(attribute)
+        return getattr(module, attribute) if value is None else value
 
     @property
     def module(self) -> Module:
@@ -187,7 +189,8 @@ class Tracker:
         value = entry.value
         target = _Target(entry, entry.name)
         self._remember(value, target)
-        self._remember(_shards.source(value), target)
+        if (source := _shards.source(value)) is not value:
+            self._remember(source, target)
         if (place := _place(value)) is not None:
             self._by_place.setdefault(place, target)
         if (span := _span(value)) is not None:
@@ -216,7 +219,7 @@ class Tracker:
 
     def see_parameter(self, parameter: Tensor) -> None:
         """Recognizes a parameter with which a module has replaced one of its own."""
-        if id(parameter) not in self._by_identity:
+        if isinstance(parameter, torch.nn.Parameter) and id(parameter) not in self._by_identity:
             for entry in self.own.get(self.module, ()):
                 if entry.value is parameter:
                     self._recognize(entry)
@@ -225,6 +228,7 @@ class Tracker:
 
     def blocks(self, tensor: Tensor) -> Sequence[Tensor]:
         """The blocks of a tensor that has some; otherwise, and for a block, the tensor itself."""
+        self.see_parameter(tensor)
         target = self.find(tensor)
         if target is None or target.is_block:
             return (tensor,)
@@ -236,10 +240,12 @@ class Tracker:
         return None if target is None else _fill.Key(self._seed, target.stream)
 
     def filled(self, tensor: Tensor, filled: _fill.Filled) -> None:
-        """Records how a tensor was filled."""
+        """Records that a tensor was filled, and how."""
         target = self.find(tensor)
         if target is not None:
             self.record(target, filled)
+        else:
+            self.touch(tensor)
 
     # Recording changes
 
@@ -329,10 +335,11 @@ class _Mode(_accelerate.Mode):
             func = torch.Tensor.copy_  # PyTorch would leave the local tensor as it is.
         written = self._written(func, args, kwargs)
         for tensor in written:
-            if isinstance(tensor, torch.nn.Parameter):
-                self.tracker.see_parameter(tensor)
+            self.tracker.see_parameter(tensor)
         before = [(target, target and target.filled) for target in map(self.tracker.find, written)]
         views, (view_args, view_kwargs) = _as_views(func, args, kwargs)
+        if not written and not views:
+            return super().__torch_function__(func, types, args, kwargs)
         try:
             result = super().__torch_function__(func, types, view_args, view_kwargs)
         except Exception as error:
@@ -346,9 +353,8 @@ class _Mode(_accelerate.Mode):
                 continue
             if target is not None and target.filled is filled:  # `_fill` has not recorded it.
                 value = _value(func, args, kwargs)
-                initializer = None if value is None else fastinit.Constant(value)
-                distribution = None if value is None else distributions.constant(value)
-                self.tracker.record(target, _fill.Filled(initializer, distribution, tensor.numel(), 0.0))
+                contents = None if value is None else _constant(value, math.copysign(1.0, value))
+                self.tracker.record(target, _fill.Filled(contents, tensor.numel(), 0.0))
             self.tracker.touch(tensor)
         return None if sets_data else views.get(id(result), result)
 
@@ -357,6 +363,8 @@ class _Mode(_accelerate.Mode):
     ) -> list[Tensor]:
         """The tensors that a function writes to."""
         name = getattr(func, "__name__", "")
+        if (name == "__get__" or name[-1:] != "_") and "out" not in kwargs:
+            return []
         found = [kwargs.get("out")]
         if name.endswith("__"):
             in_place = name.startswith("__i") and name not in ("__invert__", "__index__", "__int__")
@@ -367,8 +375,13 @@ class _Mode(_accelerate.Mode):
             found.append((_shards.view(args[0]) if _shards.is_sharded(args[0]) else args[0])[args[1]])
         elif writes:
             found.append(args[0] if args else kwargs.get("tensor"))
-        return [one for one in _pytree.tree_leaves(found) if isinstance(one, torch.Tensor)]
+        if found[0] is not None:
+            found = _pytree.tree_leaves(found)
+        return [one for one in found if isinstance(one, torch.Tensor)]
 
+
+# A function that it redirects records what it fills.
+_accelerate.add_passive_mode(_Mode)
 
 # Methods that write to all of a tensor without reading it, besides those of `_shards.OVERWRITES`.
 _CONSTANTS = frozenset({"fill_", "zero_", "copy_", "set_", "__setitem__", "__set__"})
@@ -393,6 +406,23 @@ _PARTS = frozenset({"__getitem__", "__setitem__", "T", "mT", "H", "mH"})
 _WHOLE = frozenset({"detach", "alias", "contiguous", "to"})
 
 
+# Types of arguments that are not, and do not contain, a `DTensor`.
+_SIMPLE = frozenset(
+    {
+        torch.Tensor,
+        torch.nn.Parameter,
+        torch.Size,
+        torch.dtype,
+        torch.device,
+        bool,
+        int,
+        float,
+        str,
+        type(None),
+    }
+)
+
+
 def _as_views(
     func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[dict[int, Tensor], Any]:
@@ -401,6 +431,8 @@ def _as_views(
     Returns:
         The tensors by the identity of their views, and the arguments.
     """
+    if _SIMPLE.issuperset(map(type, args)) and _SIMPLE.issuperset(map(type, kwargs.values())):
+        return {}, (args, kwargs)
     found = [one for one in _pytree.tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
     sharded = [one for one in found if _shards.is_sharded(one)]
     if not sharded:
@@ -443,9 +475,15 @@ def _value(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
     return None
 
 
+@functools.lru_cache(maxsize=256)
+def _constant(value: float, _sign: float) -> _fill.Contents:
+    """What tensors are filled with whose elements are all this number; 0.0 and -0.0 differ in the sign."""
+    return _fill.Contents(fastinit.Constant(value), functools.partial(distributions.constant, value))
+
+
 def _place(tensor: Tensor) -> object:
     """What identifies the memory of a tensor, and its view of it; `None` if nothing does."""
-    if not _fill.is_known(tensor) or tensor.layout is not torch.strided or tensor.is_nested or tensor.is_meta:
+    if tensor.is_meta or not _fill.is_known(tensor) or tensor.layout is not torch.strided or tensor.is_nested:
         return None
     here = _shards.local(tensor)
     storage = here.untyped_storage()._cdata  # also differs between empty ones
@@ -457,7 +495,9 @@ def _span(tensor: Tensor) -> tuple[int, int, int] | None:
     here = _shards.local(tensor)
     if not _fill.is_plain(here) or here.numel() == 0:
         return None
-    span = 1 + sum((n - 1) * step for n, step in zip(here.shape, here.stride(), strict=True))
+    span = here.numel()
+    if not here.is_contiguous():
+        span = 1 + sum((n - 1) * step for n, step in zip(here.shape, here.stride(), strict=True))
     first = here.data_ptr()
     return here.untyped_storage().data_ptr(), first, first + span * here.itemsize
 

@@ -1,4 +1,4 @@
-//! One thin trait over the vector instructions, one file per level, no algorithms.
+//! One thin trait over the vector instructions, one file per level; no algorithms but the rounds of Philox at AVX2.
 //!
 //! A kernel is written once, generic over [`Simd`], and compiled for every [`Level`]. All levels give the
 //! same bits: each operation is an IEEE 754 basic operation, an explicitly fused multiply-add, an exact or

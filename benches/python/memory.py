@@ -58,12 +58,10 @@ def new_arrays(threads: int, seconds: float) -> None:
         end = time.perf_counter() + seconds
         while True:
             for name, make in [("numpy.full kept", full), ("kept", normal)]:
-                kept = []
-                for _ in range(max(1, KEPT // (length * 4))):
-                    taken, array = milliseconds(make)
-                    kept.append(array)
-                    best[name] = min(best[name], taken)
-                del array, kept
+                # Some of the first ones may be where freed ones were, so the median counts.
+                calls = [milliseconds(make) for _ in range(max(1, KEPT // (length * 4)))]
+                best[name] = min(best[name], float(np.median([taken for taken, _ in calls])))
+                del calls
             for name, make in [("numpy.full freed", full), ("freed", normal), ("resident", resident)]:
                 for _ in range(3):
                     taken, array = milliseconds(make)

@@ -112,7 +112,8 @@ def get_num_threads() -> int:
     """The default thread limit: the largest number of threads that a call without `threads=` uses.
 
     It is the last argument of `set_num_threads`, else the environment variable `FASTINIT_NUM_THREADS`, else
-    the number of processors that this process may use.
+    the number of processors that this process may use: those to which it is bound, but no more than the CPU
+    quota of its container, rounded down.
 
     Example:
         >>> import fastinit

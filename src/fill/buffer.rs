@@ -7,6 +7,8 @@ use ndarray::ArrayViewMutD;
 use std::alloc::{Layout, alloc, dealloc};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
+#[cfg(target_os = "linux")]
+use std::sync::Mutex;
 
 /// Every buffer begins at a cache line, as XLA requires of memory that it borrows.
 pub const ALIGNMENT: usize = 64;
@@ -16,9 +18,14 @@ pub const ALIGNMENT: usize = 64;
 struct Line;
 
 /// Buffers of at least this size begin at a huge page and request huge pages: page faults for pages of 4 KiB
-/// would take longer than the fill. NumPy has the same threshold.
-const HUGE_FROM: usize = 4 << 20;
+/// would take longer than the fill.
+const HUGE_FROM: usize = HUGE_PAGE;
 const HUGE_PAGE: usize = 2 << 20;
+
+/// Freed buffers of [`HUGE_FROM`] or more are kept for new ones of the same size, up to this many bytes in all.
+/// The system takes their pages where it needs them.
+#[cfg(target_os = "linux")]
+const KEPT: usize = 64 << 20;
 
 /// Memory for a result: aligned to [`ALIGNMENT`], uninitialized or zero, freed on drop.
 #[derive(Debug)]
@@ -41,9 +48,9 @@ enum Origin {
     /// A request for the alignment would take several times as long: glibc caches small blocks only for plain
     /// requests.
     Heap { block: NonNull<u8> },
-    /// The system: whole pages, zeroed when they are first touched.
+    /// The system: whole pages, zeroed when they are first touched unless an earlier buffer has `used` them.
     #[cfg(target_os = "linux")]
-    Pages,
+    Pages { used: bool },
 }
 
 // SAFETY: the buffer owns its memory, and no method changes it through a shared reference.
@@ -52,6 +59,20 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
+    /// As [`Buffer::new`], in the memory of a freed buffer if one of this size is kept: huge pages that the system
+    /// must find and zero take up to a third of the time of a fill.
+    ///
+    /// # Errors
+    /// As [`Buffer::new`].
+    #[cfg(any(test, feature = "python"))]
+    pub fn reused(bytes: usize) -> Result<Buffer> {
+        #[cfg(target_os = "linux")]
+        if let Some(start) = Spare::take(bytes) {
+            return Ok(Buffer { start, bytes, origin: Origin::Pages { used: true } });
+        }
+        Buffer::new(bytes)
+    }
+
     /// Memory of `bytes` bytes; nothing is allocated for zero.
     ///
     /// # Errors
@@ -63,7 +84,7 @@ impl Buffer {
         #[cfg(target_os = "linux")]
         if bytes >= HUGE_FROM {
             let start = map(bytes).ok_or(Error::Memory { bytes })?;
-            return Ok(Buffer { start, bytes, origin: Origin::Pages });
+            return Ok(Buffer { start, bytes, origin: Origin::Pages { used: false } });
         }
         let no_memory = || Error::Memory { bytes };
         let layout = heap_layout(bytes).ok_or_else(no_memory)?;
@@ -89,9 +110,14 @@ impl Buffer {
     /// # Safety
     /// Nothing may have been written to the memory yet, and the result may be used for one fill of all of it
     /// only.
-    #[cfg(feature = "python")]
+    #[cfg(any(test, feature = "python"))]
     pub unsafe fn untouched(&self) -> Option<Untouched> {
-        (!matches!(self.origin, Origin::Heap { .. })).then_some(Untouched(()))
+        match self.origin {
+            Origin::Heap { .. } => None,
+            #[cfg(target_os = "linux")]
+            Origin::Pages { used: true } => None,
+            _ => Some(Untouched(())),
+        }
     }
 
     /// Its memory as elements, as many as fit. `T` must not need more alignment than [`ALIGNMENT`].
@@ -152,12 +178,71 @@ impl Drop for Buffer {
                     unsafe { dealloc(block.as_ptr(), layout) };
                 }
             }
-            // SAFETY: the whole pages that `map` left mapped.
             #[cfg(target_os = "linux")]
-            Origin::Pages => unsafe {
-                libc::munmap(self.start.as_ptr().cast(), self.bytes.next_multiple_of(PAGE));
-            },
+            Origin::Pages { .. } => {
+                Spare { start: self.start, size: self.bytes.next_multiple_of(PAGE) }.keep()
+            }
         }
+    }
+}
+
+/// The whole pages of a freed buffer, which nothing refers to; unmapped on drop.
+#[cfg(target_os = "linux")]
+struct Spare {
+    start: NonNull<u8>,
+    size: usize,
+}
+
+// SAFETY: owns its memory.
+#[cfg(target_os = "linux")]
+unsafe impl Send for Spare {}
+
+/// What is kept, the oldest first. Whoever finds it locked does without: a fork copies the lock as it is.
+#[cfg(target_os = "linux")]
+static SPARE: Mutex<Vec<Spare>> = Mutex::new(Vec::new());
+
+#[cfg(target_os = "linux")]
+impl Spare {
+    /// Keeps the memory for [`Spare::take`], instead of older memory if there is too much.
+    fn keep(self) {
+        // A forked process gets empty pages. Shared ones would be copied, one by one, when either writes.
+        if self.size <= KEPT
+            && self.advise(libc::MADV_WIPEONFORK)
+            && self.advise(libc::MADV_FREE)
+            && let Ok(mut kept) = SPARE.try_lock()
+        {
+            kept.push(self);
+            while kept.iter().map(|spare| spare.size).sum::<usize>() > KEPT {
+                kept.remove(0);
+            }
+        }
+    }
+
+    /// The memory that was kept last of that for buffers of this size.
+    #[cfg(any(test, feature = "python"))]
+    fn take(bytes: usize) -> Option<NonNull<u8>> {
+        if !(HUGE_FROM..=KEPT).contains(&bytes) {
+            return None;
+        }
+        let mut kept = SPARE.try_lock().ok()?;
+        let number = kept.iter().rposition(|spare| spare.size == bytes.next_multiple_of(PAGE))?;
+        let spare = kept.remove(number);
+        // The next user's data must not be missing in a forked process.
+        spare.advise(libc::MADV_KEEPONFORK).then(|| std::mem::ManuallyDrop::new(spare).start)
+    }
+
+    /// Whether the system took this advice.
+    fn advise(&self, advice: i32) -> bool {
+        // SAFETY: whole pages that nothing refers to, so their content does not matter.
+        unsafe { libc::madvise(self.start.as_ptr().cast(), self.size, advice) == 0 }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Spare {
+    fn drop(&mut self) {
+        // SAFETY: whole pages that nothing refers to.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.size) };
     }
 }
 
@@ -212,6 +297,31 @@ pub(super) fn prefer_huge_pages<T>(out: &mut ArrayViewMutD<'_, MaybeUninit<T>>) 
     let _ = out;
 }
 
+/// Makes the system find and zero the pages of the memory from address `start` on before they are written to,
+/// if they are not there: one by one, at the first write to each, takes longer. The content does not change. Does
+/// nothing where the system cannot do that (Linux before 5.14), or where little would be gained.
+pub(super) fn populate(start: usize, bytes: usize) {
+    #[cfg(target_os = "linux")]
+    if bytes >= POPULATE_FROM {
+        let (first, end) = (start.next_multiple_of(PAGE), (start + bytes) / PAGE * PAGE);
+        let (first, last) =
+            (std::ptr::without_provenance_mut(first), std::ptr::without_provenance_mut(end - PAGE));
+        let mut is_there = 0_u8;
+        // SAFETY: no call changes memory besides `is_there`, which has room for the one page that is asked for.
+        unsafe {
+            if libc::mincore(last, 1, &raw mut is_there) == 0 && is_there & 1 == 0 {
+                libc::madvise(first, end - first.addr(), libc::MADV_POPULATE_WRITE);
+            }
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (start, bytes);
+}
+
+/// Less memory than this is not worth two calls of the system.
+#[cfg(target_os = "linux")]
+const POPULATE_FROM: usize = 256 << 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,5 +337,48 @@ mod tests {
         for bytes in [usize::MAX, isize::MAX as usize, 1 << 60] {
             assert_eq!(Buffer::new(bytes).unwrap_err(), Error::Memory { bytes });
         }
+    }
+
+    /// The length, and whether all bytes are zero.
+    #[cfg(target_os = "linux")]
+    fn content(buffer: &mut Buffer) -> (usize, bool) {
+        // SAFETY: mapped memory is initialized.
+        let zero = buffer.as_uninit_slice::<u8>().iter().all(|byte| unsafe { byte.assume_init() } == 0);
+        (buffer.len(), zero)
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn freed_memory_is_reused_and_not_called_untouched() {
+        // Sizes that no other test uses.
+        let sizes = [HUGE_FROM + PAGE + 1, HUGE_FROM + 3 * PAGE + 1, KEPT - HUGE_FROM + 1];
+        for bytes in sizes {
+            let mut buffer = Buffer::reused(bytes).unwrap();
+            assert_eq!(content(&mut buffer), (bytes, true));
+            // SAFETY: only looked at.
+            assert!(unsafe { buffer.untouched() }.is_some());
+            buffer.as_uninit_slice::<u8>().fill(MaybeUninit::new(1));
+        }
+        // The last one had no room beside others.
+        for (bytes, reused) in sizes.into_iter().zip([false, false, true]) {
+            let buffer = Buffer::reused(bytes).unwrap();
+            // SAFETY: only looked at.
+            assert_eq!(unsafe { buffer.untouched() }.is_none(), reused, "{bytes}");
+        }
+        let mut buffer = Buffer::new(sizes[2]).unwrap();
+        assert_eq!(content(&mut buffer), (sizes[2], true), "new memory is never reused");
+    }
+
+    #[test]
+    fn populating_changes_nothing() {
+        for bytes in [0, 1, 300 << 10, HUGE_FROM, HUGE_FROM + 12345] {
+            let mut buffer = Buffer::new(bytes).unwrap();
+            populate(buffer.as_ptr().addr(), bytes);
+            buffer.as_uninit_slice::<u8>().fill(MaybeUninit::new(7));
+            populate(buffer.as_ptr().addr(), bytes);
+            // SAFETY: all bytes are written.
+            assert!(buffer.as_uninit_slice::<u8>().iter().all(|byte| unsafe { byte.assume_init() } == 7));
+        }
+        populate(usize::MAX / 2, 1 << 20);
     }
 }

@@ -18,7 +18,7 @@ use run::{Run, Source};
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use threads::{Countdown, FAR, Pulse, in_parts};
+use threads::{BYTES_PER_THREAD, Countdown, FAR, Pulse, how_many, in_parts};
 
 pub(crate) mod blocks;
 pub mod buffer;
@@ -192,8 +192,8 @@ const SCRATCH: usize = 256;
 /// Adjacent strided lines that are computed together.
 const TILE: usize = 16;
 
-/// The parts of threads begin at multiples of this many elements, so that no two threads write to the same
-/// page of page-aligned memory.
+/// Parts begin at multiples of this many elements, so that no two threads write to the same page of
+/// page-aligned memory.
 const GRAIN: usize = 4096;
 
 /// Outputs of at least this many bytes are written with non-temporal stores: they would not stay in the
@@ -214,6 +214,7 @@ impl Fill<'_> {
         if self.options.untouched.is_none() {
             buffer::prefer_huge_pages(&mut out);
         }
+        let start = out.is_standard_layout().then(|| out.as_ptr().addr());
         let places = Places::new(out, self.window)?;
         if self.window.is_empty() {
             return Ok(());
@@ -223,11 +224,16 @@ impl Fill<'_> {
         let level = self.options.level.unwrap_or_else(Level::current).detect();
         let stream = bytes >= STREAM_FROM && self.options.untouched.is_none();
         let key = self.key;
+        let threads = how_many(bytes / BYTES_PER_THREAD, self.options);
+        let grain = places.grain(length.div_ceil(threads));
         let part = |range: Range<usize>, pulse: &Pulse<'_>| {
+            if let Some(start) = start {
+                buffer::populate(start + range.start * size_of::<T>(), range.len() * size_of::<T>());
+            }
             let (pace, far) = (Pace { pulse, elements: 0 }, Countdown::new(pulse));
             Part { source: &source, key, level, stream, pace, far }.fill(&places, range);
         };
-        in_parts(length, GRAIN, bytes, self.options, part)
+        in_parts(length, grain, bytes, self.options, part)
     }
 }
 

@@ -3,6 +3,7 @@
 //! No memory is used for each element, row or column; strides suffice.
 
 use super::threads::{Countdown, Pulse};
+use super::{GRAIN, TILE};
 use crate::error::Result;
 use crate::shape::Window;
 use ndarray::ArrayViewMutD;
@@ -88,6 +89,12 @@ impl<'a, T> Places<'a, T> {
         };
         let inner = inner.unwrap_or(Axis { extent: 1, logical: 1, memory: 1 });
         Ok(Places { start, first, outer: axes, inner, borrow: PhantomData })
+    }
+
+    /// At multiples of how many elements parts should begin, of which each thread gets about `share` elements:
+    /// where adjacent lines are written together, after as many of them.
+    pub(super) fn grain(&self, share: usize) -> usize {
+        if self.inner.memory == 1 { GRAIN } else { (TILE * self.inner.extent).min(share) }
     }
 
     /// Calls `each` with the lines that make up the elements `range` of the window, in order, until it

@@ -81,13 +81,14 @@ struct Memory {
 
 /// Calls `fill` for `out`, or for a fresh array where there is none, and returns the array.
 ///
-/// The view has the shape of the selection's window; the options say whether its memory is untouched. Errors
-/// of `out` are found before `fill` is called. A fresh array is only made after `fill` has succeeded and so
-/// written all elements.
+/// The view has the shape of the selection's window; the options say whether its memory is untouched. With
+/// `reuse` it may be that of an array that was freed. Errors of `out` are found before `fill` is called. A
+/// fresh array is only made after `fill` has succeeded and so written all elements.
 pub fn produce<'py, T: Scalar>(
     py: Python<'py>,
     selection: &Selection,
     out: Option<&Bound<'py, PyAny>>,
+    reuse: bool,
     options: Options<'static>,
     fill: impl FnOnce(ArrayViewMutD<'_, MaybeUninit<T>>, Options<'static>) -> PyResult<()>,
 ) -> PyResult<Bound<'py, PyAny>> {
@@ -97,8 +98,8 @@ pub fn produce<'py, T: Scalar>(
         return Ok(out.clone());
     }
     let bytes = byte_count(selection, size_of::<T>())?;
-    let mut buffer = Buffer::new(bytes)?;
-    // SAFETY: the buffer is new, and `fill` fills all of it, once.
+    let mut buffer = if reuse { Buffer::reused(bytes) } else { Buffer::new(bytes) }?;
+    // SAFETY: nothing has been written to the buffer, and `fill` fills all of it, once.
     let untouched = unsafe { buffer.untouched() };
     let shape = IxDyn(selection.window.extent());
     // SAFETY: the buffer is aligned for `T` and as large as the shape says. It lives longer than the view,

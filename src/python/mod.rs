@@ -183,7 +183,15 @@ fn fill_elements<'py, T: crate::Element + Scalar>(
     threads: Option<NonZeroUsize>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let options = Options { threads, ..Options::default() };
-    produce::<T>(py, selection, out, options, |view, options| {
+    // What is mostly zeros needs memory that the system has zeroed, of which only a part is written.
+    let reuse = match plan {
+        Cut::Whole(Contents::Constant { value }) => *value != 0.0,
+        Cut::Whole(Contents::Identity { .. } | Contents::Dirac { .. } | Contents::DeltaOrthogonal { .. }) => {
+            false
+        }
+        _ => true,
+    };
+    produce::<T>(py, selection, out, reuse, options, |view, options| {
         run(py, view, &selection.window, options, |view, options| {
             plan.fill(view, key, &selection.window, options)
         })
@@ -375,11 +383,11 @@ fn random_bits<'py>(
     let window = &selection.window;
     let options = Options { threads, ..Options::default() };
     if bits == 32 {
-        produce(py, &selection, out, options, |view, options| {
+        produce(py, &selection, out, true, options, |view, options| {
             run(py, view, window, options, |view, options| fill::bits_u32(view, window, key, options))
         })
     } else {
-        produce(py, &selection, out, options, |view, options| {
+        produce(py, &selection, out, true, options, |view, options| {
             run(py, view, window, options, |view, options| fill::bits_u64(view, window, key, options))
         })
     }

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+import fastinit
+
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
     pytest.mark.timeout(120),
@@ -106,6 +108,43 @@ def test_working_memory(python, call):
     grown, size = map(int, python(PROGRAM.format(prepare="", call=call)).split())
     # Python and the allocator take a little too.
     assert grown <= 2 * size + 18 * MIB
+
+
+# Much of what was freed is kept for new arrays; what was not kept is gone.
+FREED = """
+import fastinit
+
+def resident():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS:"))
+
+fastinit.random_normal(2**20, seed=0)
+before = resident()
+for mebibytes in range(2, 80, 3):
+    fastinit.random_normal(mebibytes * 2**18, seed=0)
+print(resident() - before)
+"""
+
+
+def test_little_freed_memory_is_kept(python):
+    assert int(python(FREED)) <= 64 * MIB + 8 * MIB
+
+
+def test_zeros_in_freed_memory():
+    shape = (1200, 1300)
+    for zeros in [
+        lambda: fastinit.zeros(shape),
+        lambda: fastinit.zeros(shape, blocks=2),
+        lambda: fastinit.constant(shape, -0.0),
+    ]:
+        for _ in range(3):
+            fastinit.random_normal(shape, seed=1)
+            assert not zeros().any()
+    for _ in range(3):
+        fastinit.ones(shape)
+        assert fastinit.identity(shape).sum() == 1200
+        fastinit.ones(shape)
+        assert fastinit.identity(shape, blocks=4).sum() == 1300
 
 
 # With the address space that is left, a fill raises MemoryError or succeeds, and never ends the process. The

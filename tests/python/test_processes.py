@@ -37,6 +37,14 @@ def test_thread_setting_from_the_environment(python):
     assert python(program, FASTINIT_NUM_THREADS="1").split()[1] == python(program).split()[1]
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs an affinity")
+def test_threads_follow_the_affinity(python):
+    program = "import os; {}import fastinit; print(fastinit.get_num_threads())"
+    one = "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
+    assert python(program.format(one)) == "1\n"
+    assert 1 <= int(python(program.format(""))) <= len(os.sched_getaffinity(0))
+
+
 def test_many_python_threads_at_once():
     shapes = [(3,), (64, 64), (400, 300), (1000, 500)]
     expected = {shape: fastinit.random_normal(shape, seed=1, stream="t") for shape in shapes}
@@ -108,6 +116,44 @@ def test_a_forked_child_fills_on(python):
             _, status = os.waitpid(child, 0)
             assert status == 0, status
         assert fastinit.random_normal(3_000_000, seed=1, threads=4).tobytes() == expected
+        """
+    )
+
+
+@posix
+def test_reused_memory_in_a_forked_child(python):
+    python(
+        """
+        import os
+        import fastinit
+
+        def fill(seed):
+            return fastinit.random_normal(1_500_000, seed=seed, threads=2)
+
+        def is_right(array, seed):
+            # Small arrays have memory of another kind.
+            parts = [slice(1000), slice(1_499_000, None)]
+            small = [fastinit.random_normal(1_500_000, seed=seed, index=part) for part in parts]
+            return all((array[part] == same).all() for part, same in zip(parts, small))
+
+        def everything_is_right():
+            # The first one is where the last one was that was freed.
+            first, second = fill(1), fill(2)
+            return is_right(first, 1) and is_right(second, 2) and is_right(held, 3)
+
+        freed = [fill(0) for _ in range(4)]
+        places = {array.ctypes.data for array in freed}
+        del freed[:]
+        held = fill(3)
+        assert held.ctypes.data in places or os.uname().sysname != "Linux"
+        for _ in range(3):
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if everything_is_right() and everything_is_right() else 1)
+            assert everything_is_right()
+            _, status = os.waitpid(child, 0)
+            assert status == 0, status
+        assert everything_is_right()
         """
     )
 

@@ -13,9 +13,10 @@ use super::{SampleF32, SampleF64, Sampler};
 use crate::math::log::ln_f64;
 use crate::math::normal::{area_above, area_from_zero, exp, expm1, ln, minus_ln_area_above};
 use crate::math::quantile::{
-    CENTRE, quantile_centre_f32, quantile_centre_f64, quantile_f32, quantile_tail_f64,
+    CENTRE, quantile_centre_f32, quantile_centre_f64, quantile_f32, quantile_tail_f64, quantile_to_2_f64,
+    quantile_to_3_f32,
 };
-use crate::math::{halves_to_f64, horner_f64, i64_to_f64, u32_to_f64};
+use crate::math::{halves_to_f64, horner_f64, u32_to_f64};
 use crate::simd::{Scalar, Simd};
 
 /// The range that elements are clamped to.
@@ -79,18 +80,31 @@ const WITHIN_TWO: f64 = 0.954_499_736_103_641_7;
 /// The form for these bounds in single precision. Bounds in standard deviations; `lower < upper`.
 pub(super) fn sampler_f32(mean: f64, stddev: f64, lower: f64, upper: f64) -> Sampler {
     let bounds = Bounds::<f32>::new(mean, stddev, lower, upper);
-    if lower != -upper {
+    let scale = Scale { mean: mean as f32, stddev: stddev as f32, bounds };
+    let is_symmetric = lower == -upper;
+    if is_symmetric && upper <= 2.0 {
+        let inside = if upper == 2.0 { WITHIN_TWO } else { 2.0 * area_from_zero(upper) };
+        return Sampler::Central(Central { step: (inside / TWO_31) as f32, scale });
+    }
+    // The bound that is nearer to zero, if both are on one side.
+    let nearer = lower.max(-upper);
+    if nearer > SINGLE || upper - lower < nearer / 16.0 {
         return Sampler::GeneralF32(General { quantile: Quantile::new(lower, upper), mean, stddev, bounds });
     }
-    let scale = Scale { mean: mean as f32, stddev: stddev as f32, bounds };
-    let inside = if upper == 2.0 { WITHIN_TWO } else { 2.0 * area_from_zero(upper) };
-    let step = (inside / 2_147_483_648.0) as f32;
-    if upper <= 2.0 {
-        Sampler::Central(Central { step, scale })
-    } else {
-        Sampler::Symmetric(Symmetric { step, outside: (2.0 * area_above(upper)) as f32, scale })
+    let within_three = lower >= -3.0 && upper <= 3.0;
+    match (is_symmetric, within_three) {
+        (true, true) => Sampler::SymmetricNear(Single::new(lower, upper, scale)),
+        (true, false) => Sampler::Symmetric(Single::new(lower, upper, scale)),
+        (false, true) => Sampler::Near(Single::new(lower, upper, scale)),
+        (false, false) => Sampler::Single(Single::new(lower, upper, scale)),
     }
 }
+
+/// 2^31
+const TWO_31: f64 = 2_147_483_648.0;
+
+/// Intervals that begin further out than this on one side of zero are left to [`General`].
+const SINGLE: f64 = 4.0;
 
 /// Symmetric bounds of up to two standard deviations, in single precision.
 #[derive(Clone, Copy, Debug)]
@@ -116,36 +130,66 @@ impl SampleF32 for Central {
     }
 }
 
-/// Symmetric bounds of more than two standard deviations, in single precision.
+/// Bounds that are neither deep nor narrow, in single precision.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Symmetric {
+pub(crate) struct Single<const SYMMETRIC: bool, const NEAR: bool> {
+    /// The number of the element that is nearest to zero.
+    origin: u32,
     /// The area between the bounds over 2^31.
     step: f32,
-    /// The area outside the bounds.
-    outside: f32,
+    /// y of element `origin`.
+    y: f32,
+    /// The area beyond the first element on the left and the last one on the right, on both sides.
+    below: f32,
+    above: f32,
     scale: Scale,
 }
 
-impl Symmetric {
+impl<const SYMMETRIC: bool, const NEAR: bool> Single<SYMMETRIC, NEAR> {
+    fn new(lower: f64, upper: f64, scale: Scale) -> Self {
+        let (y_lower, y_upper) = (2.0 * area_from_zero(lower), 2.0 * area_from_zero(upper));
+        let step = (y_upper - y_lower) / TWO_31;
+        let half = if SYMMETRIC { 0.0 } else { 0.5 };
+        let origin = (-y_lower / step - half).round().clamp(0.0, TWO_31);
+        Single {
+            origin: origin as u32,
+            step: step as f32,
+            y: step.mul_add(origin + half, y_lower) as f32,
+            below: step.mul_add(half, 2.0 * area_below(lower)) as f32,
+            above: step.mul_add(half, 2.0 * area_below(-upper)) as f32,
+            scale,
+        }
+    }
+
     #[inline(always)]
     fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
-        let k = s.or(words, s.splat_u32(1));
         let step = s.splat_f32(self.step);
-        let y = s.mul_f32(s.i32_to_f32(k), step);
-        // The area beyond the element on both sides, computed from the distance to the bound, so that the
-        // tails keep their precision.
-        let rest = s.i32_to_f32(s.sub_u32(s.splat_u32(1 << 31), s.abs_i32(k)));
-        let beyond = s.mul_add_f32(rest, step, s.splat_f32(self.outside));
+        let area = |rest: S::Int, end: f32| s.mul_add_f32(s.i32_to_f32(rest), step, s.splat_f32(end));
+        let (y, beyond);
+        if SYMMETRIC {
+            let k = s.or(words, s.splat_u32(1));
+            y = s.mul_f32(s.i32_to_f32(k), step);
+            beyond = area(s.sub_u32(s.splat_u32(1 << 31), s.abs_i32(k)), self.above);
+        } else {
+            let i = s.shr_u32(words, 1);
+            y = area(s.sub_u32(i, s.splat_u32(self.origin)), self.y);
+            beyond = s.min_f32(area(i, self.below), area(s.xor(i, s.splat_u32(0x7fff_ffff)), self.above));
+        }
         let q = s.neg_mul_add_f32(beyond, beyond, s.add_f32(beyond, beyond));
-        self.scale.apply(s, quantile_f32(s, y, q))
+        self.scale.apply(s, if NEAR { quantile_to_3_f32(s, y, q) } else { quantile_f32(s, y, q) })
     }
 }
 
-impl SampleF32 for Symmetric {
+impl<const SYMMETRIC: bool, const NEAR: bool> SampleF32 for Single<SYMMETRIC, NEAR> {
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
         (self.one(s, even), self.one(s, odd))
     }
+}
+
+/// The area below x.
+fn area_below(x: f64) -> f64 {
+    if x < 0.0 { area_above(-x) } else { 0.5 + area_from_zero(x) }
 }
 
 /// Any bounds, computed in double precision.
@@ -193,29 +237,78 @@ impl SampleF32 for General<f32> {
     }
 }
 
-impl General<f64> {
-    /// Bounds in standard deviations; `lower < upper`.
-    pub(super) fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> General<f64> {
-        let bounds = Bounds::<f64>::new(mean, stddev, lower, upper);
-        General { quantile: Quantile::new(lower, upper), mean, stddev, bounds }
+/// The form for these bounds in double precision.
+pub(super) fn sampler_f64(mean: f64, stddev: f64, lower: f64, upper: f64) -> Sampler {
+    let bounds = Bounds::<f64>::new(mean, stddev, lower, upper);
+    if lower < -2.0 || upper > 2.0 {
+        return Sampler::GeneralF64(General { quantile: Quantile::new(lower, upper), mean, stddev, bounds });
     }
+    let area = area_from_zero(upper) - area_from_zero(lower);
+    Sampler::CentralF64(CentralF64 {
+        step: 2.0 * area * UNIT_64,
+        centre: area_from_zero(upper) + area_from_zero(lower),
+        below: 2.0 * area_below(lower),
+        above: 2.0 * area_below(-upper),
+        mean,
+        stddev,
+        bounds,
+    })
+}
 
+/// Bounds within two standard deviations, in double precision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CentralF64 {
+    step: f64,
+    centre: f64,
+    below: f64,
+    above: f64,
+    mean: f64,
+    stddev: f64,
+    bounds: Bounds<f64>,
+}
+
+impl CentralF64 {
     #[inline(always)]
     fn one<S: Simd>(&self, s: S, word: S::Int) -> S::F64 {
-        let k = s.or(word, s.splat_u64(1));
-        let left = fraction(s, k);
-        let right = fraction(s, s.sub_u64(s.splat_u64(0), k));
-        let signed = i64_to_f64(s, s.xor(k, s.splat_u64(1 << 63)));
-        let difference = s.mul_f64(signed, s.splat_f64(2.0 * UNIT_32 * UNIT_32));
+        let [left, right, difference] = parts(s, word);
+        let step = s.splat_f64(self.step);
+        let area = |rest: S::F64, end: f64| s.mul_add_f64(rest, step, s.splat_f64(end));
+        let y = area(difference, self.centre);
+        let beyond = s.min_f64(area(left, self.below), area(right, self.above));
+        let q = s.neg_mul_add_f64(beyond, beyond, s.add_f64(beyond, beyond));
+        let z = quantile_to_2_f64(s, y, q);
+        self.bounds.hold(s, s.mul_add_f64(z, s.splat_f64(self.stddev), s.splat_f64(self.mean)))
+    }
+}
+
+impl SampleF64 for CentralF64 {
+    #[inline(always)]
+    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64) {
+        (self.one(s, first), self.one(s, second))
+    }
+}
+
+impl General<f64> {
+    #[inline(always)]
+    fn one<S: Simd>(&self, s: S, word: S::Int) -> S::F64 {
+        let [left, right, difference] = parts(s, word);
+        let left = s.mul_f64(left, s.splat_f64(UNIT_64));
+        let right = s.mul_f64(right, s.splat_f64(UNIT_64));
+        let difference = s.mul_f64(difference, s.splat_f64(2.0 * UNIT_64));
         self.bounds.hold(s, self.element(s, left, right, difference))
     }
 }
 
-/// `k / 2^64`
+/// With the odd number k of a word: k, `2^64 - k` and `k - 2^63`, each rounded once.
 #[inline(always)]
-fn fraction<S: Simd>(s: S, k: S::Int) -> S::F64 {
-    let (high, low) = halves_to_f64(s, k);
-    s.mul_f64(s.mul_add_f64(high, s.splat_f64(1.0 / UNIT_32), low), s.splat_f64(UNIT_32 * UNIT_32))
+fn parts<S: Simd>(s: S, word: S::Int) -> [S::F64; 3] {
+    let (high, low) = halves_to_f64(s, s.or(word, s.splat_u64(1)));
+    let two_32 = s.splat_f64(1.0 / UNIT_32);
+    [
+        s.mul_add_f64(high, two_32, low),
+        s.mul_add_f64(s.sub_f64(s.splat_f64(4_294_967_295.0), high), two_32, s.sub_f64(two_32, low)),
+        s.mul_add_f64(s.sub_f64(high, s.splat_f64(TWO_31)), two_32, low),
+    ]
 }
 
 impl SampleF64 for General<f64> {
@@ -229,6 +322,8 @@ impl SampleF64 for General<f64> {
 
 /// 2^-32
 const UNIT_32: f64 = 1.0 / 4_294_967_296.0;
+/// 2^-64
+const UNIT_64: f64 = UNIT_32 * UNIT_32;
 
 /// Bounds on one side and further out than this use the asymptotic series of the tail.
 const DEEP: f64 = 30.0;

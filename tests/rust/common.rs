@@ -166,7 +166,10 @@ pub fn sample_of_words_f32(level: Level, sampler: &Sampler, words: [u32; 2]) -> 
         Sampler::UniformF32(distribution) => level.run(Words(distribution, words)),
         Sampler::NormalF32(distribution) => level.run(Words(distribution, words)),
         Sampler::Central(distribution) => level.run(Words(distribution, words)),
+        Sampler::SymmetricNear(distribution) => level.run(Words(distribution, words)),
         Sampler::Symmetric(distribution) => level.run(Words(distribution, words)),
+        Sampler::Near(distribution) => level.run(Words(distribution, words)),
+        Sampler::Single(distribution) => level.run(Words(distribution, words)),
         Sampler::GeneralF32(distribution) => level.run(Words(distribution, words)),
         _ => panic!("{sampler:?} is not of single precision"),
     }
@@ -190,6 +193,7 @@ pub fn sample_of_words_f64(level: Level, sampler: &Sampler, words: [u64; 2]) -> 
     match *sampler {
         Sampler::UniformF64(distribution) => level.run(Words(distribution, words)),
         Sampler::NormalF64(distribution) => level.run(Words(distribution, words)),
+        Sampler::CentralF64(distribution) => level.run(Words(distribution, words)),
         Sampler::GeneralF64(distribution) => level.run(Words(distribution, words)),
         _ => panic!("{sampler:?} is not of double precision"),
     }

@@ -161,19 +161,24 @@ impl<const SYMMETRIC: bool, const NEAR: bool> Single<SYMMETRIC, NEAR> {
         }
     }
 
+    /// `n` steps and `end`.
+    #[inline(always)]
+    fn area<S: Simd>(&self, s: S, n: S::Int, end: f32) -> S::F32 {
+        s.mul_add_f32(s.i32_to_f32(n), s.splat_f32(self.step), s.splat_f32(end))
+    }
+
     #[inline(always)]
     fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
-        let step = s.splat_f32(self.step);
-        let area = |rest: S::Int, end: f32| s.mul_add_f32(s.i32_to_f32(rest), step, s.splat_f32(end));
         let (y, beyond);
         if SYMMETRIC {
             let k = s.or(words, s.splat_u32(1));
-            y = s.mul_f32(s.i32_to_f32(k), step);
-            beyond = area(s.sub_u32(s.splat_u32(1 << 31), s.abs_i32(k)), self.above);
+            y = s.mul_f32(s.i32_to_f32(k), s.splat_f32(self.step));
+            beyond = self.area(s, s.sub_u32(s.splat_u32(1 << 31), s.abs_i32(k)), self.above);
         } else {
             let i = s.shr_u32(words, 1);
-            y = area(s.sub_u32(i, s.splat_u32(self.origin)), self.y);
-            beyond = s.min_f32(area(i, self.below), area(s.xor(i, s.splat_u32(0x7fff_ffff)), self.above));
+            y = self.area(s, s.sub_u32(i, s.splat_u32(self.origin)), self.y);
+            let last = s.xor(i, s.splat_u32(0x7fff_ffff));
+            beyond = s.min_f32(self.area(s, i, self.below), self.area(s, last, self.above));
         }
         let q = s.neg_mul_add_f32(beyond, beyond, s.add_f32(beyond, beyond));
         self.scale.apply(s, if NEAR { quantile_to_3_f32(s, y, q) } else { quantile_f32(s, y, q) })
@@ -268,13 +273,17 @@ pub(crate) struct CentralF64 {
 }
 
 impl CentralF64 {
+    /// `n` steps and `end`.
+    #[inline(always)]
+    fn area<S: Simd>(&self, s: S, n: S::F64, end: f64) -> S::F64 {
+        s.mul_add_f64(n, s.splat_f64(self.step), s.splat_f64(end))
+    }
+
     #[inline(always)]
     fn one<S: Simd>(&self, s: S, word: S::Int) -> S::F64 {
         let [left, right, difference] = parts(s, word);
-        let step = s.splat_f64(self.step);
-        let area = |rest: S::F64, end: f64| s.mul_add_f64(rest, step, s.splat_f64(end));
-        let y = area(difference, self.centre);
-        let beyond = s.min_f64(area(left, self.below), area(right, self.above));
+        let y = self.area(s, difference, self.centre);
+        let beyond = s.min_f64(self.area(s, left, self.below), self.area(s, right, self.above));
         let q = s.neg_mul_add_f64(beyond, beyond, s.add_f64(beyond, beyond));
         let z = quantile_to_2_f64(s, y, q);
         self.bounds.hold(s, s.mul_add_f64(z, s.splat_f64(self.stddev), s.splat_f64(self.mean)))

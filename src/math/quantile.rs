@@ -6,7 +6,7 @@
 //! function, GPU Computing Gems Jade Edition, 2011). The double-precision form has the regions of Wichura's
 //! AS 241 (Applied Statistics 37, 1988). All coefficients were fitted for this crate.
 
-use super::{horner_f32, horner_f64, log::minus_ln_coarse};
+use super::{fours_f32, fours_f64, horner_f32, horner_f64, log::minus_ln_coarse};
 use crate::simd::Simd;
 
 /// `x / y` in powers of 1 - y^2, where P(|X| < x) = y, for x in [0, 2]. Numerator. Relative error 1.0e-7.
@@ -178,23 +178,23 @@ pub fn quantile_centre_f32<S: Simd>(s: S, y: S::F32) -> S::F32 {
 /// x for |x| up to 3; `q` is `1 - y^2`, whose relative precision the tails need. All coefficients are positive.
 #[inline(always)]
 pub fn quantile_to_3_f32<S: Simd>(s: S, y: S::F32, q: S::F32) -> S::F32 {
-    let p = horner_f32(s, q, &QUANTILE_TO_3_F32_P);
-    s.mul_f32(y, s.div_f32(p, horner_f32(s, q, &QUANTILE_TO_3_F32_Q)))
+    let p = fours_f32(s, q, &QUANTILE_TO_3_F32_P);
+    s.mul_f32(y, s.div_f32(p, fours_f32(s, q, &QUANTILE_TO_3_F32_Q)))
 }
 
 /// x for q = 1 - y^2 from exp(-32) on; as [`quantile_to_3_f32`].
 #[inline(always)]
 pub fn quantile_f32<S: Simd>(s: S, y: S::F32, q: S::F32) -> S::F32 {
     let w = minus_ln_coarse(s, q);
-    let p = horner_f32(s, w, &QUANTILE_F32_P);
-    s.mul_f32(y, s.div_f32(p, horner_f32(s, w, &QUANTILE_F32_Q)))
+    let p = fours_f32(s, w, &QUANTILE_F32_P);
+    s.mul_f32(y, s.div_f32(p, fours_f32(s, w, &QUANTILE_F32_Q)))
 }
 
 /// x for |x| up to 2; as [`quantile_to_3_f32`].
 #[inline(always)]
 pub fn quantile_to_2_f64<S: Simd>(s: S, y: S::F64, q: S::F64) -> S::F64 {
-    let p = horner_f64(s, q, &QUANTILE_TO_2_F64_P);
-    s.mul_f64(y, s.div_f64(p, horner_f64(s, q, &QUANTILE_TO_2_F64_Q)))
+    let p = fours_f64(s, q, &QUANTILE_TO_2_F64_P);
+    s.mul_f64(y, s.div_f64(p, fours_f64(s, q, &QUANTILE_TO_2_F64_Q)))
 }
 
 /// The central form is for |y| up to this.

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use crate::dtype::Dtype;
+use crate::math::quantile::{AnyF32, To3F32};
 use crate::simd::Simd;
 
 mod normal;
@@ -56,10 +57,10 @@ pub(crate) enum Sampler {
     UniformF32(Uniform<f32>),
     NormalF32(Normal<f32>),
     Central(Central),
-    SymmetricNear(Single<true, true>),
-    Symmetric(Single<true, false>),
-    Near(Single<false, true>),
-    Single(Single<false, false>),
+    SymmetricNear(Single<To3F32, true>),
+    Symmetric(Single<AnyF32, true>),
+    Near(Single<To3F32, false>),
+    Single(Single<AnyF32, false>),
     GeneralF32(General<f32>),
     UniformF64(Uniform<f64>),
     NormalF64(Normal<f64>),

@@ -13,8 +13,7 @@ use super::{SampleF32, SampleF64, Sampler};
 use crate::math::log::ln_f64;
 use crate::math::normal::{area_above, area_from_zero, exp, expm1, ln, minus_ln_area_above};
 use crate::math::quantile::{
-    CENTRE, quantile_centre_f32, quantile_centre_f64, quantile_f32, quantile_tail_f64, quantile_to_2_f64,
-    quantile_to_3_f32,
+    CENTRE, QuantileF32, To2F32, To2F64, quantile_centre_f64, quantile_tail_f64,
 };
 use crate::math::{halves_to_f64, horner_f64, u32_to_f64};
 use crate::simd::{Scalar, Simd};
@@ -84,7 +83,7 @@ pub(super) fn sampler_f32(mean: f64, stddev: f64, lower: f64, upper: f64) -> Sam
     let is_symmetric = lower == -upper;
     if is_symmetric && upper <= 2.0 {
         let inside = if upper == 2.0 { WITHIN_TWO } else { 2.0 * area_from_zero(upper) };
-        return Sampler::Central(Central { step: (inside / TWO_31) as f32, scale });
+        return Sampler::Central(Central { step: (inside / TWO_31) as f32, quantile: To2F32::NEW, scale });
     }
     // The bound that is nearer to zero, if both are on one side.
     let nearer = lower.max(-upper);
@@ -111,6 +110,7 @@ const SINGLE: f64 = 4.0;
 pub(crate) struct Central {
     /// The area between the bounds over 2^31.
     step: f32,
+    quantile: To2F32,
     scale: Scale,
 }
 
@@ -119,7 +119,8 @@ impl Central {
     fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
         let k = s.i32_to_f32(s.or(words, s.splat_u32(1)));
         let y = s.mul_f32(k, s.splat_f32(self.step));
-        self.scale.apply(s, quantile_centre_f32(s, y))
+        let q = s.neg_mul_add_f32(y, y, s.splat_f32(1.0));
+        self.scale.apply(s, self.quantile.quantile(s, y, q))
     }
 }
 
@@ -132,7 +133,7 @@ impl SampleF32 for Central {
 
 /// Bounds that are neither deep nor narrow, in single precision.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Single<const SYMMETRIC: bool, const NEAR: bool> {
+pub(crate) struct Single<Q, const SYMMETRIC: bool> {
     /// The number of the element that is nearest to zero.
     origin: u32,
     /// The area between the bounds over 2^31.
@@ -142,10 +143,11 @@ pub(crate) struct Single<const SYMMETRIC: bool, const NEAR: bool> {
     /// The area beyond the first element on the left and the last one on the right, on both sides.
     below: f32,
     above: f32,
+    quantile: Q,
     scale: Scale,
 }
 
-impl<const SYMMETRIC: bool, const NEAR: bool> Single<SYMMETRIC, NEAR> {
+impl<Q: QuantileF32, const SYMMETRIC: bool> Single<Q, SYMMETRIC> {
     fn new(lower: f64, upper: f64, scale: Scale) -> Self {
         let (y_lower, y_upper) = (2.0 * area_from_zero(lower), 2.0 * area_from_zero(upper));
         let step = (y_upper - y_lower) / TWO_31;
@@ -157,6 +159,7 @@ impl<const SYMMETRIC: bool, const NEAR: bool> Single<SYMMETRIC, NEAR> {
             y: step.mul_add(origin + half, y_lower) as f32,
             below: step.mul_add(half, 2.0 * area_below(lower)) as f32,
             above: step.mul_add(half, 2.0 * area_below(-upper)) as f32,
+            quantile: Q::NEW,
             scale,
         }
     }
@@ -181,11 +184,11 @@ impl<const SYMMETRIC: bool, const NEAR: bool> Single<SYMMETRIC, NEAR> {
             beyond = s.min_f32(self.area(s, i, self.below), self.area(s, last, self.above));
         }
         let q = s.neg_mul_add_f32(beyond, beyond, s.add_f32(beyond, beyond));
-        self.scale.apply(s, if NEAR { quantile_to_3_f32(s, y, q) } else { quantile_f32(s, y, q) })
+        self.scale.apply(s, self.quantile.quantile(s, y, q))
     }
 }
 
-impl<const SYMMETRIC: bool, const NEAR: bool> SampleF32 for Single<SYMMETRIC, NEAR> {
+impl<Q: QuantileF32, const SYMMETRIC: bool> SampleF32 for Single<Q, SYMMETRIC> {
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
         (self.one(s, even), self.one(s, odd))
@@ -254,6 +257,7 @@ pub(super) fn sampler_f64(mean: f64, stddev: f64, lower: f64, upper: f64) -> Sam
         centre: area_from_zero(upper) + area_from_zero(lower),
         below: 2.0 * area_below(lower),
         above: 2.0 * area_below(-upper),
+        quantile: To2F64::NEW,
         mean,
         stddev,
         bounds,
@@ -267,6 +271,7 @@ pub(crate) struct CentralF64 {
     centre: f64,
     below: f64,
     above: f64,
+    quantile: To2F64,
     mean: f64,
     stddev: f64,
     bounds: Bounds<f64>,
@@ -285,7 +290,7 @@ impl CentralF64 {
         let y = self.area(s, difference, self.centre);
         let beyond = s.min_f64(self.area(s, left, self.below), self.area(s, right, self.above));
         let q = s.neg_mul_add_f64(beyond, beyond, s.add_f64(beyond, beyond));
-        let z = quantile_to_2_f64(s, y, q);
+        let z = self.quantile.quantile(s, y, q);
         self.bounds.hold(s, s.mul_add_f64(z, s.splat_f64(self.stddev), s.splat_f64(self.mean)))
     }
 }

@@ -12,9 +12,7 @@
 use super::{SampleF32, SampleF64, Sampler};
 use crate::math::log::ln_f64;
 use crate::math::normal::{area_above, area_from_zero, exp, expm1, ln, minus_ln_area_above};
-use crate::math::quantile::{
-    CENTRE, QuantileF32, To2F32, To2F64, quantile_centre_f64, quantile_tail_f64,
-};
+use crate::math::quantile::{CENTRE, QuantileF32, To2F32, To2F64, quantile_centre_f64, quantile_tail_f64};
 use crate::math::{halves_to_f64, horner_f64, u32_to_f64};
 use crate::simd::{Scalar, Simd};
 
@@ -87,20 +85,23 @@ pub(super) fn sampler_f32(mean: f64, stddev: f64, lower: f64, upper: f64) -> Sam
     }
     // The bound that is nearer to zero, if both are on one side.
     let nearer = lower.max(-upper);
-    if nearer > SINGLE || upper - lower < nearer / 16.0 {
+    if nearer > SINGLE || upper - lower < nearer.max(TINY) / 16.0 {
         return Sampler::GeneralF32(General { quantile: Quantile::new(lower, upper), mean, stddev, bounds });
     }
     let within_three = lower >= -3.0 && upper <= 3.0;
     match (is_symmetric, within_three) {
-        (true, true) => Sampler::SymmetricNear(Single::new(lower, upper, scale)),
+        (true, true) => Sampler::SymmetricTo3(Single::new(lower, upper, scale)),
         (true, false) => Sampler::Symmetric(Single::new(lower, upper, scale)),
-        (false, true) => Sampler::Near(Single::new(lower, upper, scale)),
+        (false, true) => Sampler::To3(Single::new(lower, upper, scale)),
         (false, false) => Sampler::Single(Single::new(lower, upper, scale)),
     }
 }
 
 /// 2^31
 const TWO_31: f64 = 2_147_483_648.0;
+
+/// Narrower intervals are left to [`General`], so that no step underflows.
+const TINY: f64 = 1e-20;
 
 /// Intervals that begin further out than this on one side of zero are left to [`General`].
 const SINGLE: f64 = 4.0;
@@ -150,9 +151,10 @@ pub(crate) struct Single<Q, const SYMMETRIC: bool> {
 impl<Q: QuantileF32, const SYMMETRIC: bool> Single<Q, SYMMETRIC> {
     fn new(lower: f64, upper: f64, scale: Scale) -> Self {
         let (y_lower, y_upper) = (2.0 * area_from_zero(lower), 2.0 * area_from_zero(upper));
-        let step = (y_upper - y_lower) / TWO_31;
-        let half = if SYMMETRIC { 0.0 } else { 0.5 };
-        let origin = (-y_lower / step - half).round().clamp(0.0, TWO_31);
+        // Of symmetric bounds an element is an odd number of steps from zero.
+        let (step, half) =
+            if SYMMETRIC { (y_upper / TWO_31, 0.0) } else { ((y_upper - y_lower) / TWO_31, 0.5) };
+        let origin = (-y_lower / step).floor().clamp(0.0, TWO_31);
         Single {
             origin: origin as u32,
             step: step as f32,
@@ -248,7 +250,7 @@ impl SampleF32 for General<f32> {
 /// The form for these bounds in double precision.
 pub(super) fn sampler_f64(mean: f64, stddev: f64, lower: f64, upper: f64) -> Sampler {
     let bounds = Bounds::<f64>::new(mean, stddev, lower, upper);
-    if lower < -2.0 || upper > 2.0 {
+    if lower < -2.0 || upper > 2.0 || upper - lower < TINY {
         return Sampler::GeneralF64(General { quantile: Quantile::new(lower, upper), mean, stddev, bounds });
     }
     let area = area_from_zero(upper) - area_from_zero(lower);

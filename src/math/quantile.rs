@@ -42,26 +42,12 @@ const QUANTILE_TO_3_F32_Q: [f32; 8] = [
 ];
 
 /// `x / y` in powers of w, for w in [0, 32]. Numerator. Relative error 4.7e-8.
-const QUANTILE_F32_P: [f32; 7] = [
-    1.2533141e+00,
-    4.5598555e-01,
-    9.476914e-02,
-    1.3365375e-02,
-    1.2617739e-03,
-    7.317681e-05,
-    4.2861578e-07,
-];
+const QUANTILE_F32_P: [f32; 7] =
+    [1.2533141e+00, 4.5598555e-01, 9.476914e-02, 1.3365375e-02, 1.2617739e-03, 7.317681e-05, 4.2861578e-07];
 
 /// `x / y` in powers of w, for w in [0, 32]. Denominator. Relative error 4.7e-8.
-const QUANTILE_F32_Q: [f32; 7] = [
-    1e+00,
-    1.0202376e-01,
-    3.5876058e-02,
-    2.5719593e-03,
-    2.8329858e-04,
-    5.510938e-06,
-    6.5301293e-09,
-];
+const QUANTILE_F32_Q: [f32; 7] =
+    [1e+00, 1.0202376e-01, 3.5876058e-02, 2.5719593e-03, 2.8329858e-04, 5.510938e-06, 6.5301293e-09];
 
 /// `x / y` in powers of 1 - y^2, for x in [0, 2]. Numerator. Relative error 6.5e-17.
 const QUANTILE_TO_2_F64_P: [f64; 11] = [

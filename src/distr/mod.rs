@@ -7,7 +7,6 @@
 #![forbid(unsafe_code)]
 
 use crate::dtype::Dtype;
-use crate::math::quantile::{AnyF32, To3F32};
 use crate::simd::Simd;
 
 mod normal;
@@ -57,10 +56,10 @@ pub(crate) enum Sampler {
     UniformF32(Uniform<f32>),
     NormalF32(Normal<f32>),
     Central(Central),
-    SymmetricTo3(Single<To3F32, true>),
-    Symmetric(Single<AnyF32, true>),
-    To3(Single<To3F32, false>),
-    Single(Single<AnyF32, false>),
+    SymmetricTo3(Single<true, true>),
+    Symmetric(Single<true, false>),
+    To3(Single<false, true>),
+    Single(Single<false, false>),
     GeneralF32(General<f32>),
     UniformF64(Uniform<f64>),
     NormalF64(Normal<f64>),

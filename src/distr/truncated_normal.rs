@@ -1,19 +1,26 @@
 //! The truncated normal distribution, by the inverse of its distribution function: one word, one element, no
 //! rejection.
 //!
-//! There are three forms. In single precision, bounds that are symmetric about the mean use [`Central`] (up
-//! to two standard deviations) or [`Symmetric`] (beyond); the sign bit of the word is the sign of the
-//! element, and its other 31 bits are the probability. All other bounds, and double precision, use
-//! [`General`], which computes in double precision, in the nearer tail, with the logarithm of its area
-//! relative to the bound. It is accurate for deep, narrow and one-sided bounds.
+//! Bounds within a few standard deviations have forms without branches: [`Central`] for symmetric ones of up
+//! to two standard deviations in single precision, [`Single`] for others in single precision,
+//! [`CentralF64`] for bounds within two standard deviations in double precision. [`Single`] and
+//! [`CentralF64`] take the area beyond the element from its distance to the nearer bound, which keeps the
+//! relative precision of the tails. If the bounds are symmetric in single precision, the sign bit of the word
+//! is the sign of the element; otherwise elements increase with the word.
+//!
+//! All other bounds use [`General`], which computes in double precision, in the nearer tail, with the
+//! logarithm of its area relative to the bound. It is accurate for deep, narrow and one-sided bounds.
 //!
 //! Every form finally clamps the result to the bounds, which only rounding can exceed.
 
 use super::{SampleF32, SampleF64, Sampler};
 use crate::math::log::ln_f64;
 use crate::math::normal::{area_above, area_from_zero, exp, expm1, ln, minus_ln_area_above};
-use crate::math::quantile::{CENTRE, QuantileF32, To2F32, To2F64, quantile_centre_f64, quantile_tail_f64};
-use crate::math::{halves_to_f64, horner_f64, u32_to_f64};
+use crate::math::quantile::{
+    CENTRE, quantile_centre_f32, quantile_centre_f64, quantile_f32, quantile_tail_f64, quantile_to_2_f64,
+    quantile_to_3_f32,
+};
+use crate::math::{TWO_52, horner_f64, u32_to_f64};
 use crate::simd::{Scalar, Simd};
 
 /// The range that elements are clamped to.
@@ -81,7 +88,7 @@ pub(super) fn sampler_f32(mean: f64, stddev: f64, lower: f64, upper: f64) -> Sam
     let is_symmetric = lower == -upper;
     if is_symmetric && upper <= 2.0 {
         let inside = if upper == 2.0 { WITHIN_TWO } else { 2.0 * area_from_zero(upper) };
-        return Sampler::Central(Central { step: (inside / TWO_31) as f32, quantile: To2F32::NEW, scale });
+        return Sampler::Central(Central { step: (inside / TWO_31) as f32, scale });
     }
     // The bound that is nearer to zero, if both are on one side.
     let nearer = lower.max(-upper);
@@ -111,7 +118,6 @@ const SINGLE: f64 = 4.0;
 pub(crate) struct Central {
     /// The area between the bounds over 2^31.
     step: f32,
-    quantile: To2F32,
     scale: Scale,
 }
 
@@ -120,8 +126,7 @@ impl Central {
     fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
         let k = s.i32_to_f32(s.or(words, s.splat_u32(1)));
         let y = s.mul_f32(k, s.splat_f32(self.step));
-        let q = s.neg_mul_add_f32(y, y, s.splat_f32(1.0));
-        self.scale.apply(s, self.quantile.quantile(s, y, q))
+        self.scale.apply(s, quantile_centre_f32(s, y))
     }
 }
 
@@ -132,23 +137,27 @@ impl SampleF32 for Central {
     }
 }
 
-/// Bounds that are neither deep nor narrow, in single precision.
+/// Bounds that are neither deep nor narrow, in single precision; with `TO_3`, within three standard
+/// deviations.
+///
+/// The elements are counted from the left, from 0 to 2^31 - 1, so that each is half a step from the next edge;
+/// with `SYMMETRIC`, from zero to both sides, so that the distribution is symmetric to the bit.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Single<Q, const SYMMETRIC: bool> {
-    /// The number of the element that is nearest to zero.
+pub(crate) struct Single<const SYMMETRIC: bool, const TO_3: bool> {
+    /// The number of the element that is nearest to zero: counted from there, y is precise near zero.
     origin: u32,
-    /// The area between the bounds over 2^31.
+    /// The step of y, which is as in [`crate::math::quantile`], from one element to the next; with
+    /// `SYMMETRIC`, half of that.
     step: f32,
     /// y of element `origin`.
     y: f32,
-    /// The area beyond the first element on the left and the last one on the right, on both sides.
+    /// `1 + y` of the first element and `1 - y` of the last one, with full relative precision.
     below: f32,
     above: f32,
-    quantile: Q,
     scale: Scale,
 }
 
-impl<Q: QuantileF32, const SYMMETRIC: bool> Single<Q, SYMMETRIC> {
+impl<const SYMMETRIC: bool, const TO_3: bool> Single<SYMMETRIC, TO_3> {
     fn new(lower: f64, upper: f64, scale: Scale) -> Self {
         let (y_lower, y_upper) = (2.0 * area_from_zero(lower), 2.0 * area_from_zero(upper));
         // Of symmetric bounds an element is an odd number of steps from zero.
@@ -161,7 +170,6 @@ impl<Q: QuantileF32, const SYMMETRIC: bool> Single<Q, SYMMETRIC> {
             y: step.mul_add(origin + half, y_lower) as f32,
             below: step.mul_add(half, 2.0 * area_below(lower)) as f32,
             above: step.mul_add(half, 2.0 * area_below(-upper)) as f32,
-            quantile: Q::NEW,
             scale,
         }
     }
@@ -186,11 +194,12 @@ impl<Q: QuantileF32, const SYMMETRIC: bool> Single<Q, SYMMETRIC> {
             beyond = s.min_f32(self.area(s, i, self.below), self.area(s, last, self.above));
         }
         let q = s.neg_mul_add_f32(beyond, beyond, s.add_f32(beyond, beyond));
-        self.scale.apply(s, self.quantile.quantile(s, y, q))
+        let z = if TO_3 { quantile_to_3_f32(s, y, q) } else { quantile_f32(s, y, q) };
+        self.scale.apply(s, z)
     }
 }
 
-impl<Q: QuantileF32, const SYMMETRIC: bool> SampleF32 for Single<Q, SYMMETRIC> {
+impl<const SYMMETRIC: bool, const TO_3: bool> SampleF32 for Single<SYMMETRIC, TO_3> {
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
         (self.one(s, even), self.one(s, odd))
@@ -259,7 +268,6 @@ pub(super) fn sampler_f64(mean: f64, stddev: f64, lower: f64, upper: f64) -> Sam
         centre: area_from_zero(upper) + area_from_zero(lower),
         below: 2.0 * area_below(lower),
         above: 2.0 * area_below(-upper),
-        quantile: To2F64::NEW,
         mean,
         stddev,
         bounds,
@@ -269,11 +277,13 @@ pub(super) fn sampler_f64(mean: f64, stddev: f64, lower: f64, upper: f64) -> Sam
 /// Bounds within two standard deviations, in double precision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CentralF64 {
+    /// Twice the area between the bounds over 2^64: the step of y, as in [`crate::math::quantile`].
     step: f64,
+    /// y in the middle of the words.
     centre: f64,
+    /// `1 + y` of the lower bound and `1 - y` of the upper one.
     below: f64,
     above: f64,
-    quantile: To2F64,
     mean: f64,
     stddev: f64,
     bounds: Bounds<f64>,
@@ -292,7 +302,7 @@ impl CentralF64 {
         let y = self.area(s, difference, self.centre);
         let beyond = s.min_f64(self.area(s, left, self.below), self.area(s, right, self.above));
         let q = s.neg_mul_add_f64(beyond, beyond, s.add_f64(beyond, beyond));
-        let z = self.quantile.quantile(s, y, q);
+        let z = quantile_to_2_f64(s, y, q);
         self.bounds.hold(s, s.mul_add_f64(z, s.splat_f64(self.stddev), s.splat_f64(self.mean)))
     }
 }
@@ -318,12 +328,19 @@ impl General<f64> {
 /// With the odd number k of a word: k, `2^64 - k` and `k - 2^63`, each rounded once.
 #[inline(always)]
 fn parts<S: Simd>(s: S, word: S::Int) -> [S::F64; 3] {
-    let (high, low) = halves_to_f64(s, s.or(word, s.splat_u64(1)));
-    let two_32 = s.splat_f64(1.0 / UNIT_32);
+    const TWO_64: f64 = 1.0 / UNIT_64;
+    /// A number whose last bit is 2^32.
+    const TWO_84: f64 = 1_048_576.0 * TWO_64;
+    let k = s.or(word, s.splat_u64(1));
+    // The halves in numbers that have room for them: 2^84 + 2^32 high and 2^52 + low. Everything is exact but
+    // the last operation of each result.
+    let high = s.f64_from_bits(s.or(s.shr_u64(k, 32), s.splat_u64(TWO_84.to_bits())));
+    let low = s.f64_from_bits(s.or(s.and(k, s.splat_u64(0xffff_ffff)), s.splat_u64(TWO_52)));
+    let both = TWO_84 + f64::from_bits(TWO_52);
     [
-        s.mul_add_f64(high, two_32, low),
-        s.mul_add_f64(s.sub_f64(s.splat_f64(4_294_967_295.0), high), two_32, s.sub_f64(two_32, low)),
-        s.mul_add_f64(s.sub_f64(high, s.splat_f64(TWO_31)), two_32, low),
+        s.add_f64(s.sub_f64(high, s.splat_f64(both)), low),
+        s.sub_f64(s.sub_f64(s.splat_f64(both + TWO_64), high), low),
+        s.add_f64(s.sub_f64(high, s.splat_f64(both + 0.5 * TWO_64)), low),
     ]
 }
 

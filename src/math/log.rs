@@ -22,7 +22,7 @@ const LOG_F32: [f32; 9] = [
 ];
 
 /// `-ln(1 + f) / f` for f in [-1/3, 1/3]. Relative error 1.8e-7.
-pub const LOG_COARSE_F32: [f32; 8] = [
+const LOG_COARSE_F32: [f32; 8] = [
     -9.999998e-01,
     4.999999e-01,
     -3.3338e-01,
@@ -65,11 +65,11 @@ pub fn minus_2_ln_of_fraction<S: Simd>(s: S, k: S::Int) -> S::F32 {
     s.mul_add_f32(f, horner_f32(s, f, &LOG_F32), s.mul_f32(e, s.splat_f32(-2.0 * std::f32::consts::LN_2)))
 }
 
-/// `-ln x` to an absolute error of 2e-7, for x positive and normal; `table` is [`LOG_COARSE_F32`].
+/// `-ln x` to an absolute error of 2e-7, for x positive and normal.
 #[inline(always)]
-pub fn minus_ln_coarse<S: Simd>(s: S, x: S::F32, table: &[f32; 8]) -> S::F32 {
+pub fn minus_ln_coarse<S: Simd>(s: S, x: S::F32) -> S::F32 {
     let (e, f) = split_f32(s, x, 0);
-    s.mul_add_f32(f, fours_f32(s, f, table), s.mul_f32(e, s.splat_f32(-std::f32::consts::LN_2)))
+    s.mul_add_f32(f, fours_f32(s, f, &LOG_COARSE_F32), s.mul_f32(e, s.splat_f32(-std::f32::consts::LN_2)))
 }
 
 /// `ln(1 + f)` to 2 ulp, for f in [sqrt 1/2 - 1, sqrt 2 - 1].

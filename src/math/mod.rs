@@ -74,7 +74,7 @@ pub fn fours_f64<S: Simd, const N: usize>(s: S, x: S::F64, coefficients: &[f64; 
 }
 
 /// The bits of 2^52, whose fraction has room for a 32-bit integer.
-const TWO_52: u64 = 0x4330_0000_0000_0000;
+pub const TWO_52: u64 = 0x4330_0000_0000_0000;
 
 /// The low halves of the 64-bit lanes as numbers; the high halves must be zero. Exact.
 #[inline(always)]

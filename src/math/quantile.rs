@@ -6,7 +6,7 @@
 //! function, GPU Computing Gems Jade Edition, 2011). The double-precision form has the regions of Wichura's
 //! AS 241 (Applied Statistics 37, 1988). All coefficients were fitted for this crate.
 
-use super::log::{LOG_COARSE_F32, minus_ln_coarse};
+use super::log::minus_ln_coarse;
 use super::{fours_f32, fours_f64, horner_f32, horner_f64};
 use crate::simd::Simd;
 
@@ -153,65 +153,35 @@ const QUANTILE_FAR_F64_Q: [f64; 8] = [
     2.386745593988961e-15,
 ];
 
-/// The quantile in single precision. The coefficients are fields, not constants in the code: with constants, the
-/// compiler puts a broadcast before each use of one.
-pub trait QuantileF32: Copy {
-    /// The coefficients.
-    const NEW: Self;
-    /// x; `q` is `1 - y^2`, whose relative precision the tails need.
-    fn quantile<S: Simd>(&self, s: S, y: S::F32, q: S::F32) -> S::F32;
+/// x for |x| up to 2, to 10 ulp (near |x| = 2, where the rounding of y alone costs that much). A rational
+/// function of `1 - y^2` with positive coefficients only, so that nothing cancels; so are the next three.
+#[inline(always)]
+pub fn quantile_centre_f32<S: Simd>(s: S, y: S::F32) -> S::F32 {
+    let t = s.neg_mul_add_f32(y, y, s.splat_f32(1.0));
+    let p = horner_f32(s, t, &QUANTILE_CENTRE_F32_P);
+    s.mul_f32(y, s.div_f32(p, horner_f32(s, t, &QUANTILE_CENTRE_F32_Q)))
 }
 
-/// For |x| up to 2. To 10 ulp near |x| = 2 if q is computed from y, whose rounding alone costs that much.
-/// A rational function with positive coefficients only, so that nothing cancels; so are the next ones.
-#[derive(Clone, Copy, Debug)]
-pub struct To2F32([f32; 5], [f32; 5]);
-
-impl QuantileF32 for To2F32 {
-    const NEW: To2F32 = To2F32(QUANTILE_CENTRE_F32_P, QUANTILE_CENTRE_F32_Q);
-    #[inline(always)]
-    fn quantile<S: Simd>(&self, s: S, y: S::F32, q: S::F32) -> S::F32 {
-        s.mul_f32(y, s.div_f32(horner_f32(s, q, &self.0), horner_f32(s, q, &self.1)))
-    }
+/// x for |x| up to 3, to ULPS_TO_3 ulp; `q` is `1 - y^2`, whose relative precision the tails need.
+#[inline(always)]
+pub fn quantile_to_3_f32<S: Simd>(s: S, y: S::F32, q: S::F32) -> S::F32 {
+    let p = fours_f32(s, q, &QUANTILE_TO_3_F32_P);
+    s.mul_f32(y, s.div_f32(p, fours_f32(s, q, &QUANTILE_TO_3_F32_Q)))
 }
 
-/// For |x| up to 3.
-#[derive(Clone, Copy, Debug)]
-pub struct To3F32([f32; 8], [f32; 8]);
-
-impl QuantileF32 for To3F32 {
-    const NEW: To3F32 = To3F32(QUANTILE_TO_3_F32_P, QUANTILE_TO_3_F32_Q);
-    #[inline(always)]
-    fn quantile<S: Simd>(&self, s: S, y: S::F32, q: S::F32) -> S::F32 {
-        s.mul_f32(y, s.div_f32(fours_f32(s, q, &self.0), fours_f32(s, q, &self.1)))
-    }
+/// x for q = 1 - y^2 from exp(-32) on, to ULPS_ANY ulp.
+#[inline(always)]
+pub fn quantile_f32<S: Simd>(s: S, y: S::F32, q: S::F32) -> S::F32 {
+    let w = minus_ln_coarse(s, q);
+    let p = fours_f32(s, w, &QUANTILE_F32_P);
+    s.mul_f32(y, s.div_f32(p, fours_f32(s, w, &QUANTILE_F32_Q)))
 }
 
-/// For q from exp(-32) on.
-#[derive(Clone, Copy, Debug)]
-pub struct AnyF32([f32; 7], [f32; 7], [f32; 8]);
-
-impl QuantileF32 for AnyF32 {
-    const NEW: AnyF32 = AnyF32(QUANTILE_F32_P, QUANTILE_F32_Q, LOG_COARSE_F32);
-    #[inline(always)]
-    fn quantile<S: Simd>(&self, s: S, y: S::F32, q: S::F32) -> S::F32 {
-        let w = minus_ln_coarse(s, q, &self.2);
-        s.mul_f32(y, s.div_f32(fours_f32(s, w, &self.0), fours_f32(s, w, &self.1)))
-    }
-}
-
-/// The same in double precision, for |x| up to 2.
-#[derive(Clone, Copy, Debug)]
-pub struct To2F64([f64; 11], [f64; 11]);
-
-impl To2F64 {
-    /// The coefficients.
-    pub const NEW: To2F64 = To2F64(QUANTILE_TO_2_F64_P, QUANTILE_TO_2_F64_Q);
-    /// As [`QuantileF32::quantile`].
-    #[inline(always)]
-    pub fn quantile<S: Simd>(&self, s: S, y: S::F64, q: S::F64) -> S::F64 {
-        s.mul_f64(y, s.div_f64(fours_f64(s, q, &self.0), fours_f64(s, q, &self.1)))
-    }
+/// x for |x| up to 2, to ULPS_64 ulp; `q` is `1 - y^2`.
+#[inline(always)]
+pub fn quantile_to_2_f64<S: Simd>(s: S, y: S::F64, q: S::F64) -> S::F64 {
+    let p = fours_f64(s, q, &QUANTILE_TO_2_F64_P);
+    s.mul_f64(y, s.div_f64(p, fours_f64(s, q, &QUANTILE_TO_2_F64_Q)))
 }
 
 /// The central form is for |y| up to this.

@@ -17,8 +17,8 @@ use super::{SampleF32, SampleF64, Sampler};
 use crate::math::log::ln_f64;
 use crate::math::normal::{area_above, area_from_zero, exp, expm1, ln, minus_ln_area_above};
 use crate::math::quantile::{
-    CENTRE, quantile_centre_f32, quantile_centre_f64, quantile_f32, quantile_tail_f64, quantile_to_2_f64,
-    quantile_to_3_f32,
+    CENTRE, quantile_any_f32, quantile_centre_f32, quantile_centre_f64, quantile_f32, quantile_tail_f64,
+    quantile_to_2_f64, quantile_to_3_f32,
 };
 use crate::math::{TWO_52, horner_f64, u32_to_f64};
 use crate::simd::{Scalar, Simd};
@@ -194,7 +194,11 @@ impl<const SYMMETRIC: bool, const TO_3: bool> Single<SYMMETRIC, TO_3> {
             beyond = s.min_f32(self.area(s, i, self.below), self.area(s, last, self.above));
         }
         let q = s.neg_mul_add_f32(beyond, beyond, s.add_f32(beyond, beyond));
-        let z = if TO_3 { quantile_to_3_f32(s, y, q) } else { quantile_f32(s, y, q) };
+        let z = match (TO_3, SYMMETRIC) {
+            (true, _) => quantile_to_3_f32(s, y, q),
+            (false, true) => quantile_f32(s, y, q),
+            (false, false) => quantile_any_f32(s, y, q),
+        };
         self.scale.apply(s, z)
     }
 }

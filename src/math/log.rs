@@ -1,6 +1,6 @@
 //! Logarithms.
 
-use super::{fours_f32, horner_f32, horner_f64, u32_to_f64};
+use super::{horner_f32, horner_f64, u32_to_f64};
 use crate::simd::Simd;
 
 /// The bits of 2/3: numbers are split into `2^e m` with m in [2/3, 4/3), where `|m - 1|` is smallest.
@@ -69,7 +69,7 @@ pub fn minus_2_ln_of_fraction<S: Simd>(s: S, k: S::Int) -> S::F32 {
 #[inline(always)]
 pub fn minus_ln_coarse<S: Simd>(s: S, x: S::F32) -> S::F32 {
     let (e, f) = split_f32(s, x, 0);
-    s.mul_add_f32(f, fours_f32(s, f, &LOG_COARSE_F32), s.mul_f32(e, s.splat_f32(-std::f32::consts::LN_2)))
+    s.mul_add_f32(f, horner_f32(s, f, &LOG_COARSE_F32), s.mul_f32(e, s.splat_f32(-std::f32::consts::LN_2)))
 }
 
 /// `ln(1 + f)` to 2 ulp, for f in [sqrt 1/2 - 1, sqrt 2 - 1].

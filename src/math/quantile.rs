@@ -6,8 +6,7 @@
 //! function, GPU Computing Gems Jade Edition, 2011). The double-precision form has the regions of Wichura's
 //! AS 241 (Applied Statistics 37, 1988). All coefficients were fitted for this crate.
 
-use super::log::minus_ln_coarse;
-use super::{fours_f32, fours_f64, horner_f32, horner_f64};
+use super::{fours_f32, fours_f64, horner_f32, horner_f64, log::minus_ln_coarse};
 use crate::simd::Simd;
 
 /// `x / y` in powers of 1 - y^2, where P(|X| < x) = y, for x in [0, 2]. Numerator. Relative error 1.0e-7.
@@ -41,12 +40,40 @@ const QUANTILE_TO_3_F32_Q: [f32; 8] = [
     4.2635012e+07,
 ];
 
+/// `x / y` in powers of w - 2.5, for w in [0, 5]. Relative error 1.1e-7.
+const QUANTILE_F32: [f32; 9] = [
+    2.1233137e+00,
+    3.488024e-01,
+    -5.9082853e-03,
+    -1.772755e-03,
+    3.092046e-04,
+    -6.2872123e-06,
+    -5.001948e-06,
+    4.918119e-07,
+    4.1194898e-08,
+];
+
+/// `x / y` in powers of sqrt(w) - 3.5, for w in [5, 21]. Relative error 9.5e-9.
+const QUANTILE_TAIL_F32: [f32; 11] = [
+    4.717089e+00,
+    1.4246348e+00,
+    4.632742e-03,
+    -2.9215983e-03,
+    1.5568023e-03,
+    -9.4165886e-04,
+    5.822942e-04,
+    -3.5920198e-04,
+    1.4116392e-04,
+    2.9727687e-05,
+    -3.4459e-05,
+];
+
 /// `x / y` in powers of w, for w in [0, 32]. Numerator. Relative error 4.7e-8.
-const QUANTILE_F32_P: [f32; 7] =
+const QUANTILE_ANY_F32_P: [f32; 7] =
     [1.2533141e+00, 4.5598555e-01, 9.476914e-02, 1.3365375e-02, 1.2617739e-03, 7.317681e-05, 4.2861578e-07];
 
 /// `x / y` in powers of w, for w in [0, 32]. Denominator. Relative error 4.7e-8.
-const QUANTILE_F32_Q: [f32; 7] =
+const QUANTILE_ANY_F32_Q: [f32; 7] =
     [1e+00, 1.0202376e-01, 3.5876058e-02, 2.5719593e-03, 2.8329858e-04, 5.510938e-06, 6.5301293e-09];
 
 /// `x / y` in powers of 1 - y^2, for x in [0, 2]. Numerator. Relative error 6.5e-17.
@@ -154,7 +181,7 @@ const QUANTILE_FAR_F64_Q: [f64; 8] = [
 ];
 
 /// x for |x| up to 2, to 10 ulp (near |x| = 2, where the rounding of y alone costs that much). A rational
-/// function of `1 - y^2` with positive coefficients only, so that nothing cancels; so are the next three.
+/// function of `1 - y^2` with positive coefficients only, so that nothing cancels.
 #[inline(always)]
 pub fn quantile_centre_f32<S: Simd>(s: S, y: S::F32) -> S::F32 {
     let t = s.neg_mul_add_f32(y, y, s.splat_f32(1.0));
@@ -162,22 +189,36 @@ pub fn quantile_centre_f32<S: Simd>(s: S, y: S::F32) -> S::F32 {
     s.mul_f32(y, s.div_f32(p, horner_f32(s, t, &QUANTILE_CENTRE_F32_Q)))
 }
 
-/// x for |x| up to 3, to ULPS_TO_3 ulp; `q` is `1 - y^2`, whose relative precision the tails need.
+/// x for |x| up to 3, to 6 ulp; `q` is `1 - y^2`, whose relative precision the tails need.
 #[inline(always)]
 pub fn quantile_to_3_f32<S: Simd>(s: S, y: S::F32, q: S::F32) -> S::F32 {
     let p = fours_f32(s, q, &QUANTILE_TO_3_F32_P);
     s.mul_f32(y, s.div_f32(p, fours_f32(s, q, &QUANTILE_TO_3_F32_Q)))
 }
 
-/// x for q = 1 - y^2 from exp(-32) on, to ULPS_ANY ulp.
+/// x for |x| up to 6.3, to 6 ulp; `q` is `1 - y^2`, whose relative precision the tails need.
 #[inline(always)]
 pub fn quantile_f32<S: Simd>(s: S, y: S::F32, q: S::F32) -> S::F32 {
     let w = minus_ln_coarse(s, q);
-    let p = fours_f32(s, w, &QUANTILE_F32_P);
-    s.mul_f32(y, s.div_f32(p, fours_f32(s, w, &QUANTILE_F32_Q)))
+    let mut ratio = horner_f32(s, s.sub_f32(w, s.splat_f32(2.5)), &QUANTILE_F32);
+    let tail = s.lt_f32(s.splat_f32(5.0), w);
+    // One element in 300.
+    if s.any_f32(tail) {
+        let r = s.sub_f32(s.sqrt_f32(w), s.splat_f32(3.5));
+        ratio = s.select_f32(tail, horner_f32(s, r, &QUANTILE_TAIL_F32), ratio);
+    }
+    s.mul_f32(y, ratio)
 }
 
-/// x for |x| up to 2, to ULPS_64 ulp; `q` is `1 - y^2`.
+/// The same without a branch, for q from exp(-32) on, to 8 ulp.
+#[inline(always)]
+pub fn quantile_any_f32<S: Simd>(s: S, y: S::F32, q: S::F32) -> S::F32 {
+    let w = minus_ln_coarse(s, q);
+    let p = fours_f32(s, w, &QUANTILE_ANY_F32_P);
+    s.mul_f32(y, s.div_f32(p, fours_f32(s, w, &QUANTILE_ANY_F32_Q)))
+}
+
+/// x for |x| up to 2, to 6 ulp; `q` is `1 - y^2`.
 #[inline(always)]
 pub fn quantile_to_2_f64<S: Simd>(s: S, y: S::F64, q: S::F64) -> S::F64 {
     let p = fours_f64(s, q, &QUANTILE_TO_2_F64_P);

@@ -97,8 +97,10 @@ impl Simd for Avx2 {
         fn sqrt_f32(a: __m256) -> __m256 = _mm256_sqrt_ps(a);
         fn min_f32(a: __m256, b: __m256) -> __m256 = _mm256_min_ps(a, b);
         fn max_f32(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
+        fn lt_f32(a: __m256, b: __m256) -> __m256 = _mm256_cmp_ps::<_CMP_LT_OQ>(a, b);
         fn bit_u32(a: __m256i, n: u32) -> __m256 = _mm256_castsi256_ps(_mm256_sll_epi32(a, _mm_cvtsi32_si128(31 - n as i32)));
         fn select_f32(condition: __m256, a: __m256, b: __m256) -> __m256 = _mm256_blendv_ps(b, a, condition);
+        fn any_f32(condition: __m256) -> bool = _mm256_movemask_ps(condition) != 0;
         fn i32_to_f32(a: __m256i) -> __m256 = _mm256_cvtepi32_ps(a);
         fn f32_to_i32(a: __m256) -> __m256i = _mm256_cvttps_epi32(a);
         fn f32_from_bits(a: __m256i) -> __m256 = _mm256_castsi256_ps(a);

@@ -97,9 +97,11 @@ impl Simd for Avx512 {
         fn sqrt_f32(a: __m512) -> __m512 = _mm512_sqrt_ps(a);
         fn min_f32(a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
         fn max_f32(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
+        fn lt_f32(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b);
         fn bit_u32(a: __m512i, n: u32) -> __mmask16 = _mm512_test_epi32_mask(a, _mm512_set1_epi32(1 << n));
         fn select_f32(condition: __mmask16, a: __m512, b: __m512) -> __m512 =
             _mm512_mask_blend_ps(condition, b, a);
+        fn any_f32(condition: __mmask16) -> bool = condition != 0;
         fn i32_to_f32(a: __m512i) -> __m512 = _mm512_cvtepi32_ps(a);
         fn f32_to_i32(a: __m512) -> __m512i = _mm512_cvttps_epi32(a);
         fn f32_from_bits(a: __m512i) -> __m512 = _mm512_castsi512_ps(a);

@@ -237,10 +237,14 @@ pub(crate) trait Simd: Copy {
     fn min_f32(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// The greater.
     fn max_f32(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a < b`
+    fn lt_f32(self, a: Self::F32, b: Self::F32) -> Self::M32;
     /// Where bit `n` of the lane is set; `n` is a constant.
     fn bit_u32(self, a: Self::Int, n: u32) -> Self::M32;
     /// `a` where the condition holds, else `b`.
     fn select_f32(self, condition: Self::M32, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// Whether the condition holds anywhere.
+    fn any_f32(self, condition: Self::M32) -> bool;
     /// The signed integer as a number, rounded to nearest even.
     fn i32_to_f32(self, a: Self::Int) -> Self::F32;
     /// The integer part of a number from 0 to 2^31; 2^31 itself wraps to -2^31.

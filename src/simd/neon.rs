@@ -92,9 +92,11 @@ impl Simd for Neon {
         fn sqrt_f32(a: float32x4_t) -> float32x4_t = vsqrtq_f32(a);
         fn min_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t = vbslq_f32(vcltq_f32(a, b), a, b);
         fn max_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t = vbslq_f32(vcgtq_f32(a, b), a, b);
+        fn lt_f32(a: float32x4_t, b: float32x4_t) -> uint32x4_t = vcltq_f32(a, b);
         fn bit_u32(a: uint32x4_t, n: u32) -> uint32x4_t = vtstq_u32(a, vdupq_n_u32(1 << n));
         fn select_f32(condition: uint32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t =
             vbslq_f32(condition, a, b);
+        fn any_f32(condition: uint32x4_t) -> bool = vmaxvq_u32(condition) != 0;
         fn i32_to_f32(a: uint32x4_t) -> float32x4_t = vcvtq_f32_s32(vreinterpretq_s32_u32(a));
         // To unsigned numbers, whose 2^31 has the bits that the wrapped -2^31 has.
         fn f32_to_i32(a: float32x4_t) -> uint32x4_t = vcvtq_u32_f32(a);

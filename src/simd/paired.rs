@@ -81,6 +81,7 @@ impl<S: Simd> Simd for Paired<S> {
         fn sqrt_f32(a: F32) -> F32;
         fn min_f32(a: F32, b: F32) -> F32;
         fn max_f32(a: F32, b: F32) -> F32;
+        fn lt_f32(a: F32, b: F32) -> M32;
         fn bit_u32(a: Int, n: u32) -> M32;
         fn select_f32(condition: M32, a: F32, b: F32) -> F32;
         fn i32_to_f32(a: Int) -> F32;
@@ -123,6 +124,10 @@ impl<S: Simd> Simd for Paired<S> {
     #[inline(always)]
     fn narrow_f16(self, a: [S::F32; 2], b: [S::F32; 2]) -> [S::Int; 2] {
         [self.0.narrow_f16(a[0], a[1]), self.0.narrow_f16(b[0], b[1])]
+    }
+    #[inline(always)]
+    fn any_f32(self, condition: [S::M32; 2]) -> bool {
+        self.0.any_f32(condition[0]) || self.0.any_f32(condition[1])
     }
     #[inline(always)]
     fn any_f64(self, condition: [S::M64; 2]) -> bool {

@@ -175,12 +175,20 @@ impl Simd for Scalar {
         zip2(a, b, |a, b| if a > b { a } else { b })
     }
     #[inline(always)]
+    fn lt_f32(self, a: [f32; 2], b: [f32; 2]) -> [bool; 2] {
+        zip2(a, b, |a, b| a < b)
+    }
+    #[inline(always)]
     fn bit_u32(self, a: u64, n: u32) -> [bool; 2] {
         lanes(a).map(|x| x >> n & 1 == 1)
     }
     #[inline(always)]
     fn select_f32(self, condition: [bool; 2], a: [f32; 2], b: [f32; 2]) -> [f32; 2] {
         [if condition[0] { a[0] } else { b[0] }, if condition[1] { a[1] } else { b[1] }]
+    }
+    #[inline(always)]
+    fn any_f32(self, condition: [bool; 2]) -> bool {
+        condition[0] || condition[1]
     }
     #[inline(always)]
     fn i32_to_f32(self, a: u64) -> [f32; 2] {

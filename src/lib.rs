@@ -30,7 +30,7 @@
 //! The value of an element is a pure function of the [`Key`] (seed and stream), the distribution with its
 //! parameters, the dtype and the index of the element, in C order, in the whole logical tensor. It does not
 //! depend on the number of threads, the [`Level`], the machine, the strides of the output or the [`Window`].
-//! Half dtypes are rounded once from `f32`. `docs/stream-v1.md` states this contract in full, and
+//! Half dtypes are rounded once from `f32`. `docs/stream-v2.md` states this contract in full, and
 //! [`STREAM_VERSION`] is its number. A change in any value is a major release.
 //!
 //! # Features
@@ -82,7 +82,7 @@ pub use shape::{Blocks, Fans, KernelAxes, MAX_ELEMENTS, MAX_NDIM, Window};
 pub use simd::Level;
 
 /// The version of the sample space, that is, of the value of every element. A change in any value changes it.
-pub const STREAM_VERSION: u32 = 1;
+pub const STREAM_VERSION: u32 = 2;
 
 /// The examples of the README, as tests.
 #[cfg(doctest)]

@@ -228,6 +228,10 @@ def main() -> None:
         "QUANTILE_CENTRE_F32", "`x / y` in powers of 1 - y^2, where P(|X| < x) = y, for x in [0, 2].",
         lambda v: erfinv_over(mp.sqrt(abs(1 - v))), mp.mpf("0.9999") * (1 - mp.erf(mp.sqrt(2)) ** 2), 1, (4, 4), to_f32,
     )  # fmt: skip
+    rational(
+        "QUANTILE_TO_3_F32", "`x / y` in powers of 1 - y^2, where P(|X| < x) = y, for x in [0, 3].",
+        lambda v: erfinv_over(mp.sqrt(abs(1 - v))), mp.mpf("0.9999") * (1 - mp.erf(3 / mp.sqrt(2)) ** 2), 1, (7, 7), to_f32,
+    )  # fmt: skip
     polynomial(
         "QUANTILE_F32", "`x / y` in powers of w - 2.5, for w in [0, 5].",
         lambda v: of_w(v + mp.mpf("2.5")), -2.5, 2.5, 8, to_f32,
@@ -235,6 +239,10 @@ def main() -> None:
     polynomial(
         "QUANTILE_TAIL_F32", "`x / y` in powers of sqrt(w) - 3.5, for w in [5, 21].",
         lambda v: of_w((v + mp.mpf("3.5")) ** 2), mp.sqrt(5) - 3.5, mp.sqrt(21) - 3.5, 10, to_f32,
+    )  # fmt: skip
+    rational(
+        "QUANTILE_ANY_F32", "`x / y` in powers of w, for w in [0, 32].",
+        of_w, 0, 32, (6, 6), to_f32,
     )  # fmt: skip
     edge = (mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)
     polynomial(
@@ -253,6 +261,10 @@ def main() -> None:
     rational(
         "QUANTILE_CENTRE_F64", "`x / y` in powers of 0.7225 - y^2, for |y| up to 0.85.",
         lambda v: erfinv_over(mp.sqrt(abs(mp.mpf("0.7225") - v))), 0, mp.mpf("0.7225"), (7, 7),
+    )  # fmt: skip
+    rational(
+        "QUANTILE_TO_2_F64", "`x / y` in powers of 1 - y^2, for x in [0, 2].",
+        lambda v: erfinv_over(mp.sqrt(abs(1 - v))), mp.mpf("0.99999999") * (1 - mp.erf(mp.sqrt(2)) ** 2), 1, (10, 10),
     )  # fmt: skip
     rational(
         "AREA", "The area under the normal density between 0 and x, over x, in powers of x^2 - 2, for x in [0, 2].",

@@ -16,7 +16,7 @@ mod uniform;
 pub(crate) use normal::Normal;
 #[cfg(test)]
 pub(crate) use normal::{on_circle_f32, radius_f32};
-pub(crate) use truncated_normal::{Central, General, Symmetric};
+pub(crate) use truncated_normal::{Central, CentralF64, General, Single};
 pub(crate) use uniform::Uniform;
 
 /// A distribution and its parameters, as plain data. An [`Initializer`](crate::Initializer) checks them.
@@ -56,10 +56,14 @@ pub(crate) enum Sampler {
     UniformF32(Uniform<f32>),
     NormalF32(Normal<f32>),
     Central(Central),
-    Symmetric(Symmetric),
+    SymmetricTo3(Single<true, true>),
+    Symmetric(Single<true, false>),
+    To3(Single<false, true>),
+    Single(Single<false, false>),
     GeneralF32(General<f32>),
     UniformF64(Uniform<f64>),
     NormalF64(Normal<f64>),
+    CentralF64(CentralF64),
     GeneralF64(General<f64>),
 }
 
@@ -75,7 +79,7 @@ impl Sampler {
                 Sampler::NormalF32(Normal { mean: mean as f32, stddev: stddev as f32 })
             }
             Distribution::TruncatedNormal { mean, stddev, lower, upper } if double => {
-                Sampler::GeneralF64(General::<f64>::new(mean, stddev, lower, upper))
+                truncated_normal::sampler_f64(mean, stddev, lower, upper)
             }
             Distribution::TruncatedNormal { mean, stddev, lower, upper } => {
                 truncated_normal::sampler_f32(mean, stddev, lower, upper)

@@ -1,11 +1,15 @@
 //! The truncated normal distribution, by the inverse of its distribution function: one word, one element, no
 //! rejection.
 //!
-//! There are three forms. In single precision, bounds that are symmetric about the mean use [`Central`] (up
-//! to two standard deviations) or [`Symmetric`] (beyond); the sign bit of the word is the sign of the
-//! element, and its other 31 bits are the probability. All other bounds, and double precision, use
-//! [`General`], which computes in double precision, in the nearer tail, with the logarithm of its area
-//! relative to the bound. It is accurate for deep, narrow and one-sided bounds.
+//! Bounds within a few standard deviations have forms without branches: [`Central`] for symmetric ones of up
+//! to two standard deviations in single precision, [`Single`] for others in single precision,
+//! [`CentralF64`] for bounds within two standard deviations in double precision. [`Single`] and
+//! [`CentralF64`] take the area beyond the element from its distance to the nearer bound, which keeps the
+//! relative precision of the tails. If the bounds are symmetric in single precision, the sign bit of the word
+//! is the sign of the element; otherwise elements increase with the word.
+//!
+//! All other bounds use [`General`], which computes in double precision, in the nearer tail, with the
+//! logarithm of its area relative to the bound. It is accurate for deep, narrow and one-sided bounds.
 //!
 //! Every form finally clamps the result to the bounds, which only rounding can exceed.
 
@@ -13,9 +17,10 @@ use super::{SampleF32, SampleF64, Sampler};
 use crate::math::log::ln_f64;
 use crate::math::normal::{area_above, area_from_zero, exp, expm1, ln, minus_ln_area_above};
 use crate::math::quantile::{
-    CENTRE, quantile_centre_f32, quantile_centre_f64, quantile_f32, quantile_tail_f64,
+    CENTRE, quantile_any_f32, quantile_centre_f32, quantile_centre_f64, quantile_f32, quantile_tail_f64,
+    quantile_to_2_f64, quantile_to_3_f32,
 };
-use crate::math::{halves_to_f64, horner_f64, i64_to_f64, u32_to_f64};
+use crate::math::{TWO_52, horner_f64, u32_to_f64};
 use crate::simd::{Scalar, Simd};
 
 /// The range that elements are clamped to.
@@ -79,18 +84,34 @@ const WITHIN_TWO: f64 = 0.954_499_736_103_641_7;
 /// The form for these bounds in single precision. Bounds in standard deviations; `lower < upper`.
 pub(super) fn sampler_f32(mean: f64, stddev: f64, lower: f64, upper: f64) -> Sampler {
     let bounds = Bounds::<f32>::new(mean, stddev, lower, upper);
-    if lower != -upper {
+    let scale = Scale { mean: mean as f32, stddev: stddev as f32, bounds };
+    let is_symmetric = lower == -upper;
+    if is_symmetric && upper <= 2.0 {
+        let inside = if upper == 2.0 { WITHIN_TWO } else { 2.0 * area_from_zero(upper) };
+        return Sampler::Central(Central { step: (inside / TWO_31) as f32, scale });
+    }
+    // The bound that is nearer to zero, if both are on one side.
+    let nearer = lower.max(-upper);
+    if nearer > SINGLE || upper - lower < nearer.max(TINY) / 16.0 {
         return Sampler::GeneralF32(General { quantile: Quantile::new(lower, upper), mean, stddev, bounds });
     }
-    let scale = Scale { mean: mean as f32, stddev: stddev as f32, bounds };
-    let inside = if upper == 2.0 { WITHIN_TWO } else { 2.0 * area_from_zero(upper) };
-    let step = (inside / 2_147_483_648.0) as f32;
-    if upper <= 2.0 {
-        Sampler::Central(Central { step, scale })
-    } else {
-        Sampler::Symmetric(Symmetric { step, outside: (2.0 * area_above(upper)) as f32, scale })
+    let within_three = lower >= -3.0 && upper <= 3.0;
+    match (is_symmetric, within_three) {
+        (true, true) => Sampler::SymmetricTo3(Single::new(lower, upper, scale)),
+        (true, false) => Sampler::Symmetric(Single::new(lower, upper, scale)),
+        (false, true) => Sampler::To3(Single::new(lower, upper, scale)),
+        (false, false) => Sampler::Single(Single::new(lower, upper, scale)),
     }
 }
+
+/// 2^31
+const TWO_31: f64 = 2_147_483_648.0;
+
+/// Narrower intervals are left to [`General`], so that no step underflows.
+const TINY: f64 = 1e-20;
+
+/// Intervals that begin further out than this on one side of zero are left to [`General`].
+const SINGLE: f64 = 4.0;
 
 /// Symmetric bounds of up to two standard deviations, in single precision.
 #[derive(Clone, Copy, Debug)]
@@ -116,36 +137,82 @@ impl SampleF32 for Central {
     }
 }
 
-/// Symmetric bounds of more than two standard deviations, in single precision.
+/// Bounds that are neither deep nor narrow, in single precision; with `TO_3`, within three standard
+/// deviations.
+///
+/// The elements are counted from the left, from 0 to 2^31 - 1, so that each is half a step from the next edge;
+/// with `SYMMETRIC`, from zero to both sides, so that the distribution is symmetric to the bit.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Symmetric {
-    /// The area between the bounds over 2^31.
+pub(crate) struct Single<const SYMMETRIC: bool, const TO_3: bool> {
+    /// The number of the element that is nearest to zero: counted from there, y is precise near zero.
+    origin: u32,
+    /// The step of y, which is as in [`crate::math::quantile`], from one element to the next; with
+    /// `SYMMETRIC`, half of that.
     step: f32,
-    /// The area outside the bounds.
-    outside: f32,
+    /// y of element `origin`.
+    y: f32,
+    /// `1 + y` of the first element and `1 - y` of the last one, with full relative precision.
+    below: f32,
+    above: f32,
     scale: Scale,
 }
 
-impl Symmetric {
+impl<const SYMMETRIC: bool, const TO_3: bool> Single<SYMMETRIC, TO_3> {
+    fn new(lower: f64, upper: f64, scale: Scale) -> Self {
+        let (y_lower, y_upper) = (2.0 * area_from_zero(lower), 2.0 * area_from_zero(upper));
+        // Of symmetric bounds an element is an odd number of steps from zero.
+        let (step, half) =
+            if SYMMETRIC { (y_upper / TWO_31, 0.0) } else { ((y_upper - y_lower) / TWO_31, 0.5) };
+        let origin = (-y_lower / step).floor().clamp(0.0, TWO_31);
+        Single {
+            origin: origin as u32,
+            step: step as f32,
+            y: step.mul_add(origin + half, y_lower) as f32,
+            below: step.mul_add(half, 2.0 * area_below(lower)) as f32,
+            above: step.mul_add(half, 2.0 * area_below(-upper)) as f32,
+            scale,
+        }
+    }
+
+    /// `n` steps and `end`.
+    #[inline(always)]
+    fn area<S: Simd>(&self, s: S, n: S::Int, end: f32) -> S::F32 {
+        s.mul_add_f32(s.i32_to_f32(n), s.splat_f32(self.step), s.splat_f32(end))
+    }
+
     #[inline(always)]
     fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
-        let k = s.or(words, s.splat_u32(1));
-        let step = s.splat_f32(self.step);
-        let y = s.mul_f32(s.i32_to_f32(k), step);
-        // The area beyond the element on both sides, computed from the distance to the bound, so that the
-        // tails keep their precision.
-        let rest = s.i32_to_f32(s.sub_u32(s.splat_u32(1 << 31), s.abs_i32(k)));
-        let beyond = s.mul_add_f32(rest, step, s.splat_f32(self.outside));
+        let (y, beyond);
+        if SYMMETRIC {
+            let k = s.or(words, s.splat_u32(1));
+            y = s.mul_f32(s.i32_to_f32(k), s.splat_f32(self.step));
+            beyond = self.area(s, s.sub_u32(s.splat_u32(1 << 31), s.abs_i32(k)), self.above);
+        } else {
+            let i = s.shr_u32(words, 1);
+            y = self.area(s, s.sub_u32(i, s.splat_u32(self.origin)), self.y);
+            let last = s.xor(i, s.splat_u32(0x7fff_ffff));
+            beyond = s.min_f32(self.area(s, i, self.below), self.area(s, last, self.above));
+        }
         let q = s.neg_mul_add_f32(beyond, beyond, s.add_f32(beyond, beyond));
-        self.scale.apply(s, quantile_f32(s, y, q))
+        let z = match (TO_3, SYMMETRIC) {
+            (true, _) => quantile_to_3_f32(s, y, q),
+            (false, true) => quantile_f32(s, y, q),
+            (false, false) => quantile_any_f32(s, y, q),
+        };
+        self.scale.apply(s, z)
     }
 }
 
-impl SampleF32 for Symmetric {
+impl<const SYMMETRIC: bool, const TO_3: bool> SampleF32 for Single<SYMMETRIC, TO_3> {
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
         (self.one(s, even), self.one(s, odd))
     }
+}
+
+/// The area below x.
+fn area_below(x: f64) -> f64 {
+    if x < 0.0 { area_above(-x) } else { 0.5 + area_from_zero(x) }
 }
 
 /// Any bounds, computed in double precision.
@@ -193,29 +260,92 @@ impl SampleF32 for General<f32> {
     }
 }
 
-impl General<f64> {
-    /// Bounds in standard deviations; `lower < upper`.
-    pub(super) fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> General<f64> {
-        let bounds = Bounds::<f64>::new(mean, stddev, lower, upper);
-        General { quantile: Quantile::new(lower, upper), mean, stddev, bounds }
+/// The form for these bounds in double precision.
+pub(super) fn sampler_f64(mean: f64, stddev: f64, lower: f64, upper: f64) -> Sampler {
+    let bounds = Bounds::<f64>::new(mean, stddev, lower, upper);
+    if lower < -2.0 || upper > 2.0 || upper - lower < TINY {
+        return Sampler::GeneralF64(General { quantile: Quantile::new(lower, upper), mean, stddev, bounds });
+    }
+    let area = area_from_zero(upper) - area_from_zero(lower);
+    Sampler::CentralF64(CentralF64 {
+        step: 2.0 * area * UNIT_64,
+        centre: area_from_zero(upper) + area_from_zero(lower),
+        below: 2.0 * area_below(lower),
+        above: 2.0 * area_below(-upper),
+        mean,
+        stddev,
+        bounds,
+    })
+}
+
+/// Bounds within two standard deviations, in double precision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CentralF64 {
+    /// Twice the area between the bounds over 2^64: the step of y, as in [`crate::math::quantile`].
+    step: f64,
+    /// y in the middle of the words.
+    centre: f64,
+    /// `1 + y` of the lower bound and `1 - y` of the upper one.
+    below: f64,
+    above: f64,
+    mean: f64,
+    stddev: f64,
+    bounds: Bounds<f64>,
+}
+
+impl CentralF64 {
+    /// `n` steps and `end`.
+    #[inline(always)]
+    fn area<S: Simd>(&self, s: S, n: S::F64, end: f64) -> S::F64 {
+        s.mul_add_f64(n, s.splat_f64(self.step), s.splat_f64(end))
     }
 
     #[inline(always)]
     fn one<S: Simd>(&self, s: S, word: S::Int) -> S::F64 {
-        let k = s.or(word, s.splat_u64(1));
-        let left = fraction(s, k);
-        let right = fraction(s, s.sub_u64(s.splat_u64(0), k));
-        let signed = i64_to_f64(s, s.xor(k, s.splat_u64(1 << 63)));
-        let difference = s.mul_f64(signed, s.splat_f64(2.0 * UNIT_32 * UNIT_32));
+        let [left, right, difference] = parts(s, word);
+        let y = self.area(s, difference, self.centre);
+        let beyond = s.min_f64(self.area(s, left, self.below), self.area(s, right, self.above));
+        let q = s.neg_mul_add_f64(beyond, beyond, s.add_f64(beyond, beyond));
+        let z = quantile_to_2_f64(s, y, q);
+        self.bounds.hold(s, s.mul_add_f64(z, s.splat_f64(self.stddev), s.splat_f64(self.mean)))
+    }
+}
+
+impl SampleF64 for CentralF64 {
+    #[inline(always)]
+    fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64) {
+        (self.one(s, first), self.one(s, second))
+    }
+}
+
+impl General<f64> {
+    #[inline(always)]
+    fn one<S: Simd>(&self, s: S, word: S::Int) -> S::F64 {
+        let [left, right, difference] = parts(s, word);
+        let left = s.mul_f64(left, s.splat_f64(UNIT_64));
+        let right = s.mul_f64(right, s.splat_f64(UNIT_64));
+        let difference = s.mul_f64(difference, s.splat_f64(2.0 * UNIT_64));
         self.bounds.hold(s, self.element(s, left, right, difference))
     }
 }
 
-/// `k / 2^64`
+/// With the odd number k of a word: k, `2^64 - k` and `k - 2^63`, each rounded once.
 #[inline(always)]
-fn fraction<S: Simd>(s: S, k: S::Int) -> S::F64 {
-    let (high, low) = halves_to_f64(s, k);
-    s.mul_f64(s.mul_add_f64(high, s.splat_f64(1.0 / UNIT_32), low), s.splat_f64(UNIT_32 * UNIT_32))
+fn parts<S: Simd>(s: S, word: S::Int) -> [S::F64; 3] {
+    const TWO_64: f64 = 1.0 / UNIT_64;
+    /// A number whose last bit is 2^32.
+    const TWO_84: f64 = 1_048_576.0 * TWO_64;
+    let k = s.or(word, s.splat_u64(1));
+    // The halves in numbers that have room for them: 2^84 + 2^32 high and 2^52 + low. Everything is exact but
+    // the last operation of each result.
+    let high = s.f64_from_bits(s.or(s.shr_u64(k, 32), s.splat_u64(TWO_84.to_bits())));
+    let low = s.f64_from_bits(s.or(s.and(k, s.splat_u64(0xffff_ffff)), s.splat_u64(TWO_52)));
+    let both = TWO_84 + f64::from_bits(TWO_52);
+    [
+        s.add_f64(s.sub_f64(high, s.splat_f64(both)), low),
+        s.sub_f64(s.sub_f64(s.splat_f64(both + TWO_64), high), low),
+        s.add_f64(s.sub_f64(high, s.splat_f64(both + 0.5 * TWO_64)), low),
+    ]
 }
 
 impl SampleF64 for General<f64> {
@@ -229,6 +359,8 @@ impl SampleF64 for General<f64> {
 
 /// 2^-32
 const UNIT_32: f64 = 1.0 / 4_294_967_296.0;
+/// 2^-64
+const UNIT_64: f64 = UNIT_32 * UNIT_32;
 
 /// Bounds on one side and further out than this use the asymptotic series of the tail.
 const DEEP: f64 = 30.0;

@@ -6,7 +6,7 @@
 //! function, GPU Computing Gems Jade Edition, 2011). The double-precision form has the regions of Wichura's
 //! AS 241 (Applied Statistics 37, 1988). All coefficients were fitted for this crate.
 
-use super::{horner_f32, horner_f64, log::minus_ln_coarse};
+use super::{fours_f32, fours_f64, horner_f32, horner_f64, log::minus_ln_coarse};
 use crate::simd::Simd;
 
 /// `x / y` in powers of 1 - y^2, where P(|X| < x) = y, for x in [0, 2]. Numerator. Relative error 1.0e-7.
@@ -15,6 +15,30 @@ const QUANTILE_CENTRE_F32_P: [f32; 5] =
 
 /// `x / y` in powers of 1 - y^2, where P(|X| < x) = y, for x in [0, 2]. Denominator. Relative error 1.0e-7.
 const QUANTILE_CENTRE_F32_Q: [f32; 5] = [1e+00, 5.5722015e+01, 4.2543845e+02, 6.2855457e+02, 1.4073253e+02];
+
+/// `x / y` in powers of 1 - y^2, where P(|X| < x) = y, for x in [0, 3]. Numerator. Relative error 5.3e-8.
+const QUANTILE_TO_3_F32_P: [f32; 8] = [
+    3.8680215e+00,
+    3.372969e+03,
+    4.6247878e+05,
+    1.5701239e+07,
+    1.5039802e+08,
+    4.0049834e+08,
+    2.454855e+08,
+    1.6417453e+07,
+];
+
+/// `x / y` in powers of 1 - y^2, where P(|X| < x) = y, for x in [0, 3]. Denominator. Relative error 5.3e-8.
+const QUANTILE_TO_3_F32_Q: [f32; 8] = [
+    1e+00,
+    1.0486143e+03,
+    1.6798373e+05,
+    6.7404565e+06,
+    7.904697e+07,
+    2.7600918e+08,
+    2.5681883e+08,
+    4.2635012e+07,
+];
 
 /// `x / y` in powers of w - 2.5, for w in [0, 5]. Relative error 1.1e-7.
 const QUANTILE_F32: [f32; 9] = [
@@ -42,6 +66,44 @@ const QUANTILE_TAIL_F32: [f32; 11] = [
     1.4116392e-04,
     2.9727687e-05,
     -3.4459e-05,
+];
+
+/// `x / y` in powers of w, for w in [0, 32]. Numerator. Relative error 4.7e-8.
+const QUANTILE_ANY_F32_P: [f32; 7] =
+    [1.2533141e+00, 4.5598555e-01, 9.476914e-02, 1.3365375e-02, 1.2617739e-03, 7.317681e-05, 4.2861578e-07];
+
+/// `x / y` in powers of w, for w in [0, 32]. Denominator. Relative error 4.7e-8.
+const QUANTILE_ANY_F32_Q: [f32; 7] =
+    [1e+00, 1.0202376e-01, 3.5876058e-02, 2.5719593e-03, 2.8329858e-04, 5.510938e-06, 6.5301293e-09];
+
+/// `x / y` in powers of 1 - y^2, for x in [0, 2]. Numerator. Relative error 6.5e-17.
+const QUANTILE_TO_2_F64_P: [f64; 11] = [
+    3.569344994120909e+00,
+    1.070540836058957e+03,
+    6.82271989419525e+04,
+    1.5124332019269983e+06,
+    1.405002149998291e+07,
+    5.9144795751399614e+07,
+    1.1477341683036636e+08,
+    9.907372572009942e+07,
+    3.4193634858395934e+07,
+    3.6631893442509784e+06,
+    5.474993986351956e+04,
+];
+
+/// `x / y` in powers of 1 - y^2, for x in [0, 2]. Denominator. Relative error 6.5e-17.
+const QUANTILE_TO_2_F64_Q: [f64; 11] = [
+    1e+00,
+    3.636473393078189e+02,
+    2.6779000173984674e+04,
+    6.791727858696255e+05,
+    7.245137805753463e+06,
+    3.5487439296461806e+07,
+    8.205430079889476e+07,
+    8.78166738409038e+07,
+    4.031508530579136e+07,
+    6.66001215195332e+06,
+    2.5248362504809885e+05,
 ];
 
 /// `x / y` in powers of 0.7225 - y^2, for |y| up to 0.85. Numerator. Relative error 1.3e-16.
@@ -127,6 +189,13 @@ pub fn quantile_centre_f32<S: Simd>(s: S, y: S::F32) -> S::F32 {
     s.mul_f32(y, s.div_f32(p, horner_f32(s, t, &QUANTILE_CENTRE_F32_Q)))
 }
 
+/// x for |x| up to 3, to 6 ulp; `q` is `1 - y^2`, whose relative precision the tails need.
+#[inline(always)]
+pub fn quantile_to_3_f32<S: Simd>(s: S, y: S::F32, q: S::F32) -> S::F32 {
+    let p = fours_f32(s, q, &QUANTILE_TO_3_F32_P);
+    s.mul_f32(y, s.div_f32(p, fours_f32(s, q, &QUANTILE_TO_3_F32_Q)))
+}
+
 /// x for |x| up to 6.3, to 6 ulp; `q` is `1 - y^2`, whose relative precision the tails need.
 #[inline(always)]
 pub fn quantile_f32<S: Simd>(s: S, y: S::F32, q: S::F32) -> S::F32 {
@@ -139,6 +208,21 @@ pub fn quantile_f32<S: Simd>(s: S, y: S::F32, q: S::F32) -> S::F32 {
         ratio = s.select_f32(tail, horner_f32(s, r, &QUANTILE_TAIL_F32), ratio);
     }
     s.mul_f32(y, ratio)
+}
+
+/// The same without a branch, for q from exp(-32) on, to 8 ulp.
+#[inline(always)]
+pub fn quantile_any_f32<S: Simd>(s: S, y: S::F32, q: S::F32) -> S::F32 {
+    let w = minus_ln_coarse(s, q);
+    let p = fours_f32(s, w, &QUANTILE_ANY_F32_P);
+    s.mul_f32(y, s.div_f32(p, fours_f32(s, w, &QUANTILE_ANY_F32_Q)))
+}
+
+/// x for |x| up to 2, to 6 ulp; `q` is `1 - y^2`.
+#[inline(always)]
+pub fn quantile_to_2_f64<S: Simd>(s: S, y: S::F64, q: S::F64) -> S::F64 {
+    let p = fours_f64(s, q, &QUANTILE_TO_2_F64_P);
+    s.mul_f64(y, s.div_f64(p, fours_f64(s, q, &QUANTILE_TO_2_F64_Q)))
 }
 
 /// The central form is for |y| up to this.

@@ -40,7 +40,7 @@ def test_build_info():
     assert sorted(info) == sorted(names)
     assert info["version"] == fastinit.__version__
     assert Path(info["file"]).is_relative_to(PACKAGE)
-    assert info["stream_version"] == fastinit.STREAM_VERSION == 1
+    assert info["stream_version"] == fastinit.STREAM_VERSION == 2
     assert info["simd"] in info["simd_available"]
     assert info["simd_available"][0] == "scalar"
     assert info["threads"] == fastinit.get_num_threads() >= 1

@@ -24,6 +24,7 @@ const BLOCK: usize = 4096;
 const SPARSE: u32 = 9973;
 
 const TWO_31: f64 = (1_u64 << 31) as f64;
+const TWO_32: f64 = (1_u64 << 32) as f64;
 
 /// The samples of the words `first + i * step`, each of which is both words of a pair.
 fn samples<D: SampleF32>(distribution: &D, first: u32, step: u32, out: &mut [[f32; 2]]) {
@@ -72,8 +73,13 @@ struct Report {
 
 impl Report {
     fn see(&mut self, word: u32, got: f32, exact: f64) {
+        self.see_scaled(word, got, exact, exact);
+    }
+
+    /// With the error in ulp of a number of the size of `scale`, if that is greater.
+    fn see_scaled(&mut self, word: u32, got: f32, exact: f64, scale: f64) {
         assert!(got.is_finite(), "word {word:x} gives {got}");
-        let error = ulps(got, exact, exact);
+        let error = ulps(got, exact, scale);
         if error > self.worst.0 {
             self.worst = (error, word);
         }
@@ -213,6 +219,7 @@ fn truncated(bound: f64, sparse: u32) -> Report {
     let distribution = Distribution::TruncatedNormal { mean: 0.0, stddev: 1.0, lower: -bound, upper: bound };
     match Sampler::new(&distribution, Dtype::F32) {
         Sampler::Central(kernel) => truncated_by(&kernel, bound, sparse),
+        Sampler::SymmetricTo3(kernel) => truncated_by(&kernel, bound, sparse),
         Sampler::Symmetric(kernel) => truncated_by(&kernel, bound, sparse),
         _ => unreachable!("the bounds are symmetric"),
     }
@@ -254,12 +261,71 @@ fn truncated_by<D: SampleF32 + Sync>(kernel: &D, bound: f64, sparse: u32) -> Rep
     })
 }
 
+/// Every `sparse`-th element between bounds that are not symmetric, of one of the single-precision forms. The
+/// lowest bit of a word is ignored.
+fn truncated_between(bounds @ (lower, upper): (f64, f64), sparse: u32) -> Report {
+    let distribution = Distribution::TruncatedNormal { mean: 0.0, stddev: 1.0, lower, upper };
+    match Sampler::new(&distribution, Dtype::F32) {
+        Sampler::To3(kernel) => truncated_between_by(&kernel, bounds, sparse),
+        Sampler::Single(kernel) => truncated_between_by(&kernel, bounds, sparse),
+        other => unreachable!("{other:?}"),
+    }
+}
+
+fn truncated_between_by<D: SampleF32 + Sync>(kernel: &D, (lower, upper): (f64, f64), sparse: u32) -> Report {
+    let step = 2 * sparse;
+    let ends = [area_from_zero(lower), area_from_zero(upper)];
+    let (below, above) = (area_above(-lower), area_above(upper));
+    let area = if lower > 0.0 {
+        area_above(lower) - above
+    } else if upper < 0.0 {
+        area_above(-upper) - below
+    } else {
+        ends[1] - ends[0]
+    };
+    // As for symmetric bounds, from the end that gives the area most precisely.
+    let exact = |word: u32, x: f64| {
+        let k = (word | 1) as f64;
+        let (left, right) = (k / TWO_32, (TWO_32 - k) / TWO_32);
+        let missing = if x > 1.0 {
+            area_above(x) - (above + right * area)
+        } else if x < -1.0 {
+            below + left * area - area_above(-x)
+        } else if ends[0].abs() + left * area < ends[1].abs() + right * area {
+            ends[0] + left * area - area_from_zero(x)
+        } else {
+            ends[1] - right * area - area_from_zero(x)
+        };
+        let step = missing / density(x);
+        x + step * (1.0 + 0.5 * x * step)
+    };
+    in_blocks((1 << 31) / sparse as u64, |range| {
+        let mut report = Report::default();
+        let first = range.start as u32 * step;
+        let mut got = vec![[0.0; 2]; (range.end - range.start) as usize + 1];
+        samples(kernel, first, step, &mut got);
+        for (i, pair) in got.windows(2).enumerate() {
+            let (word, x) = (first + i as u32 * step, pair[0][0]);
+            let exact = exact(word, x as f64);
+            // Nearer to zero than this the reference is less precise.
+            report.see_scaled(word, x, exact, exact.abs().max(1e-8));
+            assert!(x as f64 >= lower && x as f64 <= upper, "word {word:x} gives {x}");
+            if word.checked_add(step).is_some() {
+                report.step_back(x, pair[1][0]);
+            }
+        }
+        report
+    })
+}
+
 /// The greatest errors over all words, in ulp, rounded up.
 const RADIUS: f64 = 3.5;
 const ALONG: f64 = 2.0;
 const ACROSS: f64 = 2.5;
 const CENTRAL: f64 = 10.0;
+const TO_3: f64 = 6.5;
 const SYMMETRIC: f64 = 5.5;
+const ANY: f64 = 8.0;
 /// The greatest step back from one word to the next, in ulp.
 const BACKWARD: f64 = 4.0;
 
@@ -278,10 +344,45 @@ fn normal() {
 
 #[test]
 fn truncated_normal() {
-    for (bound, limit) in
-        [(0.01, CENTRAL), (1.0, CENTRAL), (2.0, CENTRAL), (3.0, SYMMETRIC), (f64::INFINITY, SYMMETRIC)]
-    {
-        check(&truncated(bound, SPARSE), limit, &format!("bound {bound}"));
+    for (bound, limit) in [
+        (0.01, CENTRAL),
+        (1.0, CENTRAL),
+        (2.0, CENTRAL),
+        (2.1, TO_3),
+        (3.0, TO_3),
+        (3.1, SYMMETRIC),
+        (100.0, SYMMETRIC),
+        (f64::INFINITY, SYMMETRIC),
+    ] {
+        let report = truncated(bound, SPARSE);
+        println!("bound {bound}: {report:?}");
+        check(&report, limit, &format!("bound {bound}"));
+    }
+}
+
+#[test]
+fn truncated_normal_with_other_bounds() {
+    let infinity = f64::INFINITY;
+    for (bounds, limit) in [
+        ((-1.0, 2.0), TO_3),
+        ((-3.0, 1e-5), TO_3),
+        ((0.0, 3.0), TO_3),
+        ((0.3, 0.33), TO_3),
+        ((-3.0, -2.0), TO_3),
+        ((-1e-9, 2e-9), TO_3),
+        ((-1e-17, 1.0), TO_3),
+        ((-1.0, 4.0), ANY),
+        ((0.0, infinity), ANY),
+        ((1.0, infinity), ANY),
+        ((-infinity, 1.0), ANY),
+        ((-infinity, 5.0), ANY),
+        ((-infinity, -4.0), ANY),
+        ((4.0, 4.25), ANY),
+        ((-1e-9, 9.0), ANY),
+    ] {
+        let report = truncated_between(bounds, SPARSE);
+        println!("bounds {bounds:?}: {report:?}");
+        check(&report, limit, &format!("bounds {bounds:?}"));
     }
 }
 
@@ -307,6 +408,12 @@ fn of_all_words() {
         line(&format!("truncated at {bound}"), &report);
         report
     });
+    let others = [((-1.0, 2.0), TO_3), ((0.0, f64::INFINITY), ANY), ((1.0, f64::INFINITY), ANY)];
+    let others = others.map(|(bounds, limit)| {
+        let report = truncated_between(bounds, 1);
+        line(&format!("truncated to {bounds:?}"), &report);
+        (bounds, limit, report)
+    });
 
     println!("\n| distribution | variance | its relative error | kurtosis |");
     println!("|---|---|---|---|");
@@ -324,12 +431,18 @@ fn of_all_words() {
             fourth / (variance * variance)
         );
     }
-    println!("\nThe means and all odd moments are zero: the distributions are symmetric to the bit.");
+    println!(
+        "\nThe means and all odd moments of the symmetric distributions are zero: they are symmetric to the bit."
+    );
 
     check(&radius, RADIUS, "radius");
     check(&along, ALONG, "along");
     check(&across, ACROSS, "across");
     check(&reports[0], CENTRAL, "truncated at 2");
-    reports[1..].iter().for_each(|report| check(report, SYMMETRIC, "truncated"));
+    check(&reports[1], TO_3, "truncated at 3");
+    check(&reports[2], SYMMETRIC, "not truncated");
+    others
+        .iter()
+        .for_each(|(bounds, limit, report)| check(report, *limit, &format!("truncated to {bounds:?}")));
     assert!(radius.reach > 6.2 && reports[2].reach > 6.2);
 }

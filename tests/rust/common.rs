@@ -34,7 +34,7 @@ pub fn at(level: Level) -> Options<'static> {
 pub const KEY: Key = Key { seed: 0x0123_4567_89ab_cdef, stream: 0xfedc_ba98_7654_3210 };
 
 /// Bounds of truncated normal distributions: symmetric, one-sided, deep, narrow, none.
-pub const BOUNDS: [(f64, f64); 11] = [
+pub const BOUNDS: [(f64, f64); 12] = [
     (-2.0, 2.0),
     (-3.0, 3.0),
     (f64::NEG_INFINITY, f64::INFINITY),
@@ -43,6 +43,7 @@ pub const BOUNDS: [(f64, f64); 11] = [
     (5.0, 6.0),
     (-0.01, 0.01),
     (8.0, f64::INFINITY),
+    (-1.0, 2.0),
     (-1.0, 3.0),
     (40.0, 41.0),
     (-6.0, -5.0),
@@ -168,7 +169,10 @@ pub fn sample_of_words_f32(level: Level, sampler: &Sampler, words: [u32; 2]) -> 
         Sampler::UniformF32(distribution) => level.run(Words(distribution, words)),
         Sampler::NormalF32(distribution) => level.run(Words(distribution, words)),
         Sampler::Central(distribution) => level.run(Words(distribution, words)),
+        Sampler::SymmetricTo3(distribution) => level.run(Words(distribution, words)),
         Sampler::Symmetric(distribution) => level.run(Words(distribution, words)),
+        Sampler::To3(distribution) => level.run(Words(distribution, words)),
+        Sampler::Single(distribution) => level.run(Words(distribution, words)),
         Sampler::GeneralF32(distribution) => level.run(Words(distribution, words)),
         _ => panic!("{sampler:?} is not of single precision"),
     }
@@ -194,6 +198,7 @@ pub fn sample_of_words_f64(level: Level, sampler: &Sampler, words: [u64; 2]) -> 
     match *sampler {
         Sampler::UniformF64(distribution) => level.run(Words(distribution, words)),
         Sampler::NormalF64(distribution) => level.run(Words(distribution, words)),
+        Sampler::CentralF64(distribution) => level.run(Words(distribution, words)),
         Sampler::GeneralF64(distribution) => level.run(Words(distribution, words)),
         _ => panic!("{sampler:?} is not of double precision"),
     }

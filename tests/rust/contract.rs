@@ -23,19 +23,31 @@ const NORMAL_F32: f64 = 6.5;
 const TRUNCATED_F32: f64 = 9.0;
 const ULPS_F64: f64 = 16.0;
 
-/// Bounds at which the general kernel changes its method: narrow, just on one side, about where tails become
+/// Bounds at which a form begins, ends, or changes its method: narrow, just on one side, about where tails become
 /// deep, and very deep.
-const ODD_BOUNDS: [(f64, f64); 10] = [
+const ODD_BOUNDS: [(f64, f64); 22] = [
     (1e-3, 2e-3),
     (-1e-9, 2e-9),
     (0.3, 0.30001),
+    (0.3, 0.31),
+    (0.3, 0.32),
     (2.0, 2.0 + 1e-9),
+    (2.0 - 1e-8, 2.0),
     (-1e-12, 9.0),
+    (-1e-22, 1e-21),
+    (-2.0, 1e-5),
+    (1.0, 2.0),
+    (-3.0, 3.5),
+    (-f64::INFINITY, -1.0),
+    (4.0, f64::INFINITY),
+    (4.0 + 1e-9, f64::INFINITY),
+    (-1e100, 1e100),
     (1.4, 8.0),
     (29.5, 30.5),
     (30.0, 30.001),
     (200.0, f64::INFINITY),
     (-1e6 - 1.0, -1e6),
+    (-1e100, 2.0),
 ];
 
 /// The word of an element in single precision, and that of the other element of its pair.
@@ -90,13 +102,17 @@ fn normal_64(radius: u64, angle: u64) -> [f64; 2] {
     on_circle((-2.0 * ln).sqrt(), y, angle >> 63 == 1, angle >> 62 & 1 == 1)
 }
 
-/// With symmetric bounds the word is a signed fraction, with others the part of the area on the left.
+/// With symmetric bounds the word is a signed fraction, with others the part of the area on the left, of which the
+/// general form uses every bit.
 fn truncated_32(bounds: (f64, f64), word: u32) -> f64 {
     if bounds.0 == -bounds.1 {
         let y = (word | 1) as i32 as f64 / TWO_31;
         return oracle::quantile(bounds, 0.5 * (1.0 + y), 0.5 * (1.0 - y), y);
     }
-    let left = (word as f64 + 0.5) / TWO_32;
+    let distribution =
+        Distribution::TruncatedNormal { mean: 0.0, stddev: 1.0, lower: bounds.0, upper: bounds.1 };
+    let is_general = matches!(Sampler::new(&distribution, Dtype::F32), Sampler::GeneralF32(_));
+    let left = if is_general { word as f64 + 0.5 } else { (word | 1) as f64 } / TWO_32;
     oracle::quantile(bounds, left, 1.0 - left, left - (1.0 - left))
 }
 

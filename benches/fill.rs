@@ -9,7 +9,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fastinit::{Bf16, Distribution, Element, F16, Initializer, Key, Level, Options, Orthogonal, Window};
-use ndarray::{Array2, ArrayViewMut1};
+use ndarray::{Array3, ArrayViewMut1};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -83,18 +83,23 @@ fn small(criterion: &mut Criterion) {
     });
 }
 
-/// Orthogonal matrices; the throughput is in operations, of which there are 4/3 n^3.
+/// Orthogonal matrices; the throughput is in operations, of which there are 2mn^2 - 2/3 n^3 for m rows and n
+/// columns.
 fn matrices<T: Element>(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group(format!("orthogonal/{}", T::DTYPE));
     group.sample_size(10).measurement_time(Duration::from_millis(400));
-    for size in [64_usize, 256, 1024] {
-        group.throughput(Throughput::Elements(4 * (size as u64).pow(3) / 3));
-        let orthogonal = Initializer::from(Orthogonal::default());
-        let mut matrix = Array2::<T>::default((size, size));
+    // The number of matrices, which are blocks of one tensor, and their size.
+    let sizes = [(1, 16, 16), (1, 64, 64), (1000, 64, 64), (1, 256, 256), (1, 1024, 1024), (1, 4096, 256)];
+    for (count, rows, columns) in sizes {
+        let (m, n) = (rows as u64, columns as u64);
+        group.throughput(Throughput::Elements(count as u64 * (2 * m * n * n - 2 * n * n * n / 3)));
+        let orthogonal = Initializer::from(Orthogonal::default()).in_blocks(count as u64, Some(0));
+        let mut matrices = Array3::<T>::default((count, rows, columns));
         for &level in Level::available() {
             let options = Options::default().level(level);
-            group.bench_function(BenchmarkId::new(level.name(), size), |bencher| {
-                bencher.iter(|| orthogonal.fill(black_box(matrix.view_mut()), Key::new(1), &options));
+            let name = BenchmarkId::new(level.name(), format!("{count} x {rows} x {columns}"));
+            group.bench_function(name, |bencher| {
+                bencher.iter(|| orthogonal.fill(black_box(matrices.view_mut()), Key::new(1), &options));
             });
         }
     }

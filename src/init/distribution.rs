@@ -72,7 +72,7 @@ pub(super) fn check(distribution: &Distribution, dtype: Dtype) -> Result<()> {
 
 /// The greatest element of a normal distribution in standard deviations, rounded up: the square root of
 /// `2 * 31 ln 2` and of `2 * 64 ln 2`.
-const REACH_F32: f64 = 6.5554;
+const REACH_F32: f64 = 6.5556;
 const REACH_F64: f64 = 9.4194;
 
 /// The nearest number of the precision of `dtype` that is not beyond a bound; `side` is the sign of the
@@ -152,5 +152,50 @@ fn stored(value: f64, dtype: Dtype) -> f64 {
         Dtype::F16 => F16::from_f64(value).to_f64(),
         Dtype::Bf16 => Bf16::from_f64(value).to_f64(),
         Dtype::F32 | Dtype::F64 => round(value, dtype),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distr::{Normal, SampleF32, SampleF64};
+    use crate::simd::{Kernel, Level, Simd, store};
+
+    /// The greatest standard normal samples in single and in double precision: the first word is 0, which gives
+    /// the greatest radius, and the angle is one of those next to an axis.
+    struct Greatest;
+
+    impl Kernel for Greatest {
+        type Output = [f64; 2];
+
+        fn run<S: Simd>(self, s: S) -> [f64; 2] {
+            let (mut greatest, mut single, mut double) = ([0.0_f64; 2], [0.0_f32; 2], [0.0_f64; 1]);
+            for quarter in 0..4_u64 {
+                for angle in [quarter << 62, (quarter << 62) + (u64::MAX >> 2)] {
+                    let normal = Normal { mean: 0.0_f32, stddev: 1.0 };
+                    let (a, b) =
+                        SampleF32::sample(&normal, s, s.splat_u32(0), s.splat_u32((angle >> 32) as u32));
+                    for x in [a, b] {
+                        store(s, &mut single, s.f32_to_bits(x));
+                        greatest[0] = greatest[0].max(f64::from(single[0])).max(f64::from(single[1]));
+                    }
+                    let normal = Normal { mean: 0.0, stddev: 1.0 };
+                    let (a, b) = SampleF64::sample(&normal, s, s.splat_u64(0), s.splat_u64(angle));
+                    for x in [a, b] {
+                        store(s, &mut double, s.f64_to_bits(x));
+                        greatest[1] = greatest[1].max(double[0]);
+                    }
+                }
+            }
+            greatest
+        }
+    }
+
+    #[test]
+    fn reach_is_that_of_the_greatest_sample() {
+        let [single, double] = Level::Scalar.run(Greatest);
+        for (greatest, reach) in [(single, REACH_F32), (double, REACH_F64)] {
+            assert!((0.0..2e-4).contains(&(reach - greatest)), "{greatest} is reached, not {reach}");
+        }
     }
 }

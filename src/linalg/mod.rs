@@ -277,9 +277,6 @@ impl<R: Real> Job<R> {
             in_turns(places.len(), &mut workers, options, |turn, (), pulse| {
                 let mut place = places[turn].lock().unwrap_or_else(PoisonError::into_inner);
                 let Some(memory) = place.0.take() else { return Ok(()) };
-                if !zero {
-                    memory.fill([R::default(); WIDTH]);
-                }
                 let first = (begin + turn) * WIDTH;
                 place.1 = Some(Panel::new(self.level, self.key, rows, columns, first, memory, pulse)?);
                 Ok(())

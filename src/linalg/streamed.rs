@@ -8,7 +8,7 @@
 //!
 //! Every chain of multiply-adds is that of [`panel`](super::panel).
 
-use super::panel::{self, Head, Row, Squares, TILE, WIDTH};
+use super::panel::{self, Ends, Head, PIECE, Row, Squares, TILE, WIDTH};
 use super::real::Real;
 use super::{Job, OPERATIONS_PER_THREAD};
 use crate::dtype::Element;
@@ -23,9 +23,6 @@ use std::sync::{Mutex, PoisonError};
 
 /// The rows that are sampled together.
 const ROWS: usize = 256;
-
-/// Rows of sums that are one piece of work in the second pass.
-const PIECE: usize = 16;
 
 /// The most pieces that the third pass is cut into.
 const PIECES: usize = 1024;
@@ -42,11 +39,9 @@ const FEWEST: usize = 16;
 pub(super) struct Layout {
     /// The rows of the matrix.
     rows: usize,
-    /// The columns of each strip but the last.
-    width: usize,
-    /// How many strips are computed together.
-    strips: usize,
-    /// The columns of a group of strips that are kept in memory.
+    /// How many columns are computed together, in strips of [`WIDTH`].
+    group: usize,
+    /// How many of them are kept in memory.
     kept: usize,
     /// How many threads there are.
     workers: usize,
@@ -66,17 +61,19 @@ impl Layout {
         let operations = rows.saturating_mul(panel * panel.max(PIECE));
         let most = WORKERS / (Layout::WORKER * size_of::<Row<R>>());
         let workers = how_many((operations / OPERATIONS_PER_THREAD).clamp(1, most), options);
-        let sums = WIDTH * size_of::<Row<R>>();
-        let room = bytes.saturating_sub(workers * Layout::WORKER * size_of::<Row<R>>() + sums);
         if columns <= WIDTH {
-            return Layout { rows, width: wanted, strips: 1, kept: 0, workers };
+            return Layout { rows, group: wanted, kept: 0, workers };
         }
-        let column = rows.saturating_mul(size_of::<R>());
-        let widest = WIDTH.min(wanted);
-        let width = (room.saturating_sub(sums) / column).clamp(FEWEST.min(widest), widest);
-        let strips = (room / column.saturating_mul(width).saturating_add(sums)).max(1);
-        let strips = strips.min(wanted.div_ceil(width));
-        Layout { rows, width, strips, kept: wanted.min(strips * width), workers }
+        // Besides the columns, there are the products of the panel, and the sums of each strip, the last one
+        // included.
+        let row = size_of::<Row<R>>();
+        let room = bytes.saturating_sub((workers * Layout::WORKER + 2 * WIDTH) * row);
+        let column = rows.saturating_mul(size_of::<R>()).saturating_add(row);
+        let most = (room / column).max(FEWEST);
+        // Strips that begin with a panel take less time, but each group samples all panels.
+        let even = wanted.div_ceil(wanted.div_ceil(most)).next_multiple_of(WIDTH).min(wanted);
+        let group = if even <= most { even } else { most / FEWEST * FEWEST };
+        Layout { rows, group, kept: group, workers }
     }
 
     /// The rows of memory of a thread: those of a panel and of a strip.
@@ -85,7 +82,12 @@ impl Layout {
     /// The rows of memory for everything.
     pub fn memory(&self) -> usize {
         let kept = self.rows.saturating_mul(self.kept).div_ceil(WIDTH);
-        kept.saturating_add(self.workers * Layout::WORKER + (self.strips + 1) * WIDTH)
+        kept.saturating_add(self.workers * Layout::WORKER + WIDTH + self.sums())
+    }
+
+    /// The rows of memory for the sums of all strips.
+    fn sums(&self) -> usize {
+        self.group.next_multiple_of(WIDTH)
     }
 }
 
@@ -142,16 +144,16 @@ impl<R: Real> Job<R> {
             })
             .collect();
         let (products, memory) = memory.split_at_mut(WIDTH);
-        let (sums, memory) = memory.split_at_mut(layout.strips * WIDTH);
+        let (sums, memory) = memory.split_at_mut(layout.sums());
         let memory = memory.as_flattened_mut();
         let columns = matrix.columns.len();
-        for begin in (0..columns).step_by(layout.strips * layout.width) {
-            let end = columns.min(begin + layout.strips * layout.width);
+        for begin in (0..columns).step_by(layout.group) {
+            let end = columns.min(begin + layout.group);
             let mut kept = 0;
             let strips: Vec<_> = (begin..end)
-                .step_by(layout.width)
+                .step_by(WIDTH)
                 .map(|from| {
-                    let positions = from..end.min(from + layout.width);
+                    let positions = from..end.min(from + WIDTH);
                     let indices: Vec<_> = positions
                         .clone()
                         .map(|position| matrix.columns.at(position).index as usize)
@@ -230,8 +232,8 @@ impl<R: Real> Group<'_, R> {
         let (new_sums, old_sums) = sums.split_at_mut((old - new) * WIDTH);
         self.products(&head, &self.strips[old..], products, old_sums, memory, workers, options)?;
         self.begin(&head, &self.strips[new..old], new_sums, &mut workers[0]);
-        for sums in sums.as_chunks_mut::<WIDTH>().0 {
-            panel::solve(level, &head, products, sums);
+        for (strip, sums) in self.strips[new..].iter().zip(sums.as_chunks_mut::<WIDTH>().0) {
+            panel::solve(level, &head, products, strip.width(), sums);
         }
         let (strips, sums) = (&self.strips[new..], &*sums);
         if number == 0 {
@@ -256,8 +258,9 @@ impl<R: Real> Group<'_, R> {
                     let strip_rows = &mut worker.strip[..rows.len()];
                     level.run(Subtract {
                         vectors: &worker.vectors[..rows.len()],
+                        first: rows.start - head.first,
                         sums,
-                        width: head.width,
+                        ends: &head.ends(strip.indices.iter().copied()),
                         lanes: strip.width(),
                         rows: strip_rows,
                     });
@@ -334,12 +337,12 @@ impl<R: Real> Group<'_, R> {
                 let mut loaded = None;
                 for Sums { strip, from, rows: sums } in work.iter_mut() {
                     let (strip, lanes) = match strip {
-                        None => (vectors, head.width),
+                        None => (vectors, *from..head.width),
                         Some(strip) => {
                             if loaded.replace(strip.positions.start) != Some(strip.positions.start) {
                                 self.load(head, strip, &rows, &memory[self.chunk(&rows)], worker.strip);
                             }
-                            (&worker.strip[..rows.len()], strip.width())
+                            (&worker.strip[..rows.len()], 0..strip.width())
                         }
                     };
                     level.run(AddProducts { vectors, strip, from: *from, lanes, sums });
@@ -351,16 +354,16 @@ impl<R: Real> Group<'_, R> {
 
     /// The products of the panel with strips that begin with it, which are parts of its rows.
     fn begin(&self, head: &Head<R>, strips: &[Strip], sums: &mut [Row<R>], worker: &mut Worker<'_, R>) {
-        let rows = head.first..head.first + head.width;
-        self.job.sample(head, rows, worker.vectors, worker.strip.as_flattened_mut());
+        let Job { size, key, level, .. } = *self.job;
+        let vectors = &mut worker.vectors[..head.width];
+        vectors.fill([R::default(); WIDTH]);
+        for (j, row) in vectors.iter_mut().enumerate() {
+            let column = (head.first + j) as u64;
+            R::normals(level, key, column * size.rows as u64 + column, &mut row[j..head.width]);
+        }
+        head.begin(vectors);
         for (strip, sums) in strips.iter().zip(sums.chunks_mut(WIDTH)) {
-            for (place, &index) in strip.indices.iter().enumerate() {
-                let Some(j) = index.checked_sub(head.first) else { continue };
-                for (sums, &x) in sums.iter_mut().zip(&worker.vectors[j][..head.width]) {
-                    // A sum begins with +0, so that it is never -0.
-                    sums[place] = if x == R::default() { R::default() } else { x.times(head.sign[j]) };
-                }
-            }
+            head.begun(vectors, strip.indices.iter().copied(), sums);
         }
     }
 
@@ -401,8 +404,9 @@ impl<R: Real> Group<'_, R> {
                     let values = &mut worker.strip[..rows.len()];
                     level.run(Subtract {
                         vectors: &worker.vectors[..rows.len()],
+                        first: rows.start - head.first,
                         sums,
-                        width: head.width,
+                        ends: &head.ends(strip.indices.iter().copied()),
                         lanes: strip.width(),
                         rows: values,
                     });
@@ -463,7 +467,7 @@ struct AddProducts<'a, R> {
     vectors: &'a [Row<R>],
     strip: &'a [Row<R>],
     from: usize,
-    lanes: usize,
+    lanes: Range<usize>,
     sums: &'a mut [Row<R>],
 }
 
@@ -473,9 +477,11 @@ impl<R: Real> Kernel for AddProducts<'_, R> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let AddProducts { vectors, strip, from, lanes, sums } = self;
+        let (s, step) = panel::wide::<S, R>(s);
+        let lanes = lanes.start / step * step..lanes.end;
         let blocks = vectors.chunks(panel::block::<R>()).zip(strip.chunks(panel::block::<R>()));
         for (vectors, strip) in blocks {
-            panel::add_products(s.wide(), vectors, strip, from, lanes, sums);
+            panel::add_products(s, vectors, strip, from, lanes.clone(), sums);
         }
     }
 }
@@ -483,8 +489,10 @@ impl<R: Real> Kernel for AddProducts<'_, R> {
 /// Subtracts the products of a panel and the sums of a strip from rows of it.
 struct Subtract<'a, R> {
     vectors: &'a [Row<R>],
+    /// The number of the first row in the panel.
+    first: usize,
     sums: &'a [Row<R>; WIDTH],
-    width: usize,
+    ends: &'a Ends,
     lanes: usize,
     rows: &'a mut [Row<R>],
 }
@@ -494,6 +502,29 @@ impl<R: Real> Kernel for Subtract<'_, R> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        panel::subtract_products(s.wide(), self.vectors, self.sums, self.width, self.lanes, self.rows);
+        let Subtract { vectors, first, sums, ends, lanes, rows } = self;
+        panel::subtract_products(s.wide(), vectors, first, sums, ends, lanes, rows);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_columns_as_fit_are_computed_together() {
+        let options = Options::default().threads(std::num::NonZeroUsize::MIN);
+        let groups = |rows, wanted| {
+            let layout = Layout::new::<f32>(rows, wanted, wanted, SPARE, &options);
+            let memory = layout.memory() * size_of::<Row<f32>>();
+            assert!(memory <= SPARE || layout.group == FEWEST, "{layout:?}");
+            layout.group
+        };
+        assert_eq!(groups(1 << 15, 60), 60);
+        assert_eq!(groups(1 << 15, 100), 100);
+        // Of 124 that fit, 64 make no more groups than 112 do.
+        assert_eq!(groups(1 << 15, 128), 64);
+        assert_eq!(groups(1 << 15, 512), 112);
+        assert_eq!(groups(1 << 20, 512), FEWEST);
     }
 }

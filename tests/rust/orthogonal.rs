@@ -9,7 +9,7 @@ use ndarray::{ArrayD, Axis, IxDyn, ShapeBuilder, Slice};
 use std::num::NonZeroUsize;
 
 /// Shapes and the axis of the columns: one, two and more panels of 64 columns, tall and wide.
-const CASES: [(&[usize], usize); 18] = [
+const CASES: [(&[usize], usize); 19] = [
     (&[1, 1], 1),
     (&[3, 3], 1),
     (&[1, 9], 1),
@@ -29,6 +29,7 @@ const CASES: [(&[usize], usize); 18] = [
     (&[3, 1500], 1),
     (&[3, 400, 30], 2),
     (&[4100, 64], 1),
+    (&[1100, 2, 3], 0),
 ];
 
 fn shape_of(shape: &[usize]) -> Vec<u64> {
@@ -169,6 +170,23 @@ fn parts_in_any_layout_equal_those_of_the_whole() {
     parts_equal_those_of_the_whole::<f64>();
     parts_equal_those_of_the_whole::<F16>();
     parts_equal_those_of_the_whole::<Bf16>();
+}
+
+#[test]
+fn few_rows_in_groups_of_columns_equal_those_of_the_whole() {
+    // A column has 136 KB, so 140 of them do not fit 16 MiB. The groups do not begin with panels.
+    let whole = whole::<f64>(&[17_000, 140], 1, 1.0, &Options::default());
+    for (start, extent) in [([3, 0], [2, 140]), ([16_990, 9], [10, 131])] {
+        let window = Window::new(&[17_000, 140], &start, &extent).unwrap();
+        let mut out = ArrayD::<f64>::zeros(IxDyn(&extent));
+        orthogonal(fill::as_uninit(out.view_mut()), &window, 1, 1.0, &Options::default()).unwrap();
+        let mut part = whole.view();
+        for axis in 0..2 {
+            let first = start[axis] as usize;
+            part.slice_axis_inplace(Axis(axis), Slice::from(first..first + extent[axis]));
+        }
+        assert_same(&bits(&out), &bits(&part.to_owned()), format!("{window:?}"));
+    }
 }
 
 #[test]

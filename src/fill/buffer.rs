@@ -64,10 +64,10 @@ impl Buffer {
     ///
     /// # Errors
     /// As [`Buffer::new`].
-    #[cfg(any(test, feature = "python"))]
+    #[cfg(feature = "python")]
     pub fn reused(bytes: usize) -> Result<Buffer> {
         #[cfg(target_os = "linux")]
-        if let Some(start) = Spare::take(bytes) {
+        if let Some(start) = SPARES.try_lock().ok().and_then(|mut spares| spares.take(bytes)) {
             return Ok(Buffer { start, bytes, origin: Origin::Pages { used: true } });
         }
         Buffer::new(bytes)
@@ -180,7 +180,10 @@ impl Drop for Buffer {
             }
             #[cfg(target_os = "linux")]
             Origin::Pages { .. } => {
-                Spare { start: self.start, size: self.bytes.next_multiple_of(PAGE) }.keep()
+                let spare = Spare { start: self.start, size: self.bytes.next_multiple_of(PAGE) };
+                if let Ok(mut spares) = SPARES.try_lock() {
+                    spares.keep(spare);
+                }
             }
         }
     }
@@ -197,40 +200,42 @@ struct Spare {
 #[cfg(target_os = "linux")]
 unsafe impl Send for Spare {}
 
-/// What is kept, the oldest first. Whoever finds it locked does without: a fork copies the lock as it is.
+/// Freed buffers for new ones, the oldest first.
 #[cfg(target_os = "linux")]
-static SPARE: Mutex<Vec<Spare>> = Mutex::new(Vec::new());
+struct Spares(Vec<Spare>);
+
+/// Those of the process. Whoever finds them locked does without: a fork copies the lock as it is.
+#[cfg(target_os = "linux")]
+static SPARES: Mutex<Spares> = Mutex::new(Spares(Vec::new()));
 
 #[cfg(target_os = "linux")]
-impl Spare {
-    /// Keeps the memory for [`Spare::take`], instead of older memory if there is too much.
-    fn keep(self) {
+impl Spares {
+    /// Keeps the memory for [`Spares::take`], instead of older memory if there is too much.
+    fn keep(&mut self, spare: Spare) {
         // A forked process gets empty pages. Shared ones would be copied, one by one, when either writes.
-        if self.size <= KEPT
-            && self.advise(libc::MADV_WIPEONFORK)
-            && self.advise(libc::MADV_FREE)
-            && let Ok(mut kept) = SPARE.try_lock()
-        {
-            kept.push(self);
-            while kept.iter().map(|spare| spare.size).sum::<usize>() > KEPT {
-                kept.remove(0);
+        if spare.size <= KEPT && spare.advise(libc::MADV_WIPEONFORK) && spare.advise(libc::MADV_FREE) {
+            self.0.push(spare);
+            while self.0.iter().map(|spare| spare.size).sum::<usize>() > KEPT {
+                self.0.remove(0);
             }
         }
     }
 
     /// The memory that was kept last of that for buffers of this size.
     #[cfg(any(test, feature = "python"))]
-    fn take(bytes: usize) -> Option<NonNull<u8>> {
+    fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
         if !(HUGE_FROM..=KEPT).contains(&bytes) {
             return None;
         }
-        let mut kept = SPARE.try_lock().ok()?;
-        let number = kept.iter().rposition(|spare| spare.size == bytes.next_multiple_of(PAGE))?;
-        let spare = kept.remove(number);
+        let number = self.0.iter().rposition(|spare| spare.size == bytes.next_multiple_of(PAGE))?;
+        let spare = self.0.remove(number);
         // The next user's data must not be missing in a forked process.
         spare.advise(libc::MADV_KEEPONFORK).then(|| std::mem::ManuallyDrop::new(spare).start)
     }
+}
 
+#[cfg(target_os = "linux")]
+impl Spare {
     /// Whether the system took this advice.
     fn advise(&self, advice: i32) -> bool {
         // SAFETY: whole pages that nothing refers to, so their content does not matter.
@@ -349,24 +354,35 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn freed_memory_is_reused_and_not_called_untouched() {
-        // Sizes that no other test uses.
-        let sizes = [HUGE_FROM + PAGE + 1, HUGE_FROM + 3 * PAGE + 1, KEPT - HUGE_FROM + 1];
-        for bytes in sizes {
-            let mut buffer = Buffer::reused(bytes).unwrap();
-            assert_eq!(content(&mut buffer), (bytes, true));
-            // SAFETY: only looked at.
-            assert!(unsafe { buffer.untouched() }.is_some());
-            buffer.as_uninit_slice::<u8>().fill(MaybeUninit::new(1));
+    fn the_newest_freed_memory_is_kept_for_its_size() {
+        let sizes = [HUGE_FROM + PAGE, HUGE_FROM + 3 * PAGE, KEPT - HUGE_FROM, KEPT + PAGE];
+        let mut spares = Spares(Vec::new());
+        for size in sizes {
+            spares.keep(Spare { start: map(size).unwrap(), size });
         }
-        // The last one had no room beside others.
-        for (bytes, reused) in sizes.into_iter().zip([false, false, true]) {
-            let buffer = Buffer::reused(bytes).unwrap();
-            // SAFETY: only looked at.
-            assert_eq!(unsafe { buffer.untouched() }.is_none(), reused, "{bytes}");
+        // The third one had no room beside the others, and the last one alone has none.
+        for (size, kept) in sizes.into_iter().zip([false, false, true, false]) {
+            assert!(spares.take(size - PAGE).is_none(), "{size}");
+            let taken = spares.take(size - 1);
+            assert_eq!(taken.is_some(), kept, "{size}");
+            drop(taken.map(|start| Spare { start, size }));
         }
-        let mut buffer = Buffer::new(sizes[2]).unwrap();
-        assert_eq!(content(&mut buffer), (sizes[2], true), "new memory is never reused");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn only_memory_of_the_system_is_called_untouched() {
+        for bytes in [1, HUGE_FROM, KEPT] {
+            let mut buffer = Buffer::new(bytes).unwrap();
+            // SAFETY: only looked at.
+            let untouched = unsafe { buffer.untouched() };
+            assert_eq!(untouched.is_some(), bytes >= HUGE_FROM);
+            assert!(untouched.is_none() || content(&mut buffer) == (bytes, true));
+        }
+        let (start, bytes) = (map(HUGE_FROM).unwrap(), HUGE_FROM);
+        let used = Buffer { start, bytes, origin: Origin::Pages { used: true } };
+        // SAFETY: only looked at.
+        assert!(unsafe { used.untouched() }.is_none());
     }
 
     #[test]

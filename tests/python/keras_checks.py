@@ -361,21 +361,27 @@ def test_degenerate_parameters_are_left_to_keras():
 
 
 @pytest.mark.parametrize(
-    ("name", "config"),
+    ("name", "config", "dtype"),
     [
-        ("RandomUniform", {"minval": 1e8, "maxval": 1e8 + 1}),  # no two numbers
-        ("RandomUniform", {"minval": -3e38, "maxval": 3e38}),  # a width that overflows
-        ("RandomNormal", {"stddev": 1e-42}),
-        ("RandomNormal", {"mean": 1e39}),
-        ("TruncatedNormal", {"stddev": 1e39}),
-        ("VarianceScaling", {"scale": 1e-90}),
-        ("VarianceScaling", {"scale": 1e300, "distribution": "uniform"}),
-        ("Orthogonal", {"gain": 1e39}),
+        ("RandomUniform", {"minval": 1e8, "maxval": 1e8 + 1}, "float32"),  # no two numbers
+        ("RandomUniform", {"minval": -3e38, "maxval": 3e38}, "float32"),  # a width that overflows
+        ("RandomNormal", {"stddev": 1e-42}, "float32"),
+        ("RandomNormal", {"mean": 1e39}, "float32"),
+        ("TruncatedNormal", {"stddev": 1e39}, "float32"),
+        ("VarianceScaling", {"scale": 1e-90}, "float32"),
+        ("VarianceScaling", {"scale": 1e300, "distribution": "uniform"}, "float32"),
+        ("Orthogonal", {"gain": 1e39}, "float32"),
+        # The largest elements overflow.
+        ("RandomNormal", {"stddev": 1e38}, "float32"),
+        ("RandomNormal", {"stddev": 1e38}, "float16"),
+        ("RandomNormal", {"mean": 6e4, "stddev": 1e3}, "float16"),
+        ("TruncatedNormal", {"stddev": 1e38}, "float16"),
+        ("VarianceScaling", {"scale": 1e12}, "float16"),
     ],
-    ids=["no numbers", "width", "subnormal", "mean", "stddev", "small scale", "large scale", "gain"],
+    ids=lambda value: value if isinstance(value, str) else ", ".join(f"{k}={v}" for k, v in value.items()),
 )
 @pytest.mark.parametrize("generated", [False, True], ids=["int", "generator"])
-def test_what_fastinit_refuses_is_left_to_keras(name, config, generated):
+def test_what_fastinit_refuses_is_left_to_keras(name, config, dtype, generated):
     def seed():
         return keras.random.SeedGenerator(1) if generated else 1
 
@@ -383,19 +389,19 @@ def test_what_fastinit_refuses_is_left_to_keras(name, config, generated):
     inside = getattr(reference, name)(**config, seed=seed())
     ours = getattr(fk, name)(**config, seed=seed())
     with pytest.raises(ValueError, match="must be"):
-        fk._sample._plan(ours, (4, 4), "float32")
+        fk._sample._plan(ours, (4, 4), dtype)
     for _ in range(2):  # A generator advances as in Keras.
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            expected = outcome(lambda: array(theirs((4, 4))))
-            found = [outcome(lambda: array(ours((4, 4))))]
+            expected = outcome(lambda: array(theirs((4, 4), dtype)))
+            found = [outcome(lambda: array(ours((4, 4), dtype)))]
             with fk.accelerate():
-                found.append(outcome(lambda: array(inside((4, 4)))))
+                found.append(outcome(lambda: array(inside((4, 4), dtype))))
         for one in found:
             assert_array_equal(one, expected)
     # What Keras does not have is not left to it.
     with pytest.raises(ValueError, match="must be"):
-        getattr(fk, name)(**config, seed=1, blocks=2)((4, 4))
+        getattr(fk, name)(**config, seed=1, blocks=2)((4, 4), dtype)
 
 
 @pytest.mark.parametrize(

@@ -786,13 +786,19 @@ def data_for(model):
     return fastinit.random_normal(shape, 0.0, 1.0, seed=99)
 
 
-def forward_train_save_and_load(model, path):
-    """The life of a model after it was built."""
+# JAX compiles programs for each model, which takes most of the time of these tests. They do not depend on
+# where values come from, so there only these layers are run; the other backends run all.
+RUN_ON_JAX = {"Dense", "Embedding", "Conv2D", "LSTM", "BatchNormalization", "MultiHeadAttention"}
+
+
+def forward_train_save_and_load(model, path, *, runs=True):
+    """The life of a model after it was built; of one that is not run, only that it is saved and loaded."""
     data = data_for(model)
     before = weights(model)
-    outputs = array(model(data))
-    assert np.isfinite(outputs).all()
-    if TRAINS:
+    if runs:
+        outputs = array(model(data))
+        assert np.isfinite(outputs).all()
+    if runs and TRAINS:
         options = {} if BACKEND == "jax" else {"jit_compile": False}
         model.compile("sgd", "mse", **options)
         assert np.isfinite(model.train_on_batch(data, np.zeros_like(outputs)))
@@ -803,7 +809,8 @@ def forward_train_save_and_load(model, path):
     for a, b in zip(weights(loaded), weights(model), strict=True):
         assert_array_equal(a, b)
     assert json.dumps(loaded.get_config()) == json.dumps(model.get_config())
-    np.testing.assert_allclose(array(loaded(data)), array(model(data)), rtol=1e-4, atol=1e-5)
+    if runs:
+        np.testing.assert_allclose(array(loaded(data)), array(model(data)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -836,7 +843,8 @@ def test_layers(name, tmp_path):
         clone = keras.models.clone_model(model)
         for a, b in zip(weights(clone), weights(model), strict=True):
             assert_array_equal(a, b)
-    forward_train_save_and_load(model, tmp_path / "model.keras")
+    runs = BACKEND != "jax" or name in RUN_ON_JAX
+    forward_train_save_and_load(model, tmp_path / "model.keras", runs=runs)
 
 
 @pytest.mark.parametrize("name", ["Attention", "Attention concat", "AdditiveAttention"])

@@ -6,7 +6,10 @@ gives one sample, then every library gives the next, so that noise on the machin
 are reported. Fresh memory (a new array each time) and resident memory (one array filled again) are reported
 apart, and every figure is related to a store-only fill that is measured in the same run and process.
 
-Prints one table, writes the raw figures to ``bench-results/`` and draws a chart of them.
+After that fastinit alone is measured with 1, 2, 4, ... and all threads (``ARGS=--only-scaling`` does nothing
+else), so that machines with many cores can be compared.
+
+Prints the tables, writes the raw figures to ``bench-results/`` and draws a chart of them.
 """
 
 from __future__ import annotations
@@ -24,10 +27,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cases import MATRICES, SIZES, Case, cases
+from cases import MATRICES, SIZES, Case, cases, scaling_cases
 from checks import check_all
 from libraries import LIBRARIES
-from report import Report, print_report
+from report import Report, print_report, print_scaling
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -43,6 +46,7 @@ class Process:
     def __init__(self, name: str, threads: int) -> None:
         """Start it; `introduce` waits for it, so that all can load at the same time."""
         self.name = name
+        self.threads = threads
         self.versions: dict[str, str] = {}
         self.level: str | None = None
         self.own_environment = dict(LIBRARIES[name].environment)
@@ -173,6 +177,35 @@ def start(names: list[str], threads: int) -> tuple[list[Process], dict[str, str]
     return ready, absent
 
 
+def measure_all(
+    chosen: list[Case], processes: list[Process], rounds: int, budget: float
+) -> list[dict[str, Any]]:
+    """Measure all cases, and end the processes."""
+    loaded, records = list(processes), []
+    try:
+        for number, case in enumerate(chosen, 1):
+            print(
+                f"[{number}/{len(chosen)}] {case.size}, {case.memory}: {case.distribution} {case.dtype}",
+                file=sys.stderr,
+                flush=True,
+            )
+            records += measure(case, processes, rounds, budget)
+    finally:
+        for process in loaded:
+            process.stop()
+    return records
+
+
+def measure_scaling(threads: int, *, quick: bool, rounds: int, budget: float) -> list[dict[str, Any]]:
+    """Measure fastinit with 1, 2, 4, ... threads, up to all; the library of a record is their number."""
+    counts = sorted({*(1 << power for power in range(threads.bit_length())), threads})
+    processes = [Process("fastinit", count) for count in counts]
+    for process in processes:
+        process.introduce()
+        process.name = str(process.threads)
+    return measure_all(scaling_cases(quick=quick), processes, rounds, budget)
+
+
 def machine() -> dict[str, Any]:
     """Describe the machine, without anything that identifies it."""
     model = platform.processor() or platform.machine()
@@ -202,6 +235,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer libraries, cases and rounds")
     parser.add_argument("--threads", type=int, default=available_threads(), help="default: all (%(default)s)")
+    parser.add_argument("--only-scaling", action="store_true", help="only fastinit, by number of threads")
     parser.add_argument("--rounds", type=int, help="samples of each figure (default: 9, quick: 3)")
     parser.add_argument("--libraries", help=f"comma-separated, of: {', '.join(LIBRARIES)}")
     parser.add_argument("--sizes", help=f"comma-separated, of: {', '.join([*SIZES, *MATRICES])}")
@@ -219,25 +253,20 @@ def main() -> None:
     chosen = cases(quick=arguments.quick)
     if arguments.sizes:
         chosen = [case for case in cases(quick=False) if case.size in arguments.sizes.split(",")]
+    if arguments.only_scaling:
+        names, chosen = ["fastinit"], []
     rounds = arguments.rounds or (3 if arguments.quick else 9)
     budget = 1.0 if arguments.quick else 6.0
 
     # Before the libraries start, so that the checks have the machine to themselves.
-    checks = asdict(check_all()) if "fastinit" in names and not LIBRARIES["fastinit"].missing() else None
+    ours = "fastinit" in names and not LIBRARIES["fastinit"].missing()
+    checks = asdict(check_all()) if ours and chosen else None
     processes, absent = start(names, arguments.threads)
     loaded = list(processes)
-    records: list[dict[str, Any]] = []
-    try:
-        for number, case in enumerate(chosen, 1):
-            print(
-                f"[{number}/{len(chosen)}] {case.size}, {case.memory}: {case.distribution} {case.dtype}",
-                file=sys.stderr,
-                flush=True,
-            )
-            records += measure(case, processes, rounds, budget)
-    finally:
-        for process in loaded:
-            process.stop()
+    records = measure_all(chosen, processes, rounds, budget)
+    scaling = []
+    if ours:
+        scaling = measure_scaling(arguments.threads, quick=arguments.quick, rounds=rounds, budget=budget)
 
     report = Report(
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -249,8 +278,12 @@ def main() -> None:
         absent=absent,
         records=records,
         checks=checks,
+        scaling=scaling,
     )
-    print_report(report)
+    if chosen:
+        print_report(report)
+    if scaling:
+        print_scaling(report)
 
     arguments.results.mkdir(parents=True, exist_ok=True)
     path = arguments.results / f"{report.date[:19].replace(':', '')}.json"
@@ -259,6 +292,8 @@ def main() -> None:
     (arguments.results / "latest.json").write_text(text, encoding="utf-8")
     print(f"\nraw figures: {path}")
 
+    if not chosen:
+        return
     # The chart in docs/ is only replaced by a run that measured all that it shows.
     complete = not arguments.quick and report.measured("torch") and report.measured("fastinit")
     chart = arguments.chart or (ROOT / "docs" / "bench.svg" if complete else arguments.results / "bench.svg")

@@ -38,6 +38,16 @@ MATRICES = {
 }
 QUICK_MATRICES = ["64 x 64", "2048 x 2048"]
 
+# How fills scale with the number of threads: the two stores, and what is compared with them.
+SCALING_SIZE = "256 MiB"
+SCALING_KINDS = [
+    *KINDS[:2],
+    ("uniform", "float32"),
+    ("normal", "float32"),
+    ("truncated_normal", "float32"),
+    ("normal", "bfloat16"),
+]
+
 QUICK_KINDS = [kind for kind in KINDS if kind[1] == "float32" or kind == ("normal", "bfloat16")]
 QUICK_SIZES = ["64 elements", "256 MiB"]
 MEMORIES = ["resident", "fresh"]
@@ -86,3 +96,9 @@ def cases(*, quick: bool) -> list[Case]:
         for dtype in ("float32", "float64")
     ]
     return fills + matrices
+
+
+def scaling_cases(*, quick: bool) -> list[Case]:
+    """Return what is measured for 1, 2, 4, ... threads."""
+    memories = MEMORIES[:1] if quick else MEMORIES
+    return [Case(*kind, SCALING_SIZE, memory) for memory in memories for kind in SCALING_KINDS]

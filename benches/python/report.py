@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import statistics
 import textwrap
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from cases import MATRICES, SIZES, Case
+from cases import MATRICES, SCALING_KINDS, SCALING_SIZE, SIZES, Case
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +31,7 @@ class Report:
     absent: dict[str, str]
     records: list[dict[str, Any]]
     checks: dict[str, Any] | None
+    scaling: list[dict[str, Any]] = field(default_factory=list)
     medians: dict[str, float] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -263,3 +264,31 @@ def print_matrices(report: Report) -> None:
             cells.append(f"{seconds * 1e3:.2f} {operations / seconds / 1e9:5.0f}" if seconds else "-")
         if set(cells) != {"-"}:
             print(f"{report.label(library):<28}" + "".join(f"{c:>15}" for c in cells))
+
+
+def print_scaling(report: Report) -> None:
+    """Print a table of Markdown for each kind of memory: threads down, distributions across."""
+    m, found = report.machine, replace(report, records=report.scaling)
+    kinds = [kind for kind in SCALING_KINDS if kind[0] not in ("memset", "constant")]
+    print("\nHow fills scale; these tables can be pasted into an issue or docs/figures.md")
+    for memory, what in (
+        ("resident", "an array that is filled again"),
+        ("fresh", "a new array for each fill"),
+    ):
+        if not any(record["memory"] == memory for record in found.records):
+            continue
+        print(
+            f"\n{m['processor']} ({m['cores']} processors), {m['system']}, level "
+            f"{report.levels.get('fastinit')}, fastinit {report.versions.get('fastinit')}: "
+            f"{SCALING_SIZE}, {what}; GB/s, and the share of a store-only fill with as many threads.\n"
+        )
+        heads = ["threads", "store only", *(f"{dtype} {name}".replace("_", " ") for name, dtype in kinds)]
+        print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+        for threads in found.libraries():
+            ceiling = found.ceiling(threads, SCALING_SIZE, memory)
+            cells = [threads, f"{ceiling / GB:.1f}" if ceiling else "-"]
+            for kind in kinds:
+                case = Case(*kind, SCALING_SIZE, memory)
+                rate, share = found.rate(threads, case), found.share(threads, case)
+                cells.append(f"{rate / GB:.1f} ({share:.0%})" if rate and share else "-")
+            print(f"| {' | '.join(cells)} |".replace("%)", " %)"))

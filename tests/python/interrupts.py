@@ -1,4 +1,4 @@
-"""A KeyboardInterrupt at every moment of a call: before each line and each instruction of its bytecode.
+"""A KeyboardInterrupt at every moment of a call: before each instruction of its bytecode.
 
 For programs in processes of their own (the fixture `python`), since it forks:
 
@@ -115,10 +115,10 @@ def _one(run: Callable[[], object], files: frozenset[str], moment: int) -> str:
         if frame.f_code.co_filename not in files:
             return None
         frame.f_trace_opcodes = True
-        if event in ("line", "opcode"):
+        if event == "opcode":  # A line begins with one.
             if seen == moment:
                 code = frame.f_code
-                place = f"{code.co_filename}:{frame.f_lineno}, {code.co_name} {frame.f_lasti}, {event}"
+                place = f"{code.co_filename}:{frame.f_lineno}, {code.co_name} {frame.f_lasti}"
                 raise KeyboardInterrupt
             seen += 1
         return trace

@@ -14,6 +14,7 @@ import pytest
 import fastinit
 from fastinit import diagnose
 from fastinit.guidance import Code, Severity
+from fastinit.guidance.diagnose import parts, small
 from fastinit.guidance.diagnose.onepass import CHUNK, measure
 from fastinit.guidance.diagnose.schemes import TRUNCATED
 from fastinit.guidance.diagnose.sources.elements import decode
@@ -778,6 +779,50 @@ def test_many_tensors(tmp_path):
         model[f"layers.{i}.bias"] = np.full(8, 7.0, np.float32)
     np.savez(tmp_path / "many.npz", **model)
     assert len(diagnose(tmp_path / "many.npz").rows) == 8000
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("shape", [(8, 8), (4, 24), (24, 4), (3, 3, 4, 8), (64, 64), (1, 7), (9,)])
+def test_small_tensors_are_measured_together_as_alone(monkeypatch, shape, dtype):
+    def planted(i, x):
+        x = x.astype(np.float32)
+        if i == 1:
+            x[0] = x[-1]
+        elif i == 2:
+            x[..., -1] = 0
+        elif i == 3:
+            x.flat[5] = np.nan
+        elif i == 4:
+            x.flat[5] = -np.inf
+        elif i == 5:
+            x[:] = np.linalg.qr(x)[0] if x.ndim == 2 and x.shape[0] >= x.shape[1] else 0.1
+        elif i == 6:
+            x *= 1e-12
+        elif i == 7:
+            x[:] = 0
+        elif i == 8:
+            x.flat[::2] = 0
+        elif i == 9:
+            x += 2
+        return x.astype(resolved)
+
+    resolved = fastinit.zeros((1,), dtype=dtype).dtype
+    model = {
+        f"layers.{i}.weight": planted(i, fastinit.lecun_uniform((2, *shape), seed=i)[1]) for i in range(20)
+    }
+    model["copy.weight"] = model["layers.15.weight"] * resolved.type(2)
+    calls = []
+    alone = parts.Part.measure
+    monkeypatch.setattr(parts.Part, "measure", lambda *given: calls.append(given) or alone(*given))
+    together = diagnose(model)
+    assert len(calls) <= 10  # only those with faults
+    monkeypatch.setattr(small, "SEVERAL", math.inf)
+    expected = diagnose(model)
+    assert len(calls) > 20
+    assert str(together.rows) == str(expected.rows)
+    assert together.findings == expected.findings
+    twins = len(shape) > 1 and math.prod(shape) >= 8
+    assert (Code.TWINS in [finding.code for finding in together.findings]) == twins
 
 
 def test_progress_reaches_the_whole():

@@ -17,7 +17,7 @@ import pytest
 import fastinit
 from fastinit import diagnose
 from fastinit._terminal import printable
-from fastinit.guidance.diagnose import measure
+from fastinit.guidance.diagnose import measure, parts
 from fastinit.guidance.diagnose.onepass import split
 from fastinit.guidance.diagnose.sources import elements
 
@@ -307,8 +307,8 @@ def test_an_interrupt_ends_the_reading_of_a_part(monkeypatch, tensors, threads):
         object.__setattr__(self.tensor, "read", read)
         return part(self, stop)
 
-    part = measure._Part.measure
-    monkeypatch.setattr(measure._Part, "measure", endless)
+    part = parts.Part.measure
+    monkeypatch.setattr(parts.Part, "measure", endless)
     monkeypatch.setattr(measure, "get_num_threads", lambda: threads)
     x = {f"a{i}": np.zeros(2**20, np.float32) for i in range(tensors)}
     with pytest.raises(KeyboardInterrupt):

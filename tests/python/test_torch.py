@@ -70,6 +70,10 @@ RANDOM = [
 ]
 FIXED = [("constant_", (0.3,)), ("ones_", ()), ("zeros_", ()), ("eye_", ())]
 
+# Those that do more to a tensor than fill it with one operation.
+COMPUTED = {"trunc_normal_", "trunc_normal_tf_", "variance_scaling_", "lecun_normal_"}
+COMPUTED |= {"orthogonal_", "sparse_"}
+
 any_random = pytest.mark.parametrize(("name", "arguments"), RANDOM, ids=[name for name, _ in RANDOM])
 any_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=NUMPY.values())
 
@@ -981,14 +985,7 @@ def test_negative_views():
 
 @any_random
 def test_vmap_is_left_to_torch(name, arguments):
-    if name in (
-        "trunc_normal_",
-        "trunc_normal_tf_",
-        "variance_scaling_",
-        "lecun_normal_",
-        "orthogonal_",
-        "sparse_",
-    ):
+    if name in COMPUTED:
         return  # PyTorch's own do not work there
     result = torch.func.vmap(lambda x: getattr(init, name)(x, *arguments), randomness="different")(
         torch.zeros(3, 4, 4)

@@ -25,7 +25,7 @@ from scipy import stats
 torch = pytest.importorskip("torch")
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
-from test_torch import ALPHA, EDGES, OTHER_DTYPES, RANDOM, array, call, generator  # noqa: E402
+from test_torch import ALPHA, COMPUTED, EDGES, OTHER_DTYPES, RANDOM, array, call, generator  # noqa: E402
 from torch.nn.init import trunc_normal_ as imported_before  # noqa: E402
 
 import fastinit  # noqa: E402
@@ -368,10 +368,10 @@ def test_transformers_in_half_precision(made):
 @pytest.mark.parametrize(
     ("name", "least", "options"),
     [
-        ("vit_tiny_patch16_224", 10, {"depth": 2}),
-        ("vit_tiny_patch16_224", 10, {"depth": 2, "weight_init": "jax"}),
-        ("resnet10t", 10, {}),
-        ("convnext_atto", 10, {"depths": (1, 1, 1, 1)}),
+        ("test_vit", 10, {}),
+        ("test_vit", 10, {"weight_init": "jax"}),
+        ("test_resnet", 10, {}),
+        ("test_convnext", 10, {}),
     ],
 )
 def test_timm(name, least, options, made):
@@ -1174,9 +1174,11 @@ INTERRUPTED = {
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("run", INTERRUPTED.values(), ids=INTERRUPTED)
-def test_interrupts_at_every_moment(run, python):
+@pytest.mark.timeout(600)
+def test_interrupts_at_every_moment(python):
     """While entering and leaving: PyTorch is as before, and the next context works."""
+    runs = {name: textwrap.dedent(run) for name, run in INTERRUPTED.items()}
+    # In one program, since it takes seconds to load PyTorch.
     program = f"""
         import contextlib, sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -1186,7 +1188,7 @@ def test_interrupts_at_every_moment(run, python):
 
         init = torch.nn.init
         code = {{name: value.__code__ for name, value in vars(init).items() if hasattr(value, "__code__")}}
-        files = [_accelerate.__file__, _redirects.__file__, contextlib.__file__, torch.overrides.__file__]
+        FILES = [_accelerate.__file__, _redirects.__file__, contextlib.__file__, torch.overrides.__file__]
 
         def fill(function):
             torch.manual_seed(0)
@@ -1213,10 +1215,13 @@ def test_interrupts_at_every_moment(run, python):
         with fastinit.torch.accelerate():
             ours = sampled()
         assert all(one != other for one, other in zip(ours, theirs))
-        {textwrap.indent(textwrap.dedent(run), " " * 8).strip()}
-        assert at_every_moment(run, check, files) > 100
+        for name, program in {runs}.items():
+            print(name, flush=True)
+            scope = globals() | {{"files": list(FILES)}}
+            exec(program, scope)
+            assert at_every_moment(scope["run"], check, scope["files"]) > 100
     """
-    python(program, timeout=300)
+    assert python(program, timeout=580).splitlines() == list(INTERRUPTED)
 
 
 # Threads
@@ -1616,15 +1621,7 @@ def real_as_fake():
 @pytest.mark.parametrize(("name", "arguments"), RANDOM, ids=[name for name, _ in RANDOM])
 def test_modes_that_do_not_carry_operations_out(name, arguments, mode, made):
     """They keep them from a tensor, so nothing that fastinit does writes past them."""
-    computed = (
-        "trunc_normal_",
-        "trunc_normal_tf_",
-        "variance_scaling_",
-        "lecun_normal_",
-        "orthogonal_",
-        "sparse_",
-    )
-    if mode is SkipOperations and name in computed:
+    if mode is SkipOperations and name in COMPUTED:
         return  # They write in other ways, too, and from samples that are not there.
 
     def outcome(module, within):

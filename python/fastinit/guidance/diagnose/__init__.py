@@ -1,8 +1,9 @@
 """`diagnose`: problems of the initial weights of a model.
 
 From the argument to the result: `sources` finds the tensors, which `tensors` describes and `roles` recognizes
-by name; `measure` takes their statistics, each part in one pass (`onepass`, `units`); `judge` compares them
-with known `schemes`, with the rest of the `model` and with what is `expected`; `results` is what is returned.
+by name; `measure` takes their statistics, each of the `parts` in one pass (`onepass`, `units`), and `small`
+ones together; `judge` compares them with known `schemes`, with the rest of the `model` and with what is
+`expected`; `results` is what is returned.
 """
 
 from __future__ import annotations
@@ -159,6 +160,6 @@ def _row(s: Statistics) -> DiagnosisRow:
     def plain(value: float | None) -> float | None:
         return float(value) if moments.count and value is not None and math.isfinite(value) else None
 
-    mean, std, low, high = map(plain, (moments.mean, moments.std, s.low, s.high))
+    mean, std, low, high = map(plain, (moments.mean, s.std, s.low, s.high))
     about = (tensor.name, tensor.names, tensor.shape, tensor.dtype, tensor.role, fan_in, fan_out)
     return DiagnosisRow(*about, mean, std, low, high, s.scheme, plain(s.scale_error))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from fastinit.initializers import Initializer, Orthogonal, VarianceScaling
 
 from .results import Code, Severity
-from .schemes import ERRORS, FEW, family_of, tolerance
+from .schemes import FEW, family_of
+from .statistics import ERRORS
 from .structure import find_piles, find_units, is_identity
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def judge_expected(model: Model, s: Statistics, initializer: Initializer) -> Non
     distribution = promised(initializer, s.tensor)
     s.scheme = type(initializer).__name__
     if distribution.std > 0.0:
-        s.scale_error = s.moments.std / distribution.std - 1.0
+        s.scale_error = s.std / distribution.std - 1.0
     wrong = list(_deviations(s, distribution))
     if wrong:
         text = f"{'; '.join(wrong)}, but {initializer!r} is expected; draw the tensor with it"
@@ -82,9 +83,9 @@ def _deviations(s: Statistics, expected: Distribution) -> Iterator[str]:
         right = False
         yield f"the mean is {moments.mean:.4g} instead of {expected.mean:.4g} ± {error:.2g}"
     fixed, others = expected.name in _FIXED, s.size - s.zeros
-    slack = _CLOSE + eps if fixed else tolerance(moments)
+    slack = _CLOSE + eps if fixed else s.tolerance
     rms = math.hypot(expected.std, expected.mean)
-    found, wanted = (s.rms, rms) if fixed else (moments.std, expected.std)
+    found, wanted = (s.rms, rms) if fixed else (s.std, expected.std)
     enough = fixed or others >= FEW
     if enough and not (found > 0.0 and abs(math.log(found / wanted)) <= slack):
         right = False
@@ -102,5 +103,5 @@ def _deviations(s: Statistics, expected: Distribution) -> Iterator[str]:
     symmetric = math.isclose(expected.mean - expected.low, expected.high - expected.mean)
     if right and enough and expected.name in _INDEPENDENT and symmetric:
         family = family_of(expected)
-        if not family.fits(moments, s.low, s.high, eps):
+        if not family.fits(s):
             yield f"the elements are not {family.name}: their kurtosis is {moments.kurtosis:.3g}"

@@ -15,8 +15,9 @@ from .expected import judge_expected
 from .model import Model
 from .results import Code, Severity
 from .roles import is_output
-from .schemes import ERRORS, FAMILIES, FEW, TRUNCATION, fans, schemes
+from .schemes import FAMILIES, FEW, TRUNCATION, fans, schemes
 from .siblings import find_modes, find_twins, find_unlike
+from .statistics import ERRORS
 from .structure import constant_name, judge_structure
 
 if TYPE_CHECKING:
@@ -89,8 +90,8 @@ def _drawn(model: Model, s: Statistics) -> None:
     moments = s.moments
     if s.low == s.high:  # A single element.
         return
-    if not 0.0 < moments.std < math.inf:
-        code = Code.TOO_LARGE if moments.std > 0.0 else Code.TOO_SMALL
+    if not 0.0 < s.std < math.inf:
+        code = Code.TOO_LARGE if s.std > 0.0 else Code.TOO_SMALL
         text = f"the elements range {s.range}, so their squares are beyond float64; draw them again, as with "
         model.add(s, code, SEVERE, text + "fastinit.lecun_normal")
         return
@@ -108,7 +109,7 @@ def _drawn(model: Model, s: Statistics) -> None:
     if s.tensor.role == "embedding":
         _embedding(model, s)
         return
-    offset = abs(moments.mean) / moments.std
+    offset = abs(moments.mean) / s.std
     if moments.count >= FEW and offset > max(OFFSET, ERRORS / math.sqrt(moments.count)):
         text = (
             f"the mean {moments.mean:.4g} is {offset:.2g} standard deviations from 0, so all units get the "
@@ -119,7 +120,7 @@ def _drawn(model: Model, s: Statistics) -> None:
     elif s.matches and not any(match.corrected for match in s.matches):
         name = s.matches[0].title.replace(" without correction", "")
         text = (
-            f"the std {moments.std:.4g} is {TRUNCATION:.4f} times that of {name}, as if truncation at two "
+            f"the std {s.std:.4g} is {TRUNCATION:.4f} times that of {name}, as if truncation at two "
             "standard deviations, which takes 23 % of the variance, was not corrected for; divide the std by "
             f"{TRUNCATION:.5f}, as fastinit does"
         )
@@ -136,8 +137,8 @@ def _name_scheme(model: Model, s: Statistics) -> None:
     else:
         own = s.families or FAMILIES
         known = [scheme for scheme in schemes(s.tensor) if scheme.family in own and scheme.corrected]
-        found = min(known, key=lambda scheme: abs(math.log(s.moments.std / scheme.std)))
-    s.scheme, s.scale_error = found.title, s.moments.std / found.std - 1.0
+        found = min(known, key=lambda scheme: abs(math.log(s.std / scheme.std)))
+    s.scheme, s.scale_error = found.title, s.std / found.std - 1.0
 
 
 # Gains beyond which a signal is in danger if no known scheme explains them. He's scheme has sqrt(2),
@@ -152,7 +153,7 @@ NORMALIZED = 8.0
 
 def _size(model: Model, s: Statistics) -> None:
     """Judges the scale of a kernel that follows no known scheme."""
-    std, enough = s.moments.std, s.moments.count >= FEW
+    std, enough = s.std, s.moments.count >= FEW
     found = fans(s.tensor)
     inputs = [into for into, _ in (found[:2] if s.tensor.certain else found)]
     small, large = s.rms * math.sqrt(max(inputs)), s.rms * math.sqrt(min(inputs))

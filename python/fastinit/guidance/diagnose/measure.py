@@ -11,26 +11,27 @@ import itertools
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastinit._runtime import get_num_threads
 
-from .onepass import CHUNK, SAMPLE, Measured, measure, split
+from .onepass import SAMPLE
+from .parts import parts
+from .small import together
 from .statistics import Counts, Statistics
-from .units import alike, even_zeros
+from .units import alike, even_zeros, keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from fastinit._terminal import Bar
 
+    from .onepass import Measured
+    from .parts import Part
     from .tensors import Tensor
-
-# The most elements of one part, in whole rows.
-_PART = 2**24
 
 # Below this number of elements, threads cost more than they save.
 _FEW = 2**20
@@ -42,73 +43,37 @@ _LEAST = 2**10
 _COUNTS = tuple(field.name for field in fields(Counts))
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Some rows of a tensor that is seen as a matrix."""
-
-    tensor: Tensor
-    at: int
-    rows: int
-    columns: int
-    start: int
-    stop: int
-    units: bool
-    gram: bool
-
-    @property
-    def size(self) -> int:
-        return (self.stop - self.start) * self.columns
-
-    def measure(self, stop: threading.Event) -> Measured:
-        step = max(1, CHUNK // self.columns) * self.columns
-        chunks = self.tensor.read(self.start * self.columns, self.stop * self.columns, step)
-        until = itertools.takewhile(lambda _: not stop.is_set(), chunks)
-        return measure(until, self.start, self.rows, self.columns, units=self.units, gram=self.gram)
-
-
-def _parts(tensor: Tensor) -> Iterator[_Part]:
-    """The parts of a tensor."""
-    preferred = None
-    if len(tensor.shape) > 1:
-        preferred = 1 if tensor.layout == "out_in" else len(tensor.shape) - 1
-    at, units = split(tensor.shape, preferred)
-    rows, columns = math.prod(tensor.shape[:at]), math.prod(tensor.shape[at:])
-    units = units and tensor.is_weight and tensor.size > 0
-    gram = units and tensor.is_kernel and min(rows, columns) >= 6
-    step = max(1, _PART // max(1, columns)) if tensor.parallel else max(1, rows)
-    if tensor.size == 0:
-        rows = step = 0
-    for start in range(0, rows, step) if rows else [0]:
-        yield _Part(tensor, at, rows, max(1, columns), start, min(start + step, rows), units, gram)
-
-
 def measured(tensors: list[Tensor], bar: Bar) -> Iterator[Statistics]:
     """Measures tensors, parts of them at the same time."""
-    parts = [part for tensor in tensors for part in _parts(tensor)]
+    every = [part for tensor in tensors for part in parts(tensor)]
     threads = get_num_threads() if sum(tensor.size for tensor in tensors) >= _FEW else 1
     stop = threading.Event()
 
-    def work(batch: list[_Part]) -> list[tuple[_Part, Measured]]:
-        return [(part, part.measure(stop)) for part in batch if not stop.is_set()]
+    def work(batch: list[Part]) -> list[tuple[Part, Counts]]:
+        done = {id(part): statistics for part, statistics in together(batch)}
+        return [(part, done.get(id(part)) or part.measure(stop)) for part in batch if not stop.is_set()]
 
     with contextlib.ExitStack() as stack:
-        run: Callable[..., Iterable[list[tuple[_Part, Measured]]]] = map
+        run: Callable[..., Iterable[list[tuple[Part, Any]]]] = map
         if threads > 1:
             pool = stack.enter_context(ThreadPoolExecutor(max_workers=threads))
             stack.callback(pool.shutdown, wait=False, cancel_futures=True)
             stack.callback(stop.set)  # Seen after each chunk, so that an interrupt need not wait.
             run = pool.map
-        results = _counted(itertools.chain.from_iterable(run(work, _batches(parts))), bar)
+        results = _counted(itertools.chain.from_iterable(run(work, _batches(every))), bar)
         for _, same in itertools.groupby(results, lambda pair: id(pair[0].tensor)):
             (part, whole), *others = same
+            if isinstance(whole, Statistics):
+                yield whole
+                continue
             for _, more in others:
                 whole.add(more)
             yield _reduced(part, whole)
 
 
-def _batches(parts: list[_Part]) -> Iterator[list[_Part]]:
+def _batches(parts: list[Part]) -> Iterator[list[Part]]:
     """Consecutive parts that are worth handing to a thread."""
-    batch: list[_Part] = []
+    batch: list[Part] = []
     size = 0
     for part in parts:
         batch.append(part)
@@ -119,14 +84,14 @@ def _batches(parts: list[_Part]) -> Iterator[list[_Part]]:
     yield batch
 
 
-def _counted(results: Iterable[tuple[_Part, Measured]], bar: Bar) -> Iterator[tuple[_Part, Measured]]:
+def _counted(results: Iterable[tuple[Part, Any]], bar: Bar) -> Iterator[tuple[Part, Any]]:
     for part, found in results:
         bar.add(found.size, part.tensor.name)
         yield part, found
 
 
 @np.errstate(all="ignore")  # What overflows is recognized by its infinity.
-def _reduced(part: _Part, found: Measured) -> Statistics:
+def _reduced(part: Part, found: Measured) -> Statistics:
     """The statistics of a tensor, from the measurements."""
     tensor, samples = part.tensor, found.samples or [np.empty(0, np.float32)]
     counts = {name: getattr(found, name) for name in _COUNTS}
@@ -135,24 +100,14 @@ def _reduced(part: _Part, found: Measured) -> Statistics:
     if part.units and found.low < found.high and not (found.nan or found.infinite):
         for axis in (tensor.in_axis, tensor.out_axis):
             s.equal[axis], s.empty[axis] = alike(tensor, found, part.at, axis)
-        s.key = _key(sample)
+        (s.key,) = keys(sample[None])
         s.even_zeros = found.zeros > 0.01 * found.size and even_zeros(tensor, part.at)
     if part.gram:
         s.orthogonality = _orthogonality(part, found)
     return s
 
 
-def _key(sample: np.ndarray) -> object:
-    """The first elements, normalized; `None` if they take too few different values."""
-    first: list[float] = sample[:8].tolist()
-    sizes = {abs(x) for x in first}
-    if len(sizes) < 6:
-        return None
-    scale = max(sizes)
-    return tuple(float(f"{x / scale:.2g}") for x in first)
-
-
-def _orthogonality(part: _Part, found: Measured) -> tuple[float, float, int] | None:
+def _orthogonality(part: Part, found: Measured) -> tuple[float, float, int] | None:
     """The norm of some units, the root mean square of their cosines, and their length."""
     rows, columns = part.rows, part.columns
     if rows <= columns:

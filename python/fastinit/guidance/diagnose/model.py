@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from .results import Finding, Severity
-from .schemes import FAMILIES, NORMAL, fans, schemes, tolerance, within
+from .schemes import FAMILIES, NORMAL, fans, schemes, within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +110,7 @@ class Model:
         low, high = self.siblings(s).scales
         if not 0.0 < s.rms < math.inf or low == math.inf:
             return False
-        return max(math.log(high / s.rms), math.log(s.rms / low)) <= 2 * tolerance(s.moments)
+        return max(math.log(high / s.rms), math.log(s.rms / low)) <= 2 * s.tolerance
 
     def is_scaled_by_depth(self, s: Statistics) -> bool:
         """Whether it follows the usual scheme divided by sqrt(layers) or, as in GPT-2, sqrt(2 * layers)."""
@@ -120,8 +120,8 @@ class Model:
         for layers in depths:
             for scheme in usual:
                 for square in (2 * layers, layers):
-                    ratio = s.moments.std * math.sqrt(square) / scheme.std
-                    if abs(math.log(ratio)) <= tolerance(s.moments):
+                    ratio = s.std * math.sqrt(square) / scheme.std
+                    if abs(math.log(ratio)) <= s.tolerance:
                         s.scheme, s.scale_error = f"{self.consensus} / sqrt({square})", ratio - 1.0
                         return True
         return False
@@ -146,11 +146,10 @@ class Model:
 
 def _match(s: Statistics) -> None:
     """Finds the families and the schemes that a tensor agrees with."""
-    s.families = tuple(family for family in FAMILIES if family.fits(s.moments, s.low, s.high, s.eps))
-    std = s.moments.std
-    if std <= 0.0 or s.orthogonality is not None or not s.families:
+    s.families = tuple(family for family in FAMILIES if family.fits(s))
+    if s.std <= 0.0 or s.orthogonality is not None or not s.families:
         return
-    low, high = within(std, tolerance(s.moments))
+    low, high = within(s.std, s.tolerance)
     s.matches = tuple(x for x in schemes(s.tensor) if low <= x.std <= high and x.family in s.families)
 
 

@@ -23,7 +23,7 @@ from fastinit.functions import random_normal
 from .statistics import Counts, Moments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from fastinit._typing import Array
 
@@ -34,7 +34,7 @@ CHUNK = 2**18
 SAMPLE = 2**15
 
 # Rows and columns whose inner products are kept. Their 28 pairs tell orthonormal from independent ones.
-_GRAM = 8
+GRAM = 8
 
 # Rows or columns beyond this number are not projected, to bound memory.
 _MOST_UNITS = 2**22
@@ -82,6 +82,7 @@ def _sum(one: Array | None, other: Array | None) -> Array | None:
     return one
 
 
+@functools.lru_cache(maxsize=1024)
 def split(shape: tuple[int, ...], preferred: int | None) -> tuple[int, bool]:
     """How many axes of a tensor are the rows of a matrix, and whether its units can be told apart that way.
 
@@ -136,7 +137,7 @@ def measure(
         if finite.size:
             if work.shape[1] < finite.size or work.dtype != finite.dtype:
                 work = np.empty((2, finite.size), finite.dtype)
-            counts.moments = _moments(finite, counts.low, counts.high, work)
+            (counts.moments,) = moments(finite[None], [counts.low], [counts.high], work)
             # Counting takes time, so it is done only where the result may matter.
             if counts.low <= found.low:
                 counts.at_low = int(np.count_nonzero(finite == counts.low))
@@ -154,42 +155,53 @@ def measure(
     return found
 
 
-def _moments(x: Array, low: float, high: float, work: Array) -> Moments:
-    """The moments of finite elements."""
-    largest = max(abs(low), abs(high))
-    if x.dtype == np.float32 and not (largest == 0.0 or _SAFE[0] < largest < _SAFE[1]):
+def moments(x: Array, low: Sequence[float], high: Sequence[float], work: Array) -> Iterator[Moments]:
+    """The moments of the rows of a matrix of finite elements, whose extremes are known.
+
+    Those of a row do not depend on the other rows, unless one of them is not `safe`.
+    """
+    if x.dtype == np.float32 and not all(map(safe, low, high)):
         x, work = x.astype(np.float64), np.empty((2, x.size))
-    y, z = work[0, : x.size], work[1, : x.size]
-    head = x[:4096]
-    pivot = x.dtype.type(np.add.reduce(head, dtype=np.float64) / head.size)
-    if low < high and abs(pivot) < 0.05 * (high - low):
-        pivot, y = x.dtype.type(0), x  # It is near enough already.
+    y, z = (part[: x.size].reshape(x.shape) for part in work)
+    n = x.shape[1]
+    head = x[:, :4096].astype(np.float64)
+    pivots = (head.sum(axis=1) / head.shape[1]).astype(x.dtype)
+    for row, width in enumerate(map(operator.sub, high, low)):
+        if width > 0.0 and abs(pivots[row]) < 0.05 * width:
+            pivots[row] = 0.0  # It is near enough already.
+    if pivots.any():
+        np.subtract(x, pivots[:, None], out=y)
     else:
-        np.subtract(x, pivot, out=y)
-    n = x.size
-    scale = 1.0
-    if x.dtype == np.float64 and largest > 0.0:  # Powers must not overflow here either.
-        scale = largest
-        y = y / scale
+        y = x
+    scales = [1.0] * len(x)
+    if x.dtype == np.float64:  # Powers must not overflow here either.
+        scales = [max(abs(one), abs(other)) or 1.0 for one, other in zip(low, high, strict=True)]
+        y = y / np.array(scales)[:, None]
     np.multiply(y, y, out=z)
-    s1, s2 = float(y.sum()), float(z.sum())
-    s3, s4 = _products(y, z), _products(z, z)
-    d = s1 / n
-    m2 = max(0.0, s2 - n * d**2)
-    m3 = s3 - 3 * d * s2 + 2 * n * d**3
-    m4 = max(0.0, s4 - 4 * d * s3 + 6 * d**2 * s2 - 3 * n * d**4)
-    square = scale * scale
-    return Moments(n, float(pivot) + scale * d, square * m2, square * scale * m3, square * square * m4)
+    sums = (y.sum(axis=1), z.sum(axis=1), _products(y, z), _products(z, z))
+    lists = (each.tolist() for each in (pivots, *sums))
+    for scale, pivot, s1, s2, s3, s4 in zip(scales, *lists, strict=True):
+        d = s1 / n
+        m2 = max(0.0, s2 - n * d**2)
+        m3 = s3 - 3 * d * s2 + 2 * n * d**3
+        m4 = max(0.0, s4 - 4 * d * s3 + 6 * d**2 * s2 - 3 * n * d**4)
+        square = scale * scale
+        yield Moments(n, pivot + scale * d, square * m2, square * scale * m3, square * square * m4)
 
 
-def _products(y: Array, z: Array) -> float:
-    """The sum of products; lines of 1024 in the dtype, and these in float64."""
-    whole = y.size - y.size % 1024
-    total = float(np.dot(y[whole:].astype(np.float64), z[whole:].astype(np.float64)))
-    if whole:
-        lines = np.einsum("ij,ij->i", y[:whole].reshape(-1, 1024), z[:whole].reshape(-1, 1024))
-        total += float(lines.sum(dtype=np.float64))
-    return total
+def safe(low: float, high: float) -> bool:
+    """Whether powers of float32 between these extremes neither overflow nor vanish."""
+    return _SAFE[0] < max(abs(low), abs(high)) < _SAFE[1] or low == high == 0.0
+
+
+def _products(y: Array, z: Array) -> Array:
+    """The sums of the products of rows; lines of 1024 in the dtype, and these in float64."""
+    whole = y.shape[1] - y.shape[1] % 1024
+    rest = y[:, None, whole:].astype(np.float64) @ z[:, whole:, None].astype(np.float64)
+    if not whole:
+        return rest[:, 0, 0]
+    lines = (part[:, :whole].reshape(len(y), -1, 1024) for part in (y, z))
+    return rest[:, 0, 0] + np.einsum("kij,kij->ki", *lines).astype(np.float64).sum(axis=1)
 
 
 @functools.lru_cache(maxsize=64)
@@ -197,15 +209,15 @@ def _power_of_weights(name: str, power: int) -> Array:
     return random_normal((2, 2**power), 0.0, 1.0, seed=0, stream=name)
 
 
-def _weights(name: str, size: int) -> Array:
+def weights(name: str, size: int) -> Array:
     """The vectors that units are projected on; a model has few sizes up to a power of two."""
     return _power_of_weights(name, (size - 1).bit_length())[:, :size]
 
 
 def _project(found: Measured, matrix: Array, start: int, rows: int) -> None:
     """Adds the projections of these rows, and their share of those of the columns."""
-    across = _weights("columns", matrix.shape[1]).astype(matrix.dtype, copy=False)
-    along = _weights("rows", rows)[:, start : start + len(matrix)].astype(matrix.dtype, copy=False)
+    across = weights("columns", matrix.shape[1]).astype(matrix.dtype, copy=False)
+    along = weights("rows", rows)[:, start : start + len(matrix)].astype(matrix.dtype, copy=False)
     if matrix.size <= _FEW:
         of_rows, of_columns = np.dot(across, matrix.T), np.dot(along, matrix)
     else:  # einsum and not a product of matrices: it starts no threads of its own.
@@ -218,7 +230,7 @@ def _project(found: Measured, matrix: Array, start: int, rows: int) -> None:
 def _inner(found: Measured, matrix: Array, start: int) -> None:
     """Adds the inner products of the first columns, and keeps the first rows."""
     if start == 0:
-        found.first_rows = matrix[:_GRAM].copy()
-    first = matrix[:, :_GRAM]
+        found.first_rows = matrix[:GRAM].copy()
+    first = matrix[:, :GRAM]
     part = np.einsum("ri,rj->ij", first, first).astype(np.float64)
     found.columns_gram = _sum(found.columns_gram, part)

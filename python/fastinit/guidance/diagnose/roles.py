@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ _SCALE = re.compile(r"(^|_)(gamma\w*|scale|layer_?scale\w*|ls\d?|gain)$|^g$")
 _NORM = re.compile(r"norm|(^|[._/])(bn|ln|gn)_?\w?\d*[._/]")
 _BIAS = re.compile(r"bias|^beta$|^b\d*$|offset$")
 _OUTPUT = re.compile(r"(^|[._/])(heads?|classifier|(to_)?logits|out|output|final|predictions?)([._/]|$)")
+_NUMBER = re.compile(r"\d+(?=[./])")  # before the last part of a name, where no role depends on it
 _LAYER = re.compile(r"(^|[./]|layer|block|stage)\d+[./]")
 
 
@@ -83,9 +85,15 @@ def hidden_sizes(leaf: str, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def describe(name: str, shape: tuple[int, ...], dtype: str, read: Read, layout: str, **known: Any) -> Tensor:
     """A tensor; what is not in `known` follows from its name."""
-    told: dict[str, Any] = {
+    told = _told(_NUMBER.sub("0", name), shape)
+    return Tensor((name,), shape, dtype, layout=layout, read=read, **(told | known))
+
+
+@functools.lru_cache(maxsize=1024)
+def _told(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    """What a name tells, whatever the number of its layer."""
+    return {
         "role": role_of(name, shape),
         "norm": bool(_NORM.search(name.lower())),
         "hidden": hidden_sizes(leaf_of(name), shape),
     }
-    return Tensor((name,), shape, dtype, layout=layout, read=read, **(told | known))

@@ -18,6 +18,7 @@ from fastinit.initializers import RandomNormal, RandomUniform, TruncatedNormal, 
 from fastinit.theory.distributions import normal, truncated_normal, uniform
 from fastinit.theory.quadrature import legendre
 
+from .statistics import ERRORS
 from .tensors import MOST_AXES
 
 if TYPE_CHECKING:
@@ -26,17 +27,10 @@ if TYPE_CHECKING:
     from fastinit.initializers import Initializer
     from fastinit.theory.distributions import Distribution
 
-    from .statistics import Moments
+    from .statistics import Statistics
     from .tensors import Kind, Tensor
 
-# Six standard errors: in one of 500 sets of a million tensors, a normal statistic has a false alarm.
-ERRORS = 6.0
-
-# Relative differences of standard deviations that do not matter for training, whatever the number of
-# elements.
-CLOSE = 0.01
-
-# The same for kurtosis; those of the families differ by more than 0.5.
+# Differences of kurtosis that do not matter; those of the families differ by more than 0.5.
 _CLOSE_KURTOSIS = 0.03
 
 # With fewer elements, mean and scale are not judged.
@@ -59,17 +53,17 @@ class Family:
     spread: float
     reach: float
 
-    def fits(self, moments: Moments, low: float, high: float, eps: float) -> bool:
-        """Whether elements may belong to it, by moments and extremes; `eps` is the rounding of the dtype."""
-        std, kurtosis = moments.std, moments.kurtosis
-        if not std > 0.0 or math.isnan(kurtosis):
+    def fits(self, s: Statistics) -> bool:
+        """Whether the elements of a tensor may belong to it, by their moments and extremes."""
+        moments, kurtosis = s.moments, s.moments.kurtosis
+        if not s.std > 0.0 or math.isnan(kurtosis):
             return False
         # A kurtosis of few elements is biased, by about 6 / n.
         error = _CLOSE_KURTOSIS + ERRORS * math.sqrt(self.spread / moments.count) + 10 / moments.count
         if abs(kurtosis - self.kurtosis) > error:
             return False
-        reach = max(high - moments.mean, moments.mean - low) / std
-        return reach <= self.reach * (1 + tolerance(moments) + eps)
+        reach = max(s.high - moments.mean, moments.mean - s.low) / s.std
+        return reach <= self.reach * (1 + s.tolerance + s.eps)
 
 
 @functools.lru_cache(maxsize=256)
@@ -118,21 +112,10 @@ class Scheme(NamedTuple):
         return f"{self.name}, fan_out" if self.mode == "fan_out" else self.name
 
 
-def std_error(moments: Moments) -> float:
-    """The standard error of the logarithm of the standard deviation."""
-    kurtosis = moments.kurtosis if math.isfinite(moments.kurtosis) else 3.0
-    return math.sqrt(max(kurtosis - 1.0, 0.1) / (4 * max(moments.count, 1)))
-
-
 def within(std: float, slack: float) -> tuple[float, float]:
     """The standard deviations whose logarithms differ from that of `std` by at most `slack`."""
     factor = math.exp(slack)
     return std / factor, std * factor
-
-
-def tolerance(moments: Moments) -> float:
-    """By how much the logarithms of two standard deviations differ before the difference is significant."""
-    return max(CLOSE, ERRORS * std_error(moments))
 
 
 def fans(tensor: Tensor) -> tuple[tuple[float, float], ...]:

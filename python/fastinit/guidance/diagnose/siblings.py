@@ -8,7 +8,8 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from .results import Code, Severity
-from .schemes import CLOSE, fans, schemes, std_error, tolerance, within
+from .schemes import fans, schemes, within
+from .statistics import CLOSE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,12 +27,12 @@ def find_unlike(model: Model, s: Statistics) -> None:
     """Finds that the scale of a kernel is far from that of most others."""
     if model.consensus is None or model.is_scaled_by_depth(s) or model.is_shared(s):
         return
-    ratios = [s.moments.std / x.std for x in schemes(s.tensor) if x.name == model.consensus]
+    ratios = [s.std / x.std for x in schemes(s.tensor) if x.name == model.consensus]
     ratio = min(ratios, key=lambda ratio: abs(math.log(ratio)), default=1.0)
-    if abs(math.log(ratio)) > math.log(UNLIKE) + tolerance(s.moments):
+    if abs(math.log(ratio)) > math.log(UNLIKE) + s.tolerance:
         code = Code.TOO_LARGE if ratio > 1 else Code.TOO_SMALL
         text = (
-            f"the std {s.moments.std:.4g} is {ratio:.3g} times that of {model.consensus}, which "
+            f"the std {s.std:.4g} is {ratio:.3g} times that of {model.consensus}, which "
             f"{model.names[model.consensus]} of the {len(model.kernels)} kernels of this model follow; draw "
             "this one like them, or pass its initializer as expect="
         )
@@ -78,7 +79,7 @@ def find_modes(model: Model) -> None:
             if deviates and not meant and s.tensor.certain and _mode(s.matches) == mode:
                 fan_of = dict(zip(("fan_in", "fan_out"), fans(s.tensor)[0], strict=True))
                 text = (
-                    f"the std {s.moments.std:.4g} follows {mode} ({fan_of[mode]:.0f}), and the other kernels "
+                    f"the std {s.std:.4g} follows {mode} ({fan_of[mode]:.0f}), and the other kernels "
                     f"follow {other if unlike else model.consensus} (here {other} is {fan_of[other]:.0f}); "
                     f"use mode={other!r}, or set layout= if the axes are in the other order"
                 )
@@ -97,7 +98,7 @@ def find_modes(model: Model) -> None:
 
 def _near(s: Statistics) -> list[Scheme]:
     """The schemes that a tensor agrees with within three standard errors."""
-    low, high = within(s.moments.std, max(CLOSE, 3 * std_error(s.moments)))
+    low, high = within(s.std, max(CLOSE, 3 * s.std_error))
     return [match for match in s.matches if low <= match.std <= high]
 
 

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from .schemes import Family, Scheme
     from .tensors import Tensor
 
+# Six standard errors: in one of 500 sets of a million tensors, a normal statistic has a false alarm.
+ERRORS = 6.0
+
+# Relative differences of standard deviations that do not matter for training, whatever the number of
+# elements.
+CLOSE = 0.01
+
 # The numbers of layers, not those of fc1 and fc2 in each: whole parts of a name, and those of layer1,
 # stage_2, dense_3/.
 _NUMBER = re.compile(r"(?<![^./])\d+(?=[./])|(?<=layer|stage|block)_?\d+|_\d+(?=/)")
@@ -140,10 +147,27 @@ class Statistics(Counts):
         """Its name without the numbers of layers, which siblings share."""
         return _NUMBER.sub("*", self.name)
 
-    @property
+    @functools.cached_property
+    def std(self) -> float:
+        """The standard deviation."""
+        return self.moments.std
+
+    @functools.cached_property
     def rms(self) -> float:
         """The root mean square."""
-        return math.hypot(self.moments.std, self.moments.mean)
+        return math.hypot(self.std, self.moments.mean)
+
+    @functools.cached_property
+    def std_error(self) -> float:
+        """The standard error of the logarithm of the standard deviation."""
+        kurtosis = self.moments.kurtosis
+        excess = kurtosis - 1.0 if math.isfinite(kurtosis) else 2.0
+        return math.sqrt(max(excess, 0.1) / (4 * max(self.moments.count, 1)))
+
+    @functools.cached_property
+    def tolerance(self) -> float:
+        """By how much the logarithms of two standard deviations differ before that is significant."""
+        return max(CLOSE, ERRORS * self.std_error)
 
     @property
     def constant(self) -> bool:

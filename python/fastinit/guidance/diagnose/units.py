@@ -41,16 +41,14 @@ def alike(tensor: Tensor, found: Measured, at: int, axis: int) -> tuple[list[lis
         at: How many of its axes are the rows of the matrix that was measured.
         axis: The axis whose units are compared.
     """
-    count = tensor.shape[axis]
-    unit = tensor.size // max(1, count)
-    bits = unit * _FRACTION_BITS.get(tensor.dtype, 2)
-    if count < 2 or found.columns is None or bits < 2 * math.log2(count) + _SPARE_BITS:
+    if found.columns is None or not enough(tensor, axis):
         return [], []
-    projections = _projections(tensor, found, at, axis)
-    first = np.sort(projections[0])
-    largest = max(-first[0], first[-1])
-    if first.all() and largest < math.inf and (first[1:] - first[:-1]).min() > _ROUNDING * largest:
-        return [], []  # As in most tensors, all differ by more than rounding may change the largest.
+    rows = axis < at
+    values = np.concatenate(found.rows, axis=1) if rows else found.columns
+    shape, along = (tensor.shape[:at], axis) if rows else (tensor.shape[at:], axis - at)
+    projections = by_axis(values, shape, along)
+    if differ(projections[0]):
+        return [], []
     if not np.isfinite(projections).all():
         return [], []
     zero = np.flatnonzero((projections == 0).all(axis=0)).tolist()
@@ -60,16 +58,26 @@ def alike(tensor: Tensor, found: Measured, at: int, axis: int) -> tuple[list[lis
     return _compared(tensor, at, axis, candidates), zero
 
 
-def _projections(tensor: Tensor, found: Measured, at: int, axis: int) -> Array:
-    """Two numbers for each unit."""
-    if axis < at:
-        values, shape = np.concatenate(found.rows, axis=1), tensor.shape[:at]
-    else:
-        assert found.columns is not None
-        values, shape, axis = found.columns, tensor.shape[at:], axis - at
+def enough(tensor: Tensor, axis: int) -> bool:
+    """Whether its units have enough bits to differ by chance."""
+    count = tensor.shape[axis]
+    bits = tensor.size // max(1, count) * _FRACTION_BITS.get(tensor.dtype, 2)
+    return count >= 2 and bits >= 2 * math.log2(count) + _SPARE_BITS
+
+
+def differ(projections: Array) -> Array:
+    """Whether all projections along the last axis differ by more than rounding may change the largest."""
+    ordered = np.sort(projections, axis=-1)
+    largest = np.maximum(-ordered[..., 0], ordered[..., -1])
+    least = (ordered[..., 1:] - ordered[..., :-1]).min(axis=-1)
+    return ordered.all(axis=-1) & (largest < math.inf) & (least > _ROUNDING * largest)
+
+
+def by_axis(values: Array, shape: tuple[int, ...], axis: int) -> Array:
+    """A number for each unit of an axis, from those of rows or columns that have several axes."""
     if len(shape) == 1:
         return values
-    units = np.moveaxis(values.reshape(2, *shape), axis + 1, 1).reshape(2, shape[axis], -1)
+    units = np.moveaxis(values.reshape(-1, *shape), axis + 1, 1).reshape(len(values), shape[axis], -1)
     weights = random_normal((units.shape[2],), 0.0, 1.0, seed=1, dtype="float64")
     return (units * weights).sum(axis=2)
 
@@ -142,3 +150,18 @@ def _by_unit(tensor: Tensor, at: int, axis: int) -> Iterator[tuple[Array, Array]
             box = matrix.reshape(len(matrix), *tensor.shape[at:])
             yield np.arange(count), np.moveaxis(box, axis - at + 1, 0).reshape(count, -1)
         row += len(matrix)
+
+
+@np.errstate(divide="ignore", invalid="ignore")
+def keys(rows: Array) -> list[bytes | None]:
+    """The first elements of each row, relative to the largest, to two digits; `None` if few values differ."""
+    first = rows[:, :8].astype(np.float64)
+    sizes = np.sort(np.abs(first), axis=1)
+    several = np.count_nonzero(sizes[:, 1:] > sizes[:, :-1], axis=1) >= 5
+    relative = first / sizes[:, -1:]
+    power = np.where(first == 0.0, 0.0, np.floor(np.log10(np.abs(relative))))
+    digits = np.rint(relative / 10.0 ** (power - 1))
+    more = np.abs(digits) == 100
+    digits, power = np.where(more, digits / 10, digits), power + more
+    found = digits + 1000 * power
+    return [row.tobytes() if enough else None for row, enough in zip(found, several.tolist(), strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,12 @@ def is_array(x: Any) -> bool:
     return not isinstance(x, (str, bytes)) and (hasattr(x, "__array__") or hasattr(x, "__dlpack__"))
 
 
+@functools.lru_cache(maxsize=64)
+def _name(dtype: np.dtype[Any]) -> str:
+    """Its name, which takes NumPy long to find."""
+    return dtype.name
+
+
 def from_array(name: str, value: Any, layout: str, **known: Any) -> Tensor | Skipped:
     """An array as a tensor.
 
@@ -28,7 +35,7 @@ def from_array(name: str, value: Any, layout: str, **known: Any) -> Tensor | Ski
     if not is_array(value):
         raise TypeError(f"{name!r} must be an array, got {type(value).__name__}")
     array = np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
-    dtype = array.dtype.name
+    dtype = _name(array.dtype)
     if not is_readable(dtype):
         return unreadable(name, dtype, integer=array.dtype.kind in "biu")
     if not array.dtype.isnative:

@@ -1,0 +1,68 @@
+"""The parts of a tensor: it is seen as a matrix, whose rows are measured some at a time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from .onepass import CHUNK, Measured, measure, split
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator
+
+    from .tensors import Tensor
+
+# The most elements of one part, in whole rows.
+_PART = 2**24
+
+
+class Part(NamedTuple):
+    """Some rows of a tensor that is seen as a matrix.
+
+    Attributes:
+        tensor: The tensor.
+        at: How many of its axes are the rows of the matrix.
+        rows, columns: The size of the matrix.
+        start, stop: The rows of this part.
+        units: Whether its units are compared.
+        gram: Whether inner products of rows and columns are kept.
+    """
+
+    tensor: Tensor
+    at: int
+    rows: int
+    columns: int
+    start: int
+    stop: int
+    units: bool
+    gram: bool
+
+    @property
+    def size(self) -> int:
+        """The number of its elements."""
+        return (self.stop - self.start) * self.columns
+
+    def measure(self, stop: threading.Event) -> Measured:
+        """Measures it; ends early once `stop` is set."""
+        step = max(1, CHUNK // self.columns) * self.columns
+        chunks = self.tensor.read(self.start * self.columns, self.stop * self.columns, step)
+        until = itertools.takewhile(lambda _: not stop.is_set(), chunks)
+        return measure(until, self.start, self.rows, self.columns, units=self.units, gram=self.gram)
+
+
+def parts(tensor: Tensor) -> Iterator[Part]:
+    """The parts of a tensor."""
+    preferred = None
+    if len(tensor.shape) > 1:
+        preferred = 1 if tensor.layout == "out_in" else len(tensor.shape) - 1
+    at, units = split(tensor.shape, preferred)
+    rows, columns = math.prod(tensor.shape[:at]), math.prod(tensor.shape[at:])
+    units = units and tensor.is_weight and tensor.size > 0
+    gram = units and tensor.is_kernel and min(rows, columns) >= 6
+    step = max(1, _PART // max(1, columns)) if tensor.parallel else max(1, rows)
+    if tensor.size == 0:
+        rows = step = 0
+    for start in range(0, rows, step) if rows else [0]:
+        yield Part(tensor, at, rows, max(1, columns), start, min(start + step, rows), units, gram)

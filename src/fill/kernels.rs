@@ -5,6 +5,7 @@ use crate::distr::{SampleF32, Sampler};
 use crate::dtype::Dtype;
 use crate::rng::philox::Philox;
 use crate::simd::{Kernel, Paired, Simd};
+use std::marker::PhantomData;
 
 /// What the words of a block become.
 #[derive(Clone, Copy, Debug)]
@@ -15,17 +16,49 @@ pub(super) enum Blocks {
     Samples(Sampler, Dtype),
 }
 
-/// Computes `count` blocks, a multiple of `S::Wide::PAIRS`, from number `first` on.
+/// Which blocks are computed.
+#[derive(Clone, Copy)]
+pub(super) enum Numbers<'a> {
+    /// Those from this number on.
+    From(u32),
+    /// Those in a list. It has a register of 64-bit lanes for each group, and one more at its end: what is added
+    /// to the numbers of the group before, of which the first counts as zero. Lanes are in the order that
+    /// [`Blocks::order`] gives.
+    Listed(&'a [u64]),
+}
+
+/// Computes `count` blocks, a multiple of `S::Wide::PAIRS`.
 pub(super) struct Make<'a> {
     pub blocks: &'a Blocks,
     pub philox: &'a Philox,
-    pub first: u32,
+    pub numbers: Numbers<'a>,
     pub count: usize,
     /// Where they go; there must be room for all.
     pub to: *mut u8,
     /// Whether to use non-temporal stores; if so, `to` must be a multiple of 64.
     pub stream: bool,
 }
+
+impl Blocks {
+    /// Which block of a group each lane computes.
+    #[inline(always)]
+    pub(super) fn order<S: Simd>(&self, s: S) -> S::Int {
+        match self {
+            Blocks::Samples(_, Dtype::Bf16) => s.lane_order(),
+            _ => s.zip_order(),
+        }
+    }
+}
+
+/// The difference between the numbers of consecutive groups of consecutive blocks.
+struct Step<S>(PhantomData<S>);
+
+impl<S: Simd> Step<S> {
+    const LANES: [u64; MOST] = [S::PAIRS as u64; MOST];
+}
+
+/// The most blocks that a group has at any level.
+pub(super) const MOST: usize = 32;
 
 impl Make<'_> {
     /// Runs the loop that `blocks` needs.
@@ -85,16 +118,29 @@ impl<E: Emit, const STREAM: bool> Kernel for Groups<'_, E, STREAM> {
 impl<E: Emit, const STREAM: bool> Groups<'_, E, STREAM> {
     #[inline(always)]
     fn groups<S: Simd>(self, s: S) {
-        let Groups { emit, make: Make { philox, first, count, mut to, stream, .. } } = self;
+        const { assert!(S::PAIRS <= MOST) };
+        let Groups { emit, make: Make { philox, numbers, count, mut to, stream, .. } } = self;
         let philox = *philox;
         let register = 8 * S::PAIRS;
-        let mut counter = s.add_u64(s.splat_u64(first as u64), E::order(s));
-        let step = s.splat_u64(S::PAIRS as u64);
+        let (mut counter, mut steps, stride) = match numbers {
+            Numbers::From(first) => {
+                (s.add_u64(s.splat_u64(first as u64), E::order(s)), Step::<S>::LANES.as_ptr(), 0)
+            }
+            Numbers::Listed(list) => {
+                assert!(list.len() >= count + S::PAIRS);
+                // SAFETY: the list has a register at least.
+                (unsafe { s.load(list.as_ptr().cast()) }, list[S::PAIRS..].as_ptr(), S::PAIRS)
+            }
+        };
         // The words of the next group are computed beside the elements of this one, since the two are
         // independent.
         let mut words = philox.words(s, counter);
         for _ in 0..count / S::PAIRS {
-            counter = s.add_u64(counter, step);
+            // SAFETY: `Step` has a register, and the list has one for each group after the first and one more.
+            unsafe {
+                counter = s.add_u64(counter, s.load(steps.cast()));
+                steps = steps.add(stride);
+            }
             let next = philox.words(s, counter);
             let (a, b) = emit.emit(s, words.0, words.1);
             words = next;

@@ -2,6 +2,7 @@
 //!
 //! No memory is used for each element, row or column; strides suffice.
 
+use super::batch::{BLOCKS, Batch};
 use super::threads::{Countdown, Pulse};
 use crate::error::Result;
 use crate::shape::Window;
@@ -52,14 +53,43 @@ fn joined(
 }
 
 /// The elements of a window and their places in `out`, with axes joined where both orders allow it.
+///
+/// Where the places nearest to each other are those along the last axis, the elements are lines, in C order.
+/// Elsewhere, such as in a transposed matrix, they are tiles. A tile has a line of consecutive elements at each
+/// of some indices along the axis of the nearest places, which is called across.
 pub(super) struct Places<'a, T> {
     start: *mut T,
     /// The logical index of the first element.
     first: u64,
+    /// The number of elements.
+    length: usize,
     outer: Vec<Axis>,
     /// The last axis, along which the logical index grows by one.
     inner: Axis,
+    tiles: Option<Tiling>,
     borrow: PhantomData<&'a mut T>,
+}
+
+/// How a window is cut into tiles.
+struct Tiling {
+    /// The innermost axes, along which logical indices are consecutive.
+    run: Vec<Axis>,
+    /// The elements at each index across.
+    length: usize,
+    /// The axis of the nearest places.
+    across: Axis,
+    /// The extent of a tile along the run and across.
+    size: [usize; 2],
+    /// By how much the first tile is shorter across, so that others begin at a cache line if all rows do.
+    lead: usize,
+}
+
+impl Tiling {
+    /// The tiles along the run and across.
+    fn counts(&self) -> [usize; 2] {
+        let [run, across] = self.size;
+        [self.length.div_ceil(run), (self.across.extent + self.lead).div_ceil(across)]
+    }
 }
 
 // SAFETY: the places are those of a mutably borrowed view, and threads are given disjoint parts of them.
@@ -73,6 +103,30 @@ pub(super) struct Line<T> {
     pub stride: isize,
 }
 
+/// Lines of consecutive elements.
+pub(super) struct Tile<T> {
+    /// The place of the first element of the run at the first line.
+    pub start: *mut T,
+    /// The logical index of the first element of the first line.
+    pub first: u64,
+    /// The distance from one line to the next in the order of the logical tensor.
+    pub step: u64,
+    pub lines: usize,
+    /// The elements of each line, as indices along the run.
+    pub run: Range<usize>,
+}
+
+/// Parts of lines begin at multiples of this many elements, so that no two threads write to the same page of
+/// page-aligned memory.
+const GRAIN: usize = 4096;
+
+/// The bytes of a row of a tile in memory, at least, and those of a cache line.
+const ROW: usize = 256;
+const CACHE_LINE: usize = 64;
+
+/// The most elements of a tile along its run.
+const RUN: usize = 256;
+
 impl<'a, T> Places<'a, T> {
     /// The places in `out` of the elements of `window`.
     ///
@@ -81,13 +135,113 @@ impl<'a, T> Places<'a, T> {
     pub(super) fn new(mut out: ArrayViewMutD<'a, MaybeUninit<T>>, window: &Window) -> Result<Places<'a, T>> {
         window.check_output(out.shape())?;
         let start = out.as_mut_ptr().cast();
-        let (first, mut axes) = joined(0..out.ndim(), window, out.strides());
-        let inner = match axes.last() {
-            Some(axis) if axis.logical == 1 => axes.pop(),
-            _ => None,
-        };
-        let inner = inner.unwrap_or(Axis { extent: 1, logical: 1, memory: 1 });
-        Ok(Places { start, first, outer: axes, inner, borrow: PhantomData })
+        let (first, outer) = joined(0..out.ndim(), window, out.strides());
+        let inner = Axis { extent: 1, logical: 1, memory: 1 };
+        let length = window.len();
+        let mut places = Places { start, first, length, outer, inner, tiles: None, borrow: PhantomData };
+        let nearest = (0..places.outer.len()).min_by_key(|&i| places.outer[i].memory.unsigned_abs());
+        match (nearest, places.outer.last()) {
+            _ if length == 0 => {}
+            (Some(nearest), Some(last)) if nearest + 1 < places.outer.len() || last.logical != 1 => {
+                places.tile(nearest);
+            }
+            (_, Some(_)) => places.inner = places.outer.pop().unwrap_or(inner),
+            _ => {}
+        }
+        Ok(places)
+    }
+
+    /// Cuts the window into tiles across this one of the outer axes.
+    fn tile(&mut self, nearest: usize) {
+        let mut across = self.outer.remove(nearest);
+        if across.memory < 0 {
+            let last = across.extent - 1;
+            // SAFETY: a place of the view that `self` was made of.
+            self.start = unsafe { self.start.offset(across.memory * last as isize) };
+            self.first = self.first.wrapping_add(across.logical.wrapping_mul(last as u64));
+            (across.memory, across.logical) = (-across.memory, across.logical.wrapping_neg());
+        }
+        let (mut run, mut length) = (vec![], 1_usize);
+        while self.outer.len() > nearest
+            && let Some(axis) = self.outer.pop_if(|axis| axis.logical == length as u64)
+        {
+            length *= axis.extent;
+            run.insert(0, axis);
+        }
+        let per_block = if size_of::<T>() == 8 { 2 } else { 4 };
+        let line = CACHE_LINE / size_of::<T>();
+        let rows = (ROW / size_of::<T>()).min(across.extent);
+        let along = ((BLOCKS / rows - 1) * per_block).min(length).min(RUN);
+        let rows = (BLOCKS / Batch::blocks_of(along, per_block)).min(across.extent);
+        let rows = if rows > line { rows / line * line } else { rows };
+        let lead = if rows < across.extent { self.start as usize % CACHE_LINE / size_of::<T>() } else { 0 };
+        self.tiles = Some(Tiling { run, length, across, size: [along, rows], lead });
+    }
+
+    /// What is split between threads: the number of elements, or of tiles; and the number of which parts should
+    /// have a multiple.
+    pub(super) fn to_split(&self) -> (usize, usize) {
+        match &self.tiles {
+            None => (self.length, GRAIN),
+            Some(tiles) => {
+                let [along, across] = tiles.counts();
+                let outer: usize = self.outer.iter().map(|axis| axis.extent).product();
+                (outer * along * across, 1)
+            }
+        }
+    }
+
+    /// The number of elements.
+    pub(super) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// The distance from one place to the next across; `None` where there are no tiles.
+    pub(super) fn across(&self) -> Option<isize> {
+        self.tiles.as_ref().map(|tiles| tiles.across.memory)
+    }
+
+    /// The distances in memory from the first element of a run to those from number `start` on.
+    pub(super) fn distances(&self, start: usize, distances: &mut [isize]) {
+        let run = self.tiles.as_ref().map_or(&[][..], |tiles| &tiles.run);
+        let mut cursor = Cursor::new(run, start);
+        for distance in distances {
+            *distance = cursor.memory;
+            cursor.step();
+        }
+    }
+
+    /// Calls `each` with the tiles `range`, those along memory first, until it returns false.
+    #[inline(always)]
+    pub(super) fn tiles(&self, range: Range<usize>, mut each: impl FnMut(Tile<T>) -> bool) {
+        let Some(tiles) = &self.tiles else { return };
+        let ([runs, rows], [along, across]) = (tiles.counts(), tiles.size);
+        let (mut row, mut run) = (range.start % rows, range.start / rows % runs);
+        let mut cursor = Cursor::new(&self.outer, range.start / rows / runs);
+        for _ in range {
+            let line = (row * across).saturating_sub(tiles.lead);
+            let end = (row * across + across - tiles.lead).min(tiles.across.extent);
+            let first = (line as u64).wrapping_mul(tiles.across.logical).wrapping_add((run * along) as u64);
+            let tile = Tile {
+                // SAFETY: a place of the view that `self` was made of.
+                start: unsafe { self.start.offset(cursor.memory + line as isize * tiles.across.memory) },
+                first: self.first.wrapping_add(cursor.logical).wrapping_add(first),
+                step: tiles.across.logical,
+                lines: end - line,
+                run: run * along..tiles.length.min((run + 1) * along),
+            };
+            if !each(tile) {
+                return;
+            }
+            row += 1;
+            if row == rows {
+                (row, run) = (0, run + 1);
+                if run == runs {
+                    run = 0;
+                    cursor.step();
+                }
+            }
+        }
     }
 
     /// Calls `each` with the lines that make up the elements `range` of the window, in order, until it
@@ -96,22 +250,13 @@ impl<'a, T> Places<'a, T> {
     pub(super) fn lines(&self, range: Range<usize>, mut each: impl FnMut(Line<T>) -> bool) {
         let mut position = range.start;
         let mut within = position % self.inner.extent;
-        // The index along each of the outer axes.
-        let mut indices = vec![0_usize; self.outer.len()];
-        let (mut logical, mut memory) = (self.first, 0_isize);
-        let mut rest = position / self.inner.extent;
-        for (index, axis) in indices.iter_mut().zip(&self.outer).rev() {
-            *index = rest % axis.extent;
-            rest /= axis.extent;
-            logical += *index as u64 * axis.logical;
-            memory += *index as isize * axis.memory;
-        }
+        let mut cursor = Cursor::new(&self.outer, position / self.inner.extent);
         while position < range.end {
             let length = (self.inner.extent - within).min(range.end - position);
             let line = Line {
                 // SAFETY: a place of the view that `self` was made of.
-                start: unsafe { self.start.offset(memory + within as isize * self.inner.memory) },
-                first: logical + within as u64,
+                start: unsafe { self.start.offset(cursor.memory + within as isize * self.inner.memory) },
+                first: self.first + cursor.logical + within as u64,
                 length,
                 stride: self.inner.memory,
             };
@@ -120,17 +265,48 @@ impl<'a, T> Places<'a, T> {
             }
             position += length;
             within = 0;
-            for (index, axis) in indices.iter_mut().zip(&self.outer).rev() {
-                *index += 1;
-                logical += axis.logical;
-                memory += axis.memory;
-                if *index < axis.extent {
-                    break;
-                }
-                logical -= *index as u64 * axis.logical;
-                memory -= *index as isize * axis.memory;
-                *index = 0;
+            cursor.step();
+        }
+    }
+}
+
+/// An index along some axes, in C order.
+struct Cursor<'a> {
+    axes: &'a [Axis],
+    indices: Vec<usize>,
+    /// The distance from the first index in the order of the logical tensor.
+    logical: u64,
+    /// The distance in memory.
+    memory: isize,
+}
+
+impl<'a> Cursor<'a> {
+    /// Index number `position`.
+    fn new(axes: &'a [Axis], position: usize) -> Cursor<'a> {
+        let (mut logical, mut memory, mut rest) = (0, 0, position);
+        let mut indices = vec![0; axes.len()];
+        for (index, axis) in indices.iter_mut().zip(axes).rev() {
+            *index = rest % axis.extent;
+            rest /= axis.extent;
+            logical += *index as u64 * axis.logical;
+            memory += *index as isize * axis.memory;
+        }
+        Cursor { axes, indices, logical, memory }
+    }
+
+    /// Goes on to the next index; after the last one, to the first.
+    #[inline]
+    fn step(&mut self) {
+        for (index, axis) in self.indices.iter_mut().zip(self.axes).rev() {
+            *index += 1;
+            self.logical += axis.logical;
+            self.memory += axis.memory;
+            if *index < axis.extent {
+                break;
             }
+            self.logical -= *index as u64 * axis.logical;
+            self.memory -= *index as isize * axis.memory;
+            *index = 0;
         }
     }
 }

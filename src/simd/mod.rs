@@ -26,10 +26,12 @@ mod environment;
 mod neon;
 mod paired;
 mod scalar;
+mod transpose;
 
 pub(crate) use environment::DefaultEnvironment;
 pub(crate) use paired::Paired;
 pub(crate) use scalar::Scalar;
+pub(crate) use transpose::transpose;
 
 /// Which instructions the kernels use. All levels give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

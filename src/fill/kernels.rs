@@ -23,7 +23,7 @@ pub(super) enum Numbers<'a> {
     From(u32),
     /// Those in a list. It has a register of 64-bit lanes for each group, and one more at its end: what is added
     /// to the numbers of the group before, of which the first counts as zero. Lanes are in the order that
-    /// [`Blocks::order`] gives.
+    /// [`Emit::order`] gives.
     Listed(&'a [u64]),
 }
 
@@ -40,13 +40,9 @@ pub(super) struct Make<'a> {
 }
 
 impl Blocks {
-    /// Which block of a group each lane computes.
-    #[inline(always)]
-    pub(super) fn order<S: Simd>(&self, s: S) -> S::Int {
-        match self {
-            Blocks::Samples(_, Dtype::Bf16) => s.lane_order(),
-            _ => s.zip_order(),
-        }
+    /// Whether the lanes of a group are in [`Simd::zip_order`], else in [`Simd::lane_order`].
+    pub(super) fn in_zip_order(&self) -> bool {
+        !matches!(self, Blocks::Samples(_, Dtype::Bf16))
     }
 }
 

@@ -3,8 +3,8 @@
 //! Long lines of consecutive places are computed where they belong. All other elements are computed in
 //! batches, in memory that stays in the first-level cache, and stored from there.
 
-use super::batch::{BLOCKS, Batch, Memory};
-use super::place::{Line, Places, Tile};
+use super::batch::{Batch, Memory};
+use super::place::{Line, Places, Store, Tile, Tiling};
 use super::run::{Run, Source};
 use super::threads::{Countdown, FAR, Pulse};
 use crate::rng::Substream;
@@ -15,9 +15,6 @@ use std::ops::Range;
 
 /// Elements between two checks for an interrupt: 256 KiB to 1 MiB, well under a millisecond.
 const PIECE: usize = 1 << 17;
-
-/// Lines of consecutive places are computed in place from this many bytes on.
-const LONG: usize = 4096;
 
 /// The part of a fill that one thread does.
 pub(super) struct Part<'a> {
@@ -33,43 +30,14 @@ impl Part<'_> {
     /// Fills the places of this range of `places`.
     pub(super) fn fill<T: Copy>(&self, places: &Places<'_, T>, range: Range<usize>) {
         let mut pauses = Pauses { pulse: self.pulse, elements: 0, far: Countdown::new(self.pulse) };
-        match places.across() {
-            Some(across) => self.tiles(places, across, range, &mut pauses),
-            None => self.lines(places, range, &mut pauses),
+        match places.tiling() {
+            Some(tiling) => self.tiles(places, tiling, range, &mut pauses),
+            None => places.lines(range, |line| self.line(&line, &mut pauses)),
         }
     }
 
-    /// A batch for at most `most` elements in all.
-    fn batch<'b>(&'b self, most: usize, memory: &'b mut Memory) -> Batch<'b> {
-        Batch::new(self.source, self.key, Substream::Values, self.level, most, memory)
-    }
-
-    fn lines<T: Copy>(&self, places: &Places<'_, T>, range: Range<usize>, pauses: &mut Pauses<'_>) {
-        let (most, mut memory) = (range.len(), Memory::new());
-        let mut memory = Some(&mut memory);
-        let mut short = None;
-        places.lines(range, |mut line| {
-            if line.stride == 1 && line.length * size_of::<T>() >= LONG {
-                return self.long(&line, pauses);
-            }
-            if let Some(memory) = memory.take() {
-                short = Some(Short::new(self.batch(most, memory), line.stride, most));
-            }
-            let Some(short) = &mut short else { return false };
-            while line.length > 0 {
-                if !short.takes(&mut line) && !short.store(pauses) {
-                    return false;
-                }
-            }
-            true
-        });
-        if let Some(mut short) = short {
-            short.store(pauses);
-        }
-    }
-
-    /// Fills a long line of consecutive places, in pieces; returns whether to go on.
-    fn long<T: Copy>(&self, line: &Line<T>, pauses: &mut Pauses<'_>) -> bool {
+    /// Fills a line, in pieces; returns whether to go on.
+    fn line<T: Copy>(&self, line: &Line<T>, pauses: &mut Pauses<'_>) -> bool {
         let Part { source, key, level, stream, .. } = *self;
         let mut done = 0;
         while done < line.length {
@@ -92,13 +60,15 @@ impl Part<'_> {
     fn tiles<T: Copy>(
         &self,
         places: &Places<'_, T>,
-        across: isize,
+        tiling: &Tiling,
         range: Range<usize>,
         pauses: &mut Pauses<'_>,
     ) {
         let mut memory = Memory::new();
-        let mut tiles = Tiles::new(self.batch(places.len(), &mut memory), places, across);
-        places.tiles(range, |tile| {
+        let most = places.len();
+        let batch = Batch::new(self.source, self.key, Substream::Values, self.level, most, &mut memory);
+        let mut tiles = Tiles { tiling, batch, run: 0..0, distances: vec![], tiles: vec![], lines: vec![] };
+        places.tiles(tiling, range, |tile| {
             if !tiles.has_room(&tile) && !tiles.store(pauses) {
                 return false;
             }
@@ -106,67 +76,6 @@ impl Part<'_> {
             true
         });
         tiles.store(pauses);
-    }
-}
-
-/// Short lines, and lines with gaps, that are computed together.
-struct Short<'a, T> {
-    batch: Batch<'a>,
-    stride: isize,
-    /// The first place of each piece of a line, where its elements are in the batch, and how many they are.
-    pieces: Vec<(*mut T, u16, u16)>,
-}
-
-impl<'a, T: Copy> Short<'a, T> {
-    fn new(batch: Batch<'a>, stride: isize, most: usize) -> Short<'a, T> {
-        Short { batch, stride, pieces: Vec::with_capacity(most.min(BLOCKS)) }
-    }
-
-    /// Takes as much of a line as there is room for; returns whether that is anything.
-    #[inline]
-    fn takes(&mut self, line: &mut Line<T>) -> bool {
-        if self.pieces.len() == BLOCKS {
-            return false;
-        }
-        let (offset, length) = self.batch.add(line.first, line.length);
-        if length == 0 {
-            return false;
-        }
-        self.pieces.push((line.start, offset as u16, length as u16));
-        line.start = line.start.wrapping_offset(length as isize * self.stride);
-        line.first += length as u64;
-        line.length -= length;
-        true
-    }
-
-    /// Stores what was taken; returns whether to go on.
-    fn store(&mut self, pauses: &mut Pauses<'_>) -> bool {
-        let from: *const T = self.batch.compute().cast();
-        let far = self.stride.unsigned_abs() * size_of::<T>() >= FAR;
-        let mut elements = 0;
-        for &(to, offset, length) in &self.pieces {
-            elements += length as usize;
-            // SAFETY: the batch has `length` elements from `offset` on. The places are those of a line, as in
-            // `Part::long`.
-            unsafe {
-                let from = from.add(offset as usize);
-                if self.stride == 1 {
-                    copy(from.cast(), to.cast(), length as usize * size_of::<T>());
-                } else {
-                    for i in 0..length as usize {
-                        *to.offset(i as isize * self.stride) = *from.add(i);
-                        if far && !pauses.far.goes_on(1) {
-                            return false;
-                        }
-                    }
-                }
-            }
-            if !pauses.far.goes_on(1) {
-                return false;
-            }
-        }
-        self.pieces.clear();
-        pauses.go_on(elements)
     }
 }
 
@@ -204,10 +113,8 @@ unsafe fn copy(from: *const u8, to: *mut u8, bytes: usize) {
 }
 
 /// Tiles that are computed together.
-struct Tiles<'a, 'b, T> {
-    places: &'a Places<'b, T>,
-    /// The distance from line to line in memory.
-    across: isize,
+struct Tiles<'a, T> {
+    tiling: &'a Tiling,
     batch: Batch<'a>,
     /// The indices along the run, which all tiles share, and their distances in memory.
     run: Range<usize>,
@@ -218,17 +125,13 @@ struct Tiles<'a, 'b, T> {
     lines: Vec<u16>,
 }
 
-impl<'a, 'b, T: Copy> Tiles<'a, 'b, T> {
-    fn new(batch: Batch<'a>, places: &'a Places<'b, T>, across: isize) -> Tiles<'a, 'b, T> {
-        Tiles { places, across, batch, run: 0..0, distances: vec![], tiles: vec![], lines: vec![] }
-    }
-
+impl<T: Copy> Tiles<'_, T> {
     /// Whether there is room for the tile.
     fn has_room(&self, tile: &Tile<T>) -> bool {
-        let per_block = if size_of::<T>() == 8 { 2 } else { 4 };
         self.tiles.is_empty()
             || self.run == tile.run
-                && tile.lines * Batch::blocks_of(tile.run.len(), per_block) <= self.batch.room()
+                && self.lines.len() < Tiling::MOST_LINES
+                && self.batch.has_room(self.tiling.blocks::<T>(tile.lines, tile.run.len()))
     }
 
     /// Takes a tile, for which there must be room.
@@ -236,29 +139,41 @@ impl<'a, 'b, T: Copy> Tiles<'a, 'b, T> {
         if self.run != tile.run {
             self.run = tile.run.clone();
             self.distances.resize(tile.run.len(), 0);
-            self.places.distances(tile.run.start, &mut self.distances);
+            self.tiling.distances(tile.run.start, &mut self.distances);
         }
         self.tiles.push((tile.start, tile.lines));
-        let mut first = tile.first;
-        for _ in 0..tile.lines {
-            self.lines.push(self.batch.add(first, tile.run.len()).0 as u16);
-            first = first.wrapping_add(tile.step);
+        let (length, lines) = (tile.run.len(), self.lines.len() + tile.lines);
+        if self.batch.is_constant() {
+            self.lines.resize(lines, 0);
+        } else if self.tiling.is_consecutive() {
+            let first = self.batch.add(tile.first, tile.lines * length);
+            self.lines.extend((0..tile.lines).map(|line| (first + line * length) as u16));
+        } else {
+            let (batch, step) = (&mut self.batch, self.tiling.step());
+            self.lines.extend(
+                (0..tile.lines as u64)
+                    .map(|line| batch.add(tile.first.wrapping_add(line.wrapping_mul(step)), length) as u16),
+            );
         }
     }
 
     /// Stores what was taken; returns whether to go on.
     fn store(&mut self, pauses: &mut Pauses<'_>) -> bool {
         let from: *const T = self.batch.compute().cast();
-        let (distances, mut lines) = (&self.distances[..], &self.lines[..]);
+        let mut lines = &self.lines[..];
         for &(to, count) in &self.tiles {
             let (own, others) = lines.split_at(count);
+            let tile =
+                Stored { from, lines: own, to, distances: &self.distances, across: self.tiling.across() };
             // SAFETY: the batch has the elements of the tile, whose places are those of a view that is mutably
             // borrowed for the fill. Each is in one tile of one part, so no other code reads or writes it.
             let goes_on = unsafe {
-                match size_of::<T>() {
-                    2 => store_tile::<T, 8>(from, own, to, distances, self.across, pauses),
-                    4 => store_tile::<T, 4>(from, own, to, distances, self.across, pauses),
-                    _ => store_tile::<T, 2>(from, own, to, distances, self.across, pauses),
+                match (self.tiling.store(), size_of::<T>()) {
+                    (Store::Lines, _) => tile.copy_lines(pauses),
+                    (Store::Elements, _) => tile.copy_elements(pauses),
+                    (Store::Squares, 2) => tile.transpose::<8>(pauses),
+                    (Store::Squares, 4) => tile.transpose::<4>(pauses),
+                    (Store::Squares, _) => tile.transpose::<2>(pauses),
                 }
             };
             if !goes_on {
@@ -273,52 +188,103 @@ impl<'a, 'b, T: Copy> Tiles<'a, 'b, T> {
     }
 }
 
-/// Stores a tile: element *i* of line *j* goes to the place `distances[i] + j * across`. `N` elements of `T` have
-/// 16 bytes. Returns whether to go on.
+/// A tile that has been computed: element *i* of line *j* goes to the place `distances[i] + j * across` from `to`
+/// on.
 ///
-/// # Safety
-/// `from` must have the elements of each line from its offset on, and 16 bytes more after the last; the places
-/// must be valid for writing.
-#[inline(always)]
-unsafe fn store_tile<T: Copy, const N: usize>(
+/// Each method stores it and returns whether to go on. `from` must have the elements of each line from its offset
+/// on, and [`SLACK`](super::batch::SLACK) bytes more after the last; the places must be valid for writing.
+struct Stored<'a, T> {
     from: *const T,
-    lines: &[u16],
+    lines: &'a [u16],
     to: *mut T,
-    distances: &[isize],
+    distances: &'a [isize],
     across: isize,
-    pauses: &mut Pauses<'_>,
-) -> bool {
-    for (number, distances) in distances.chunks(N).enumerate() {
-        // SAFETY: the caller guarantees the elements.
-        let from = unsafe { from.add(number * N) };
-        if across == 1 && lines.len() >= N {
+}
+
+impl<T: Copy> Stored<'_, T> {
+    /// The places of a line must be consecutive.
+    unsafe fn copy_lines(self, pauses: &mut Pauses<'_>) -> bool {
+        let bytes = self.distances.len() * size_of::<T>();
+        let far = self.across.unsigned_abs() * size_of::<T>() >= FAR;
+        let mut to = self.to;
+        for &line in self.lines {
+            // SAFETY: the elements and the places of a line.
+            unsafe { copy(self.from.add(line as usize).cast(), to.cast(), bytes) };
+            to = to.wrapping_offset(self.across);
+            if far && !pauses.far.goes_on(1) {
+                return false;
+            }
+        }
+        true
+    }
+
+    unsafe fn copy_elements(self, pauses: &mut Pauses<'_>) -> bool {
+        let Stored { from, distances, across, .. } = self;
+        let mut to = self.to;
+        for lines in self.lines.chunks(64) {
+            if distances.len() < lines.len() {
+                for (i, &distance) in distances.iter().enumerate() {
+                    let mut to = to.wrapping_offset(distance);
+                    for &line in lines {
+                        // SAFETY: an element and its place.
+                        unsafe { *to = *from.add(line as usize + i) };
+                        to = to.wrapping_offset(across);
+                    }
+                }
+            } else {
+                for (&line, j) in lines.iter().zip(0..) {
+                    let to = to.wrapping_offset(j * across);
+                    for (i, &distance) in distances.iter().enumerate() {
+                        // SAFETY: an element and its place.
+                        unsafe { *to.offset(distance) = *from.add(line as usize + i) };
+                    }
+                }
+            }
+            to = to.wrapping_offset(lines.len() as isize * across);
+            if !pauses.far.goes_on(lines.len().max(distances.len())) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// `N` elements have 16 bytes, and lines must be adjacent in memory. If there are less than `N`, this is
+    /// [`Stored::copy_elements`].
+    unsafe fn transpose<const N: usize>(self, pauses: &mut Pauses<'_>) -> bool {
+        let Stored { lines, to, distances, .. } = self;
+        if lines.len() < N {
+            // SAFETY: as the caller guarantees.
+            return unsafe { self.copy_elements(pauses) };
+        }
+        for (number, distances) in distances.chunks(N).enumerate() {
+            let mut rows = [to; N];
+            for (row, &distance) in rows.iter_mut().zip(distances) {
+                *row = to.wrapping_offset(distance);
+            }
+            let from = self.from.wrapping_add(number * N);
             for at in (0..lines.len()).step_by(N) {
                 // The last squares may overlap.
                 let at = at.min(lines.len() - N);
                 let lines = &lines[at..at + N];
+                let row = |i: usize| from.wrapping_add(lines[i] as usize).cast();
+                let column = |i: usize| rows[i].wrapping_add(at).cast();
                 // SAFETY: a register may be read from each line, since 16 bytes follow the last element. A
                 // column has `N` places.
                 unsafe {
-                    transpose::<N>(
-                        |i| from.add(lines[i] as usize).cast(),
-                        |i| to.offset(distances[i] + at as isize).cast(),
-                        distances.len(),
-                    );
+                    // A known number needs no branches.
+                    if distances.len() == N {
+                        transpose::<N>(row, column, N);
+                    } else {
+                        transpose::<N>(row, column, distances.len());
+                    }
                 }
             }
-        } else {
-            for (i, &distance) in distances.iter().enumerate() {
-                for (&line, at) in lines.iter().zip(0..) {
-                    // SAFETY: as the caller guarantees.
-                    unsafe { *to.offset(distance + at * across) = *from.add(line as usize + i) };
-                }
+            if !pauses.far.goes_on(distances.len()) {
+                return false;
             }
         }
-        if !pauses.far.goes_on(distances.len()) {
-            return false;
-        }
+        true
     }
-    true
 }
 
 /// When to look for an interrupt: after [`PIECE`] elements, and after 64 places that may each be the first one

@@ -2,7 +2,7 @@
 //!
 //! No memory is used for each element, row or column; strides suffice.
 
-use super::batch::{BLOCKS, Batch};
+use super::batch::{BLOCKS, Batch, CONSTANT};
 use super::threads::{Countdown, Pulse};
 use crate::error::Result;
 use crate::shape::Window;
@@ -54,9 +54,9 @@ fn joined(
 
 /// The elements of a window and their places in `out`, with axes joined where both orders allow it.
 ///
-/// Where the places nearest to each other are those along the last axis, the elements are lines, in C order.
-/// Elsewhere, such as in a transposed matrix, they are tiles. A tile has a line of consecutive elements at each
-/// of some indices along the axis of the nearest places, which is called across.
+/// Long lines of consecutive elements with consecutive places are filled one by one. Everything else is cut into
+/// tiles. A tile has a line of consecutive elements, along its run, at each of some indices along another axis,
+/// across: that of the nearest places, or of the next line where lines are short.
 pub(super) struct Places<'a, T> {
     start: *mut T,
     /// The logical index of the first element.
@@ -64,27 +64,108 @@ pub(super) struct Places<'a, T> {
     /// The number of elements.
     length: usize,
     outer: Vec<Axis>,
-    /// The last axis, along which the logical index grows by one.
+    /// The axis of long lines.
     inner: Axis,
-    tiles: Option<Tiling>,
+    tiling: Option<Tiling>,
     borrow: PhantomData<&'a mut T>,
 }
 
 /// How a window is cut into tiles.
-struct Tiling {
+pub(super) struct Tiling {
     /// The innermost axes, along which logical indices are consecutive.
     run: Vec<Axis>,
-    /// The elements at each index across.
+    /// The elements along the run.
     length: usize,
-    /// The axis of the nearest places.
     across: Axis,
     /// The extent of a tile along the run and across.
     size: [usize; 2],
     /// By how much the first tile is shorter across, so that others begin at a cache line if all rows do.
     lead: usize,
+    store: Store,
+}
+
+/// How a tile is stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Store {
+    /// Lines have consecutive places.
+    Lines,
+    /// Lines are adjacent in memory.
+    Squares,
+    /// Neither.
+    Elements,
 }
 
 impl Tiling {
+    /// The most lines of a tile.
+    pub(super) const MOST_LINES: usize = 2048;
+
+    fn new<T>(run: Vec<Axis>, across: Axis, start: *const T) -> Tiling {
+        let length: usize = run.iter().map(|axis| axis.extent).product();
+        let store = match run[..] {
+            [Axis { memory: 1, .. }] => Store::Lines,
+            // Of narrower squares most would not be used.
+            _ if across.memory == 1 && length * 2 * size_of::<T>() >= 16 => Store::Squares,
+            _ => Store::Elements,
+        };
+        let mut tiling = Tiling { run, length, across, size: [length, 1], lead: 0, store };
+        if store != Store::Lines {
+            let rows = (ROW / size_of::<T>()).min(across.extent);
+            tiling.size[0] = ((BLOCKS / rows - 1) * per_block::<T>()).min(length).min(RUN);
+        }
+        let along = tiling.size[0];
+        let rows = if tiling.is_consecutive() {
+            (BLOCKS - 1) * per_block::<T>() / along
+        } else {
+            BLOCKS / tiling.blocks::<T>(1, along)
+        };
+        let rows = rows.min(Self::MOST_LINES).min(across.extent);
+        let line = CACHE_LINE / size_of::<T>();
+        let aligned = store == Store::Squares && (line..across.extent).contains(&rows);
+        if aligned {
+            tiling.lead = start as usize % CACHE_LINE / size_of::<T>();
+        }
+        tiling.size[1] = if aligned { rows / line * line } else { rows };
+        tiling
+    }
+
+    /// The distance from one line to the next in the order of the logical tensor.
+    pub(super) fn step(&self) -> u64 {
+        self.across.logical
+    }
+
+    /// Whether each line of a tile goes on where the last one ends.
+    pub(super) fn is_consecutive(&self) -> bool {
+        self.size[0] == self.length && self.across.logical == self.length as u64
+    }
+
+    /// The most blocks that lines of a tile lie in.
+    pub(super) fn blocks<T>(&self, lines: usize, length: usize) -> usize {
+        if self.is_consecutive() {
+            Batch::blocks_of(lines * length, per_block::<T>())
+        } else {
+            lines * Batch::blocks_of(length, per_block::<T>())
+        }
+    }
+
+    /// The distance from one line to the next in memory.
+    pub(super) fn across(&self) -> isize {
+        self.across.memory
+    }
+
+    /// How tiles are stored.
+    pub(super) fn store(&self) -> Store {
+        self.store
+    }
+
+    /// The distances in memory from the first element of a run to those from number `start` on.
+    pub(super) fn distances(&self, start: usize, distances: &mut [isize]) {
+        let mut cursor = Cursor::new(&self.run, start);
+        for distance in distances {
+            *distance = cursor.memory;
+            cursor.step();
+        }
+    }
+
     /// The tiles along the run and across.
     fn counts(&self) -> [usize; 2] {
         let [run, across] = self.size;
@@ -92,15 +173,19 @@ impl Tiling {
     }
 }
 
+/// The elements of type `T` that a block has.
+fn per_block<T>() -> usize {
+    if size_of::<T>() == 8 { 2 } else { 4 }
+}
+
 // SAFETY: the places are those of a mutably borrowed view, and threads are given disjoint parts of them.
 unsafe impl<T: Send> Sync for Places<'_, T> {}
 
-/// Elements with consecutive logical indices, whose places are `stride` elements apart.
+/// Elements with consecutive logical indices and consecutive places.
 pub(super) struct Line<T> {
     pub start: *mut T,
     pub first: u64,
     pub length: usize,
-    pub stride: isize,
 }
 
 /// Lines of consecutive elements.
@@ -109,8 +194,6 @@ pub(super) struct Tile<T> {
     pub start: *mut T,
     /// The logical index of the first element of the first line.
     pub first: u64,
-    /// The distance from one line to the next in the order of the logical tensor.
-    pub step: u64,
     pub lines: usize,
     /// The elements of each line, as indices along the run.
     pub run: Range<usize>,
@@ -119,6 +202,9 @@ pub(super) struct Tile<T> {
 /// Parts of lines begin at multiples of this many elements, so that no two threads write to the same page of
 /// page-aligned memory.
 const GRAIN: usize = 4096;
+
+/// Lines are long from this many bytes on.
+const LONG: usize = CONSTANT;
 
 /// The bytes of a row of a tile in memory, at least, and those of a cache line.
 const ROW: usize = 256;
@@ -138,53 +224,59 @@ impl<'a, T> Places<'a, T> {
         let (first, outer) = joined(0..out.ndim(), window, out.strides());
         let inner = Axis { extent: 1, logical: 1, memory: 1 };
         let length = window.len();
-        let mut places = Places { start, first, length, outer, inner, tiles: None, borrow: PhantomData };
-        let nearest = (0..places.outer.len()).min_by_key(|&i| places.outer[i].memory.unsigned_abs());
-        match (nearest, places.outer.last()) {
-            _ if length == 0 => {}
-            (Some(nearest), Some(last)) if nearest + 1 < places.outer.len() || last.logical != 1 => {
-                places.tile(nearest);
-            }
-            (_, Some(_)) => places.inner = places.outer.pop().unwrap_or(inner),
-            _ => {}
+        let mut places = Places { start, first, length, outer, inner, tiling: None, borrow: PhantomData };
+        if length > 0 {
+            places.arrange();
         }
         Ok(places)
     }
 
-    /// Cuts the window into tiles across this one of the outer axes.
-    fn tile(&mut self, nearest: usize) {
-        let mut across = self.outer.remove(nearest);
-        if across.memory < 0 {
-            let last = across.extent - 1;
-            // SAFETY: a place of the view that `self` was made of.
-            self.start = unsafe { self.start.offset(across.memory * last as isize) };
-            self.first = self.first.wrapping_add(across.logical.wrapping_mul(last as u64));
-            (across.memory, across.logical) = (-across.memory, across.logical.wrapping_neg());
-        }
+    /// Chooses the axes of lines or tiles, which so far are among the outer ones.
+    fn arrange(&mut self) {
+        let nearest = (0..self.outer.len()).min_by_key(|&i| self.outer[i].memory.unsigned_abs());
+        let Some(nearest) = nearest else { return };
+        let mut axis = self.outer.remove(nearest);
         let (mut run, mut length) = (vec![], 1_usize);
-        while self.outer.len() > nearest
-            && let Some(axis) = self.outer.pop_if(|axis| axis.logical == length as u64)
-        {
-            length *= axis.extent;
-            run.insert(0, axis);
+        if nearest == self.outer.len() && axis.logical == 1 {
+            if axis.memory == 1 {
+                if axis.extent * size_of::<T>() >= LONG {
+                    self.inner = axis;
+                    return;
+                }
+                match self.outer.pop() {
+                    Some(next) => run.push(std::mem::replace(&mut axis, next)),
+                    None => {
+                        self.inner = axis;
+                        return;
+                    }
+                }
+            }
+        } else {
+            if axis.memory < 0 {
+                // From the other end.
+                let last = axis.extent - 1;
+                // SAFETY: a place of the view that `self` was made of.
+                self.start = unsafe { self.start.offset(axis.memory * last as isize) };
+                self.first = self.first.wrapping_add(axis.logical.wrapping_mul(last as u64));
+                (axis.memory, axis.logical) = (-axis.memory, axis.logical.wrapping_neg());
+            }
+            while self.outer.len() > nearest
+                && let Some(axis) = self.outer.pop_if(|axis| axis.logical == length as u64)
+            {
+                length *= axis.extent;
+                run.insert(0, axis);
+            }
         }
-        let per_block = if size_of::<T>() == 8 { 2 } else { 4 };
-        let line = CACHE_LINE / size_of::<T>();
-        let rows = (ROW / size_of::<T>()).min(across.extent);
-        let along = ((BLOCKS / rows - 1) * per_block).min(length).min(RUN);
-        let rows = (BLOCKS / Batch::blocks_of(along, per_block)).min(across.extent);
-        let rows = if rows > line { rows / line * line } else { rows };
-        let lead = if rows < across.extent { self.start as usize % CACHE_LINE / size_of::<T>() } else { 0 };
-        self.tiles = Some(Tiling { run, length, across, size: [along, rows], lead });
+        self.tiling = Some(Tiling::new(run, axis, self.start));
     }
 
     /// What is split between threads: the number of elements, or of tiles; and the number of which parts should
     /// have a multiple.
     pub(super) fn to_split(&self) -> (usize, usize) {
-        match &self.tiles {
+        match &self.tiling {
             None => (self.length, GRAIN),
-            Some(tiles) => {
-                let [along, across] = tiles.counts();
+            Some(tiling) => {
+                let [along, across] = tiling.counts();
                 let outer: usize = self.outer.iter().map(|axis| axis.extent).product();
                 (outer * along * across, 1)
             }
@@ -196,25 +288,14 @@ impl<'a, T> Places<'a, T> {
         self.length
     }
 
-    /// The distance from one place to the next across; `None` where there are no tiles.
-    pub(super) fn across(&self) -> Option<isize> {
-        self.tiles.as_ref().map(|tiles| tiles.across.memory)
-    }
-
-    /// The distances in memory from the first element of a run to those from number `start` on.
-    pub(super) fn distances(&self, start: usize, distances: &mut [isize]) {
-        let run = self.tiles.as_ref().map_or(&[][..], |tiles| &tiles.run);
-        let mut cursor = Cursor::new(run, start);
-        for distance in distances {
-            *distance = cursor.memory;
-            cursor.step();
-        }
+    /// How the window is cut into tiles; `None` where it has long lines.
+    pub(super) fn tiling(&self) -> Option<&Tiling> {
+        self.tiling.as_ref()
     }
 
     /// Calls `each` with the tiles `range`, those along memory first, until it returns false.
     #[inline(always)]
-    pub(super) fn tiles(&self, range: Range<usize>, mut each: impl FnMut(Tile<T>) -> bool) {
-        let Some(tiles) = &self.tiles else { return };
+    pub(super) fn tiles(&self, tiles: &Tiling, range: Range<usize>, mut each: impl FnMut(Tile<T>) -> bool) {
         let ([runs, rows], [along, across]) = (tiles.counts(), tiles.size);
         let (mut row, mut run) = (range.start % rows, range.start / rows % runs);
         let mut cursor = Cursor::new(&self.outer, range.start / rows / runs);
@@ -226,7 +307,6 @@ impl<'a, T> Places<'a, T> {
                 // SAFETY: a place of the view that `self` was made of.
                 start: unsafe { self.start.offset(cursor.memory + line as isize * tiles.across.memory) },
                 first: self.first.wrapping_add(cursor.logical).wrapping_add(first),
-                step: tiles.across.logical,
                 lines: end - line,
                 run: run * along..tiles.length.min((run + 1) * along),
             };
@@ -258,7 +338,6 @@ impl<'a, T> Places<'a, T> {
                 start: unsafe { self.start.offset(cursor.memory + within as isize * self.inner.memory) },
                 first: self.first + cursor.logical + within as u64,
                 length,
-                stride: self.inner.memory,
             };
             if !each(line) {
                 return;

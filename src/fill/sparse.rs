@@ -1,6 +1,6 @@
 //! Sparse matrices: normal values with the same number of zeros in every column.
 
-use super::batch::{Batch, Memory};
+use super::batch::{BLOCKS, Batch, Memory};
 use super::buffer::prefer_huge_pages;
 use super::place::Matrix;
 use super::run::Source;
@@ -16,9 +16,10 @@ use crate::simd::{DefaultEnvironment, Kernel, Level, Simd};
 use ndarray::ArrayViewMutD;
 use std::mem::MaybeUninit;
 
-/// Columns that are processed together, and rows.
+/// Columns that are processed together, and rows. Their elements fit a batch.
 const COLUMNS: usize = 256;
-const ROWS: usize = 8;
+const ROWS: usize = 7;
+const _: () = assert!(ROWS * Batch::blocks_of(COLUMNS, 2) <= BLOCKS);
 
 /// The parts of threads begin at multiples of this many columns.
 const GRAIN: usize = 64;
@@ -77,9 +78,9 @@ pub fn sparse<T: Element>(
                 let (mut of_words, mut of_values) = ([0; ROWS], [0; ROWS]);
                 for (i, row) in (row..together).enumerate() {
                     let first = row * columns + start_column + from as u64;
-                    (of_words[i], _) = words.add(first, width);
+                    of_words[i] = words.add(first, width);
                     if row >= start_row {
-                        (of_values[i], _) = values.add(first, width);
+                        of_values[i] = values.add(first, width);
                     }
                 }
                 let (words, values) = (words.compute().cast::<u32>(), values.compute().cast::<T>());

@@ -5,6 +5,7 @@ use crate::distr::{SampleF32, Sampler};
 use crate::dtype::Dtype;
 use crate::rng::philox::Philox;
 use crate::simd::{Batch, Kernel, Paired, Simd};
+use std::marker::PhantomData;
 
 /// What the words of a block become.
 #[derive(Clone, Copy, Debug)]
@@ -15,17 +16,45 @@ pub(super) enum Blocks {
     Samples(Sampler, Dtype),
 }
 
-/// Computes `count` blocks, a multiple of `S::Wide::PAIRS`, from number `first` on.
+/// Which blocks are computed.
+#[derive(Clone, Copy)]
+pub(super) enum Numbers<'a> {
+    /// Those from this number on.
+    From(u32),
+    /// Those in a list. It has a register of 64-bit lanes for each group, and one more at its end: what is added
+    /// to the numbers of the group before, of which the first counts as zero. Lanes are in the order that
+    /// [`Emit::order`] gives.
+    Listed(&'a [u64]),
+}
+
+/// Computes `count` blocks, a multiple of `S::Wide::PAIRS`.
 pub(super) struct Make<'a> {
     pub blocks: &'a Blocks,
     pub philox: &'a Philox,
-    pub first: u32,
+    pub numbers: Numbers<'a>,
     pub count: usize,
     /// Where they go; there must be room for all.
     pub to: *mut u8,
     /// Whether to use non-temporal stores; if so, `to` must be a multiple of 64.
     pub stream: bool,
 }
+
+impl Blocks {
+    /// Whether the lanes of a group are in [`Simd::zip_order`], else in [`Simd::lane_order`].
+    pub(super) fn in_zip_order(&self) -> bool {
+        !matches!(self, Blocks::Samples(_, Dtype::Bf16))
+    }
+}
+
+/// The difference between the numbers of consecutive groups of consecutive blocks.
+struct Step<S>(PhantomData<S>);
+
+impl<S: Simd> Step<S> {
+    const LANES: [u64; MOST] = [S::PAIRS as u64; MOST];
+}
+
+/// The most blocks that a group has at any level.
+pub(super) const MOST: usize = 32;
 
 impl Make<'_> {
     /// Runs the loop that `blocks` needs.
@@ -90,15 +119,28 @@ impl<E: Emit, const STREAM: bool> Groups<'_, E, STREAM> {
     /// Words and elements side by side.
     #[inline(always)]
     fn groups<S: Simd>(self, s: S) {
-        let Make { philox, first, count, mut to, .. } = self.make;
+        const { assert!(S::PAIRS <= MOST) };
+        let Make { philox, numbers, count, mut to, .. } = self.make;
         let philox = *philox;
-        let mut counter = s.add_u64(s.splat_u64(first as u64), E::order(s));
-        let step = s.splat_u64(S::PAIRS as u64);
+        let (mut counter, mut steps, stride) = match numbers {
+            Numbers::From(first) => {
+                (s.add_u64(s.splat_u64(first as u64), E::order(s)), Step::<S>::LANES.as_ptr(), 0)
+            }
+            Numbers::Listed(list) => {
+                assert!(list.len() >= count + S::PAIRS);
+                // SAFETY: the list has a register at least.
+                (unsafe { s.load(list.as_ptr().cast()) }, list[S::PAIRS..].as_ptr(), S::PAIRS)
+            }
+        };
         // The words of the next group are computed beside the elements of this one, since the two are
         // independent.
         let mut words = philox.words(s, counter);
         for _ in 0..count / S::PAIRS {
-            counter = s.add_u64(counter, step);
+            // SAFETY: `Step` has a register, and the list has one for each group after the first and one more.
+            unsafe {
+                counter = s.add_u64(counter, s.load(steps.cast()));
+                steps = steps.add(stride);
+            }
             let next = philox.words(s, counter);
             if E::STEPS {
                 words = self.emit.prepare(s, self.emit.begin(s, words.0, words.1));
@@ -111,15 +153,23 @@ impl<E: Emit, const STREAM: bool> Groups<'_, E, STREAM> {
     /// First the words of many blocks, then each step towards their elements.
     #[inline(always)]
     fn batches<S: Simd>(self, s: S) {
-        let Make { philox, first, mut count, mut to, .. } = self.make;
+        let Make { philox, numbers, count, mut to, .. } = self.make;
         let wide = s.wide();
+        let first = if let Numbers::From(first) = numbers { first } else { 0 };
         let mut batch = Batch::new(s, &philox.constants(), first, E::order(s));
-        while count > 0 {
-            let blocks = count.min(Batch::BLOCKS);
-            s.rounds(&mut batch, blocks);
+        let mut counter = [0; MOST];
+        for done in (0..count).step_by(Batch::BLOCKS) {
+            let blocks = (count - done).min(Batch::BLOCKS);
+            match numbers {
+                Numbers::From(_) => s.rounds(&mut batch, blocks),
+                Numbers::Listed(list) => {
+                    let list = &list[done..done + blocks];
+                    s.run(ListedWords { philox, list, counter: &mut counter, batch: &mut batch });
+                }
+            }
             let groups = (0..blocks).step_by(S::Wide::PAIRS);
-            // SAFETY: there are whole groups, and what is read has been written: the words by `rounds`, the rest
-            // by the first step.
+            // SAFETY: there are whole groups, and what is read has been written: the words as above, the rest by the
+            // first step.
             unsafe {
                 if E::STEPS {
                     for at in groups.clone() {
@@ -139,7 +189,6 @@ impl<E: Emit, const STREAM: bool> Groups<'_, E, STREAM> {
                     to = self.store(wide, (wide.load(a), wide.load(b)), to);
                 }
             }
-            count -= blocks;
         }
     }
 
@@ -163,6 +212,45 @@ impl<E: Emit, const STREAM: bool> Groups<'_, E, STREAM> {
                 }
             }
             to.add(E::REGISTERS * register)
+        }
+    }
+}
+
+/// The words of listed blocks into a batch. A kernel of its own, since it is the same for all elements.
+struct ListedWords<'a> {
+    philox: &'a Philox,
+    /// As in [`Numbers::Listed`], without the register at the end.
+    list: &'a [u64],
+    /// The numbers of the last group, zero at first.
+    counter: &'a mut [u64; MOST],
+    batch: &'a mut Batch,
+}
+
+impl Kernel for ListedWords<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.groups(s.wide());
+    }
+}
+
+impl ListedWords<'_> {
+    #[inline(always)]
+    fn groups<S: Simd>(self, s: S) {
+        let ListedWords { philox, list, counter, batch } = self;
+        let philox = *philox;
+        // SAFETY: there is room for a register in `counter`, and the list and the lanes have one for each group.
+        unsafe {
+            let mut numbers = s.load(counter.as_ptr().cast());
+            for (at, steps) in (0..).step_by(S::PAIRS).zip(list.chunks_exact(S::PAIRS)) {
+                numbers = s.add_u64(numbers, s.load(steps.as_ptr().cast()));
+                let (even, odd) = philox.words(s, numbers);
+                let lanes = batch.lanes(at);
+                s.store(lanes[0], even);
+                s.store(lanes[1], odd);
+            }
+            s.store(counter.as_mut_ptr().cast(), numbers);
         }
     }
 }

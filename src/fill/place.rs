@@ -2,8 +2,8 @@
 //!
 //! No memory is used for each element, row or column; strides suffice.
 
+use super::batch::{BLOCKS, Batch, CONSTANT};
 use super::threads::{Countdown, Pulse};
-use super::{GRAIN, TILE};
 use crate::error::Result;
 use crate::shape::Window;
 use ndarray::ArrayViewMutD;
@@ -53,26 +53,165 @@ fn joined(
 }
 
 /// The elements of a window and their places in `out`, with axes joined where both orders allow it.
+///
+/// Long lines of consecutive elements with consecutive places are filled one by one. Everything else is cut into
+/// tiles. A tile has a line of consecutive elements, along its run, at each of some indices along another axis,
+/// across: that of the nearest places, or of the next line where lines are short.
 pub(super) struct Places<'a, T> {
     start: *mut T,
     /// The logical index of the first element.
     first: u64,
+    /// The number of elements.
+    length: usize,
     outer: Vec<Axis>,
-    /// The last axis, along which the logical index grows by one.
+    /// The axis of long lines.
     inner: Axis,
+    tiling: Option<Tiling>,
     borrow: PhantomData<&'a mut T>,
+}
+
+/// How a window is cut into tiles.
+pub(super) struct Tiling {
+    /// The innermost axes, along which logical indices are consecutive.
+    run: Vec<Axis>,
+    /// The elements along the run.
+    length: usize,
+    across: Axis,
+    /// The extent of a tile along the run and across.
+    size: [usize; 2],
+    /// By how much the first tile is shorter across, so that others begin at a cache line if all rows do.
+    lead: usize,
+    store: Store,
+}
+
+/// How a tile is stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Store {
+    /// Lines have consecutive places.
+    Lines,
+    /// Lines are adjacent in memory.
+    Squares,
+    /// Neither.
+    Elements,
+}
+
+impl Tiling {
+    /// The most lines of a tile.
+    pub(super) const MOST_LINES: usize = 2048;
+
+    fn new<T>(run: Vec<Axis>, across: Axis, start: *const T) -> Tiling {
+        let length: usize = run.iter().map(|axis| axis.extent).product();
+        let store = match run[..] {
+            [Axis { memory: 1, .. }] => Store::Lines,
+            // Of narrower squares most would not be used.
+            _ if across.memory == 1 && length * 2 * size_of::<T>() >= 16 => Store::Squares,
+            _ => Store::Elements,
+        };
+        let mut tiling = Tiling { run, length, across, size: [length, 1], lead: 0, store };
+        if store != Store::Lines {
+            let rows = (ROW / size_of::<T>()).min(across.extent);
+            tiling.size[0] = ((BLOCKS / rows - 1) * per_block::<T>()).min(length).min(RUN);
+        }
+        let along = tiling.size[0];
+        let rows = if tiling.is_consecutive() {
+            (BLOCKS - 1) * per_block::<T>() / along
+        } else {
+            BLOCKS / tiling.blocks::<T>(1, along)
+        };
+        let rows = rows.min(Self::MOST_LINES).min(across.extent);
+        let line = CACHE_LINE / size_of::<T>();
+        let aligned = store == Store::Squares && (line..across.extent).contains(&rows);
+        if aligned {
+            tiling.lead = start as usize % CACHE_LINE / size_of::<T>();
+        }
+        tiling.size[1] = if aligned { rows / line * line } else { rows };
+        tiling
+    }
+
+    /// The distance from one line to the next in the order of the logical tensor.
+    pub(super) fn step(&self) -> u64 {
+        self.across.logical
+    }
+
+    /// Whether each line of a tile goes on where the last one ends.
+    pub(super) fn is_consecutive(&self) -> bool {
+        self.size[0] == self.length && self.across.logical == self.length as u64
+    }
+
+    /// The most blocks that lines of a tile lie in.
+    pub(super) fn blocks<T>(&self, lines: usize, length: usize) -> usize {
+        if self.is_consecutive() {
+            Batch::blocks_of(lines * length, per_block::<T>())
+        } else {
+            lines * Batch::blocks_of(length, per_block::<T>())
+        }
+    }
+
+    /// The distance from one line to the next in memory.
+    pub(super) fn across(&self) -> isize {
+        self.across.memory
+    }
+
+    /// How tiles are stored.
+    pub(super) fn store(&self) -> Store {
+        self.store
+    }
+
+    /// The distances in memory from the first element of a run to those from number `start` on.
+    pub(super) fn distances(&self, start: usize, distances: &mut [isize]) {
+        let mut cursor = Cursor::new(&self.run, start);
+        for distance in distances {
+            *distance = cursor.memory;
+            cursor.step();
+        }
+    }
+
+    /// The tiles along the run and across.
+    fn counts(&self) -> [usize; 2] {
+        let [run, across] = self.size;
+        [self.length.div_ceil(run), (self.across.extent + self.lead).div_ceil(across)]
+    }
+}
+
+/// The elements of type `T` that a block has.
+fn per_block<T>() -> usize {
+    if size_of::<T>() == 8 { 2 } else { 4 }
 }
 
 // SAFETY: the places are those of a mutably borrowed view, and threads are given disjoint parts of them.
 unsafe impl<T: Send> Sync for Places<'_, T> {}
 
-/// Elements with consecutive logical indices, whose places are `stride` elements apart.
+/// Elements with consecutive logical indices and consecutive places.
 pub(super) struct Line<T> {
     pub start: *mut T,
     pub first: u64,
     pub length: usize,
-    pub stride: isize,
 }
+
+/// Lines of consecutive elements.
+pub(super) struct Tile<T> {
+    /// The place of the first element of the run at the first line.
+    pub start: *mut T,
+    /// The logical index of the first element of the first line.
+    pub first: u64,
+    pub lines: usize,
+    /// The elements of each line, as indices along the run.
+    pub run: Range<usize>,
+}
+
+/// Parts of lines begin at multiples of this many elements, so that no two threads write to the same page of
+/// page-aligned memory.
+const GRAIN: usize = 4096;
+
+/// Lines are long from this many bytes on.
+const LONG: usize = CONSTANT;
+
+/// The bytes of a row of a tile in memory, at least, and those of a cache line.
+const ROW: usize = 256;
+const CACHE_LINE: usize = 64;
+
+/// The most elements of a tile along its run.
+const RUN: usize = 256;
 
 impl<'a, T> Places<'a, T> {
     /// The places in `out` of the elements of `window`.
@@ -82,19 +221,107 @@ impl<'a, T> Places<'a, T> {
     pub(super) fn new(mut out: ArrayViewMutD<'a, MaybeUninit<T>>, window: &Window) -> Result<Places<'a, T>> {
         window.check_output(out.shape())?;
         let start = out.as_mut_ptr().cast();
-        let (first, mut axes) = joined(0..out.ndim(), window, out.strides());
-        let inner = match axes.last() {
-            Some(axis) if axis.logical == 1 => axes.pop(),
-            _ => None,
-        };
-        let inner = inner.unwrap_or(Axis { extent: 1, logical: 1, memory: 1 });
-        Ok(Places { start, first, outer: axes, inner, borrow: PhantomData })
+        let (first, outer) = joined(0..out.ndim(), window, out.strides());
+        let inner = Axis { extent: 1, logical: 1, memory: 1 };
+        let length = window.len();
+        let mut places = Places { start, first, length, outer, inner, tiling: None, borrow: PhantomData };
+        if length > 0 {
+            places.arrange();
+        }
+        Ok(places)
     }
 
-    /// At multiples of how many elements parts should begin, of which each thread gets about `share` elements:
-    /// where adjacent lines are written together, after as many of them.
-    pub(super) fn grain(&self, share: usize) -> usize {
-        if self.inner.memory == 1 { GRAIN } else { (TILE * self.inner.extent).min(share) }
+    /// Chooses the axes of lines or tiles, which so far are among the outer ones.
+    fn arrange(&mut self) {
+        let nearest = (0..self.outer.len()).min_by_key(|&i| self.outer[i].memory.unsigned_abs());
+        let Some(nearest) = nearest else { return };
+        let mut axis = self.outer.remove(nearest);
+        let (mut run, mut length) = (vec![], 1_usize);
+        if nearest == self.outer.len() && axis.logical == 1 {
+            if axis.memory == 1 {
+                if axis.extent * size_of::<T>() >= LONG {
+                    self.inner = axis;
+                    return;
+                }
+                match self.outer.pop() {
+                    Some(next) => run.push(std::mem::replace(&mut axis, next)),
+                    None => {
+                        self.inner = axis;
+                        return;
+                    }
+                }
+            }
+        } else {
+            if axis.memory < 0 {
+                // From the other end.
+                let last = axis.extent - 1;
+                // SAFETY: a place of the view that `self` was made of.
+                self.start = unsafe { self.start.offset(axis.memory * last as isize) };
+                self.first = self.first.wrapping_add(axis.logical.wrapping_mul(last as u64));
+                (axis.memory, axis.logical) = (-axis.memory, axis.logical.wrapping_neg());
+            }
+            while self.outer.len() > nearest
+                && let Some(axis) = self.outer.pop_if(|axis| axis.logical == length as u64)
+            {
+                length *= axis.extent;
+                run.insert(0, axis);
+            }
+        }
+        self.tiling = Some(Tiling::new(run, axis, self.start));
+    }
+
+    /// What is split between threads: the number of elements, or of tiles; and the number of which parts should
+    /// have a multiple.
+    pub(super) fn to_split(&self) -> (usize, usize) {
+        match &self.tiling {
+            None => (self.length, GRAIN),
+            Some(tiling) => {
+                let [along, across] = tiling.counts();
+                let outer: usize = self.outer.iter().map(|axis| axis.extent).product();
+                (outer * along * across, 1)
+            }
+        }
+    }
+
+    /// The number of elements.
+    pub(super) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// How the window is cut into tiles; `None` where it has long lines.
+    pub(super) fn tiling(&self) -> Option<&Tiling> {
+        self.tiling.as_ref()
+    }
+
+    /// Calls `each` with the tiles `range`, those along memory first, until it returns false.
+    #[inline(always)]
+    pub(super) fn tiles(&self, tiles: &Tiling, range: Range<usize>, mut each: impl FnMut(Tile<T>) -> bool) {
+        let ([runs, rows], [along, across]) = (tiles.counts(), tiles.size);
+        let (mut row, mut run) = (range.start % rows, range.start / rows % runs);
+        let mut cursor = Cursor::new(&self.outer, range.start / rows / runs);
+        for _ in range {
+            let line = (row * across).saturating_sub(tiles.lead);
+            let end = (row * across + across - tiles.lead).min(tiles.across.extent);
+            let first = (line as u64).wrapping_mul(tiles.across.logical).wrapping_add((run * along) as u64);
+            let tile = Tile {
+                // SAFETY: a place of the view that `self` was made of.
+                start: unsafe { self.start.offset(cursor.memory + line as isize * tiles.across.memory) },
+                first: self.first.wrapping_add(cursor.logical).wrapping_add(first),
+                lines: end - line,
+                run: run * along..tiles.length.min((run + 1) * along),
+            };
+            if !each(tile) {
+                return;
+            }
+            row += 1;
+            if row == rows {
+                (row, run) = (0, run + 1);
+                if run == runs {
+                    run = 0;
+                    cursor.step();
+                }
+            }
+        }
     }
 
     /// Calls `each` with the lines that make up the elements `range` of the window, in order, until it
@@ -103,41 +330,62 @@ impl<'a, T> Places<'a, T> {
     pub(super) fn lines(&self, range: Range<usize>, mut each: impl FnMut(Line<T>) -> bool) {
         let mut position = range.start;
         let mut within = position % self.inner.extent;
-        // The index along each of the outer axes.
-        let mut indices = vec![0_usize; self.outer.len()];
-        let (mut logical, mut memory) = (self.first, 0_isize);
-        let mut rest = position / self.inner.extent;
-        for (index, axis) in indices.iter_mut().zip(&self.outer).rev() {
-            *index = rest % axis.extent;
-            rest /= axis.extent;
-            logical += *index as u64 * axis.logical;
-            memory += *index as isize * axis.memory;
-        }
+        let mut cursor = Cursor::new(&self.outer, position / self.inner.extent);
         while position < range.end {
             let length = (self.inner.extent - within).min(range.end - position);
             let line = Line {
                 // SAFETY: a place of the view that `self` was made of.
-                start: unsafe { self.start.offset(memory + within as isize * self.inner.memory) },
-                first: logical + within as u64,
+                start: unsafe { self.start.offset(cursor.memory + within as isize * self.inner.memory) },
+                first: self.first + cursor.logical + within as u64,
                 length,
-                stride: self.inner.memory,
             };
             if !each(line) {
                 return;
             }
             position += length;
             within = 0;
-            for (index, axis) in indices.iter_mut().zip(&self.outer).rev() {
-                *index += 1;
-                logical += axis.logical;
-                memory += axis.memory;
-                if *index < axis.extent {
-                    break;
-                }
-                logical -= *index as u64 * axis.logical;
-                memory -= *index as isize * axis.memory;
-                *index = 0;
+            cursor.step();
+        }
+    }
+}
+
+/// An index along some axes, in C order.
+struct Cursor<'a> {
+    axes: &'a [Axis],
+    indices: Vec<usize>,
+    /// The distance from the first index in the order of the logical tensor.
+    logical: u64,
+    /// The distance in memory.
+    memory: isize,
+}
+
+impl<'a> Cursor<'a> {
+    /// Index number `position`.
+    fn new(axes: &'a [Axis], position: usize) -> Cursor<'a> {
+        let (mut logical, mut memory, mut rest) = (0, 0, position);
+        let mut indices = vec![0; axes.len()];
+        for (index, axis) in indices.iter_mut().zip(axes).rev() {
+            *index = rest % axis.extent;
+            rest /= axis.extent;
+            logical += *index as u64 * axis.logical;
+            memory += *index as isize * axis.memory;
+        }
+        Cursor { axes, indices, logical, memory }
+    }
+
+    /// Goes on to the next index; after the last one, to the first.
+    #[inline]
+    fn step(&mut self) {
+        for (index, axis) in self.indices.iter_mut().zip(self.axes).rev() {
+            *index += 1;
+            self.logical += axis.logical;
+            self.memory += axis.memory;
+            if *index < axis.extent {
+                break;
             }
+            self.logical -= *index as u64 * axis.logical;
+            self.memory -= *index as isize * axis.memory;
+            *index = 0;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Consecutive elements of the logical tensor into consecutive memory: whole groups of blocks directly, the
 //! rest through a buffer.
 
-use super::kernels::{Blocks, LINE, Make, Repeat};
+use super::kernels::{Blocks, LINE, Make, Numbers, Repeat};
 use crate::distr::{Distribution, Sampler};
 use crate::dtype::Dtype;
 use crate::rng::Substream;
@@ -119,9 +119,10 @@ impl<S: Simd> Pass<'_, S> {
     fn fill(&self, mut out: &mut [MaybeUninit<u8>], mut block: u32, mut skip: usize, stream: bool) {
         let mut buffer = Buffer(MaybeUninit::uninit());
         let (head, aligned) = head(out, self.bytes, skip);
-        let stream = stream && aligned;
         // Longer outputs are stored from the beginning of a block and of a cache line on.
-        let mut length = if out.len() > BUFFER { head } else { 0 };
+        let long = out.len() > BUFFER;
+        let stream = stream && aligned && long;
+        let mut length = if long { head } else { 0 };
         while !out.is_empty() {
             let whole = out.len() / self.bytes / Self::GROUP * Self::GROUP;
             let short = out.len() <= BUFFER && out.len() > whole * self.bytes;
@@ -148,7 +149,8 @@ impl<S: Simd> Pass<'_, S> {
     /// for them.
     #[inline(always)]
     fn make(&self, first: u32, count: usize, to: *mut u8, stream: bool) {
-        Make { blocks: self.blocks, philox: self.philox, first, count, to, stream }.run(self.s);
+        let numbers = Numbers::From(first);
+        Make { blocks: self.blocks, philox: self.philox, numbers, count, to, stream }.run(self.s);
     }
 
     /// Computes `count` blocks, at most a buffer of them, from number `first` on. `out` gets their bytes
@@ -179,4 +181,39 @@ fn head(out: &[MaybeUninit<u8>], bytes: usize, skip: usize) -> (usize, bool) {
     let misaligned = (out.as_ptr() as usize + to_block) % LINE;
     let to_line = (LINE - misaligned) % LINE;
     if to_line.is_multiple_of(bytes) { (to_block + to_line, true) } else { (to_block, false) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Level;
+
+    /// Non-temporal stores need an aligned address, which a short output may not have.
+    #[test]
+    fn outputs_at_any_address_may_ask_for_non_temporal_stores() {
+        let source = Source::samples(&Distribution::Normal { mean: 0.0, stddev: 1.0 }, Dtype::F32);
+        let fill = |level: Level, first, out: &mut [u8], stream| {
+            // SAFETY: the same memory under the same borrow, to which only initialized bytes are written.
+            let out = unsafe { std::slice::from_raw_parts_mut(out.as_mut_ptr().cast(), out.len()) };
+            let substream = Substream::Values;
+            let key = Key { seed: 1, stream: 2 };
+            Run { source: &source, key, substream, first, out, stream }.at(level.detect());
+        };
+        for &level in Level::available() {
+            for length in [16, 64, 128, 256, 1024, 1025, 1040, 3000] {
+                for first in [0, 3] {
+                    let mut expected = vec![0; 4 * length];
+                    fill(Level::Scalar, first, &mut expected, false);
+                    for start in 0..16 {
+                        let mut memory = vec![0; 4 * (start + length)];
+                        fill(level, first, &mut memory[4 * start..], true);
+                        assert!(
+                            memory[4 * start..] == expected,
+                            "{level:?}: {length} from {first} at {start}"
+                        );
+                    }
+                }
+            }
+        }
+    }
 }

@@ -29,10 +29,12 @@ mod paired;
 #[cfg(target_arch = "x86_64")]
 mod rounds;
 mod scalar;
+mod transpose;
 
 pub(crate) use environment::DefaultEnvironment;
 pub(crate) use paired::Paired;
 pub(crate) use scalar::Scalar;
+pub(crate) use transpose::transpose;
 
 /// Which instructions the kernels use. All levels give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,9 +1,11 @@
 //! The value of an element does not depend on where it is stored or which part of the tensor is filled.
 
-use super::common::{KEY, SplitMix, at, filled, levels, part_of_the_largest};
+use super::common::{
+    KEY, SplitMix, assert_same, at, bits_of, filled, levels, part_of_the_largest, sample_bits,
+};
 use crate::distr::Distribution;
 use crate::fill::{self, Options};
-use crate::shape::Window;
+use crate::shape::{MAX_ELEMENTS, Window};
 use crate::{Bf16, Element, F16, Level};
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, IxDyn, Slice};
 use std::mem::MaybeUninit;
@@ -97,6 +99,112 @@ fn parts_in_any_layout_equal_those_of_the_whole() {
     parts_equal_those_of_the_whole::<f64>();
     parts_equal_those_of_the_whole::<F16>();
     parts_equal_those_of_the_whole::<Bf16>();
+}
+
+/// A window of a matrix whose columns are at `distance` in memory and whose rows follow each other, or the other
+/// way around, equals that part of the whole. The memory between is not written.
+fn matrix_equals_the_whole<T: Element>(level: Level, first: [u64; 2], extent: [usize; 2], padding: usize) {
+    const COLUMNS: u64 = 1 << 20;
+    let window = Window::new(&[MAX_ELEMENTS / COLUMNS, COLUMNS], &first, &extent).unwrap();
+    let untouched = T::from_f64(-7.0);
+    for transposed in [false, true] {
+        for reversed in [false, true] {
+            let (outer, inner) = (usize::from(transposed), usize::from(!transposed));
+            let mut memory = ArrayD::from_elem(IxDyn(&[extent[outer], extent[inner] + padding]), untouched);
+            let mut out = memory.slice_axis_mut(Axis(1), Slice::from(padding..)).into_dyn();
+            if transposed {
+                out = out.reversed_axes();
+            }
+            if reversed {
+                out.invert_axis(Axis(outer));
+            }
+            fill::sample(fill::as_uninit(out.view_mut()), &window, KEY, &DISTRIBUTION, &at(level)).unwrap();
+            for (row, got) in out.outer_iter().enumerate() {
+                let first = (first[0] + row as u64) * COLUMNS + first[1];
+                let expected = sample_bits::<T>(first, extent[1], &DISTRIBUTION, &at(Level::Scalar));
+                let got: Vec<T> = got.iter().copied().collect();
+                let what = format!("{level:?} {} row {row} of {window:?}, {transposed} {reversed}", T::DTYPE);
+                assert_same(&bits_of(&got), &expected, what);
+            }
+            let gap = memory.slice_axis(Axis(1), Slice::from(..padding));
+            assert!(gap.iter().all(|x| x.to_bits() == untouched.to_bits()), "{level:?}: a gap was written");
+        }
+    }
+}
+
+fn matrices_equal_the_whole<T: Element>() {
+    for &level in levels() {
+        // Fewer rows or columns than a register has elements, as many, and one more; long and short lines.
+        for extent in
+            [[1, 40], [40, 1], [3, 100], [100, 3], [7, 9], [8, 8], [9, 16], [17, 33], [300, 2], [2, 2600]]
+        {
+            for first in [[0, 0], [5, 3], [6, 4]] {
+                for padding in [0, 5, 16] {
+                    matrix_equals_the_whole::<T>(level, first, extent, padding);
+                }
+            }
+        }
+        // Tiles that are not whole, across and along.
+        matrix_equals_the_whole::<T>(level, [1, 1], [150, 130], 3);
+        // The upper halves of the numbers of the blocks differ.
+        let row = (1 << 32) * 4 / (1 << 20);
+        matrix_equals_the_whole::<T>(level, [row - 3, 2], [6, 5], 1);
+        matrix_equals_the_whole::<T>(level, [row / 2 - 3, 2], [6, 5], 1);
+        matrix_equals_the_whole::<T>(level, [row - 1, (1 << 20) - 3], [2, 3], 1);
+    }
+}
+
+#[test]
+fn small_windows_of_a_large_matrix_equal_the_whole() {
+    matrices_equal_the_whole::<f32>();
+    matrices_equal_the_whole::<f64>();
+    matrices_equal_the_whole::<F16>();
+    matrices_equal_the_whole::<Bf16>();
+}
+
+/// Axes in every order, all of whose lines are short.
+#[test]
+fn permuted_axes_equal_the_whole() {
+    for shape in [[6, 5, 3, 3], [40, 3, 7, 7], [2, 70, 2, 2], [33, 17, 1, 5]] {
+        let whole = whole::<f32>(&shape);
+        for order in (0..256).map(|n| [n % 4, n / 4 % 4, n / 16 % 4, n / 64]) {
+            let mut sorted = order;
+            sorted.sort_unstable();
+            if sorted != [0, 1, 2, 3] {
+                continue;
+            }
+            let mut memory = ArrayD::<f32>::zeros(IxDyn(&order.map(|axis| shape[axis])));
+            let mut back = [0; 4];
+            (0..4).for_each(|i| back[order[i]] = i);
+            let mut out = memory.view_mut().permuted_axes(IxDyn(&back));
+            let window = Window::whole(&shape).unwrap();
+            for &level in levels() {
+                out.fill(0.0);
+                fill::sample(fill::as_uninit(out.view_mut()), &window, KEY, &DISTRIBUTION, &at(level))
+                    .unwrap();
+                assert!(out == whole, "{level:?} {shape:?} in the order {order:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn constants_fill_any_layout_and_no_gaps() {
+    let mut random = SplitMix(11);
+    for turn in 0..200 {
+        let extent = [[90, 70, 1], [3, 2, 1500], [700, 3, 2], [5, 6, 7]][turn % 4];
+        for &level in levels() {
+            let mut memory = vec![MaybeUninit::new(1.0_f32); 64 * extent.iter().product::<usize>() + 4096];
+            let mut out = random_layout(&mut random, &mut memory, &extent);
+            let what = format!("{level:?} {extent:?} with strides {:?}", out.strides());
+            fill::constant(out.view_mut(), 2.0_f32, &at(level)).unwrap();
+            // SAFETY: all of the memory was initialized when it was made.
+            assert!(out.iter().all(|x| unsafe { x.assume_init() } == 2.0), "{what}");
+            // SAFETY: as above.
+            let written = memory.iter().filter(|x| unsafe { x.assume_init() } == 2.0).count();
+            assert_eq!(written, extent.iter().product::<usize>(), "{what}");
+        }
+    }
 }
 
 /// Only the elements of the view are written.

@@ -34,20 +34,18 @@ pub fn horner_f64<S: Simd, const N: usize>(s: S, x: S::F64, coefficients: &[f64;
     sum
 }
 
-/// The same number, computed with a shorter chain of dependent operations: groups of four coefficients, combined by
-/// Horner's rule in x^4.
+/// The same polynomial, computed with a shorter chain of dependent operations: groups of four coefficients (the
+/// last one of three or four), combined by Horner's rule in x^4.
 #[inline(always)]
 pub fn fours_f32<S: Simd, const N: usize>(s: S, x: S::F32, coefficients: &[f32; N]) -> S::F32 {
     let x2 = s.mul_f32(x, x);
     let x4 = s.mul_f32(x2, x2);
     let mut sum = s.splat_f32(0.0);
     for (i, c) in coefficients.chunks(4).enumerate().rev() {
-        let of = |n: usize| s.splat_f32(c[n]);
-        let group = match c.len() {
-            1 => of(0),
-            2 => s.mul_add_f32(of(1), x, of(0)),
-            3 => s.mul_add_f32(of(2), x2, s.mul_add_f32(of(1), x, of(0))),
-            _ => s.mul_add_f32(s.mul_add_f32(of(3), x, of(2)), x2, s.mul_add_f32(of(1), x, of(0))),
+        let group = match *c {
+            [a, b, c] => s.mul_add_f32(s.splat_f32(c), x2, horner_f32(s, x, &[a, b])),
+            [a, b, c, d] => s.mul_add_f32(horner_f32(s, x, &[c, d]), x2, horner_f32(s, x, &[a, b])),
+            _ => unreachable!("the last group has three coefficients or four"),
         };
         sum = if 4 * i + 4 >= N { group } else { s.mul_add_f32(sum, x4, group) };
     }
@@ -61,12 +59,10 @@ pub fn fours_f64<S: Simd, const N: usize>(s: S, x: S::F64, coefficients: &[f64; 
     let x4 = s.mul_f64(x2, x2);
     let mut sum = s.splat_f64(0.0);
     for (i, c) in coefficients.chunks(4).enumerate().rev() {
-        let of = |n: usize| s.splat_f64(c[n]);
-        let group = match c.len() {
-            1 => of(0),
-            2 => s.mul_add_f64(of(1), x, of(0)),
-            3 => s.mul_add_f64(of(2), x2, s.mul_add_f64(of(1), x, of(0))),
-            _ => s.mul_add_f64(s.mul_add_f64(of(3), x, of(2)), x2, s.mul_add_f64(of(1), x, of(0))),
+        let group = match *c {
+            [a, b, c] => s.mul_add_f64(s.splat_f64(c), x2, horner_f64(s, x, &[a, b])),
+            [a, b, c, d] => s.mul_add_f64(horner_f64(s, x, &[c, d]), x2, horner_f64(s, x, &[a, b])),
+            _ => unreachable!("the last group has three coefficients or four"),
         };
         sum = if 4 * i + 4 >= N { group } else { s.mul_add_f64(sum, x4, group) };
     }

@@ -92,17 +92,15 @@ impl Sampler {
 pub(crate) trait SampleF32: Copy {
     /// Whether [`SampleF32::sample`] has branches.
     const BRANCHES: bool = false;
-    /// Whether there is work to do before [`SampleF32::sample`], in two steps: [`SampleF32::begin`] makes three
-    /// registers from the words, and [`SampleF32::prepare`] makes what `sample` takes from these. Levels that have
-    /// few registers do each step for many blocks in a loop of its own: short chains of operations overlap
-    /// better than long ones.
+    /// Whether there is work to do before [`SampleF32::sample`], in two steps. Levels that have few registers do
+    /// each step for many blocks in a loop of its own: short chains of operations overlap better than long ones.
     const STEPS: bool = false;
-    /// The first step.
+    /// The first step: three registers from the words.
     #[inline(always)]
     fn begin<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> [S::Int; 3] {
         [even, odd, s.splat_u32(0)]
     }
-    /// The second step.
+    /// The second step: what `sample` takes from these.
     #[inline(always)]
     fn prepare<S: Simd>(&self, _s: S, [a, b, _]: [S::Int; 3]) -> (S::Int, S::Int) {
         (a, b)
@@ -116,17 +114,15 @@ pub(crate) trait SampleF32: Copy {
 pub(crate) trait SampleF64: Copy {
     /// Whether [`SampleF64::sample`] has branches.
     const BRANCHES: bool = false;
-    /// Whether there is work to do before [`SampleF64::sample`], in two steps: [`SampleF64::begin`] makes three
-    /// registers from the words, and [`SampleF64::prepare`] makes what `sample` takes from these. Levels that have
-    /// few registers do each step for many blocks in a loop of its own: short chains of operations overlap
-    /// better than long ones.
+    /// Whether there is work to do before [`SampleF64::sample`], in two steps. Levels that have few registers do
+    /// each step for many blocks in a loop of its own: short chains of operations overlap better than long ones.
     const STEPS: bool = false;
-    /// The first step.
+    /// The first step: three registers from the words.
     #[inline(always)]
     fn begin<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> [S::Int; 3] {
         [first, second, s.splat_u32(0)]
     }
-    /// The second step.
+    /// The second step: what `sample` takes from these.
     #[inline(always)]
     fn prepare<S: Simd>(&self, _s: S, [a, b, _]: [S::Int; 3]) -> (S::Int, S::Int) {
         (a, b)

@@ -27,7 +27,8 @@ pub(super) trait Emit: Copy {
     fn prepare<S: Simd>(&self, _s: S, [a, b, _]: [S::Int; 3]) -> (S::Int, S::Int) {
         (a, b)
     }
-    /// The elements of the group in order, from the words or from what [`Emit::prepare`] returned, in two registers, or in the first one if they fit.
+    /// The elements of the group in order, in two registers, or in the first one if they fit; from the words, or
+    /// from what [`Emit::prepare`] returned.
     fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int);
 }
 

@@ -4,7 +4,7 @@ use super::emit::{AsBf16, AsF16, AsF32, AsF64, AsWords, Emit};
 use crate::distr::{SampleF32, Sampler};
 use crate::dtype::Dtype;
 use crate::rng::philox::Philox;
-use crate::simd::{Batch, Kernel, Paired, Simd};
+use crate::simd::{Kernel, Paired, Simd, Words};
 use std::marker::PhantomData;
 
 /// What the words of a block become.
@@ -111,14 +111,14 @@ impl<E: Emit, const STREAM: bool> Kernel for Groups<'_, E, STREAM> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        if S::ROUNDS { self.batches(s) } else { self.groups(s.wide()) }
+        if S::ROUNDS { self.words_first(s) } else { self.side_by_side(s.wide()) }
     }
 }
 
 impl<E: Emit, const STREAM: bool> Groups<'_, E, STREAM> {
     /// Words and elements side by side.
     #[inline(always)]
-    fn groups<S: Simd>(self, s: S) {
+    fn side_by_side<S: Simd>(self, s: S) {
         const { assert!(S::PAIRS <= MOST) };
         let Make { philox, numbers, count, mut to, .. } = self.make;
         let philox = *philox;
@@ -152,19 +152,19 @@ impl<E: Emit, const STREAM: bool> Groups<'_, E, STREAM> {
 
     /// First the words of many blocks, then each step towards their elements.
     #[inline(always)]
-    fn batches<S: Simd>(self, s: S) {
+    fn words_first<S: Simd>(self, s: S) {
         let Make { philox, numbers, count, mut to, .. } = self.make;
         let wide = s.wide();
         let first = if let Numbers::From(first) = numbers { first } else { 0 };
-        let mut batch = Batch::new(s, &philox.constants(), first, E::order(s));
+        let mut buffer = Words::new(s, &philox.constants(), first, E::order(s));
         let mut counter = [0; MOST];
-        for done in (0..count).step_by(Batch::BLOCKS) {
-            let blocks = (count - done).min(Batch::BLOCKS);
+        for done in (0..count).step_by(Words::BLOCKS) {
+            let blocks = (count - done).min(Words::BLOCKS);
             match numbers {
-                Numbers::From(_) => s.rounds(&mut batch, blocks),
+                Numbers::From(_) => s.rounds(&mut buffer, blocks),
                 Numbers::Listed(list) => {
                     let list = &list[done..done + blocks];
-                    s.run(ListedWords { philox, list, counter: &mut counter, batch: &mut batch });
+                    s.run(ListedWords { philox, list, counter: &mut counter, to: &mut buffer });
                 }
             }
             let groups = (0..blocks).step_by(S::Wide::PAIRS);
@@ -173,19 +173,19 @@ impl<E: Emit, const STREAM: bool> Groups<'_, E, STREAM> {
             unsafe {
                 if E::STEPS {
                     for at in groups.clone() {
-                        let lanes = batch.lanes(at);
+                        let lanes = buffer.lanes(at);
                         let step = self.emit.begin(wide, wide.load(lanes[0]), wide.load(lanes[1]));
                         (0..3).for_each(|i| wide.store(lanes[i], step[i]));
                     }
                     for at in groups.clone() {
-                        let lanes = batch.lanes(at);
+                        let lanes = buffer.lanes(at);
                         let (a, b) = self.emit.prepare(wide, lanes.map(|lanes| wide.load(lanes)));
                         wide.store(lanes[0], a);
                         wide.store(lanes[1], b);
                     }
                 }
                 for at in groups {
-                    let [a, b, _] = batch.lanes(at);
+                    let [a, b, _] = buffer.lanes(at);
                     to = self.store(wide, (wide.load(a), wide.load(b)), to);
                 }
             }
@@ -216,14 +216,14 @@ impl<E: Emit, const STREAM: bool> Groups<'_, E, STREAM> {
     }
 }
 
-/// The words of listed blocks into a batch. A kernel of its own, since it is the same for all elements.
+/// The words of listed blocks. A kernel of its own, since it is the same for all elements.
 struct ListedWords<'a> {
     philox: &'a Philox,
     /// As in [`Numbers::Listed`], without the register at the end.
     list: &'a [u64],
     /// The numbers of the last group, zero at first.
     counter: &'a mut [u64; MOST],
-    batch: &'a mut Batch,
+    to: &'a mut Words,
 }
 
 impl Kernel for ListedWords<'_> {
@@ -238,7 +238,7 @@ impl Kernel for ListedWords<'_> {
 impl ListedWords<'_> {
     #[inline(always)]
     fn groups<S: Simd>(self, s: S) {
-        let ListedWords { philox, list, counter, batch } = self;
+        let ListedWords { philox, list, counter, to } = self;
         let philox = *philox;
         // SAFETY: there is room for a register in `counter`, and the list and the lanes have one for each group.
         unsafe {
@@ -246,7 +246,7 @@ impl ListedWords<'_> {
             for (at, steps) in (0..).step_by(S::PAIRS).zip(list.chunks_exact(S::PAIRS)) {
                 numbers = s.add_u64(numbers, s.load(steps.as_ptr().cast()));
                 let (even, odd) = philox.words(s, numbers);
-                let lanes = batch.lanes(at);
+                let lanes = to.lanes(at);
                 s.store(lanes[0], even);
                 s.store(lanes[1], odd);
             }

@@ -1,6 +1,6 @@
 //! 256-bit AVX2 with FMA and F16C: four pairs of lanes.
 
-use super::{Batch, Kernel, Paired, Simd, rounds};
+use super::{Kernel, Paired, Simd, Words, rounds};
 use std::arch::x86_64::*;
 
 /// Proof that the CPU has AVX2, FMA and F16C.
@@ -157,8 +157,8 @@ impl Simd for Avx2 {
 
     const ROUNDS: bool = true;
     #[inline(always)]
-    fn rounds(self, batch: &mut Batch, count: usize) {
+    fn rounds(self, words: &mut Words, count: usize) {
         // SAFETY: `self` exists only where the CPU has the features.
-        unsafe { rounds::rounds(batch, count) }
+        unsafe { rounds::rounds(words, count) }
     }
 }

@@ -1,4 +1,5 @@
-//! One thin trait over the vector instructions, one file per level; no algorithms but the rounds of Philox at AVX2.
+//! One thin trait over the vector instructions, one file per level; no algorithms but the rounds of Philox at
+//! AVX2.
 //!
 //! A kernel is written once, generic over [`Simd`], and compiled for every [`Level`]. All levels give the
 //! same bits: each operation is an IEEE 754 basic operation, an explicitly fused multiply-add, an exact or
@@ -322,9 +323,9 @@ pub(crate) trait Simd: Copy {
 
     /// Whether [`Simd::rounds`] is there. Words are then made many at a time, in a loop of their own.
     const ROUNDS: bool = false;
-    /// The words of the next `count` Philox blocks, from 1 to [`Batch::BLOCKS`], into the batch.
-    fn rounds(self, batch: &mut Batch, count: usize) {
-        let _ = (batch, count);
+    /// Computes the next `count` Philox blocks, from 1 to [`Words::BLOCKS`].
+    fn rounds(self, words: &mut Words, count: usize) {
+        let _ = (words, count);
         unreachable!("a level without rounds of its own");
     }
 }
@@ -332,29 +333,29 @@ pub(crate) trait Simd: Copy {
 /// The words of many Philox blocks, and what is computed from them, a 64-bit lane for each block.
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub(crate) struct Batch {
+pub(crate) struct Words {
     /// The counters of the next four blocks, and the distances to those after them.
     counters: [[u64; 4]; 4],
     /// Each of the constants in all lanes of a register.
     constants: [[u64; 4]; 20],
-    /// Registers: [`Simd::rounds`] writes words 0 and 2 to the first and words 1 and 3 to the second.
-    lanes: [[MaybeUninit<u64>; Batch::BLOCKS]; 3],
+    /// [`Simd::rounds`] writes words 0 and 2 to the first and words 1 and 3 to the second.
+    lanes: [[MaybeUninit<u64>; Words::BLOCKS]; 3],
 }
 
-impl Batch {
+impl Words {
     /// So many that starting a loop hardly counts, and so few that they stay in the first-level cache.
     pub const BLOCKS: usize = 192;
 
-    /// For the blocks from number `first` on, in the order that `order` gives to four blocks.
-    /// The constants are those of [`Philox::constants`](crate::rng::philox::Philox::constants).
+    /// For the blocks from number `first` on, of which each register has four, in the order `order`. The
+    /// constants are those of [`Philox::constants`](crate::rng::philox::Philox::constants).
     #[inline(always)]
-    pub fn new<S: Simd>(s: S, constants: &[u64; 20], first: u32, order: S::Int) -> Batch {
+    pub fn new<S: Simd>(s: S, constants: &[u64; 20], first: u32, order: S::Int) -> Words {
         assert!(S::PAIRS == 4);
         let mut counters = [[0; 4], [4; 4], [8; 4], [12; 4]];
         // SAFETY: there is room for a register, and any bytes are a number.
         unsafe { s.store(counters[0].as_mut_ptr().cast(), s.add_u64(s.splat_u64(first as u64), order)) };
         let lanes = [[MaybeUninit::uninit(); _]; 3];
-        Batch { counters, constants: constants.map(|constant| [constant; 4]), lanes }
+        Words { counters, constants: constants.map(|constant| [constant; 4]), lanes }
     }
 
     /// Where the registers of block `at` and the blocks after it are.

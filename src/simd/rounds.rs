@@ -5,14 +5,14 @@
 //! the compiler makes of the operations of [`Simd`](super::Simd) is slower: it moves operations across rounds,
 //! runs out of registers, and stores words to memory and loads them again between rounds.
 
-use super::Batch;
+use super::Words;
 use std::arch::asm;
 
 /// The registers of counters that are computed side by side, of four blocks each.
 const REGISTERS: usize = 3;
 
-/// An instruction on registers, given by their numbers; the last operand may also be a row of the constants or a
-/// number.
+/// An instruction on registers, given by their numbers; the last operand may also be a row of the constants or
+/// a number.
 macro_rules! op {
     ($name:literal $to:literal, $a:literal, $b:literal) => {
         concat!($name, " ymm", $to, ", ymm", $a, ", ymm", $b, "\n")
@@ -57,8 +57,8 @@ macro_rules! upper_halves {
     };
 }
 
-/// A round with the keys in these rows, of registers whose words 0 to 3 are in these. The next round has them in
-/// the order 1, 2, 3, 0.
+/// A round with the keys in these rows, of registers whose words 0 to 3 are in these. The next round has them
+/// in the order 1, 2, 3, 0.
 macro_rules! round {
     ($keys:tt: $([$($x:literal)*])*) => {
         concat!($(products!($($x)*),)* $(keys!($keys, $($x)*),)* $(upper_halves!($($x)*),)*)
@@ -104,12 +104,12 @@ macro_rules! end {
 /// # Safety
 /// The CPU must have AVX2.
 #[inline(never)]
-pub(super) unsafe fn rounds(batch: &mut Batch, count: usize) {
-    const { assert!(Batch::BLOCKS.is_multiple_of(4 * REGISTERS)) };
-    assert!((1..=Batch::BLOCKS).contains(&count));
-    let [even, ..] = batch.lanes(0);
+pub(super) unsafe fn rounds(words: &mut Words, count: usize) {
+    const { assert!(Words::BLOCKS.is_multiple_of(4 * REGISTERS)) };
+    assert!((1..=Words::BLOCKS).contains(&count));
+    let [even, ..] = words.lanes(0);
     // SAFETY: the CPU has the instructions. They read the constants and the counters, advance the counters, and
-    // write the words of `count` blocks, rounded up to a number that is not above `Batch::BLOCKS`. All registers
+    // write the words of `count` blocks, rounded up to a number that is at most `Words::BLOCKS`. All registers
     // that they change are named.
     unsafe {
         asm!(
@@ -146,10 +146,10 @@ pub(super) unsafe fn rounds(batch: &mut Batch, count: usize) {
             "jne 2b",
             // Instructions of the older encoding would wait for the upper halves of the registers.
             "vzeroupper",
-            constants = in(reg) &raw const batch.constants,
-            counters = in(reg) &raw mut batch.counters,
+            constants = in(reg) &raw const words.constants,
+            counters = in(reg) &raw mut words.counters,
             even = inout(reg) even => _,
-            odd = const 8 * Batch::BLOCKS,
+            odd = const 8 * Words::BLOCKS,
             iterations = inout(reg) count.div_ceil(4 * REGISTERS) => _,
             out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _,
             out("ymm4") _, out("ymm5") _, out("ymm6") _, out("ymm7") _,

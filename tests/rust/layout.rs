@@ -202,7 +202,7 @@ fn constants_fill_any_layout_and_no_gaps() {
             assert!(out.iter().all(|x| unsafe { x.assume_init() } == 2.0), "{what}");
             // SAFETY: as above.
             let written = memory.iter().filter(|x| unsafe { x.assume_init() } == 2.0).count();
-            assert_eq!(written, extent.iter().product(), "{what}");
+            assert_eq!(written, extent.iter().product::<usize>(), "{what}");
         }
     }
 }

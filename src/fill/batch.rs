@@ -16,6 +16,9 @@ pub(super) const BLOCKS: usize = 1024;
 /// The most bytes of a block.
 const BYTES: usize = 16;
 
+/// As many numbers are listed at least.
+const FEW: usize = 4;
+
 /// The most bytes that are copied of a constant at a time.
 pub(super) const CONSTANT: usize = 4096;
 
@@ -118,15 +121,14 @@ impl<'a> Batch<'a> {
         // Elements that begin in the block that the last ones end in share it.
         let start = self.count - usize::from(self.count > 0 && last == block);
         self.consecutive &= block.wrapping_sub(last) <= 1;
-        // Nearly always that is all of them.
-        const FEW: usize = 4;
-        for (slot, number) in self.numbers[start..start + FEW].iter_mut().zip(block..) {
-            *slot = number;
+        // The first few without a loop, since often that is all.
+        let slots = &mut self.numbers[start..start + (more + 1).max(FEW)];
+        let (few, others) = slots.split_at_mut(FEW);
+        for (i, slot) in few.iter_mut().enumerate() {
+            *slot = block.wrapping_add(i as u64);
         }
-        if more >= FEW {
-            for (slot, number) in self.numbers[start..=start + more].iter_mut().zip(block..) {
-                *slot = number;
-            }
+        for (i, slot) in others.iter_mut().enumerate() {
+            *slot = block.wrapping_add((FEW + i) as u64);
         }
         self.near &= ((self.numbers[0] ^ block) | (self.numbers[0] ^ (block + more as u64))) >> 32 == 0;
         self.count = start + more + 1;

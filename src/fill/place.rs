@@ -510,6 +510,18 @@ impl<'a, T> Matrix<'a, T> {
         // SAFETY: the caller guarantees that the place is an element of the matrix.
         unsafe { self.start.offset(offset).write(MaybeUninit::new(value)) };
     }
+
+    /// Writes elements whose places are consecutive, from this offset on.
+    ///
+    /// # Safety
+    /// As for [`Matrix::write`], for each of them.
+    #[inline]
+    pub(super) unsafe fn write_all(&self, offset: isize, values: &[T]) {
+        // SAFETY: the caller guarantees that the places are elements of the matrix.
+        unsafe {
+            self.start.offset(offset).cast::<T>().copy_from_nonoverlapping(values.as_ptr(), values.len())
+        };
+    }
 }
 
 /// At most `N` consecutive columns of a [`Matrix`], which only this value gives access to.

@@ -87,22 +87,28 @@ pub fn sparse<T: Element>(
                 for (i, row) in (row..together).enumerate() {
                     // SAFETY: the batch has the words of a row from here on.
                     let words = unsafe { std::slice::from_raw_parts(words.add(of_words[i]), width) };
-                    let mut chosen = [0; COLUMNS];
+                    let mut keep = [0; COLUMNS];
                     let rows_left = rows - row;
-                    level.run(Choose { words, to_place: &mut to_place, chosen: &mut chosen, rows_left });
+                    level.run(Choose { words, to_place: &mut to_place, keep: &mut keep, rows_left });
                     if row < start_row {
                         continue;
                     }
                     // SAFETY: the batch has the values of a row from here on.
                     let values = unsafe { std::slice::from_raw_parts(values.add(of_values[i]), width) };
+                    let mut kept = [T::default(); COLUMNS];
+                    for ((kept, &value), &keep) in kept.iter_mut().zip(values).zip(&keep) {
+                        *kept = if keep == 0 { T::default() } else { value };
+                    }
                     let start = matrix.rows.at((row - start_row) as usize).offset;
-                    for (i, (&value, &chosen)) in values.iter().zip(&chosen).enumerate() {
-                        let value = if chosen == 0 { value } else { T::default() };
-                        // Offsets that are known to be consecutive let the compiler use vectors.
-                        let offset = if adjacent { places[0].offset + i as isize } else { places[i].offset };
-                        // SAFETY: the row and the column lie in the window, and this part alone has the
-                        // column.
-                        unsafe { matrix.write(start + offset, value) };
+                    // SAFETY: the row and the columns lie in the window, and this part alone has the columns.
+                    unsafe {
+                        if adjacent {
+                            matrix.write_all(start + places[0].offset, &kept[..width]);
+                        } else {
+                            for (place, &value) in places.iter().zip(&kept[..width]) {
+                                matrix.write(start + place.offset, value);
+                            }
+                        }
                     }
                 }
                 row = together;
@@ -116,10 +122,23 @@ struct Choose<'a> {
     words: &'a [u32],
     /// The zeros that each column still needs, at most 2^63 - 1.
     to_place: &'a mut [i64; COLUMNS],
-    /// Becomes 1 where an element becomes zero, else 0.
-    chosen: &'a mut [u32; COLUMNS],
+    /// Becomes 0 where an element becomes zero, else 1.
+    keep: &'a mut [u32; COLUMNS],
     /// The rows from this one on.
     rows_left: u64,
+}
+
+impl Choose<'_> {
+    #[inline(always)]
+    fn choose(self, high: u64, low: u64) {
+        for ((&word, to_place), keep) in self.words.iter().zip(self.to_place).zip(self.keep) {
+            // The product of the word and the rows, without its 32 lowest bits.
+            let product = word as u64 * high + ((word as u64 * low) >> 32);
+            let kept = (product as i64) >= *to_place;
+            *to_place -= i64::from(!kept);
+            *keep = u32::from(kept);
+        }
+    }
 }
 
 impl Kernel for Choose<'_> {
@@ -128,12 +147,7 @@ impl Kernel for Choose<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let (high, low) = (self.rows_left >> 32, self.rows_left & 0xffff_ffff);
-        for ((&word, to_place), chosen) in self.words.iter().zip(self.to_place).zip(self.chosen) {
-            // The product of the word and the rows, without its 32 lowest bits.
-            let product = word as u64 * high + ((word as u64 * low) >> 32);
-            let choice = (product as i64) < *to_place;
-            *to_place -= choice as i64;
-            *chosen = choice as u32;
-        }
+        // A constant zero saves a multiplication, of which no level has 64 bits.
+        if high == 0 { self.choose(0, low) } else { self.choose(high, low) }
     }
 }

@@ -113,7 +113,7 @@ def mark(module: Module) -> None:
 
 def of_timm(module: Module) -> Callable[[], object] | None:
     """The function by which a model or a block of timm initializes itself at the end of its constructor."""
-    kind = type(module)
+    kind: Any = type(module)
     if not _is_of_timm(kind):
         return None
     own: Any = module
@@ -213,7 +213,7 @@ def _own(kind: Any) -> tuple[str | None, str | None]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _is_of_timm(kind: type) -> bool:
+def _is_of_timm(kind: Any) -> bool:
     return any(_package(base) == "timm" for base in kind.__mro__)
 
 

@@ -98,8 +98,8 @@ def test_values_are_those_of_the_core(name, arguments, shape, core):
     np.testing.assert_array_equal(np.asarray(result), core(shape, seed=7))
 
 
-@pytest.mark.parametrize(("name", "arguments", "shape", "core"), CASES, ids=IDS)
-def test_results_are_like_those_of_jax(name, arguments, shape, core):
+@pytest.mark.parametrize(("name", "arguments", "shape"), [case[:3] for case in CASES], ids=IDS)
+def test_results_are_like_those_of_jax(name, arguments, shape):
     result = getattr(ours, name)(*arguments)(KEY, shape)
     expected = getattr(peers, name)(*arguments)(KEY, shape)
     assert (result.shape, result.dtype, result.weak_type) == (
@@ -115,9 +115,9 @@ def test_results_are_like_those_of_jax(name, arguments, shape, core):
 
 
 @pytest.mark.parametrize("dtype", ["float32", jnp.bfloat16, "float16", float, np.float64, jnp.float8_e5m2])
-@pytest.mark.parametrize(("name", "arguments", "shape", "core"), CASES, ids=IDS)
+@pytest.mark.parametrize(("name", "arguments", "shape"), [case[:3] for case in CASES], ids=IDS)
 @pytest.mark.filterwarnings("ignore:Explicitly requested dtype")
-def test_dtypes_are_those_of_jax(name, arguments, shape, core, dtype):
+def test_dtypes_are_those_of_jax(name, arguments, shape, dtype):
     result = getattr(ours, name)(*arguments)(KEY, shape, dtype)
     if "orthogonal" in name and result.dtype.itemsize < 4:  # JAX cannot factorize it
         assert result.dtype == dtype
@@ -293,7 +293,7 @@ def test_sharded_results():
             result = getattr(ours, name)()(KEY, (8, 6), out_sharding=sharding)
         except Exception as error:  # meshes with automatic axes, in some versions
             with pytest.raises(type(error)):
-                getattr(peers, "normal")()(KEY, (8, 6), out_sharding=sharding)
+                peers.normal()(KEY, (8, 6), out_sharding=sharding)
             continue
         assert np.array_equal(result, getattr(ours, name)()(KEY, (8, 6)))
     for wrong in (jax.sharding.PartitionSpec("x"), "x"):

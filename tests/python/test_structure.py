@@ -15,9 +15,11 @@ import pytest
 import fastinit
 
 ROOT = Path(fastinit.__file__).parent
-PARTS = ("torch", "keras", "guidance", "theory")
+PARTS = ("torch", "keras", "jax", "haiku", "guidance", "theory")
 # Private modules that belong to the package as a whole.
 LEAVES = ("_terminal", "_suggest", "_checks", "_files", "_results", "_typing", "_registry")
+# What the adapters share; they stand on the public API.
+SHARED = ("_report", "_rules")
 API = ("functions", "initializers", "_runtime")
 COMPILED = ("_core",)
 # The files that may import each package, besides NumPy.
@@ -25,7 +27,8 @@ PACKAGES = {
     "torch": ["torch/*", "guidance/compare/torch_network.py", "guidance/diagnose/*torch*"],
     "keras": ["keras/*", "guidance/compare/keras_network.py", "guidance/diagnose/*keras*"],
     "tensorflow": ["keras/*"],
-    "jax": ["keras/*"],
+    "jax": ["keras/*", "jax/*", "haiku.py"],
+    "haiku": ["haiku.py"],
     "sklearn": ["guidance/compare/*"],
     "matplotlib": ["guidance/show/*"],
     "safetensors": ["guidance/diagnose/*", "torch/*", "cli.py"],
@@ -96,7 +99,7 @@ def part_of(module):
 
 
 def is_leaf(module):
-    return module.removeprefix("fastinit.") in LEAVES
+    return module.removeprefix("fastinit.") in (*LEAVES, *SHARED)
 
 
 def refused(is_allowed, importers):
@@ -176,10 +179,12 @@ def test_the_public_api_stands_on_theory():
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("adapter", ["torch", "keras"])
+@pytest.mark.parametrize("adapter", ["torch", "keras", "jax", "haiku"])
 def test_adapters_know_neither_each_other_nor_the_compiled_module(adapter):
     def is_allowed(target):
-        others = {"torch", "keras"} - {adapter}
+        others = {"torch", "keras", "jax", "haiku"} - {adapter}
+        if adapter == "haiku":  # Haiku is a library of JAX.
+            others.remove("jax")
         return part_of(target) not in others and target.removeprefix("fastinit.") not in COMPILED
 
     found = refused(is_allowed, of_part(adapter))

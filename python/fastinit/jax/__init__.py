@@ -26,6 +26,9 @@ Importing it starts no backend of JAX.
 
 from jax.nn.initializers import Initializer, constant, ones, zeros
 
+from fastinit._report import Report, ReportRow
+
+from ._initialize import initialize
 from ._initializers import (
     delta_orthogonal,
     glorot_normal,
@@ -51,12 +54,15 @@ xavier_uniform = glorot_uniform
 
 __all__ = [
     "Initializer",
+    "Report",
+    "ReportRow",
     "constant",
     "delta_orthogonal",
     "glorot_normal",
     "glorot_uniform",
     "he_normal",
     "he_uniform",
+    "initialize",
     "kaiming_normal",
     "kaiming_uniform",
     "lecun_normal",

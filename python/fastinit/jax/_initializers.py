@@ -7,7 +7,6 @@ made by JAX: complex numbers, integers, and parameters without a distribution, s
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -315,7 +314,7 @@ def _scaled(
         initializer = make(1.0 if is_traced else float(scale))
     except (TypeError, ValueError, OverflowError):
         return peer
-    plain = _initializer(peer, dtype, initializer, is_matrix)
+    plain = _initializer(peer, dtype, initializer, is_matrix=is_matrix)
     if not is_traced:
         return plain
 
@@ -327,7 +326,7 @@ def _scaled(
 
 
 def _initializer(
-    peer: Initializer, dtype: Any, initializer: fastinit.Initializer, is_matrix: bool
+    peer: Initializer, dtype: Any, initializer: fastinit.Initializer, *, is_matrix: bool
 ) -> Initializer:
     """A function that has the arguments of `peer` and samples by `initializer` where that is possible."""
     known: dict[Any, tuple[tuple[int, ...], np.dtype[Any]] | None] = {}
@@ -339,7 +338,7 @@ def _initializer(
         if place in known:
             wanted = known[place]
         else:
-            wanted = _wanted(peer, initializer, key, shape, dtype, out_sharding, is_matrix)
+            wanted = _wanted(peer, initializer, key, shape, dtype, out_sharding, is_matrix=is_matrix)
             if place is not None:
                 known[place] = wanted
         if wanted is None:
@@ -376,6 +375,7 @@ def _wanted(
     shape: Any,
     dtype: Any,
     out_sharding: Any,
+    *,
     is_matrix: bool,
 ) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
     """The shape and dtype of the result, or JAX's error; `None` if JAX has to make it."""

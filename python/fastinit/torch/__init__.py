@@ -51,6 +51,8 @@ follows the one that it is built on: `trunc_normal_`, `normal_` or `uniform_`.
 This module imports PyTorch; `import fastinit` does not.
 """
 
+from fastinit._report import Report, ReportRow
+
 from ._accelerate import accelerate
 from ._functions import (
     _calculate_correct_fan,  # noqa: F401 - mup, timm and others import these from torch.nn.init.
@@ -91,7 +93,6 @@ from ._functions import (
 )
 from ._gains import calculate_gain
 from ._initialize import initialize
-from ._report import Report, ReportRow
 
 __all__ = [
     "Report",

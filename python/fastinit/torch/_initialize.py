@@ -21,10 +21,10 @@ import torch
 
 import fastinit
 from fastinit._checks import check_int
+from fastinit._report import Report
 from fastinit._terminal import Bar
 
 from . import _engines, _fill, _report, _schemes, _shards
-from ._report import Report
 from ._rules import assign_blocks, assign_rules
 from ._tracker import Tracker, entries, modules, version_of
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 
 import fastinit
 from fastinit._checks import check_int
+from fastinit._rules import initializer_of, matches, text_of
 
 from . import _fill
 
@@ -61,7 +61,7 @@ def assign_rules(rules: Rules, entries: Sequence[Entry]) -> list[str]:
             }
             unused.update({rule: rule.title for rule in by_type[key].values()})
             continue
-        rule = Rule(_text(key), _as_function(value))
+        rule = Rule(text_of(key), _as_function(value))
         matching = _matching(key, entries)
         if not matching:
             unused[rule] = rule.title
@@ -93,7 +93,7 @@ def assign_blocks(blocks: Blocks, entries: Sequence[Entry]) -> list[str]:
     for key, value in (blocks or {}).items():
         matching = _matching(key, [entry for entry in entries if entry.is_parameter])
         if not matching:
-            unused.append(_text(key))
+            unused.append(text_of(key))
         for entry in matching:
             entry.sizes = entry.sizes or _block_sizes(entry, value)
     return unused
@@ -101,18 +101,12 @@ def assign_blocks(blocks: Blocks, entries: Sequence[Entry]) -> list[str]:
 
 def _matching(key: object, entries: Sequence[Entry]) -> list[Entry]:
     """The entries that have a name that matches."""
-    if isinstance(key, str):
-        return [entry for entry in entries if any(fnmatch.fnmatchcase(name, key) for name in entry.names)]
-    if isinstance(key, re.Pattern):
-        return [entry for entry in entries if any(key.search(name) for name in entry.names)]
-    raise TypeError(
-        "the key of a rule must be a str, a compiled regular expression or a type of modules, "
-        f"that of blocks a str or a compiled regular expression; got {key!r}"
-    )
-
-
-def _text(key: object) -> str:
-    return str(key.pattern) if isinstance(key, re.Pattern) else str(key)
+    if not isinstance(key, (str, re.Pattern)):
+        raise TypeError(
+            "the key of a rule must be a str, a compiled regular expression or a type of modules, "
+            f"that of blocks a str or a compiled regular expression; got {key!r}"
+        )
+    return [entry for entry in entries if matches(key, entry.names)]
 
 
 def _block_sizes(entry: Entry, value: int | Sequence[int]) -> tuple[int, ...]:
@@ -133,12 +127,9 @@ def _as_function(rule: object) -> Callable[[Tensor], object] | None:
     """A rule as a function that fills a tensor."""
     if rule is None:
         return None
-    if isinstance(rule, str):
-        rule = fastinit.get(rule)
-    elif isinstance(rule, (int, float)) and not isinstance(rule, bool):
-        rule = fastinit.Constant(rule)
-    if isinstance(rule, fastinit.Initializer):
-        return _filling_by(_in_layout_of_torch(rule))
+    initializer = initializer_of(rule)
+    if initializer is not None:
+        return _filling_by(_in_layout_of_torch(initializer))
     if callable(rule) and not isinstance(rule, type):
         return rule
     raise TypeError(

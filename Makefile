@@ -19,7 +19,7 @@ MAKEFLAGS += --jobs=2
 unexport MAKEFLAGS MFLAGS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow zoo peers lint format bench accuracy guide build clean lock
+.PHONY: help demo test test-slow recipes zoo peers lint format bench accuracy guide build clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test: build $(VENV)/.frameworks  ## run the tests and doctests of both languages
 
 test-slow: build $(VENV)/.frameworks  ## run the tests that need 9 GB of memory and a long time
 	$(BIN)/pytest -m slow $(ARGS)
+
+recipes: build $(VENV)/.recipes  ## run the recipes of docs/frameworks.md, in Rust too (ARGS="-k burn" etc.)
+	$(BIN)/pytest -m "slow or not slow" tests/python/test_recipes.py $(ARGS)
 
 zoo: build $(VENV)/.frameworks  ## compare 750 models of transformers and timm with and without fastinit (ARGS="--library timm" etc.)
 	$(BIN)/python tests/python/zoo.py $(ARGS)
@@ -76,7 +79,7 @@ clean:  ## remove everything that can be regenerated
 
 lock: $(VENV)/.dev  ## update the pinned Python dependencies from requirements-*.in
 	$(BIN)/pip install uv
-	for set in build dev frameworks bench; do \
+	for set in build dev frameworks recipes bench; do \
 	    $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --prerelease disallow \
 	        --no-annotate --custom-compile-command "make lock" \
 	        requirements-$$set.in --output-file requirements-$$set.txt || exit 1; \
@@ -95,6 +98,10 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.build
 	@touch $@
 
 $(VENV)/.frameworks: requirements-frameworks.txt $(VENV)/.dev
+	$(BIN)/pip install --requirement $<
+	@touch $@
+
+$(VENV)/.recipes: requirements-recipes.txt $(VENV)/.frameworks
 	$(BIN)/pip install --requirement $<
 	@touch $@
 

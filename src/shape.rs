@@ -25,6 +25,7 @@ pub const MAX_ELEMENTS: u64 = 1 << 63;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
     shape: Vec<u64>,
+    /// Empty where it is zero along all axes: memory for it would cost a small fill several percent.
     start: Vec<u64>,
     extent: Vec<usize>,
 }
@@ -60,6 +61,7 @@ impl Window {
                 });
             }
         }
+        let start = if start.iter().all(|&start| start == 0) { vec![] } else { start };
         Ok(Window { shape, start, extent })
     }
 
@@ -73,8 +75,8 @@ impl Window {
 
     /// As [`Window::whole`], for sizes that are available as both types.
     pub(crate) fn whole_of(shape: Vec<u64>, extent: Vec<usize>) -> Result<Window> {
-        let start = std::iter::repeat_n(0, shape.len()).collect();
-        Window::from_parts(shape, start, extent)
+        check_shape(&shape)?;
+        Ok(Window { shape, start: vec![], extent })
     }
 
     /// The shape of the logical tensor.
@@ -84,7 +86,8 @@ impl Window {
 
     /// The first index of the part along each axis.
     pub fn start(&self) -> &[u64] {
-        &self.start
+        const ZEROS: [u64; MAX_NDIM] = [0; MAX_NDIM];
+        if self.start.is_empty() { &ZEROS[..self.shape.len()] } else { &self.start }
     }
 
     /// The shape of the part.
@@ -94,7 +97,7 @@ impl Window {
 
     /// The indices of the part along one axis.
     pub(crate) fn range(&self, axis: usize) -> std::ops::Range<u64> {
-        let start = self.start[axis];
+        let start = self.start()[axis];
         start..start + self.extent[axis] as u64
     }
 
@@ -111,7 +114,7 @@ impl Window {
 
     /// The position in the part of an index of the logical tensor along this axis; `None` if it lies outside.
     pub(crate) fn place(&self, axis: usize, index: u64) -> Option<usize> {
-        self.range(axis).contains(&index).then(|| (index - self.start[axis]) as usize)
+        self.range(axis).contains(&index).then(|| (index - self.start()[axis]) as usize)
     }
 
     /// The number of elements of the logical tensor.
@@ -123,6 +126,11 @@ impl Window {
     pub fn len(&self) -> usize {
         // Where an axis is empty, the product of the others may overflow.
         if self.is_empty() { 0 } else { self.extent.iter().product() }
+    }
+
+    /// Whether the part is the whole tensor.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.shape.iter().zip(&self.extent).all(|(&size, &extent)| size == extent as u64)
     }
 
     /// Whether the part has no elements.
@@ -348,6 +356,19 @@ mod tests {
         assert_eq!(window.len(), 0);
         assert!(window.is_empty());
         assert_eq!(Window::whole(&[]).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_window_without_starts_is_one_with_zeros() {
+        let whole = Window::whole(&[3, 4]).unwrap();
+        assert_eq!(whole, Window::new(&[3, 4], &[0, 0], &[3, 4]).unwrap());
+        assert_eq!((whole.start(), whole.range(1), whole.place(1, 3)), (&[0, 0][..], 0..4, Some(3)));
+        assert!(whole.is_whole() && Window::whole(&[]).unwrap().is_whole());
+        for (start, extent) in [([0, 0], [3, 3]), ([0, 1], [3, 3]), ([1, 0], [2, 4])] {
+            let part = Window::new(&[3, 4], &start, &extent).unwrap();
+            assert_eq!(part.start(), start);
+            assert!(!part.is_whole());
+        }
     }
 
     #[test]

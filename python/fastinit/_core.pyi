@@ -46,6 +46,9 @@ class Initializer:
         index: Index = None,
         threads: int | None = None,
     ) -> NDArray[Any]: ...
+    def fill_at(
+        self, address: int, shape: Shape, seed: int, stream: Stream, dtype: str, threads: int
+    ) -> None: ...
     def fill_with(self, shape: Shape, options: Options) -> NDArray[Any]: ...
     def check(
         self, shape: Shape, dtype: DTypeLike = "float32"

@@ -152,6 +152,12 @@ class Initializer:
             seed = self.seed
         return self._initializer.fill(shape, seed, stream, dtype, out, index, threads)
 
+    def _fill_at(
+        self, address: int, shape: Shape, seed: int, stream: Stream, dtype: str, threads: int
+    ) -> None:
+        """Makes all of a tensor in the memory from an address on, in C order, which must be there."""
+        self._initializer.fill_at(address, shape, seed, stream, dtype, threads)
+
     def validate(self, shape: Shape, dtype: DTypeLike = "float32") -> None:
         """Raises what a call with these arguments would raise; `check` also tells what they make.
 

@@ -121,7 +121,7 @@ pub fn sample<T: Element>(
     options: &Options<'_>,
 ) -> Result<()> {
     let _environment = DefaultEnvironment::enter();
-    Fill { window, key, options }.make(out, Source::samples(distribution, T::DTYPE))
+    Fill { key, options }.make(out, Some(window), Source::samples(distribution, T::DTYPE))
 }
 
 /// Stores one value in every element.
@@ -138,13 +138,12 @@ pub fn constant<T: Element>(
         return Ok(());
     }
     let out = in_memory_order(out);
-    let window = Window::whole(out.shape())?;
     let pattern = match size_of::<T>() {
         2 => value.to_bits() * 0x0001_0001_0001_0001,
         4 => value.to_bits() * 0x0000_0001_0000_0001,
         _ => value.to_bits(),
     };
-    Fill { window: &window, key: Key::default(), options }.make(out, Source::Constant(pattern))
+    Fill { key: Key::default(), options }.make(out, None, Source::Constant(pattern))
 }
 
 /// The same elements with axes in the order of their strides, none of which is negative.
@@ -176,7 +175,7 @@ pub fn bits_u32(
     if options.untouched.is_some() {
         limits::check_memory(size_of::<u32>() * out.len())?;
     }
-    Fill { window, key, options }.make(out, Source::words(4))
+    Fill { key, options }.make(out, Some(window), Source::words(4))
 }
 
 /// The raw words, two for each element: the low half of element *i* is word `2 (i & 1)` of block `i >> 1`,
@@ -194,7 +193,7 @@ pub fn bits_u64(
     if options.untouched.is_some() {
         limits::check_memory(size_of::<u64>() * out.len())?;
     }
-    Fill { window, key, options }.make(out, Source::words(2))
+    Fill { key, options }.make(out, Some(window), Source::words(2))
 }
 
 /// Outputs of at least this many bytes are written with non-temporal stores: they would not stay in the
@@ -204,23 +203,28 @@ const STREAM_FROM: usize = 32 << 20;
 
 /// What all parts of a fill share.
 struct Fill<'a> {
-    window: &'a Window,
     key: Key,
     options: &'a Options<'a>,
 }
 
 impl Fill<'_> {
-    /// Fills `out` from `source`, whose elements have the type `T`.
-    fn make<T: Copy + Send>(&self, mut out: ArrayViewMutD<'_, MaybeUninit<T>>, source: Source) -> Result<()> {
+    /// Fills `out`, which is this window or, without one, a whole tensor, from `source`, whose elements have the
+    /// type `T`.
+    fn make<T: Copy + Send>(
+        &self,
+        mut out: ArrayViewMutD<'_, MaybeUninit<T>>,
+        window: Option<&Window>,
+        source: Source,
+    ) -> Result<()> {
         if self.options.untouched.is_none() {
             buffer::prefer_huge_pages(&mut out);
         }
         let start = out.is_standard_layout().then(|| out.as_ptr().addr());
-        let places = Places::new(out, self.window)?;
-        if self.window.is_empty() {
+        let places = Places::new(out, window)?;
+        if places.len() == 0 {
             return Ok(());
         }
-        let bytes = self.window.len() * size_of::<T>();
+        let bytes = places.len() * size_of::<T>();
         let level = self.options.level.unwrap_or_else(Level::current).detect();
         let stream = bytes >= STREAM_FROM && self.options.untouched.is_none();
         let key = self.key;

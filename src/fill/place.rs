@@ -214,20 +214,36 @@ const CACHE_LINE: usize = 64;
 const RUN: usize = 256;
 
 impl<'a, T> Places<'a, T> {
-    /// The places in `out` of the elements of `window`.
+    /// The places in `out` of the elements of `window` or, without one, of a tensor of the shape of `out`.
     ///
     /// # Errors
     /// [`Error::OutputShape`](crate::Error::OutputShape) where the shape of `out` is not that of the window.
-    pub(super) fn new(mut out: ArrayViewMutD<'a, MaybeUninit<T>>, window: &Window) -> Result<Places<'a, T>> {
-        window.check_output(out.shape())?;
-        let start = out.as_mut_ptr().cast();
-        let (first, outer) = joined(0..out.ndim(), window, out.strides());
-        let inner = Axis { extent: 1, logical: 1, memory: 1 };
-        let length = window.len();
-        let mut places = Places { start, first, length, outer, inner, tiling: None, borrow: PhantomData };
-        if length > 0 {
-            places.arrange();
+    pub(super) fn new(
+        mut out: ArrayViewMutD<'a, MaybeUninit<T>>,
+        window: Option<&Window>,
+    ) -> Result<Places<'a, T>> {
+        if let Some(window) = window {
+            window.check_output(out.shape())?;
         }
+        let (start, length) = (out.as_mut_ptr().cast(), out.len());
+        let inner = Axis { extent: length, logical: 1, memory: 1 };
+        let mut places =
+            Places { start, first: 0, length, outer: vec![], inner, tiling: None, borrow: PhantomData };
+        // Nearly all outputs are one line. Small ones should not wait for more.
+        if length == 0 || out.is_standard_layout() && window.is_none_or(Window::is_whole) {
+            return Ok(places);
+        }
+        let whole;
+        let window = match window {
+            Some(window) => window,
+            None => {
+                whole = Window::whole(out.shape())?;
+                &whole
+            }
+        };
+        (places.first, places.outer) = joined(0..out.ndim(), window, out.strides());
+        places.inner.extent = 1;
+        places.arrange();
         Ok(places)
     }
 

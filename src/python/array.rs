@@ -79,7 +79,24 @@ struct Memory {
     _buffer: Buffer,
 }
 
-/// Calls `fill` for `out`, or for a fresh array where there is none, and returns the array.
+/// Where the elements of a fill go.
+#[derive(Clone, Copy)]
+pub enum Out<'a, 'py> {
+    /// To a fresh array.
+    New,
+    /// To this one.
+    Array(&'a Bound<'py, PyAny>),
+    /// To the memory from this address on, in C order.
+    Memory(usize),
+}
+
+impl<'a, 'py> From<Option<&'a Bound<'py, PyAny>>> for Out<'a, 'py> {
+    fn from(out: Option<&'a Bound<'py, PyAny>>) -> Self {
+        out.map_or(Out::New, Out::Array)
+    }
+}
+
+/// Calls `fill` for `out`, and returns the array, or `None` for mere memory.
 ///
 /// The view has the shape of the selection's window; the options say whether its memory is untouched. With
 /// `reuse` it may be that of an array that was freed. Errors of `out` are found before `fill` is called. A
@@ -87,16 +104,23 @@ struct Memory {
 pub fn produce<'py, T: Scalar>(
     py: Python<'py>,
     selection: &Selection,
-    out: Option<&Bound<'py, PyAny>>,
+    out: Out<'_, 'py>,
     reuse: bool,
     options: Options<'static>,
     fill: impl FnOnce(ArrayViewMutD<'_, MaybeUninit<T>>, Options<'static>) -> PyResult<()>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let descr = T::descr(py)?;
-    if let Some(out) = out {
-        fill(view_of(out, &descr, selection)?, options)?;
-        return Ok(out.clone());
+    match out {
+        Out::New => {}
+        Out::Array(out) => {
+            fill(view_of(out, &T::descr(py)?, selection)?, options)?;
+            return Ok(out.clone());
+        }
+        Out::Memory(address) => {
+            fill(view_at(address, selection)?, options)?;
+            return Ok(py.None().into_bound(py));
+        }
     }
+    let descr = T::descr(py)?;
     let bytes = byte_count(selection, size_of::<T>())?;
     let mut buffer = if reuse { Buffer::reused(bytes) } else { Buffer::new(bytes) }?;
     // SAFETY: nothing has been written to the buffer, and `fill` fills all of it, once.
@@ -161,6 +185,24 @@ fn lend<'py>(
         }
         Ok(array)
     }
+}
+
+/// The memory at an address as elements to be written, in the shape of the selection's window.
+fn view_at<'a, T: Scalar>(
+    address: usize,
+    selection: &Selection,
+) -> PyResult<ArrayViewMutD<'a, MaybeUninit<T>>> {
+    byte_count(selection, size_of::<T>())?;
+    let data = ptr::with_exposed_provenance_mut::<MaybeUninit<T>>(address);
+    if data.is_null() || !data.is_aligned() {
+        return Err(PyValueError::new_err(format!(
+            "the address must be a multiple of {} and not zero, got {address}",
+            align_of::<T>()
+        )));
+    }
+    // SAFETY: the pointer is not null and aligned, and the size fits. Only the Python package calls this, with
+    // the memory of a tensor of this shape that it refers to, which no other code uses meanwhile.
+    Ok(unsafe { ArrayViewMutD::from_shape_ptr(IxDyn(selection.window.extent()), data) })
 }
 
 /// The elements of `out` as memory to be written, in the shape of the selection's window.

@@ -17,7 +17,7 @@ use crate::init::{self, Contents, Cut, VarianceScaling};
 use crate::seed::Key;
 use crate::shape::{KernelAxes, Window};
 use args::{Given, Selection};
-use array::{Scalar, produce};
+use array::{Out, Scalar, produce};
 use ndarray::ArrayViewMutD;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
@@ -78,17 +78,25 @@ impl Initializer {
         index: Option<Argument<'_, 'py>>,
         threads: Option<Argument<'_, 'py>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let selection = Selection::new(args::shape(shape)?, index)?;
-        let key = key(seed, stream, self.0.is_random())?;
-        let dtype = args::dtype(dtype)?;
-        let threads = args::threads(threads)?;
-        let plan = Cut::new(&self.0, selection.window.shape(), dtype)?;
-        match dtype {
-            Dtype::F32 => fill_elements::<f32>(py, &plan, &selection, key, out, threads),
-            Dtype::F64 => fill_elements::<f64>(py, &plan, &selection, key, out, threads),
-            Dtype::F16 => fill_elements::<F16>(py, &plan, &selection, key, out, threads),
-            Dtype::Bf16 => fill_elements::<Bf16>(py, &plan, &selection, key, out, threads),
-        }
+        self.fill_into(py, out.into(), shape, seed, stream, dtype, index, threads)
+    }
+
+    /// The same for the memory of a whole tensor that begins at `address`, in C order. Of the address only the
+    /// alignment is checked. Making an array of the memory would take as long as a small fill.
+    #[pyo3(signature = (address, shape, seed, stream, dtype, threads))]
+    #[expect(clippy::too_many_arguments, reason = "those of `fill`")]
+    fn fill_at<'py>(
+        &self,
+        py: Python<'py>,
+        address: usize,
+        shape: Argument<'_, 'py>,
+        seed: Argument<'_, 'py>,
+        stream: Given<'_, 'py>,
+        dtype: Argument<'_, 'py>,
+        threads: Argument<'_, 'py>,
+    ) -> PyResult<()> {
+        let out = Out::Memory(address);
+        self.fill_into(py, out, shape, Some(seed), stream, Some(dtype), None, Some(threads)).map(|_| ())
     }
 
     /// The same with the arguments that a Python function collected as `**options`, among them `blocks` and
@@ -139,6 +147,34 @@ impl Initializer {
     }
 }
 
+impl Initializer {
+    /// Fills `out`; the other arguments are those of `fill`.
+    #[expect(clippy::too_many_arguments, reason = "one for each argument of the Python functions")]
+    fn fill_into<'py>(
+        &self,
+        py: Python<'py>,
+        out: Out<'_, 'py>,
+        shape: Argument<'_, 'py>,
+        seed: Option<Argument<'_, 'py>>,
+        stream: Given<'_, 'py>,
+        dtype: Option<Argument<'_, 'py>>,
+        index: Option<Argument<'_, 'py>>,
+        threads: Option<Argument<'_, 'py>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let selection = Selection::new(args::shape(shape)?, index)?;
+        let key = key(seed, stream, self.0.is_random())?;
+        let dtype = args::dtype(dtype)?;
+        let threads = args::threads(threads)?;
+        let plan = Cut::new(&self.0, selection.window.shape(), dtype)?;
+        match dtype {
+            Dtype::F32 => fill_elements::<f32>(py, &plan, &selection, key, out, threads),
+            Dtype::F64 => fill_elements::<f64>(py, &plan, &selection, key, out, threads),
+            Dtype::F16 => fill_elements::<F16>(py, &plan, &selection, key, out, threads),
+            Dtype::Bf16 => fill_elements::<Bf16>(py, &plan, &selection, key, out, threads),
+        }
+    }
+}
+
 /// The kind of contents, and their parameters by name.
 fn described(contents: Contents) -> (&'static str, Vec<(&'static str, f64)>) {
     match contents {
@@ -179,7 +215,7 @@ fn fill_elements<'py, T: crate::Element + Scalar>(
     plan: &Cut,
     selection: &Selection,
     key: Key,
-    out: Option<Argument<'_, 'py>>,
+    out: Out<'_, 'py>,
     threads: Option<NonZeroUsize>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let options = Options { threads, ..Options::default() };
@@ -383,11 +419,11 @@ fn random_bits<'py>(
     let window = &selection.window;
     let options = Options { threads, ..Options::default() };
     if bits == 32 {
-        produce(py, &selection, out, true, options, |view, options| {
+        produce(py, &selection, out.into(), true, options, |view, options| {
             run(py, view, window, options, |view, options| fill::bits_u32(view, window, key, options))
         })
     } else {
-        produce(py, &selection, out, true, options, |view, options| {
+        produce(py, &selection, out.into(), true, options, |view, options| {
             run(py, view, window, options, |view, options| fill::bits_u64(view, window, key, options))
         })
     }

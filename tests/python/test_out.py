@@ -149,3 +149,20 @@ def test_halves_do_not_pass_for_other_16_bit_types():
     for wrong in (np.uint16, np.int16, np.float16):
         with pytest.raises(TypeError, match="out must have dtype bfloat16"):
             fastinit.ones(3, dtype="bfloat16", out=np.zeros(3, wrong))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+def test_memory_at_an_address(dtype):
+    for initializer in (
+        fastinit.RandomNormal(),
+        fastinit.Ones(),
+        fastinit.Orthogonal(),
+        fastinit.HeUniform(blocks=2),
+    ):
+        expected = initializer((6, 8), seed=1, stream="w", dtype=dtype)
+        memory = np.zeros((6, 8), expected.dtype)
+        initializer._fill_at(memory.ctypes.data, (6, 8), 1, "w", dtype, 1)
+        assert memory.tobytes() == expected.tobytes()
+        for address in (0, memory.ctypes.data + 1):
+            with pytest.raises(ValueError, match="the address must be a multiple of"):
+                initializer._fill_at(address, (6, 8), 1, "w", dtype, 1)

@@ -7,6 +7,7 @@ would fail in less than one run in ten million.
 
 import concurrent.futures
 import contextlib
+import ctypes
 import functools
 import inspect
 import math
@@ -161,16 +162,24 @@ class Made:
     def __init__(self, monkeypatch):
         self.at = {}  # by the address
         self.all = []
-        monkeypatch.setattr(fastinit.Initializer, "__call__", self.wrap(fastinit.Initializer.__call__))
+        call, fill_at = fastinit.Initializer.__call__, fastinit.Initializer._fill_at
 
-    def wrap(self, function):
         def make(*arguments, out, **keywords):
-            function(*arguments, out=out, **keywords)
-            self.all.append(out.copy())
-            self.at[out.__array_interface__["data"][0]] = self.all[-1]
+            self.note(out.__array_interface__["data"][0], call(*arguments, out=out, **keywords))
             return out
 
-        return make
+        def make_at(initializer, address, shape, seed, stream, dtype, threads):
+            fill_at(initializer, address, shape, seed, stream, dtype, threads)
+            values = np.empty(shape, dtype)
+            ctypes.memmove(values.ctypes.data, address, values.nbytes)
+            self.note(address, values)
+
+        monkeypatch.setattr(fastinit.Initializer, "__call__", make)
+        monkeypatch.setattr(fastinit.Initializer, "_fill_at", make_at)
+
+    def note(self, address, values):
+        self.all.append(values.copy())
+        self.at[address] = self.all[-1]
 
     def has(self, tensor):
         """Whether fastinit made this tensor, but for a row of it that was zeroed later."""

@@ -1814,6 +1814,46 @@ def test_blocks_of_custom_modules(reset):
     assert_blocks(model.weight, [10] * 4, NORMAL, "weight")
 
 
+# Functions of `fastinit.torch`, and what they fill a block of 10 by 30 with.
+DROP_INS = {
+    "uniform_": fastinit.RandomUniform(0.0, 1.0),
+    "normal_": NORMAL,
+    "trunc_normal_": fastinit.TruncatedNormal(0.0, 1.0, -2.0, 2.0),
+    "trunc_normal_tf_": fastinit.TruncatedNormal(0.0, 1.0, -2.0, 2.0),
+    "xavier_uniform_": xavier(30, 10),
+    "xavier_normal_": fastinit.RandomNormal(0.0, math.sqrt(2.0 / 40.0)),
+    "kaiming_uniform_": uniform(math.sqrt(3.0) * (math.sqrt(2.0) / math.sqrt(30))),
+    "kaiming_normal_": fastinit.RandomNormal(0.0, math.sqrt(2.0) / math.sqrt(30)),
+    "lecun_normal_": None,
+    "variance_scaling_": fastinit.RandomNormal(0.0, math.sqrt(1.0 / 30)),
+    "orthogonal_": fastinit.Orthogonal(column_axis=0),
+    "sparse_": fastinit.Sparse(0.1, 0.01),
+}
+
+
+@pytest.mark.parametrize("name", DROP_INS)
+def test_blocks_of_functions_of_fastinit(name):
+    function = getattr(fastinit.torch, name)
+    if name == "sparse_":
+        function = functools.partial(function, sparsity=0.1)
+
+    def fill_by_name(module):
+        function(tensor=module.weight)
+
+    for reset in (lambda module: function(module.weight), fill_by_name):
+        model = Custom(reset)
+        report = initialize(model, SEED, blocks={"weight": 4})
+        initializer = DROP_INS[name] or report["weight"].initializer
+        assert_blocks(model.weight, [10] * 4, initializer, "weight")
+
+
+def test_a_constant_of_fastinit_in_blocks():
+    model = Custom(lambda module: fastinit.torch.ones_(module.weight))
+    report = initialize(model, SEED, blocks={"weight": 4})
+    assert report["weight"].initializer == ONE
+    assert (model.weight == 1).all()
+
+
 @pytest.mark.parametrize("dtype", NUMPY, ids=NUMPY.values())
 def test_blocks_of_dtypes(dtype):
     model = nn.LSTM(5, 6, dtype=dtype)

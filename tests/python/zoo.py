@@ -29,6 +29,7 @@ import argparse
 import concurrent.futures
 import contextlib
 import copy
+import ctypes
 import fnmatch
 import functools
 import math
@@ -396,18 +397,27 @@ class Made:
 
     @contextlib.contextmanager
     def recorded(self):
-        original = fastinit.Initializer.__call__
+        original, original_at = fastinit.Initializer.__call__, fastinit.Initializer._fill_at
 
         def call(initializer, *arguments, **keywords):
             result = original(initializer, *arguments, **keywords)
             self.ends |= {result.flat[:4].tobytes(), result.flat[-4:].tobytes()}
             return result
 
+        def fill_at(initializer, address, shape, seed, stream, dtype, threads):
+            original_at(initializer, address, shape, seed, stream, dtype, threads)
+            size = np.dtype(dtype).itemsize
+            few = size * min(4, math.prod(shape))
+            last = address + size * math.prod(shape) - few
+            self.ends |= {ctypes.string_at(address, few), ctypes.string_at(last, few)}
+
         fastinit.Initializer.__call__ = call
+        fastinit.Initializer._fill_at = fill_at
         try:
             yield
         finally:
             fastinit.Initializer.__call__ = original
+            fastinit.Initializer._fill_at = original_at
 
     def has(self, tensor, plain):
         """Whether fastinit made a tensor, unless it is small or equal to that of the library."""

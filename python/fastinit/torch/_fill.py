@@ -30,8 +30,13 @@ if TYPE_CHECKING:
     from fastinit._typing import Array
     from fastinit.theory.distributions import Distribution
 
-# The dtypes that fastinit fills.
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+# The dtypes that fastinit fills, and their names.
+DTYPES = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+}
 
 # The most dimensions that it takes; PyTorch takes 64.
 _MOST_DIMENSIONS = 32
@@ -60,11 +65,13 @@ class Contents:
 
     Attributes:
         initializer: The initializer.
+        has_our_call: Whether its class makes arrays as those of fastinit do.
         is_checked: Whether PyTorch has accepted the arguments once, with its global generator.
     """
 
     def __init__(self, initializer: fastinit.Initializer, describe: Callable[[], Distribution]) -> None:
         self.initializer = initializer
+        self.has_our_call = type(initializer).__call__ is fastinit.Initializer.__call__
         self.is_checked = False
         self._describe = describe
         self._distribution: Distribution | None = None
@@ -113,7 +120,7 @@ class _Local(threading.local):
     """The state of each thread."""
 
     buffer: Tensor | None = None  # for tensors on other devices
-    word: Tensor | None = None  # for seeds
+    word: tuple[Tensor, Array] | None = None  # for seeds: the same 64 bits for PyTorch and for NumPy
     tracker: Tracker | None = None
 
 
@@ -170,12 +177,17 @@ def is_traced() -> bool:
         return True
     if torch._C._functorch.peek_interpreter_stack() is not None:  # grad, vmap, ... of torch.func
         return True
-    tracer: Any = sys.modules.get("torch.fx.experimental.proxy_tensor")
-    return tracer is not None and tracer.get_proxy_mode() is not None
+    return torch._ops.mode_stack_state_for_pre_dispatch().get(0) is not None  # `torch.export`
 
 
 def _is_carried_out() -> bool:
-    """Whether dispatch modes let operations write to memory. Some skip them, or run them on fake tensors."""
+    """Whether dispatch modes only let operations write to memory.
+
+    Some record them, skip them, or run them on fake tensors.
+    """
+    tracer: Any = sys.modules.get("torch.fx.experimental.proxy_tensor")
+    if tracer is not None and tracer.get_proxy_mode() is not None:
+        return False
     with _disable_current_modes():
         probe, generator = torch.zeros(1, device="cpu"), torch.Generator()
     try:
@@ -257,13 +269,19 @@ def _fill(
     with torch._C.DisableTorchFunction():
         try:
             torch._C._set_grad_enabled(False)  # `torch.no_grad` does the same, and takes longer.
-            regions = _regions(tensor) if can_fill(tensor) else None
-            if regions is None:
+            if not can_fill(tensor):
                 return False
+            # Most tensors are one piece of memory. To make an array of it would take as long as a small fill.
+            is_one = _shards.is_plain_type(tensor) and is_on_cpu(tensor) and tensor.is_contiguous()
+            address = _address(tensor, tensor.numel()) if is_one else None
+            regions = None if is_one else _regions(tensor)
+            if address is None and regions is None:
+                return False
+            targets = (tensor,) if regions is None else [region.target for region in regions]
             shape = tuple(tensor.shape)
             contents = _contents_of(make, parameters, shape, tensor.dtype)
             is_checked = contents is not None and contents.is_checked and generator is None
-            for target, _, _ in regions:
+            for target in targets:
                 if is_checked and not target.is_inference():
                     torch.autograd.graph.increment_version(target)
                 else:
@@ -281,7 +299,11 @@ def _fill(
                 # stay equal.
                 key = Key(draw_seed(generator, tensor))
             start = time.perf_counter()
-            _write_all(regions, tensor, contents.initializer, key)
+            if address is not None and contents.has_our_call:
+                dtype = DTYPES[tensor.dtype]
+                contents.initializer._fill_at(address, shape, key.seed, key.stream, dtype, _threads())
+            else:
+                _write_all(regions or _regions(tensor) or (), tensor, contents.initializer, key)
             seconds = time.perf_counter() - start
             if _shards.is_sharded(tensor):
                 _shards.mark_written(tensor)
@@ -300,10 +322,13 @@ def _contents_of(
 ) -> Contents | None:
     """What fills tensors of a shape and a dtype; `None` if fastinit does not take the arguments."""
     try:
-        numbers = struct.pack(f"{len(parameters)}d", *parameters)
+        numbers = _PACKS[len(parameters)](*parameters)
     except (struct.error, TypeError, OverflowError):
         return None
     return _contents(make, numbers, shape, dtype)
+
+
+_PACKS = [struct.Struct(f"{count}d").pack for count in range(5)]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -409,12 +434,6 @@ def memory(tensor: Tensor) -> Array | None:
         ImportError: If the tensor is bfloat16, and ml_dtypes is not installed.
         RuntimeError: If the storage of the tensor has been made smaller.
     """
-    try:
-        address = tensor.data_ptr()
-    except RuntimeError:  # The tensor is batched by vmap, say.
-        return None
-    if tensor.is_neg():
-        return None
     itemsize, span, steps = tensor.itemsize, tensor.numel(), None
     if not tensor.is_contiguous():
         span = 1
@@ -423,13 +442,31 @@ def memory(tensor: Tensor) -> Array | None:
                 return None
             span += step * (size - 1)
         steps = tuple(step * itemsize for step in tensor.stride())
-    # FSDP, for one, frees a parameter by resizing its storage to 0. The address is invalid then.
-    needed = (tensor.storage_offset() + span) * itemsize
-    if tensor.untyped_storage().nbytes() < needed:
-        raise RuntimeError(f"the tensor needs {needed} bytes, but its storage has been made smaller")
+    address = _address(tensor, span)
+    if address is None:
+        return None
     # `Tensor.numpy` would make the storage impossible to resize, which FSDP needs.
     bytes_there = _memory_view(address, span * itemsize, _PyBUF_WRITE)
     return np.ndarray(tuple(tensor.shape), _numpy_dtype(tensor.dtype), bytes_there, 0, steps)
+
+
+def _address(tensor: Tensor, span: int) -> int | None:
+    """The address of a tensor that extends over `span` elements; `None` if it is not plain memory.
+
+    Raises:
+        RuntimeError: If the storage of the tensor has been made smaller.
+    """
+    try:
+        address = tensor.data_ptr()
+    except RuntimeError:  # The tensor is batched by vmap, say.
+        return None
+    if tensor.is_neg():
+        return None
+    # FSDP, for one, frees a parameter by resizing its storage to 0. The address is invalid then.
+    needed = (tensor.storage_offset() + span) * tensor.itemsize
+    if tensor.untyped_storage().nbytes() < needed:
+        raise RuntimeError(f"the tensor needs {needed} bytes, but its storage has been made smaller")
+    return address
 
 
 _memory_view: Any = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)(
@@ -450,10 +487,12 @@ def draw_seed(generator: Generator | None, tensor: Tensor) -> int:
     if generator is None or generator.device.type == "cpu":
         if _local.word is None:
             with torch.inference_mode(False):  # since it outlives the mode
-                _local.word = torch.empty((), dtype=torch.int64, device="cpu")
-        word = _local.word
-    else:
-        word = torch.empty((), dtype=torch.int64, device=tensor.device)
+                word = torch.empty((), dtype=torch.int64, device="cpu")
+            _local.word = word, word.numpy().view(np.uint64)
+        word, bits = _local.word
+        word.random_(-(2**63), None, generator=generator)
+        return bits.item()
+    word = torch.empty((), dtype=torch.int64, device=tensor.device)
     return int(word.random_(-(2**63), None, generator=generator).item()) % 2**64
 
 
@@ -473,17 +512,20 @@ def _write_all(
         _write(region, initializer, shape, key)
 
 
+def _threads() -> int:
+    """A limit on either library applies to fills: torchrun, for one, gives each process one thread."""
+    return min(torch.get_num_threads(), fastinit.get_num_threads())
+
+
 def _write(region: _Region, initializer: fastinit.Initializer, shape: tuple[int, ...], key: Key) -> None:
     """Fills a region of a tensor of this shape; on another device than the CPU, piece by piece."""
     target, out, start = region
     if out is not None:
-        # A limit on either library applies to fills: torchrun, for one, gives each process one thread.
-        threads = min(torch.get_num_threads(), fastinit.get_num_threads())
         index = None
         if out.shape != shape:
             index = _shards.box(start, target.shape)
         initializer(
-            shape, seed=key.seed, stream=key.stream, dtype=out.dtype, out=out, index=index, threads=threads
+            shape, seed=key.seed, stream=key.stream, dtype=out.dtype, out=out, index=index, threads=_threads()
         )
     elif target.numel() > 0:
         # A part of an orthogonal matrix costs as much as all of it.

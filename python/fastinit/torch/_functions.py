@@ -18,7 +18,7 @@ from fastinit.theory.distributions import TRUNCATED_STDDEV
 
 from . import _fill, _redirects, _shards
 from ._gains import calculate_gain
-from ._redirects import drop_in, is_replaced, offer, original
+from ._redirects import by_block, drop_in, is_replaced, offer, original
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -331,6 +331,7 @@ def trunc_normal_(
     return _no_grad_trunc_normal_(tensor, mean, std, a, b, generator)
 
 
+@by_block
 def trunc_normal_tf_(
     tensor: Tensor,
     mean: float = 0.0,
@@ -531,6 +532,7 @@ def kaiming_normal_(
     return _normal(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
 
 
+@by_block
 def variance_scaling_(
     tensor: Tensor,
     scale: float = 1.0,
@@ -613,6 +615,25 @@ def _xavier_std(tensor: Tensor, gain: float) -> float:
 
 
 def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str | Callable[[Tensor], Any]) -> float:
+    is_known = type(a) in (int, float) and type(mode) is str and type(nonlinearity) is str
+    key = (tensor.shape, a, mode, nonlinearity) if is_known else None
+    std = _kaiming_stds.get(key)
+    if std is None:
+        std = _new_kaiming_std(tensor, a, mode, nonlinearity)
+        if key is not None:
+            _kaiming_stds[key] = std
+            if len(_kaiming_stds) > 1024:
+                _kaiming_stds.clear()
+    return std
+
+
+# By shape, slope, mode and nonlinearity, since to compute one takes as long as a small fill.
+_kaiming_stds: dict[tuple[Any, ...] | None, float] = {}
+
+
+def _new_kaiming_std(
+    tensor: Tensor, a: float, mode: str, nonlinearity: str | Callable[[Tensor], Any]
+) -> float:
     fan = _calculate_correct_fan(tensor, mode)
     # `a` is a slope; its default is not the default parameter of "elu", say.
     gain = calculate_gain(nonlinearity, a if nonlinearity == "leaky_relu" else None)

@@ -98,13 +98,31 @@ def is_inside() -> bool:
 
 def run(ours: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """Calls a function of fastinit that fills its first argument, a tensor, or each of its blocks."""
-    tracker = _fill.tracker()
-    if tracker is None:
+    if _fill.tracker() is None:
         return call(ours, args, kwargs)
-    tensor, *rest = args or (kwargs.pop("tensor"),)
+    return _by_block(lambda *args, **kwargs: call(ours, args, kwargs), args, kwargs)
+
+
+def _by_block(function: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """Calls a function with each block of its first argument, if that is a tensor in blocks."""
+    tracker = _fill.tracker()
+    tensor = args[0] if args else kwargs.get("tensor")
+    if tracker is None or not isinstance(tensor, torch.Tensor):
+        return function(*args, **kwargs)
+    rest = {name: value for name, value in kwargs.items() if name != "tensor"}
     for block in tracker.blocks(tensor):
-        call(ours, (block, *rest), kwargs)
+        function(block, *args[1:], **rest)
     return tensor
+
+
+def by_block(function: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
+    """The function, which `initialize` calls with each block of a tensor that is in blocks."""
+
+    @functools.wraps(function)
+    def fill(*args: _P.args, **kwargs: _P.kwargs) -> Tensor:
+        return _by_block(function, args, kwargs)
+
+    return fill
 
 
 def call(ours: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -125,7 +143,8 @@ class _Detour:
 
     def __init__(self, function: FunctionType, ours: Callable[..., Tensor]) -> None:
         self.function = function
-        self.ours = ours
+        # Within it nothing is followed, and it is called for each block.
+        self.ours = inspect.unwrap(ours)
         self.inner = _INNER.get(function.__name__) if function.__module__ == _INIT else None
         self.original_code = function.__code__
         self.original = FunctionType(
@@ -319,6 +338,9 @@ def original(name: str) -> Any:
 
 _drop_ins: set[object] = set()
 
+# What does the same to the blocks of a tensor as to all of it.
+_CONSTANTS = frozenset({"constant", "constant_", "ones_", "zeros_", "_no_grad_fill_", "_no_grad_zero_"})
+
 
 def is_replaced(name: str) -> bool:
     """Whether a function of `torch.nn.init` has been replaced by one that is to be called instead of ours."""
@@ -336,13 +358,16 @@ def drop_in(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """A function that stands for the one of the same name in `torch.nn.init`, and for what replaces it."""
     name = function.__name__
     theirs = original(name)
+    fill: Any = function if name in _CONSTANTS else by_block(function)
 
     @functools.wraps(function)
     def follow(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         current = getattr(_init, name)
         if current is theirs or current is follow or _is_decided(name):
-            if torch._C._len_torch_function_stack() == 0 or _fill.tracker() is not None:
+            if torch._C._len_torch_function_stack() == 0:
                 return function(*args, **kwargs)
+            if _fill.tracker() is not None:
+                return fill(*args, **kwargs)
             if not args or is_offered(args[0]):
                 return function(*args, **kwargs)
             with torch._C.DisableTorchFunction():

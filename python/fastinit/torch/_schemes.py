@@ -113,8 +113,8 @@ def mark(module: Module) -> None:
 
 def of_timm(module: Module) -> Callable[[], object] | None:
     """The function by which a model or a block of timm initializes itself at the end of its constructor."""
-    kind = type(module)
-    if not any(_package(base) == "timm" for base in kind.__mro__):
+    kind: Any = type(module)
+    if not _is_of_timm(kind):
         return None
     own: Any = module
     if hasattr(kind, "init_weights"):
@@ -210,6 +210,11 @@ def _own(kind: Any) -> tuple[str | None, str | None]:
             if name in _FILLS or (_LOOKS_LIKE_ONE.fullmatch(name) and name not in known):
                 return None, f"{base.__qualname__}.__init__ ({name})"
     return None, None
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_of_timm(kind: Any) -> bool:
+    return any(_package(base) == "timm" for base in kind.__mro__)
 
 
 def _package(kind: type) -> str:

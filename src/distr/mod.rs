@@ -90,14 +90,14 @@ impl Sampler {
     }
 }
 
-/// What is computed from the words before the samples, in steps that are the same for all blocks. Levels that have
-/// few registers do each step for many blocks in a loop of its own: short chains of operations overlap better than
-/// long ones.
+/// What is computed from the words before the samples, in steps that are the same for all blocks. Levels that
+/// have few registers do each step for many blocks in a loop of its own: short chains of operations overlap
+/// better than long ones.
 pub(crate) trait Steps: Copy {
     /// The number of steps, two at most.
     const STEPS: usize = 0;
-    /// Step number `STEP`, of four registers. The first one gets the words, twice, and of the last one the first two
-    /// registers count.
+    /// Step number `STEP`, of four registers. The first one gets the words, twice, and of the last one the
+    /// first two registers count.
     #[inline(always)]
     fn step<S: Simd, const STEP: usize>(&self, _s: S, lanes: [S::Int; 4]) -> [S::Int; 4] {
         lanes
@@ -120,8 +120,8 @@ pub(crate) trait Steps: Copy {
 pub(crate) trait SampleF32: Steps {
     /// Whether [`SampleF32::sample`] has branches.
     const BRANCHES: bool = false;
-    /// The samples of whole blocks, from what the steps make of the words 0 and 2 of each block, and of the words 1
-    /// and 3. The results have the samples in the same order.
+    /// The samples of whole blocks, from what the steps make of the words 0 and 2 of each block, and of the
+    /// words 1 and 3. The results have the samples in the same order.
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32);
 }
 
@@ -129,6 +129,7 @@ pub(crate) trait SampleF32: Steps {
 pub(crate) trait SampleF64: Steps {
     /// Whether [`SampleF64::sample`] has branches.
     const BRANCHES: bool = false;
-    /// The samples of whole blocks, from what the steps make of the first and of the second 64-bit word of each.
+    /// The samples of whole blocks, from what the steps make of the first and of the second 64-bit word of
+    /// each.
     fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64);
 }

@@ -14,8 +14,8 @@ use crate::dtype::{Dtype, Element};
 use crate::math::i64_to_f64;
 use crate::simd::Simd;
 
-/// A uniform distribution for elements computed as `T`; with `SYMMETRIC`, about zero and with steps that are not
-/// subnormal.
+/// A uniform distribution for elements computed as `T`; with `SYMMETRIC`, about zero and with steps that are
+/// not subnormal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Uniform<T, const SYMMETRIC: bool> {
     /// The bits of a word that are used.
@@ -27,8 +27,8 @@ pub(crate) struct Uniform<T, const SYMMETRIC: bool> {
     last: T,
 }
 
-/// The form for these bounds in single precision, and for the half types that are rounded from it: `dtype` is what
-/// will be stored.
+/// The form for these bounds in single precision, and for the half types that are rounded from it: `dtype` is
+/// what will be stored.
 pub(super) fn sampler_f32(low: f64, high: f64, dtype: Dtype) -> Sampler {
     let (low, high) = (low as f32, high as f32);
     let last = match dtype {
@@ -139,7 +139,8 @@ mod tests {
         }
     }
 
-    /// What the form for symmetric intervals leaves out has no effect there, at any step that is not subnormal.
+    /// What the form for symmetric intervals leaves out has no effect there, at any step that is not
+    /// subnormal.
     #[test]
     fn the_symmetric_form_gives_the_bits_of_the_general_one() {
         let random = (0..1000_u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15));

@@ -21,9 +21,9 @@ pub(super) enum Blocks {
 pub(super) enum Numbers<'a> {
     /// Those from this number on.
     From(u32),
-    /// Those in a list. It has a register of 64-bit lanes for each group, and one more at its end: what is added
-    /// to the numbers of the group before, of which the first counts as zero. Lanes are in the order that
-    /// [`Emit::order`] gives.
+    /// Those in a list. It has a register of 64-bit lanes for each group, and one more at its end: what is
+    /// added to the numbers of the group before, of which the first counts as zero. Lanes are in the order
+    /// that [`Emit::order`] gives.
     Listed(&'a [u64]),
 }
 
@@ -138,7 +138,8 @@ impl<E: Emit, const STREAM: bool> Groups<'_, E, STREAM> {
         // independent.
         let mut words = philox.words(s, counter);
         for _ in 0..count / S::PAIRS {
-            // SAFETY: `Step` has a register, and the list has one for each group after the first and one more.
+            // SAFETY: `Step` has a register, and the list has one for each group after the first and one
+            // more.
             unsafe {
                 counter = s.add_u64(counter, s.load(steps.cast()));
                 steps = steps.add(stride);
@@ -175,8 +176,8 @@ impl<E: Emit, const STREAM: bool> Groups<'_, E, STREAM> {
                 }
             }
             let groups = (0..blocks).step_by(S::Wide::PAIRS);
-            // SAFETY: there are whole groups, and what is read has been written: the words as above, the rest by the
-            // first step.
+            // SAFETY: there are whole groups, and what is read has been written: the words as above, the rest
+            // by the first step.
             unsafe {
                 if E::STEPS > 0 {
                     for at in groups.clone() {
@@ -250,7 +251,8 @@ impl ListedWords<'_> {
     fn groups<S: Simd>(self, s: S) {
         let ListedWords { philox, list, counter, to } = self;
         let philox = *philox;
-        // SAFETY: there is room for a register in `counter`, and the list and the lanes have one for each group.
+        // SAFETY: there is room for a register in `counter`, and the list and the lanes have one for each
+        // group.
         unsafe {
             let mut numbers = s.load(counter.as_ptr().cast());
             for (at, steps) in (0..).step_by(S::PAIRS).zip(list.chunks_exact(S::PAIRS)) {

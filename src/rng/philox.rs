@@ -82,8 +82,8 @@ impl Philox {
         }
     }
 
-    /// The same numbers for [`Simd::rounds`]: what each round combines with words 0 and 2 (in the first one only word 2
-    /// is of interest), then, twice, word 3 before the third round.
+    /// The same numbers for [`Simd::rounds`]: what each round combines with words 0 and 2 (in the first one
+    /// only word 2 is of interest), then, twice, word 3 before the third round.
     #[inline(always)]
     pub fn constants(&self) -> [[u32; 2]; ROUNDS + 1] {
         let mut constants = [[0; 2]; ROUNDS + 1];

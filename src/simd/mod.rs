@@ -328,7 +328,8 @@ pub(crate) trait Simd: Copy {
         let _ = (words, count);
         unreachable!("a level without rounds of its own");
     }
-    /// Computes most of the next `count` Philox blocks, and writes their words to memory in order. Returns how many.
+    /// Computes most of the next `count` Philox blocks, and writes their words to memory in order. Returns
+    /// how many.
     ///
     /// # Safety
     /// `to` must be valid for writing `16 * count` bytes; it need not be aligned.
@@ -341,8 +342,8 @@ pub(crate) trait Simd: Copy {
 /// The multipliers of Philox: those of Random123's philox.h, `PHILOX_M4x32_0` and `_1`.
 pub(crate) const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
 
-/// Two numbers for the words 0 and 2 of the blocks of a register, in one of the orders in which these words follow
-/// each other in each half of the register: 0 2, 0 2; 2 2, 0 0; 2 0, 2 0; 0 0, 2 2.
+/// Two numbers for the words 0 and 2 of the blocks of a register, in one of the orders in which these words
+/// follow each other in each half of the register: 0 2, 0 2; 2 2, 0 0; 2 0, 2 0; 0 0, 2 2.
 const fn in_order(order: usize, [a, b]: [u32; 2]) -> [u32; 8] {
     match order {
         0 => [a, b, a, b, a, b, a, b],
@@ -358,8 +359,8 @@ const fn in_order(order: usize, [a, b]: [u32; 2]) -> [u32; 8] {
 pub(crate) struct Words {
     /// The products of the first round, of the next four blocks.
     products: [u64; 4],
-    /// What is combined with the words 0 and 2 in each round, in the order that they have after it, and word 3 before
-    /// the third round.
+    /// What is combined with the words 0 and 2 in each round, in the order that they have after it, and word
+    /// 3 before the third round.
     constants: [[u32; 8]; 11],
     /// [`Simd::rounds`] writes words 0 and 2 to the first and words 1 and 3 to the second.
     lanes: [[MaybeUninit<u64>; Words::BLOCKS]; 4],

@@ -1,16 +1,17 @@
 //! The rounds of Philox on six AVX2 registers of blocks side by side, in assembly.
 //!
 //! A register has the words 0 and 2 of four blocks, which a round multiplies, and another one the words 1 and
-//! 3, which are the low halves of the products of the round before. Each 128 bits have two blocks, whose words
-//! are in one of four orders (see [`in_order`]). Each round leads from one order to the next, such that one
-//! shuffle of its products has the upper halves at the places of the words that they are combined with. So a
-//! round has seven operations for a register: a shift of the odd lanes, the multiplications of the even and of
-//! the odd ones, one for the low halves, that shuffle, and two exclusive ors. With one word in each 64-bit
-//! lane, as in [`Philox::words`](crate::rng::philox::Philox::words), it has eight.
+//! 3, which are the low halves of the products of the round before. Each 128 bits have two blocks, whose
+//! words are in one of four orders (see [`in_order`]). Each round leads from one order to the next, such that
+//! one shuffle of its products has the upper halves at the places of the words that they are combined with.
+//! So a round has seven operations for a register: a shift of the odd lanes, the multiplications of the even
+//! and of the odd ones, one for the low halves, that shuffle, and two exclusive ors. With one word in each
+//! 64-bit lane, as in [`Philox::words`](crate::rng::philox::Philox::words), it has eight.
 //!
-//! A round takes six cycles of latency and, for one register, two of work. Three registers in flight would do,
-//! but six keep the CPU busier. Their words take twelve registers, the multipliers of two orders two, and two are
-//! temporary. The compiler does not keep to this: it moves operations across rounds and runs out of registers.
+//! A round takes six cycles of latency and, for one register, two of work. Three registers in flight would
+//! do, but six keep the CPU busier. Their words take twelve registers, the multipliers of two orders two, and
+//! two are temporary. The compiler does not keep to this: it moves operations across rounds and runs out of
+//! registers.
 
 use super::{MULTIPLIERS, Words, in_order};
 use std::arch::asm;
@@ -26,7 +27,8 @@ const BLOCKS: usize = 4 * REGISTERS;
 struct Fixed {
     /// The multipliers, in each order.
     multipliers: [[u32; 8]; 4],
-    /// What is added to the products of the first round for those of the next registers, and for the next iteration.
+    /// What is added to the products of the first round for those of the next registers, and for the next
+    /// iteration.
     distances: [[u64; 4]; REGISTERS],
 }
 
@@ -43,8 +45,8 @@ static FIXED: Fixed = {
     }
 };
 
-/// An instruction on registers, given by their numbers. The last operands are a register, a row of [`FIXED`] or
-/// a row of the constants, and maybe a number.
+/// An instruction on registers, given by their numbers. The last operands are a register, a row of [`FIXED`]
+/// or a row of the constants, and maybe a number.
 macro_rules! op {
     ($name:literal $to:literal, $a:literal, [$b:literal] $($number:literal)?) => {
         concat!($name, " ymm", $to, ", ymm", $a, ", ymm", $b, $(", ", $number,)? "\n")
@@ -60,8 +62,8 @@ macro_rules! op {
     };
 }
 
-/// The first two rounds, from the products of the first one in x. From here on x has the words 0 and 2, in order
-/// 2, and y the words 1 and 3, in the order of what they will be combined with.
+/// The first two rounds, from the products of the first one in x. From here on x has the words 0 and 2, in
+/// order 2, and y the words 1 and 3, in the order of what they will be combined with.
 macro_rules! begin {
     ($([$x:literal $y:literal])*) => {
         concat!($(
@@ -135,8 +137,8 @@ macro_rules! store_apart {
     };
 }
 
-/// Computes `BLOCKS` blocks in each of `$iterations` iterations, at least one. `$store` writes them to `{to}`, which
-/// each iteration advances by `$bytes`.
+/// Computes `BLOCKS` blocks in each of `$iterations` iterations, at least one. `$store` writes them to
+/// `{to}`, which each iteration advances by `$bytes`.
 macro_rules! assembly {
     ($words:ident, $to:ident, $iterations:ident, $store:expr, $bytes:literal, $($operand:tt)*) => {
         asm!(
@@ -191,9 +193,9 @@ pub(super) unsafe fn rounds(words: &mut Words, count: usize) {
     const { assert!(Words::BLOCKS.is_multiple_of(BLOCKS)) };
     assert!((1..=Words::BLOCKS).contains(&count));
     let ([to, ..], iterations) = (words.lanes(0), count.div_ceil(BLOCKS));
-    // SAFETY: the CPU has the instructions. They read `FIXED`, the constants and the products, advance the products,
-    // and write the words of `count` blocks, rounded up to a number that is at most `Words::BLOCKS`. All registers
-    // that they change are named.
+    // SAFETY: the CPU has the instructions. They read `FIXED`, the constants and the products, advance the
+    // products, and write the words of `count` blocks, rounded up to a number that is at most
+    // `Words::BLOCKS`. All registers that they change are named.
     unsafe {
         assembly!(
             words, to, iterations,

@@ -53,7 +53,8 @@ pub enum Distribution {
 /// A distribution prepared for one precision: the function from words to samples.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Sampler {
-    UniformF32(Uniform<f32>),
+    SymmetricUniformF32(Uniform<f32, true>),
+    UniformF32(Uniform<f32, false>),
     NormalF32(Normal<f32>),
     Central(Central),
     SymmetricTo3(Single<true, true>),
@@ -61,7 +62,8 @@ pub(crate) enum Sampler {
     To3(Single<false, true>),
     Single(Single<false, false>),
     GeneralF32(General<f32>),
-    UniformF64(Uniform<f64>),
+    SymmetricUniformF64(Uniform<f64, true>),
+    UniformF64(Uniform<f64, false>),
     NormalF64(Normal<f64>),
     CentralF64(CentralF64),
     GeneralF64(General<f64>),
@@ -72,8 +74,8 @@ impl Sampler {
     pub(crate) fn new(distribution: &Distribution, dtype: Dtype) -> Sampler {
         let double = dtype == Dtype::F64;
         match *distribution {
-            Distribution::Uniform { low, high } if double => Sampler::UniformF64(Uniform::new_f64(low, high)),
-            Distribution::Uniform { low, high } => Sampler::UniformF32(Uniform::new_f32(low, high, dtype)),
+            Distribution::Uniform { low, high } if double => uniform::sampler_f64(low, high),
+            Distribution::Uniform { low, high } => uniform::sampler_f32(low, high, dtype),
             Distribution::Normal { mean, stddev } if double => Sampler::NormalF64(Normal { mean, stddev }),
             Distribution::Normal { mean, stddev } => {
                 Sampler::NormalF32(Normal { mean: mean as f32, stddev: stddev as f32 })
@@ -88,46 +90,46 @@ impl Sampler {
     }
 }
 
+/// What is computed from the words before the samples, in steps that are the same for all blocks. Levels that
+/// have few registers do each step for many blocks in a loop of its own: short chains of operations overlap
+/// better than long ones.
+pub(crate) trait Steps: Copy {
+    /// The number of steps, two at most.
+    const STEPS: usize = 0;
+    /// Step number `STEP`, of four registers. The first one gets the words, twice, and of the last one the
+    /// first two registers count.
+    #[inline(always)]
+    fn step<S: Simd, const STEP: usize>(&self, _s: S, lanes: [S::Int; 4]) -> [S::Int; 4] {
+        lanes
+    }
+    /// All steps.
+    #[inline(always)]
+    fn steps<S: Simd>(&self, s: S, a: S::Int, b: S::Int) -> (S::Int, S::Int) {
+        let mut lanes = [a, b, a, b];
+        if Self::STEPS > 0 {
+            lanes = self.step::<S, 0>(s, lanes);
+        }
+        if Self::STEPS > 1 {
+            lanes = self.step::<S, 1>(s, lanes);
+        }
+        (lanes[0], lanes[1])
+    }
+}
+
 /// Samples in single precision.
-pub(crate) trait SampleF32: Copy {
+pub(crate) trait SampleF32: Steps {
     /// Whether [`SampleF32::sample`] has branches.
     const BRANCHES: bool = false;
-    /// Whether there is work to do before [`SampleF32::sample`], in two steps. Levels that have few registers do
-    /// each step for many blocks in a loop of its own: short chains of operations overlap better than long ones.
-    const STEPS: bool = false;
-    /// The first step: three registers from the words.
-    #[inline(always)]
-    fn begin<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> [S::Int; 3] {
-        [even, odd, s.splat_u32(0)]
-    }
-    /// The second step: what `sample` takes from these.
-    #[inline(always)]
-    fn prepare<S: Simd>(&self, _s: S, [a, b, _]: [S::Int; 3]) -> (S::Int, S::Int) {
-        (a, b)
-    }
-    /// The samples of whole blocks: `even` has the words 0 and 2 of each block, `odd` the words 1 and 3, or
-    /// both are what [`SampleF32::prepare`] returned. The results have the samples in the same order.
+    /// The samples of whole blocks, from what the steps make of the words 0 and 2 of each block, and of the
+    /// words 1 and 3. The results have the samples in the same order.
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32);
 }
 
 /// Samples in double precision.
-pub(crate) trait SampleF64: Copy {
+pub(crate) trait SampleF64: Steps {
     /// Whether [`SampleF64::sample`] has branches.
     const BRANCHES: bool = false;
-    /// Whether there is work to do before [`SampleF64::sample`], in two steps. Levels that have few registers do
-    /// each step for many blocks in a loop of its own: short chains of operations overlap better than long ones.
-    const STEPS: bool = false;
-    /// The first step: three registers from the words.
-    #[inline(always)]
-    fn begin<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> [S::Int; 3] {
-        [first, second, s.splat_u32(0)]
-    }
-    /// The second step: what `sample` takes from these.
-    #[inline(always)]
-    fn prepare<S: Simd>(&self, _s: S, [a, b, _]: [S::Int; 3]) -> (S::Int, S::Int) {
-        (a, b)
-    }
-    /// The samples of whole blocks from their 64-bit words, the first and the second of each, or from what
-    /// [`SampleF64::prepare`] returned.
+    /// The samples of whole blocks, from what the steps make of the first and of the second 64-bit word of
+    /// each.
     fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64);
 }

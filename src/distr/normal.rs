@@ -7,7 +7,7 @@
 //! odd multiple of 2^-30 (2^-62) of an eighth of a turn. So the distribution is exactly symmetric about zero
 //! and under exchange of the two elements.
 
-use super::{SampleF32, SampleF64};
+use super::{SampleF32, SampleF64, Steps};
 use crate::math::log::{minus_2_ln_of_split, minus_2_ln_of_split_f64, split_fraction, split_fraction_f64};
 use crate::math::trig::{sin_cos_eighth_f32, sin_cos_eighth_f64};
 use crate::math::{halves_to_f64, i64_to_f64};
@@ -46,21 +46,22 @@ pub(crate) fn on_circle_f32<S: Simd>(s: S, word: S::Int) -> (S::F32, S::F32) {
     (s.select_f32(swap, across, along), s.select_f32(swap, along, across))
 }
 
+impl Steps for Normal<f32> {
+    const STEPS: usize = 2;
+
+    #[inline(always)]
+    fn step<S: Simd, const STEP: usize>(&self, s: S, [a, odd, b, _]: [S::Int; 4]) -> [S::Int; 4] {
+        if STEP == 0 {
+            let (e, f) = split_fraction(s, radius_word(s, a));
+            return [s.f32_to_bits(f), odd, s.f32_to_bits(e), odd];
+        }
+        let square = minus_2_ln_of_split(s, (s.f32_from_bits(b), s.f32_from_bits(a)));
+        let radius = s.f32_to_bits(s.mul_f32(s.sqrt_f32(square), s.splat_f32(self.stddev)));
+        [radius, odd, radius, odd]
+    }
+}
+
 impl SampleF32 for Normal<f32> {
-    const STEPS: bool = true;
-
-    #[inline(always)]
-    fn begin<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> [S::Int; 3] {
-        let (e, f) = split_fraction(s, radius_word(s, even));
-        [s.f32_to_bits(f), odd, s.f32_to_bits(e)]
-    }
-
-    #[inline(always)]
-    fn prepare<S: Simd>(&self, s: S, [f, odd, e]: [S::Int; 3]) -> (S::Int, S::Int) {
-        let square = minus_2_ln_of_split(s, (s.f32_from_bits(e), s.f32_from_bits(f)));
-        (s.f32_to_bits(s.mul_f32(s.sqrt_f32(square), s.splat_f32(self.stddev))), odd)
-    }
-
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
         let radius = s.f32_from_bits(even);
@@ -82,22 +83,23 @@ pub(crate) fn on_circle_f64<S: Simd>(s: S, word: S::Int) -> (S::F64, S::F64) {
     (s.select_f64(swap, across, along), s.select_f64(swap, along, across))
 }
 
+impl Steps for Normal<f64> {
+    const STEPS: usize = 2;
+
+    #[inline(always)]
+    fn step<S: Simd, const STEP: usize>(&self, s: S, [a, second, b, _]: [S::Int; 4]) -> [S::Int; 4] {
+        if STEP == 0 {
+            let (high, low) = halves_to_f64(s, s.or(a, s.splat_u64(1)));
+            let (e, f) = split_fraction_f64(s, high, low);
+            return [s.f64_to_bits(f), second, s.f64_to_bits(e), second];
+        }
+        let square = minus_2_ln_of_split_f64(s, (s.f64_from_bits(b), s.f64_from_bits(a)));
+        let radius = s.f64_to_bits(s.mul_f64(s.sqrt_f64(square), s.splat_f64(self.stddev)));
+        [radius, second, radius, second]
+    }
+}
+
 impl SampleF64 for Normal<f64> {
-    const STEPS: bool = true;
-
-    #[inline(always)]
-    fn begin<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> [S::Int; 3] {
-        let (high, low) = halves_to_f64(s, s.or(first, s.splat_u64(1)));
-        let (e, f) = split_fraction_f64(s, high, low);
-        [s.f64_to_bits(f), second, s.f64_to_bits(e)]
-    }
-
-    #[inline(always)]
-    fn prepare<S: Simd>(&self, s: S, [f, second, e]: [S::Int; 3]) -> (S::Int, S::Int) {
-        let square = minus_2_ln_of_split_f64(s, (s.f64_from_bits(e), s.f64_from_bits(f)));
-        (s.f64_to_bits(s.mul_f64(s.sqrt_f64(square), s.splat_f64(self.stddev))), second)
-    }
-
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64) {
         let radius = s.f64_from_bits(first);

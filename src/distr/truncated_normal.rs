@@ -13,7 +13,7 @@
 //!
 //! Every form finally clamps the result to the bounds, which only rounding can exceed.
 
-use super::{SampleF32, SampleF64, Sampler};
+use super::{SampleF32, SampleF64, Sampler, Steps};
 use crate::math::log::ln_f64;
 use crate::math::normal::{area_above, area_from_zero, exp, expm1, ln, minus_ln_area_above};
 use crate::math::quantile::{
@@ -72,7 +72,8 @@ struct Scale {
 
 impl Scale {
     #[inline(always)]
-    fn apply<S: Simd>(&self, s: S, z: S::F32) -> S::F32 {
+    fn apply<S: Simd>(&self, s: S, z: S::Int) -> S::F32 {
+        let z = s.f32_from_bits(z);
         self.bounds.hold(s, s.mul_add_f32(z, s.splat_f32(self.stddev), s.splat_f32(self.mean)))
     }
 }
@@ -123,17 +124,27 @@ pub(crate) struct Central {
 
 impl Central {
     #[inline(always)]
-    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
+    fn quantile<S: Simd>(&self, s: S, words: S::Int) -> S::Int {
         let k = s.i32_to_f32(s.or(words, s.splat_u32(1)));
         let y = s.mul_f32(k, s.splat_f32(self.step));
-        self.scale.apply(s, quantile_centre_f32(s, y))
+        s.f32_to_bits(quantile_centre_f32(s, y))
+    }
+}
+
+impl Steps for Central {
+    const STEPS: usize = 1;
+
+    #[inline(always)]
+    fn step<S: Simd, const STEP: usize>(&self, s: S, [even, odd, ..]: [S::Int; 4]) -> [S::Int; 4] {
+        let (even, odd) = (self.quantile(s, even), self.quantile(s, odd));
+        [even, odd, even, odd]
     }
 }
 
 impl SampleF32 for Central {
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
-        (self.one(s, even), self.one(s, odd))
+        (self.scale.apply(s, even), self.scale.apply(s, odd))
     }
 }
 
@@ -180,8 +191,9 @@ impl<const SYMMETRIC: bool, const TO_3: bool> Single<SYMMETRIC, TO_3> {
         s.mul_add_f32(s.i32_to_f32(n), s.splat_f32(self.step), s.splat_f32(end))
     }
 
+    /// y and `1 - y^2` of words.
     #[inline(always)]
-    fn one<S: Simd>(&self, s: S, words: S::Int) -> S::F32 {
+    fn place<S: Simd>(&self, s: S, words: S::Int) -> [S::Int; 2] {
         let (y, beyond);
         if SYMMETRIC {
             let k = s.or(words, s.splat_u32(1));
@@ -194,19 +206,38 @@ impl<const SYMMETRIC: bool, const TO_3: bool> Single<SYMMETRIC, TO_3> {
             beyond = s.min_f32(self.area(s, i, self.below), self.area(s, last, self.above));
         }
         let q = s.neg_mul_add_f32(beyond, beyond, s.add_f32(beyond, beyond));
-        let z = match (TO_3, SYMMETRIC) {
+        [s.f32_to_bits(y), s.f32_to_bits(q)]
+    }
+
+    #[inline(always)]
+    fn quantile<S: Simd>(&self, s: S, y: S::Int, q: S::Int) -> S::Int {
+        let (y, q) = (s.f32_from_bits(y), s.f32_from_bits(q));
+        s.f32_to_bits(match (TO_3, SYMMETRIC) {
             (true, _) => quantile_to_3_f32(s, y, q),
             (false, true) => quantile_f32(s, y, q),
             (false, false) => quantile_any_f32(s, y, q),
-        };
-        self.scale.apply(s, z)
+        })
+    }
+}
+
+impl<const SYMMETRIC: bool, const TO_3: bool> Steps for Single<SYMMETRIC, TO_3> {
+    const STEPS: usize = 2;
+
+    #[inline(always)]
+    fn step<S: Simd, const STEP: usize>(&self, s: S, [a, b, c, d]: [S::Int; 4]) -> [S::Int; 4] {
+        if STEP == 0 {
+            let ([y_even, q_even], [y_odd, q_odd]) = (self.place(s, a), self.place(s, b));
+            return [y_even, y_odd, q_even, q_odd];
+        }
+        let (even, odd) = (self.quantile(s, a, c), self.quantile(s, b, d));
+        [even, odd, even, odd]
     }
 }
 
 impl<const SYMMETRIC: bool, const TO_3: bool> SampleF32 for Single<SYMMETRIC, TO_3> {
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
-        (self.one(s, even), self.one(s, odd))
+        (self.scale.apply(s, even), self.scale.apply(s, odd))
     }
 }
 
@@ -250,6 +281,8 @@ impl General<f32> {
         self.bounds.hold(s, s.pair_f64_to_f32(even, odd))
     }
 }
+
+impl<T: Copy> Steps for General<T> {}
 
 impl SampleF32 for General<f32> {
     const BRANCHES: bool = true;
@@ -300,21 +333,43 @@ impl CentralF64 {
         s.mul_add_f64(n, s.splat_f64(self.step), s.splat_f64(end))
     }
 
+    /// y and `1 - y^2` of a word.
     #[inline(always)]
-    fn one<S: Simd>(&self, s: S, word: S::Int) -> S::F64 {
+    fn place<S: Simd>(&self, s: S, word: S::Int) -> [S::Int; 2] {
         let [left, right, difference] = parts(s, word);
         let y = self.area(s, difference, self.centre);
         let beyond = s.min_f64(self.area(s, left, self.below), self.area(s, right, self.above));
         let q = s.neg_mul_add_f64(beyond, beyond, s.add_f64(beyond, beyond));
-        let z = quantile_to_2_f64(s, y, q);
+        [s.f64_to_bits(y), s.f64_to_bits(q)]
+    }
+
+    #[inline(always)]
+    fn scale<S: Simd>(&self, s: S, z: S::Int) -> S::F64 {
+        let z = s.f64_from_bits(z);
         self.bounds.hold(s, s.mul_add_f64(z, s.splat_f64(self.stddev), s.splat_f64(self.mean)))
+    }
+}
+
+impl Steps for CentralF64 {
+    const STEPS: usize = 2;
+
+    #[inline(always)]
+    fn step<S: Simd, const STEP: usize>(&self, s: S, [a, b, c, d]: [S::Int; 4]) -> [S::Int; 4] {
+        if STEP == 0 {
+            let ([y, q], [y_2, q_2]) = (self.place(s, a), self.place(s, b));
+            return [y, y_2, q, q_2];
+        }
+        let z = quantile_to_2_f64(s, s.f64_from_bits(a), s.f64_from_bits(c));
+        let z_2 = quantile_to_2_f64(s, s.f64_from_bits(b), s.f64_from_bits(d));
+        let (a, b) = (s.f64_to_bits(z), s.f64_to_bits(z_2));
+        [a, b, a, b]
     }
 }
 
 impl SampleF64 for CentralF64 {
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, first: S::Int, second: S::Int) -> (S::F64, S::F64) {
-        (self.one(s, first), self.one(s, second))
+        (self.scale(s, first), self.scale(s, second))
     }
 }
 

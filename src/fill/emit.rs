@@ -1,34 +1,24 @@
 //! What is stored for the words of a block: samples in one of the four formats, or the words themselves.
 
-use crate::distr::{SampleF32, SampleF64};
+use crate::distr::{SampleF32, SampleF64, Steps};
 use crate::math::narrow::pair_as_bf16;
 use crate::simd::Simd;
 
 /// Turns the words of a group of blocks, one for each pair of lanes, into what is stored.
-pub(super) trait Emit: Copy {
+pub(super) trait Emit: Steps {
     /// The number of registers that a group fills: one or two.
     const REGISTERS: usize;
     /// Whether [`Emit::emit`] has branches.
     const BRANCHES: bool;
-    /// Whether [`Emit::begin`] and [`Emit::prepare`] do anything: see [`SampleF32::STEPS`].
-    const STEPS: bool = false;
+    /// Whether the elements are the words.
+    const WORDS: bool = false;
     /// The number of the block in each lane, in the order that [`Emit::emit`] needs.
     #[inline(always)]
     fn order<S: Simd>(s: S) -> S::Int {
         s.zip_order()
     }
-    /// The first step.
-    #[inline(always)]
-    fn begin<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> [S::Int; 3] {
-        [even, odd, s.splat_u32(0)]
-    }
-    /// The second step.
-    #[inline(always)]
-    fn prepare<S: Simd>(&self, _s: S, [a, b, _]: [S::Int; 3]) -> (S::Int, S::Int) {
-        (a, b)
-    }
-    /// The elements of the group in order, in two registers, or in the first one if they fit; from the words, or
-    /// from what [`Emit::prepare`] returned.
+    /// The elements of the group in order, in two registers, or in the first one if they fit; from what the
+    /// steps make of the words.
     fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int);
 }
 
@@ -44,18 +34,17 @@ fn in_order<S: Simd, D: SampleF32>(distribution: &D, s: S, even: S::Int, odd: S:
 #[derive(Clone, Copy)]
 pub(super) struct AsF32<D>(pub D);
 
+impl<D: Steps> Steps for AsF32<D> {
+    const STEPS: usize = D::STEPS;
+    #[inline(always)]
+    fn step<S: Simd, const STEP: usize>(&self, s: S, lanes: [S::Int; 4]) -> [S::Int; 4] {
+        self.0.step::<S, STEP>(s, lanes)
+    }
+}
+
 impl<D: SampleF32> Emit for AsF32<D> {
     const REGISTERS: usize = 2;
     const BRANCHES: bool = D::BRANCHES;
-    const STEPS: bool = D::STEPS;
-    #[inline(always)]
-    fn begin<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> [S::Int; 3] {
-        self.0.begin(s, even, odd)
-    }
-    #[inline(always)]
-    fn prepare<S: Simd>(&self, s: S, step: [S::Int; 3]) -> (S::Int, S::Int) {
-        self.0.prepare(s, step)
-    }
     #[inline(always)]
     fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int) {
         let (a, b) = in_order(&self.0, s, even, odd);
@@ -67,18 +56,17 @@ impl<D: SampleF32> Emit for AsF32<D> {
 #[derive(Clone, Copy)]
 pub(super) struct AsF16<D>(pub D);
 
+impl<D: Steps> Steps for AsF16<D> {
+    const STEPS: usize = D::STEPS;
+    #[inline(always)]
+    fn step<S: Simd, const STEP: usize>(&self, s: S, lanes: [S::Int; 4]) -> [S::Int; 4] {
+        self.0.step::<S, STEP>(s, lanes)
+    }
+}
+
 impl<D: SampleF32> Emit for AsF16<D> {
     const REGISTERS: usize = 1;
     const BRANCHES: bool = D::BRANCHES;
-    const STEPS: bool = D::STEPS;
-    #[inline(always)]
-    fn begin<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> [S::Int; 3] {
-        self.0.begin(s, even, odd)
-    }
-    #[inline(always)]
-    fn prepare<S: Simd>(&self, s: S, step: [S::Int; 3]) -> (S::Int, S::Int) {
-        self.0.prepare(s, step)
-    }
     #[inline(always)]
     fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int) {
         let (a, b) = in_order(&self.0, s, even, odd);
@@ -91,18 +79,17 @@ impl<D: SampleF32> Emit for AsF16<D> {
 #[derive(Clone, Copy)]
 pub(super) struct AsBf16<D>(pub D);
 
+impl<D: Steps> Steps for AsBf16<D> {
+    const STEPS: usize = D::STEPS;
+    #[inline(always)]
+    fn step<S: Simd, const STEP: usize>(&self, s: S, lanes: [S::Int; 4]) -> [S::Int; 4] {
+        self.0.step::<S, STEP>(s, lanes)
+    }
+}
+
 impl<D: SampleF32> Emit for AsBf16<D> {
     const REGISTERS: usize = 1;
     const BRANCHES: bool = D::BRANCHES;
-    const STEPS: bool = D::STEPS;
-    #[inline(always)]
-    fn begin<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> [S::Int; 3] {
-        self.0.begin(s, even, odd)
-    }
-    #[inline(always)]
-    fn prepare<S: Simd>(&self, s: S, step: [S::Int; 3]) -> (S::Int, S::Int) {
-        self.0.prepare(s, step)
-    }
     #[inline(always)]
     fn order<S: Simd>(s: S) -> S::Int {
         s.lane_order()
@@ -125,22 +112,24 @@ fn words_f64<S: Simd>(s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int) {
 #[derive(Clone, Copy)]
 pub(super) struct AsF64<D>(pub D);
 
+impl<D: Steps> Steps for AsF64<D> {
+    const STEPS: usize = D::STEPS;
+    #[inline(always)]
+    fn step<S: Simd, const STEP: usize>(&self, s: S, lanes: [S::Int; 4]) -> [S::Int; 4] {
+        if STEP == 0 {
+            let (first, second) = words_f64(s, lanes[0], lanes[1]);
+            return self.0.step::<S, 0>(s, [first, second, first, second]);
+        }
+        self.0.step::<S, STEP>(s, lanes)
+    }
+}
+
 impl<D: SampleF64> Emit for AsF64<D> {
     const REGISTERS: usize = 2;
     const BRANCHES: bool = D::BRANCHES;
-    const STEPS: bool = D::STEPS;
-    #[inline(always)]
-    fn begin<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> [S::Int; 3] {
-        let (first, second) = words_f64(s, even, odd);
-        self.0.begin(s, first, second)
-    }
-    #[inline(always)]
-    fn prepare<S: Simd>(&self, s: S, step: [S::Int; 3]) -> (S::Int, S::Int) {
-        self.0.prepare(s, step)
-    }
     #[inline(always)]
     fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int) {
-        let (first, second) = if D::STEPS { (even, odd) } else { words_f64(s, even, odd) };
+        let (first, second) = if D::STEPS > 0 { (even, odd) } else { words_f64(s, even, odd) };
         let (a, b) = self.0.sample(s, first, second);
         let (a, b) = s.zip_f64(a, b);
         (s.f64_to_bits(a), s.f64_to_bits(b))
@@ -152,9 +141,12 @@ impl<D: SampleF64> Emit for AsF64<D> {
 #[derive(Clone, Copy)]
 pub(super) struct AsWords;
 
+impl Steps for AsWords {}
+
 impl Emit for AsWords {
     const REGISTERS: usize = 2;
     const BRANCHES: bool = false;
+    const WORDS: bool = true;
     #[inline(always)]
     fn emit<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::Int, S::Int) {
         s.zip_u32(even, odd)

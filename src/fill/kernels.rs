@@ -21,9 +21,9 @@ pub(super) enum Blocks {
 pub(super) enum Numbers<'a> {
     /// Those from this number on.
     From(u32),
-    /// Those in a list. It has a register of 64-bit lanes for each group, and one more at its end: what is added
-    /// to the numbers of the group before, of which the first counts as zero. Lanes are in the order that
-    /// [`Emit::order`] gives.
+    /// Those in a list. It has a register of 64-bit lanes for each group, and one more at its end: what is
+    /// added to the numbers of the group before, of which the first counts as zero. Lanes are in the order
+    /// that [`Emit::order`] gives.
     Listed(&'a [u64]),
 }
 
@@ -63,6 +63,7 @@ impl Make<'_> {
         match *self.blocks {
             Blocks::Words => self.of(s, AsWords),
             Blocks::Samples(sampler, dtype) => match sampler {
+                Sampler::SymmetricUniformF32(distribution) => self.single(s, distribution, dtype),
                 Sampler::UniformF32(distribution) => self.single(s, distribution, dtype),
                 Sampler::NormalF32(distribution) => self.single(s, distribution, dtype),
                 Sampler::Central(distribution) => self.single(s, distribution, dtype),
@@ -71,6 +72,7 @@ impl Make<'_> {
                 Sampler::To3(distribution) => self.single(s, distribution, dtype),
                 Sampler::Single(distribution) => self.single(s, distribution, dtype),
                 Sampler::GeneralF32(distribution) => self.single(s, distribution, dtype),
+                Sampler::SymmetricUniformF64(distribution) => self.of(s, AsF64(distribution)),
                 Sampler::UniformF64(distribution) => self.of(s, AsF64(distribution)),
                 Sampler::NormalF64(distribution) => self.of(s, AsF64(distribution)),
                 Sampler::CentralF64(distribution) => self.of(s, AsF64(distribution)),
@@ -136,16 +138,14 @@ impl<E: Emit, const STREAM: bool> Groups<'_, E, STREAM> {
         // independent.
         let mut words = philox.words(s, counter);
         for _ in 0..count / S::PAIRS {
-            // SAFETY: `Step` has a register, and the list has one for each group after the first and one more.
+            // SAFETY: `Step` has a register, and the list has one for each group after the first and one
+            // more.
             unsafe {
                 counter = s.add_u64(counter, s.load(steps.cast()));
                 steps = steps.add(stride);
             }
             let next = philox.words(s, counter);
-            if E::STEPS {
-                words = self.emit.prepare(s, self.emit.begin(s, words.0, words.1));
-            }
-            to = self.store(s, words, to);
+            to = self.store(s, self.emit.steps(s, words.0, words.1), to);
             words = next;
         }
     }
@@ -158,7 +158,15 @@ impl<E: Emit, const STREAM: bool> Groups<'_, E, STREAM> {
         let first = if let Numbers::From(first) = numbers { first } else { 0 };
         let mut buffer = Words::new(s, &philox.constants(), first, E::order(s));
         let mut counter = [0; MOST];
-        for done in (0..count).step_by(Words::BLOCKS) {
+        let mut done = 0;
+        if E::WORDS && !STREAM && matches!(numbers, Numbers::From(_)) {
+            // SAFETY: there is room for all blocks.
+            unsafe {
+                done = s.rounds_in_order(&mut buffer, count, to);
+                to = to.add(16 * done);
+            }
+        }
+        for done in (done..count).step_by(Words::BLOCKS) {
             let blocks = (count - done).min(Words::BLOCKS);
             match numbers {
                 Numbers::From(_) => s.rounds(&mut buffer, blocks),
@@ -168,24 +176,27 @@ impl<E: Emit, const STREAM: bool> Groups<'_, E, STREAM> {
                 }
             }
             let groups = (0..blocks).step_by(S::Wide::PAIRS);
-            // SAFETY: there are whole groups, and what is read has been written: the words as above, the rest by the
-            // first step.
+            // SAFETY: there are whole groups, and what is read has been written: the words as above, the rest
+            // by the first step.
             unsafe {
-                if E::STEPS {
+                if E::STEPS > 0 {
                     for at in groups.clone() {
                         let lanes = buffer.lanes(at);
-                        let step = self.emit.begin(wide, wide.load(lanes[0]), wide.load(lanes[1]));
-                        (0..3).for_each(|i| wide.store(lanes[i], step[i]));
+                        let (even, odd) = (wide.load(lanes[0]), wide.load(lanes[1]));
+                        let made = self.emit.step::<S::Wide, 0>(wide, [even, odd, even, odd]);
+                        let wanted = if E::STEPS > 1 { 4 } else { 2 };
+                        (0..wanted).for_each(|i| wide.store(lanes[i], made[i]));
                     }
+                }
+                if E::STEPS > 1 {
                     for at in groups.clone() {
                         let lanes = buffer.lanes(at);
-                        let (a, b) = self.emit.prepare(wide, lanes.map(|lanes| wide.load(lanes)));
-                        wide.store(lanes[0], a);
-                        wide.store(lanes[1], b);
+                        let made = self.emit.step::<S::Wide, 1>(wide, lanes.map(|lanes| wide.load(lanes)));
+                        (0..2).for_each(|i| wide.store(lanes[i], made[i]));
                     }
                 }
                 for at in groups {
-                    let [a, b, _] = buffer.lanes(at);
+                    let [a, b, ..] = buffer.lanes(at);
                     to = self.store(wide, (wide.load(a), wide.load(b)), to);
                 }
             }
@@ -240,7 +251,8 @@ impl ListedWords<'_> {
     fn groups<S: Simd>(self, s: S) {
         let ListedWords { philox, list, counter, to } = self;
         let philox = *philox;
-        // SAFETY: there is room for a register in `counter`, and the list and the lanes have one for each group.
+        // SAFETY: there is room for a register in `counter`, and the list and the lanes have one for each
+        // group.
         unsafe {
             let mut numbers = s.load(counter.as_ptr().cast());
             for (at, steps) in (0..).step_by(S::PAIRS).zip(list.chunks_exact(S::PAIRS)) {

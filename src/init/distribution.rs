@@ -158,7 +158,7 @@ fn stored(value: f64, dtype: Dtype) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::distr::{Normal, SampleF32, SampleF64};
+    use crate::distr::{Normal, SampleF32, SampleF64, Steps};
     use crate::simd::{Kernel, Level, Simd, store};
 
     /// The greatest standard normal samples in single and in double precision: the first word is 0, which gives
@@ -173,17 +173,15 @@ mod tests {
             for quarter in 0..4_u64 {
                 for angle in [quarter << 62, (quarter << 62) + (u64::MAX >> 2)] {
                     let normal = Normal { mean: 0.0_f32, stddev: 1.0 };
-                    let begun =
-                        SampleF32::begin(&normal, s, s.splat_u32(0), s.splat_u32((angle >> 32) as u32));
-                    let (radius, angle_32) = SampleF32::prepare(&normal, s, begun);
+                    let (radius, angle_32) =
+                        normal.steps(s, s.splat_u32(0), s.splat_u32((angle >> 32) as u32));
                     let (a, b) = SampleF32::sample(&normal, s, radius, angle_32);
                     for x in [a, b] {
                         store(s, &mut single, s.f32_to_bits(x));
                         greatest[0] = greatest[0].max(f64::from(single[0])).max(f64::from(single[1]));
                     }
                     let normal = Normal { mean: 0.0, stddev: 1.0 };
-                    let begun = SampleF64::begin(&normal, s, s.splat_u64(0), s.splat_u64(angle));
-                    let (radius, angle) = SampleF64::prepare(&normal, s, begun);
+                    let (radius, angle) = normal.steps(s, s.splat_u64(0), s.splat_u64(angle));
                     let (a, b) = SampleF64::sample(&normal, s, radius, angle);
                     for x in [a, b] {
                         store(s, &mut double, s.f64_to_bits(x));

@@ -13,10 +13,8 @@
 //! once, in [`Philox::new`].
 
 use crate::seed::Key;
-use crate::simd::Simd;
+use crate::simd::{MULTIPLIERS, Simd};
 
-/// Random123 philox.h, `PHILOX_M4x32_0` and `_1`: the multipliers.
-const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
 /// Random123 philox.h, `PHILOX_W32_0` and `_1`: added to the key after each round.
 const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
 /// The number of rounds.
@@ -84,20 +82,14 @@ impl Philox {
         }
     }
 
-    /// The same numbers for [`Simd::rounds`]: the multipliers, the constants of the first two rounds and of word 3 in
-    /// the third, the other keys of the third to the ninth round, and both keys of the last one.
+    /// The same numbers for [`Simd::rounds`]: what each round combines with words 0 and 2 (in the first one
+    /// only word 2 is of interest), then, twice, word 3 before the third round.
     #[inline(always)]
-    pub fn constants(&self) -> [u64; 20] {
-        let mut constants = [0; 20];
-        let pair = |[low, high]: [u32; 2]| low as u64 | (high as u64) << 32;
-        let Philox { keys, first, second, third } = *self;
-        let single =
-            [MULTIPLIERS[0], MULTIPLIERS[1], first, second[0], second[1], third ^ keys[2][1], keys[2][0]];
-        let middle = keys[3..ROUNDS - 1].as_flattened();
-        for (constant, &number) in constants.iter_mut().zip(single.iter().chain(middle)) {
-            *constant = number as u64;
-        }
-        constants[19] = pair(keys[ROUNDS - 1]);
+    pub fn constants(&self) -> [[u32; 2]; ROUNDS + 1] {
+        let mut constants = [[0; 2]; ROUNDS + 1];
+        constants[..2].copy_from_slice(&[[self.first; 2], self.second]);
+        constants[2..ROUNDS].copy_from_slice(&self.keys[2..]);
+        constants[ROUNDS] = [self.third; 2];
         constants
     }
 

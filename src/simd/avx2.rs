@@ -161,4 +161,9 @@ impl Simd for Avx2 {
         // SAFETY: `self` exists only where the CPU has the features.
         unsafe { rounds::rounds(words, count) }
     }
+    #[inline(always)]
+    unsafe fn rounds_in_order(self, words: &mut Words, count: usize, to: *mut u8) -> usize {
+        // SAFETY: `self` exists only where the CPU has the features, and the caller guarantees the memory.
+        unsafe { rounds::rounds_in_order(words, count, to) }
+    }
 }

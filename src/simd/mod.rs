@@ -328,18 +328,42 @@ pub(crate) trait Simd: Copy {
         let _ = (words, count);
         unreachable!("a level without rounds of its own");
     }
+    /// Computes most of the next `count` Philox blocks, and writes their words to memory in order. Returns
+    /// how many.
+    ///
+    /// # Safety
+    /// `to` must be valid for writing `16 * count` bytes; it need not be aligned.
+    unsafe fn rounds_in_order(self, words: &mut Words, count: usize, to: *mut u8) -> usize {
+        let _ = (words, count, to);
+        0
+    }
+}
+
+/// The multipliers of Philox: those of Random123's philox.h, `PHILOX_M4x32_0` and `_1`.
+pub(crate) const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
+
+/// Two numbers for the words 0 and 2 of the blocks of a register, in one of the orders in which these words
+/// follow each other in each half of the register: 0 2, 0 2; 2 2, 0 0; 2 0, 2 0; 0 0, 2 2.
+const fn in_order(order: usize, [a, b]: [u32; 2]) -> [u32; 8] {
+    match order {
+        0 => [a, b, a, b, a, b, a, b],
+        1 => [b, b, a, a, b, b, a, a],
+        2 => [b, a, b, a, b, a, b, a],
+        _ => [a, a, b, b, a, a, b, b],
+    }
 }
 
 /// The words of many Philox blocks, and what is computed from them, a 64-bit lane for each block.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Words {
-    /// The counters of the next four blocks, and the distances to those after them.
-    counters: [[u64; 4]; 4],
-    /// Each of the constants in all lanes of a register.
-    constants: [[u64; 4]; 20],
+    /// The products of the first round, of the next four blocks.
+    products: [u64; 4],
+    /// What is combined with the words 0 and 2 in each round, in the order that they have after it, and word
+    /// 3 before the third round.
+    constants: [[u32; 8]; 11],
     /// [`Simd::rounds`] writes words 0 and 2 to the first and words 1 and 3 to the second.
-    lanes: [[MaybeUninit<u64>; Words::BLOCKS]; 3],
+    lanes: [[MaybeUninit<u64>; Words::BLOCKS]; 4],
 }
 
 impl Words {
@@ -349,18 +373,22 @@ impl Words {
     /// For the blocks from number `first` on, of which each register has four, in the order `order`. The
     /// constants are those of [`Philox::constants`](crate::rng::philox::Philox::constants).
     #[inline(always)]
-    pub fn new<S: Simd>(s: S, constants: &[u64; 20], first: u32, order: S::Int) -> Words {
+    pub fn new<S: Simd>(s: S, constants: &[[u32; 2]; 11], first: u32, order: S::Int) -> Words {
         assert!(S::PAIRS == 4);
-        let mut counters = [[0; 4], [4; 4], [8; 4], [12; 4]];
-        // SAFETY: there is room for a register, and any bytes are a number.
-        unsafe { s.store(counters[0].as_mut_ptr().cast(), s.add_u64(s.splat_u64(first as u64), order)) };
-        let lanes = [[MaybeUninit::uninit(); _]; 3];
-        Words { counters, constants: constants.map(|constant| [constant; 4]), lanes }
+        let mut rows = [[0; 8]; 11];
+        for (i, (row, &pair)) in rows.iter_mut().zip(constants).enumerate() {
+            // The last round has the order of the results.
+            *row = in_order(if i == 9 { 0 } else { (i + 1) % 4 }, pair);
+        }
+        let numbers = s.add_u64(s.splat_u64(first as u64), order);
+        let mut products = [0; 4];
+        store(s, &mut products, s.mul_even_u32(numbers, s.splat_u64(MULTIPLIERS[0] as u64)));
+        Words { products, constants: rows, lanes: [[MaybeUninit::uninit(); _]; 4] }
     }
 
     /// Where the registers of block `at` and the blocks after it are.
     #[inline(always)]
-    pub fn lanes(&mut self, at: usize) -> [*mut u8; 3] {
+    pub fn lanes(&mut self, at: usize) -> [*mut u8; 4] {
         self.lanes.each_mut().map(|lanes| lanes[at..].as_mut_ptr().cast())
     }
 }
@@ -377,7 +405,6 @@ unsafe impl Number for f64 {}
 // SAFETY: a primitive number.
 unsafe impl Number for u32 {}
 // SAFETY: a primitive number.
-#[cfg(test)]
 unsafe impl Number for u64 {}
 
 /// The first numbers of `from` as a register. Panics where they are too few.

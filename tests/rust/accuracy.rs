@@ -10,7 +10,7 @@
 
 use super::common::ulps;
 use super::oracle::{area_above, area_from_zero, density};
-use crate::distr::{Distribution, SampleF32, Sampler, on_circle_f32, radius_f32};
+use crate::distr::{Distribution, SampleF32, Sampler, Steps, on_circle_f32, radius_f32};
 use crate::simd::{self, Kernel, Simd};
 use crate::{Dtype, Level};
 use std::f64::consts::FRAC_PI_4;
@@ -42,7 +42,7 @@ fn samples<D: SampleF32>(distribution: &D, first: u32, step: u32, out: &mut [[f3
                     s.add_u64(s.mul_even_u32(number, s.splat_u64(step as u64)), s.splat_u64(first as u64));
                 let word = s.and(word, s.splat_u64(0xffff_ffff));
                 let words = s.or(word, s.shl_u64(word, 32));
-                let (even, odd) = distribution.prepare(s, distribution.begin(s, words, words));
+                let (even, odd) = distribution.steps(s, words, words);
                 let (even, odd) = distribution.sample(s, even, odd);
                 simd::store(s, &mut a, s.f32_to_bits(even));
                 simd::store(s, &mut b, s.f32_to_bits(odd));
@@ -132,6 +132,8 @@ fn in_blocks(count: u64, look: impl Fn(Range<u64>) -> Report + Sync) -> Report {
 #[derive(Clone, Copy)]
 struct Radius;
 
+impl Steps for Radius {}
+
 impl SampleF32 for Radius {
     #[inline(always)]
     fn sample<S: Simd>(&self, s: S, even: S::Int, odd: S::Int) -> (S::F32, S::F32) {
@@ -142,6 +144,8 @@ impl SampleF32 for Radius {
 /// The point on the unit circle of a word.
 #[derive(Clone, Copy)]
 struct Circle;
+
+impl Steps for Circle {}
 
 impl SampleF32 for Circle {
     #[inline(always)]

@@ -154,8 +154,7 @@ pub fn sample_of_words_f32(level: Level, sampler: &Sampler, words: [u32; 2]) -> 
         type Output = [f32; 2];
         #[inline(always)]
         fn run<S: Simd>(self, s: S) -> [f32; 2] {
-            let step = self.0.begin(s, s.splat_u32(self.1[0]), s.splat_u32(self.1[1]));
-            let (a, b) = self.0.prepare(s, step);
+            let (a, b) = self.0.steps(s, s.splat_u32(self.1[0]), s.splat_u32(self.1[1]));
             let (a, b) = self.0.sample(s, a, b);
             [a, b].map(|x| {
                 let lanes = lanes(s, s.f32_to_bits(x));
@@ -166,6 +165,7 @@ pub fn sample_of_words_f32(level: Level, sampler: &Sampler, words: [u32; 2]) -> 
         }
     }
     match *sampler {
+        Sampler::SymmetricUniformF32(distribution) => level.run(Words(distribution, words)),
         Sampler::UniformF32(distribution) => level.run(Words(distribution, words)),
         Sampler::NormalF32(distribution) => level.run(Words(distribution, words)),
         Sampler::Central(distribution) => level.run(Words(distribution, words)),
@@ -185,8 +185,7 @@ pub fn sample_of_words_f64(level: Level, sampler: &Sampler, words: [u64; 2]) -> 
         type Output = [f64; 2];
         #[inline(always)]
         fn run<S: Simd>(self, s: S) -> [f64; 2] {
-            let step = self.0.begin(s, s.splat_u64(self.1[0]), s.splat_u64(self.1[1]));
-            let (a, b) = self.0.prepare(s, step);
+            let (a, b) = self.0.steps(s, s.splat_u64(self.1[0]), s.splat_u64(self.1[1]));
             let (a, b) = self.0.sample(s, a, b);
             [a, b].map(|x| {
                 let lanes = lanes(s, s.f64_to_bits(x));
@@ -196,6 +195,7 @@ pub fn sample_of_words_f64(level: Level, sampler: &Sampler, words: [u64; 2]) -> 
         }
     }
     match *sampler {
+        Sampler::SymmetricUniformF64(distribution) => level.run(Words(distribution, words)),
         Sampler::UniformF64(distribution) => level.run(Words(distribution, words)),
         Sampler::NormalF64(distribution) => level.run(Words(distribution, words)),
         Sampler::CentralF64(distribution) => level.run(Words(distribution, words)),

@@ -64,5 +64,10 @@ impl Key {
 ///
 /// The same in Python: `int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")`.
 pub fn stream_of(name: &str) -> u64 {
-    u64::from_le_bytes(Blake2b::<U8>::digest(name.as_bytes()).into())
+    hash(name.as_bytes())
+}
+
+/// BLAKE2b of some bytes, as for the name of a stream.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(Blake2b::<U8>::digest(bytes).into())
 }

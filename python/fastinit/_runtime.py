@@ -90,6 +90,11 @@ def fans(
     return _core.fans(shape, in_axis, out_axis, batch_axis, groups)
 
 
+def xla_handler() -> int:
+    """The address of the handler by which programs of XLA fill tensors."""
+    return _core.xla_handler()
+
+
 def build_info() -> BuildInfo:
     """Tells which package this is, where it is installed, and what it uses on this machine.
 

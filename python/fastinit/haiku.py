@@ -131,6 +131,8 @@ class UniformScaling(hk.initializers.UniformScaling):
         """A tensor of the next key."""
 
         def make() -> fastinit.Initializer:
+            if not self.scale > 0.0:
+                raise ValueError
             inputs = tuple(range(len(shape) - 1))
             return fastinit.VarianceScaling(
                 float(self.scale) ** 2, "fan_in", "uniform", in_axis=inputs, out_axis=len(shape) - 1

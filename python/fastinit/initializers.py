@@ -158,6 +158,10 @@ class Initializer:
         """Makes all of a tensor in the memory from an address on, in C order, which must be there."""
         self._initializer.fill_at(address, shape, seed, stream, dtype, threads)
 
+    def _encode(self, shape: Shape) -> list[int]:
+        """What XLA's call of the handler needs to fill a tensor of this shape."""
+        return self._initializer.encode(shape)
+
     def validate(self, shape: Shape, dtype: DTypeLike = "float32") -> None:
         """Raises what a call with these arguments would raise; `check` also tells what they make.
 

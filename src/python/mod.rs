@@ -8,6 +8,8 @@ mod args;
 #[allow(unsafe_code)]
 mod array;
 mod error;
+#[allow(unsafe_code)]
+mod xla;
 
 use crate::distr::Distribution;
 use crate::dtype::{Bf16, Dtype, F16};
@@ -41,7 +43,7 @@ mod _core {
     use super::{
         Initializer, as_seed, block_stream, build_info, constant, delta_orthogonal, dirac, fans,
         get_num_threads, identity, orthogonal, random_bits, random_normal, random_uniform, set_num_threads,
-        sparse, truncated_normal, variance_scaling,
+        sparse, truncated_normal, variance_scaling, xla_handler,
     };
 
     #[pymodule_export]
@@ -134,6 +136,11 @@ impl Initializer {
                 Ok((elements, kind, parameters.into_py_dict(py)?))
             })
             .collect()
+    }
+
+    /// What a call of the handler of XLA needs to fill a tensor of this shape.
+    fn encode(&self, shape: Argument<'_, '_>) -> PyResult<Vec<i64>> {
+        Ok(xla::encode(&self.0, &args::shape(shape)?))
     }
 
     /// A tensor of several blocks along an axis, each with these contents.
@@ -433,6 +440,12 @@ fn random_bits<'py>(
 #[pyfunction]
 fn as_seed(seed: Option<Argument<'_, '_>>) -> PyResult<Option<u64>> {
     args::seed(seed)
+}
+
+/// The address of the handler of XLA.
+#[pyfunction]
+fn xla_handler() -> usize {
+    xla::handler as *const () as usize
 }
 
 #[pyfunction]

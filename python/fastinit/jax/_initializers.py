@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from jax.nn.initializers import Initializer
-    from jax.sharding import NamedSharding
 
     Axes = int | Sequence[int]
 
@@ -343,12 +342,11 @@ def _initializer(
                 known[place] = wanted
         if wanted is None:
             return peer(key, shape, dtype, out_sharding)
-        sharding = None if out_sharding is None else _named(out_sharding)
         shape, target = wanted
         if target in _FILLED:
-            return sample(initializer, key, shape, target, sharding)
+            return sample(initializer, key, shape, target, out_sharding)
         # Formats of eight bits: float32, rounded once.
-        return sample(initializer, key, shape, np.dtype(np.float32), sharding).astype(target)
+        return sample(initializer, key, shape, np.dtype(np.float32), out_sharding).astype(target)
 
     return init
 
@@ -395,11 +393,3 @@ def _wanted(
     except (TypeError, ValueError):
         return None
     return traced.shape, target
-
-
-def _named(out_sharding: Any) -> NamedSharding:
-    """A sharding of a mesh; that of the context, if there is only a specification."""
-    if isinstance(out_sharding, jax.sharding.NamedSharding):
-        return out_sharding
-    mesh = jax.sharding.get_mesh() if jax.core.trace_ctx_is_eager() else jax.sharding.get_abstract_mesh()
-    return jax.sharding.NamedSharding(mesh, out_sharding)

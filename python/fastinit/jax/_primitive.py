@@ -1,81 +1,245 @@
-"""A fill as one operation of JAX, so that JAX decides what becomes of it: a fill at once, a shape, or a part of a program."""
+"""A fill as one operation of JAX, so that JAX decides what becomes of it: a fill at once, a shape, or part of a program.
+
+* Eagerly, NumPy memory is filled and handed to JAX without a copy; nothing is compiled.
+* In a program on the CPU it is a custom call, which fills the memory of the result. The call says all that it needs, so
+  programs can be stored. On a mesh each device fills its own part, without communication.
+* On other platforms, and where XLA does not accept the custom call, it is a callback into Python, with one more copy.
+"""
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax._src import dispatch
+from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
+from jax.sharding import NamedSharding, PartitionSpec
+
+import fastinit
+from fastinit._runtime import xla_handler
 
 from ._keys import seed_and_stream
 
 if TYPE_CHECKING:
-    import fastinit
+    from collections.abc import Sequence
+
     from fastinit._typing import Array
 
+    Shape = tuple[int, ...]
+
 _fill = Primitive("fastinit")
+_TARGET = "fastinit"
 
 
 def sample(
     initializer: fastinit.Initializer,
-    key: jax.Array,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    sharding: jax.sharding.NamedSharding | None = None,
-) -> jax.Array:
-    """A tensor of one key, eagerly or traced.
+    key: Any,
+    shape: int | Sequence[int],
+    dtype: Any = "float32",
+    out_sharding: Any = None,
+) -> Any:
+    """A tensor of any initializer of fastinit, eagerly or in a program, with the values of a key.
 
     Args:
-        initializer: What it contains; checked for this shape and dtype.
-        key: One key of any kind, as an array of keys or of words.
+        initializer: What it contains.
+        key: A key of JAX, of any kind.
         shape: The shape of the tensor.
-        dtype: A dtype of fastinit.
-        sharding: How the tensor is to be sharded.
+        dtype: `"float32"`, `"float64"` (which needs `jax_enable_x64`), `"float16"` or `"bfloat16"`.
+        out_sharding: A `NamedSharding` for the tensor, a `PartitionSpec` for the mesh of the context, or `None`.
+
+    Returns:
+        An array on the default device, or sharded.
+
+    Raises:
+        ValueError: If the shape, the dtype or a parameter of the initializer is out of range.
+        TypeError: If one of them is of the wrong kind.
+
+    Example:
+        >>> import jax, fastinit, fastinit.jax
+        >>> gates = fastinit.Orthogonal(blocks=4)
+        >>> kernel = jax.jit(lambda key: fastinit.jax.sample(gates, key, (64, 256)))(jax.random.key(7))
+        >>> bool((kernel == gates((64, 256), seed=7)).all())
+        True
     """
-    words = jax.random.key_data(key)
-    return _fill.bind(words, initializer=initializer, shape=shape, dtype=dtype, sharding=sharding)
+    shape = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(map(int, shape))
+    dtype = np.dtype(dtype)
+    initializer.validate(shape, dtype)
+    is_typed = jax.dtypes.issubdtype(getattr(key, "dtype", np.uint32), jax.dtypes.prng_key)
+    words = jax.random.key_data(key) if is_typed else jnp.asarray(key, np.uint32)
+    if words.ndim != 1:
+        raise ValueError(
+            f"sample takes one key, got an array of shape {words.shape[:-1]}; use jax.vmap for several"
+        )
+    parameters = {"initializer": initializer, "shape": shape, "dtype": dtype}
+    is_traced = isinstance(words, jax.core.Tracer) or isinstance(jnp.zeros(()), jax.core.Tracer)
+    if isinstance(out_sharding, PartitionSpec):
+        mesh = jax.sharding.get_abstract_mesh() if is_traced else jax.sharding.get_mesh()
+        out_sharding = NamedSharding(mesh, out_sharding)
+    if out_sharding is None or not is_traced:
+        return _fill.bind(words, **parameters, sharding=out_sharding)
+    parameters["sharding"] = None
+    mesh, axes = out_sharding.mesh, _axes(out_sharding.spec, len(shape))
+    if jax.sharding.AxisType.Explicit not in mesh.axis_types:
+        return jax.lax.with_sharding_constraint(_fill.bind(words, **parameters), out_sharding)
+    # On such a mesh each operation says how its result is sharded, so each device makes its part here.
+    specs = [PartitionSpec(), *map(PartitionSpec, axes)]
+    operands = zip([words, *_ranges(shape)], specs, strict=True)
+    return jax.shard_map(
+        lambda *operands: _fill.bind(*operands, **parameters),
+        mesh=mesh,
+        in_specs=tuple(specs),
+        out_specs=PartitionSpec(*axes),
+        check_vma=False,
+    )(*(jax.sharding.reshard(one, NamedSharding(mesh, spec)) for one, spec in operands))
+
+
+def _axes(spec: Any, rank: int) -> tuple[Any, ...]:
+    """The axes of the mesh along which each axis of an array is sharded."""
+    return (*spec, *[None] * (rank - len(spec)))
+
+
+def _ranges(shape: Shape) -> list[Any]:
+    """The indices along each axis. Sharded like the tensor, they tell each device its part."""
+    return [jnp.arange(size, dtype=np.int32) for size in shape]
+
+
+def _is_traced(words: Any) -> bool:
+    return isinstance(words, jax.core.Tracer) or isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
 def _fill_each(
-    words: Array, initializer: fastinit.Initializer, shape: tuple[int, ...], dtype: np.dtype[Any]
+    words: Any, *ranges: Any, initializer: fastinit.Initializer, shape: Shape, dtype: np.dtype[Any], **_: Any
 ) -> Array:
-    """A tensor for each key, stacked: `words` has the words of a key in its last axis."""
+    """A tensor for each key, or a part of it, stacked: `words` has the words of a key in its last axis."""
     words = np.asarray(words)
+    index = (
+        tuple(slice(int(one[0]), int(one[0]) + len(one)) if len(one) else slice(0, 0) for one in ranges)
+        or None
+    )
+    extent = tuple(map(len, ranges)) or shape
     if words.ndim == 1:
         seed, stream = seed_and_stream(words)
-        return initializer(shape, seed=seed, stream=stream, dtype=dtype)
-    result = np.empty(words.shape[:-1] + shape, dtype)
+        return initializer(shape, seed=seed, stream=stream, dtype=dtype, index=index)
+    result = np.empty(words.shape[:-1] + extent, dtype)
     for place in np.ndindex(*words.shape[:-1]):
         seed, stream = seed_and_stream(words[place])
-        initializer(shape, seed=seed, stream=stream, dtype=dtype, out=result[place])
+        initializer(shape, seed=seed, stream=stream, dtype=dtype, out=result[place], index=index)
     return result
 
 
+def _abstract_of(words: Any, *ranges: Any, shape: Shape, dtype: np.dtype[Any], **_: Any) -> Any:
+    extent = tuple(one.shape[0] for one in ranges) or shape
+    return jax.ShapeDtypeStruct(words.shape[:-1] + extent, dtype)
+
+
 @_fill.def_impl
-def _impl(words, *, initializer, shape, dtype, sharding):
-    return jax.device_put(_fill_each(words, initializer, shape, dtype), sharding)
+def _impl(words: Any, *ranges: Any, sharding: Any, **parameters: Any) -> Any:
+    if sharding is None:
+        array = _fill_each(words, *ranges, **parameters)
+        array.flags.writeable = False  # JAX shares its memory.
+        return jax.device_put(array)
+    seed, stream = seed_and_stream(np.asarray(words))
+    initializer, shape, dtype = (parameters[name] for name in ("initializer", "shape", "dtype"))
+    return jax.make_array_from_callback(
+        shape, sharding, lambda index: initializer(shape, seed=seed, stream=stream, dtype=dtype, index=index)
+    )
 
 
 @_fill.def_abstract_eval
-def _abstract(words, *, initializer, shape, dtype, sharding):
-    return jax.core.ShapedArray(words.shape[:-1] + shape, dtype)
+def _abstract(*operands: Any, **parameters: Any) -> Any:
+    result = _abstract_of(*operands, **parameters)
+    return jax.core.ShapedArray(result.shape, result.dtype)
 
 
-def _batch(arguments, dimensions, **parameters):
-    return _fill.bind(jnp.moveaxis(arguments[0], dimensions[0], 0), **parameters), 0
+def _batch(operands: Sequence[Any], dimensions: Sequence[Any], **parameters: Any) -> tuple[Any, int]:
+    words, *ranges = operands
+    if any(one is not batching.not_mapped for one in dimensions[1:]):
+        raise NotImplementedError("the indices of a part cannot be batched")
+    return _fill.bind(jnp.moveaxis(words, dimensions[0], 0), *ranges, **parameters), 0
 
 
 batching.primitive_batchers[_fill] = _batch
 
 
-def _by_callback(words, *, initializer, shape, dtype, sharding):
-    result = jax.ShapeDtypeStruct(words.shape[:-1] + shape, dtype)
+def _by_callback(*operands: Any, **parameters: Any) -> Any:
+    fill = functools.partial(_fill_each, **parameters)
     return jax.pure_callback(
-        lambda words: _fill_each(words, initializer, shape, dtype), result, words, vmap_method="broadcast_all"
+        fill, _abstract_of(*operands, **parameters), *operands, vmap_method="broadcast_all"
     )
 
 
-mlir.register_lowering(_fill, mlir.lower_fun(_by_callback, multiple_results=False))
+@functools.cache
+def _is_registered() -> bool:
+    """Registers the handler, once a backend is there; whether XLA accepts it."""
+    import ctypes
+
+    try:
+        jax.devices("cpu")
+        capsule = jax.ffi.pycapsule(ctypes.c_void_p(xla_handler()))
+        jax.ffi.register_ffi_target(_TARGET, capsule, platform="cpu", api_version=1)
+    except Exception:  # of whatever kind: there is another way
+        return False
+    return True
+
+
+def _by_handler(words: Any, *ranges: Any, **parameters: Any) -> Any:
+    """The custom call."""
+    call = jax.ffi.ffi_call(_TARGET, _abstract_of(words, *ranges, **parameters))
+    encoded = parameters["initializer"]._encode(parameters["shape"])
+    return call(words, *ranges, call=np.asarray(encoded, np.int64))
+
+
+def _by_devices(words: Any, **parameters: Any) -> Any:
+    """The custom call for several devices, each of which makes its own part of the tensor."""
+    shape, lead = parameters["shape"], words.ndim - 1
+
+    def fill(words: Any, *ranges: Any) -> Any:
+        return _by_handler(words, *ranges, **parameters)
+
+    def partition(mesh: Any, operands: Any, result: Any) -> Any:
+        sharding = result.sharding
+        if not isinstance(sharding, NamedSharding):  # There is no mesh; each device makes all of it.
+            whole = type(sharding).get_replicated(sharding._device_assignment)
+            return mesh, fill, whole, (whole,) * (1 + len(shape))
+        axes = _axes(sharding.spec, lead + len(shape))
+        specs = [axes[:lead], *((axis,) for axis in axes[lead:])]
+        return mesh, fill, sharding, tuple(NamedSharding(mesh, PartitionSpec(*one)) for one in specs)
+
+    def infer(mesh: Any, operands: Any, result: Any) -> Any:
+        return NamedSharding(mesh, PartitionSpec())
+
+    batch, axes = (
+        " ".join(f"{letter}{axis}" for axis in range(size))
+        for letter, size in (("b", lead), ("d", len(shape)))
+    )
+    whole = custom_partitioning(fill)
+    rule = f"{batch} w, {axes.replace(' ', ', ')} -> {batch} {axes}"
+    whole.def_partition(partition=partition, infer_sharding_from_operands=infer, sharding_rule=rule)
+    return whole(words, *_ranges(shape))
+
+
+def _lower_on_cpu(context: Any, *operands: Any, **parameters: Any) -> Any:
+    function, shape = _by_handler, parameters["shape"]
+    if not _is_registered():
+        function = _by_callback
+    elif getattr(context.module_context.axis_context, "num_devices", 1) > 1 and len(operands) == 1:
+        # On one device the ranges would only cost time to compile. They have 32 bits, as all integers of JAX may have.
+        if shape and max(shape) < 2**31:
+            function = _by_devices
+    return _lower_by(function)(context, *operands, **parameters)
+
+
+@functools.cache
+def _lower_by(function: Any) -> Any:
+    return mlir.lower_fun(function, multiple_results=False)
+
+
+# Of such operations JAX says for which devices they are; both the callback and the partition need it.
+dispatch.prim_requires_devices_during_lowering.add(_fill)
+mlir.register_lowering(_fill, _lower_by(_by_callback))
+mlir.register_lowering(_fill, _lower_on_cpu, platform="cpu")

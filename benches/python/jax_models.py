@@ -1,7 +1,7 @@
-"""Times `fastinit.jax` against JAX: one large array, and a whole model from its code to its weights, compiling included.
+"""Times `fastinit.jax` against JAX: one large array, and a whole model, compiling included.
 
-Each measurement runs in a fresh process, which also tells its peak memory: that of the process above its memory before the
-measurement. The model is a transformer of Flax linen in bfloat16.
+Each measurement runs in a fresh process, which also tells its peak memory: that of the process above its
+memory before the measurement. The model is a transformer of Flax linen in bfloat16.
 """
 
 from __future__ import annotations

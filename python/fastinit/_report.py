@@ -27,8 +27,8 @@ class ReportRow(Result):
             function filled it.
         distribution: The name of the distribution of its elements, such as `"truncated_normal"`, or
             `"mixture"` where blocks differ; `None` if there is no initializer.
-        fan_in, fan_out: The fans in the convention of the framework, of one slice where a JAX model makes slices layer
-            by layer; `None` for less than two dimensions.
+        fan_in, fan_out: The fans in the convention of the framework, of one layer where a JAX model makes
+            several layers as one array; `None` for less than two dimensions.
         target_mean: The mean of the distribution, over all blocks; `None` if there is none.
         target_std: Its standard deviation.
         mean: The measured mean, over all elements that this process holds or, where these are more than

@@ -1,8 +1,9 @@
 """Haiku's initializers, sampled by fastinit.
 
-It has all names of `haiku.initializers`. The classes are subclasses of Haiku's, with their arguments, defaults and errors, and
-take their keys from `haiku.next_rng_key()`, as those do. A key has the values that it has in `fastinit.jax`. Complex numbers, integers and
-parameters without a distribution are left to Haiku, `Constant` and `Identity` altogether.
+It has all names of `haiku.initializers`. The classes are subclasses of Haiku's, with their arguments,
+defaults and errors, and take their keys from `haiku.next_rng_key()`, as those do. A key has the values that
+it has in `fastinit.jax`. Complex numbers, integers and parameters without a distribution are left to Haiku,
+`Constant` and `Identity` altogether.
 
 >>> import haiku as hk
 >>> import jax
@@ -89,7 +90,7 @@ class TruncatedNormal(hk.initializers.TruncatedNormal):
 
 
 class RandomUniform(hk.initializers.RandomUniform):
-    """A uniform distribution on [minval, maxval), with the arguments of `haiku.initializers.RandomUniform`."""
+    """A uniform distribution, with the arguments of `haiku.initializers.RandomUniform`."""
 
     def __call__(self, shape: Sequence[int], dtype: Any) -> Any:
         """A tensor of the next key."""
@@ -104,8 +105,8 @@ class RandomUniform(hk.initializers.RandomUniform):
 class VarianceScaling(hk.initializers.VarianceScaling):
     """Variance scaling, with the arguments of `haiku.initializers.VarianceScaling`.
 
-    Fans are those of Haiku: both are the size of a vector, and with `fan_in_axes` all other axes of a tensor of three or more
-    dimensions are outputs.
+    Fans are those of Haiku: both are the size of a vector, and with `fan_in_axes` all other axes of a tensor
+    of three or more dimensions are outputs.
     """
 
     def __call__(self, shape: Sequence[int], dtype: Any) -> Any:
@@ -142,7 +143,7 @@ class UniformScaling(hk.initializers.UniformScaling):
 
 
 class Orthogonal(hk.initializers.Orthogonal):
-    """Orthogonal matrices (Haar measure), with the arguments of `haiku.initializers.Orthogonal`; half precision too."""
+    """Orthogonal matrices, with the arguments of `haiku.initializers.Orthogonal`; half precision too."""
 
     def __call__(self, shape: Sequence[int], dtype: Any) -> Any:
         """A tensor of the next key."""

@@ -1,11 +1,12 @@
 //! The handler by which programs of XLA fill tensors: a custom call of its foreign function interface (FFI).
 //!
-//! The handler is stateless, and the call says all that it needs in one attribute, so a program may be stored and run by
-//! another process. It needs no header and no library of XLA: the structures below are those of the C interface that all
-//! versions from 0.1 on have in common, and it declares version 0.1.
+//! The handler is stateless, and the call says all that it needs in one attribute. So a program may be stored,
+//! and run by another process. Neither a header nor a library of XLA is needed: the structures below are those
+//! of the C interface that all versions from 0.1 on have in common, and the handler declares version 0.1.
 //!
-//! Operands are the words of one or more keys, `u32[batch.., words]`, and, if only a part of each tensor is wanted, an
-//! `s32[extent]` for each axis, whose first element is the index where the part begins. The result is `[batch.., extent..]`.
+//! Operands are the words of one or more keys, `u32[batch.., words]`, and, if only a part of each tensor is
+//! wanted, an `s32[extent]` for each axis, whose first element is the index where the part begins. The result
+//! is `[batch.., extent..]`.
 
 use super::array::Scalar;
 use crate::dtype::{Bf16, F16};
@@ -115,8 +116,7 @@ impl Words<'_> {
                     *[TruncatedNormal, UntruncatedNormal, Uniform].get(self.count()? as usize)?;
                 let groups = self.count()?;
                 let mut axes = || self.list(Some);
-                let axes =
-                    KernelAxes { in_axis: axes()?, out_axis: axes()?, batch_axis: axes()?, groups };
+                let axes = KernelAxes { in_axis: axes()?, out_axis: axes()?, batch_axis: axes()?, groups };
                 VarianceScaling { scale, mode, distribution, axes }.into()
             }
             6 => Initializer::Dirac { groups: self.count()? },
@@ -287,7 +287,7 @@ pub unsafe extern "C" fn handler(frame: *mut Frame) -> *mut c_void {
     let first = unsafe { frame.head.extensions.as_ref() };
     if let Some(extension) = first.filter(|extension| extension.kind == METADATA) {
         let extension: *const Extension = extension;
-        // SAFETY: an extension of this kind is followed by a pointer to the metadata, which the handler fills in.
+        // SAFETY: an extension of this kind has a pointer to the metadata, which the handler fills in.
         unsafe {
             let metadata = (*extension.cast::<MetadataExtension>()).metadata;
             ((*metadata).major, (*metadata).minor, (*metadata).traits) = (0, 1, 0);
@@ -319,7 +319,11 @@ unsafe fn fill(frame: &Frame) -> std::result::Result<(), Failure> {
         let operands = buffers(&frame.operands).ok_or_else(|| invalid("operands must be buffers"))?;
         let results = buffers(&frame.results).filter(|results| results.len() == 1);
         let result = results.ok_or_else(|| invalid("the result must be one buffer"))?[0];
-        (operands, result, attribute(&frame.attributes).ok_or_else(|| invalid("the attribute must be an array of s64"))?)
+        (
+            operands,
+            result,
+            attribute(&frame.attributes).ok_or_else(|| invalid("the attribute must be an array of s64"))?,
+        )
     };
     let mut words = Words(call.iter());
     let version = words.next();
@@ -337,7 +341,8 @@ unsafe fn fill(frame: &Frame) -> std::result::Result<(), Failure> {
     let (key_dims, dims) = unsafe { (dims(keys), dims(result)) };
     let (&key_size, batch) = key_dims.split_last().ok_or_else(malformed)?;
     let Some((lead, extent)) = dims.split_at_checked(batch.len()) else { return Err(malformed()) };
-    let fits = lead == batch && extent.len() == shape.len() && (ranges.is_empty() || ranges.len() == shape.len());
+    let fits =
+        lead == batch && extent.len() == shape.len() && (ranges.is_empty() || ranges.len() == shape.len());
     if !fits || keys.dtype != U32 || key_size == 0 {
         return Err(malformed());
     }
@@ -412,7 +417,7 @@ unsafe fn buffers(values: &Values) -> Option<Vec<&Buffer>> {
 /// # Safety
 /// The pointers of the attributes are valid.
 unsafe fn attribute(attributes: &Attributes) -> Option<&[i64]> {
-    // SAFETY: there is one kind and one value, and a value of this kind is an array of as many elements as it says.
+    // SAFETY: there is one kind and one value, and a value of this kind is an array of `size` elements.
     unsafe {
         if attributes.size != 1 || *attributes.kinds != ARRAY {
             return None;

@@ -1,7 +1,7 @@
 """`fastinit.haiku` against `haiku.initializers`: names, arguments, distributions, fans, errors.
 
-Two samples are compared by the Kolmogorov-Smirnov statistic at fixed seeds; a limit of 1e-4 for each of some 50 comparisons
-would be a false alarm in 0.5 % of choices of seeds.
+Two samples are compared by the Kolmogorov-Smirnov statistic at fixed seeds; a limit of 1e-4 for each of some
+50 comparisons would be a false alarm in 0.5 % of choices of seeds.
 """
 
 import inspect

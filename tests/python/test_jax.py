@@ -1,7 +1,7 @@
 """`fastinit.jax` against `jax.nn.initializers`: names, signatures, results, distributions, errors, keys.
 
-Statistical tests use fixed seeds. Two samples are compared by the Kolmogorov-Smirnov statistic: a limit of 1e-4 for each of
-some 60 comparisons would be a false alarm in 0.6 % of choices of seeds.
+Statistical tests use fixed seeds. Two samples are compared by the Kolmogorov-Smirnov statistic: a limit of
+1e-4 for each of some 60 comparisons would be a false alarm in 0.6 % of choices of seeds.
 """
 
 import inspect
@@ -34,19 +34,19 @@ CASES = [
     ("normal", (jnp.array(2.0),), (2000,), fastinit.RandomNormal(0.0, 2.0)),
     ("truncated_normal", (), (40, 60), fastinit.TruncatedNormal(0.0, 0.01)),
     ("truncated_normal", (2.0, None, -1.0, 3.0), [40, 60], fastinit.TruncatedNormal(0.0, 2.0, -1.0, 3.0)),
-    ("variance_scaling", (2.0, "fan_in", "normal"), (40, 60), fastinit.VarianceScaling(2.0, "fan_in", "untruncated_normal")),
-    ("variance_scaling", (0.3, "fan_geo_avg", "uniform"), (40, 60), fastinit.VarianceScaling(0.3, "fan_geo_avg", "uniform")),
-    (
+    ("variance_scaling", (2.0, "fan_in", "normal"), (40, 60), fastinit.VarianceScaling(2.0, "fan_in",
+    "untruncated_normal")), ("variance_scaling", (0.3, "fan_geo_avg", "uniform"), (40, 60),
+    fastinit.VarianceScaling(0.3, "fan_geo_avg", "uniform")), (
         "variance_scaling",
         (1.0, "fan_out", "truncated_normal", (0, 1), 3, 2),
         (4, 5, 6, 30),
         fastinit.VarianceScaling(1.0, "fan_out", in_axis=(0, 1), out_axis=3, batch_axis=2),
     ),
-    ("variance_scaling", (1.0, "fan_in", "uniform", [], []), (50, 40), fastinit.VarianceScaling(1.0, "fan_in", "uniform", in_axis=(), out_axis=())),
-    ("variance_scaling", (1.0, "fan_in", "normal", 0, ()), (2000,), fastinit.VarianceScaling(1.0, "fan_in", "untruncated_normal", in_axis=0, out_axis=())),
-    ("glorot_normal", (), (3, 3, 16, 20), fastinit.GlorotNormal()),
-    ("glorot_uniform", (), (3, 3, 16, 20), fastinit.GlorotUniform()),
-    ("he_normal", (), (3, 3, 16, 20), fastinit.HeNormal()),
+    ("variance_scaling", (1.0, "fan_in", "uniform", [], []), (50, 40), fastinit.VarianceScaling(1.0, "fan_in",
+    "uniform", in_axis=(), out_axis=())), ("variance_scaling", (1.0, "fan_in", "normal", 0, ()), (2000,),
+    fastinit.VarianceScaling(1.0, "fan_in", "untruncated_normal", in_axis=0, out_axis=())), ("glorot_normal",
+    (), (3, 3, 16, 20), fastinit.GlorotNormal()), ("glorot_uniform", (), (3, 3, 16, 20),
+    fastinit.GlorotUniform()), ("he_normal", (), (3, 3, 16, 20), fastinit.HeNormal()),
     ("he_uniform", (0, 1), (50, 40), fastinit.HeUniform(in_axis=0, out_axis=1)),
     ("he_normal", (-1, -2), (50, 40), fastinit.HeNormal(in_axis=-1, out_axis=-2)),
     ("lecun_normal", (-2, -1, (0, 1)), (3, 3, 16, 20), fastinit.LecunNormal(batch_axis=(0, 1))),

@@ -1,7 +1,8 @@
-"""`fastinit.jax.initialize`: names, rules, shardings, the report; and that each array has the distribution of the model alone.
+"""`fastinit.jax.initialize`: names, rules, shardings, the report; and that each array has the distribution of
+the model alone.
 
-Two samples are compared by the Kolmogorov-Smirnov statistic at fixed seeds; a limit of 1e-5 for each of some 40 comparisons would
-be a false alarm in 0.04 % of choices of seeds.
+Two samples are compared by the Kolmogorov-Smirnov statistic at fixed seeds; a limit of 1e-5 for each of some
+40 comparisons would be a false alarm in 0.04 % of choices of seeds.
 """
 
 import re
@@ -38,7 +39,7 @@ def linen_model():
             layers = nn.scan(Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=3)
             x = layers(name="layers")(x, None)[0]
             x = nn.BatchNorm(use_running_average=True)(nn.Conv(16, (3,), strides=2)(x))
-            rate = self.param("rate", lambda key, shape: jnp.log(jnp.arange(1.0, 1 + shape[0])), (16,))
+            rate = self.param("rate", lambda _, shape: jnp.log(jnp.arange(1.0, 1 + shape[0])), (16,))
             return nn.Dense(7, kernel_init=nn.initializers.orthogonal(0.5))(x * rate)
 
     return Model().init, (KEY, jnp.zeros((1, 8), int))
@@ -164,7 +165,7 @@ def test_every_array_is_what_its_row_says(case):
                 stream = fastinit.block_stream(row.name, number)
                 expected = row.initializer(part.shape, **{**key, "stream": stream})
                 assert np.array_equal(part, expected), row.name
-        elif row.name not in ("weight_t", "ours") and "orthogonal" != row.distribution:
+        elif row.name not in ("weight_t", "ours") and row.distribution != "orthogonal":
             expected = row.initializer(value.shape, **key)
             assert np.array_equal(value, expected), row.name
 
@@ -324,8 +325,8 @@ def sharding(name, leaf):
 
 for model in (linen_model, plain_model):
     function, arguments = model()
-    whole, parts = (arrays_of(fj.initialize(function, *arguments, seed=3, shardings=one)[0]) for one in (None, sharding))
-    for name in whole:
+    whole, parts = (arrays_of(fj.initialize(function, *arguments, seed=3, shardings=one)[0]) for one in (None,
+    sharding)) for name in whole:
         if name in ("rate", "norm"):  # computed by XLA
             np.testing.assert_allclose(whole[name], parts[name], 1e-6)
             continue

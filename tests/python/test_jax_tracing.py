@@ -1,4 +1,4 @@
-"""`fastinit.jax` in programs: the bits of eager calls under every transformation, on any number of devices and processes."""
+"""`fastinit.jax` in programs: the bits of eager calls, on any number of devices and processes."""
 
 import json
 import os
@@ -85,7 +85,7 @@ TRANSFORMED = {
     "remat": lambda: jax.jit(jax.checkpoint(init))(KEY),
     "grad": lambda: jax.grad(lambda x: (x * init(KEY)).sum())(jnp.ones((8, 6))),
     "grad in jit": lambda: jax.jit(jax.grad(lambda x: (x * init(KEY)).sum()))(jnp.ones((8, 6))),
-    "cond": lambda: jax.lax.cond(True, init, lambda key: jnp.zeros((8, 6)), KEY),
+    "cond": lambda: jax.lax.cond(True, init, lambda _: jnp.zeros((8, 6)), KEY),
     "compile time": lambda: jax.jit(lambda: jnp.asarray(compile_time()))(),
 }
 BATCHED = {
@@ -200,11 +200,13 @@ COLLECTIVES = "all-gather", "all-reduce", "collective-permute", "all-to-all"
 def local_shapes(program, *arguments):
     text = program.lower(*arguments).compile().as_text()
     assert not any(word in text for word in COLLECTIVES), text
-    return [line.split("f32")[1].split("{")[0] for line in text.splitlines() if 'custom_call_target="fastinit"' in line]
+    return [line.split("f32")[1].split("{")[0] for line in text.splitlines() if
+    'custom_call_target="fastinit"' in line]
 
 for kind in (AxisType.Auto, AxisType.Explicit):
     mesh = jax.make_mesh((2, 2), ("x", "y"), axis_types=(kind, kind))
-    for spec, shape in ((P("x", "y"), "[4,3]"), (P("y", None), "[4,6]"), (P(("x", "y"), None), "[2,6]"), (P(None, "x"), "[8,3]"), (P(), "[8,6]")):
+    for spec, shape in ((P("x", "y"), "[4,3]"), (P("y", None), "[4,6]"), (P(("x", "y"), None), "[2,6]"),
+    (P(None, "x"), "[8,3]"), (P(), "[8,6]")):
         sharding = NamedSharding(mesh, spec)
         program = jax.jit(init, out_shardings=sharding)
         made = program(key)
@@ -218,8 +220,8 @@ for kind in (AxisType.Auto, AxisType.Explicit):
             assert np.array_equal(program(key), expected), (kind, spec)
             assert local_shapes(program, key) == [shape], (kind, spec)
     sharding = NamedSharding(mesh, P("x", "y"))
-    assert np.array_equal(jax.jit(lambda key: whole(key, (8, 6)), out_shardings=sharding)(key), whole(key, (8, 6)))
-    batched = jax.jit(jax.vmap(init), out_shardings=NamedSharding(mesh, P("x", "y", None)))(keys)
+    assert np.array_equal(jax.jit(lambda key: whole(key, (8, 6)), out_shardings=sharding)(key), whole(key, (8,
+    6))) batched = jax.jit(jax.vmap(init), out_shardings=NamedSharding(mesh, P("x", "y", None)))(keys)
     assert np.array_equal(batched, each)
     scalar = jax.jit(lambda key: fj.uniform()(key, ()), out_shardings=NamedSharding(mesh, P()))(key)
     assert np.array_equal(scalar, fj.uniform()(key, ()))
@@ -271,7 +273,8 @@ sharding = NamedSharding(mesh, P(None, "x"))
 key = jax.random.key(7)
 made = [
     jax.jit(lambda key: fj.he_normal()(key, (6, 8)), out_shardings=sharding)(key),
-    fj.initialize({"w": jax.ShapeDtypeStruct((6, 8), "float32")}, seed=7, rules={"w": "he_normal"}, shardings=sharding)[0]["w"],
+    fj.initialize({"w": jax.ShapeDtypeStruct((6, 8), "float32")}, seed=7, rules={"w": "he_normal"},
+    shardings=sharding)[0]["w"],
 ]
 expected = [fastinit.he_normal((6, 8), seed=7), fastinit.he_normal((6, 8), seed=7, stream="w")]
 parts = 0

@@ -1,7 +1,7 @@
 """JAX's initializers, fast and the same however they are traced, batched and sharded.
 
-It has all names of `jax.nn.initializers`, and `zeros_init` and `ones_init` of Flax, with JAX's arguments, defaults and
-errors; only the import changes:
+It has all names of `jax.nn.initializers`, and `zeros_init` and `ones_init` of Flax, with JAX's arguments,
+defaults and errors; only the import changes:
 
 >>> import jax
 >>> import fastinit.jax as init  # was: from jax.nn import initializers as init
@@ -9,17 +9,17 @@ errors; only the import changes:
 
 Guarantees:
 
-* **Distributions** are those of JAX, fans included. Half precision is float32, rounded once: a normal in bfloat16 has
-  tails and thousands of values, not 128.
+* **Distributions** are those of JAX, fans included. Half precision is float32, rounded once: a normal in
+  bfloat16 has tails and thousands of values, not 128.
 * **Keys** of every kind work. The two words of a key are the seed of fastinit, so the kernel above is
   `fastinit.he_normal((64, 128), seed=7)`.
-* **Values** depend on the key, the shape, the dtype and the distribution: not on `jit`, `vmap` or `scan`, nor on the
-  number of devices or processes.
-* **Programs** contain one call for each tensor, no constants, and compile in a moment. On a mesh each device makes its own
-  part, without communication.
+* **Values** depend on the key, the shape, the dtype and the distribution: not on `jit`, `vmap` or `scan`, nor
+  on the number of devices or processes.
+* **Programs** contain one call for each tensor, no constants, and compile in a moment. On a mesh each device
+  makes its own part, without communication.
 * **Memory**: a tensor takes its own size. Arrays on the CPU share the memory that fastinit has filled.
-* **JAX's own code** makes the rest: `zeros`, `ones`, `constant`, complex numbers, integers, and parameters without a
-  distribution.
+* **JAX's own code** makes the rest: `zeros`, `ones`, `constant`, complex numbers, integers, and parameters
+  without a distribution.
 
 Importing it starts no backend of JAX.
 """

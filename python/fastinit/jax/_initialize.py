@@ -1,7 +1,7 @@
 """The initialization of a whole model, with a key for each array from its name.
 
-The model is traced, not compiled and not run. Its program tells the distribution of each array (`_program`), and each array is
-filled by itself, in the parts that the devices of this process hold.
+The model is traced, not compiled and not run. Its program tells the distribution of each array (`_program`),
+and each array is filled by itself, in the parts that the devices of this process hold.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # Arrays of more elements are measured by as many, spread over them.
 _MEASURED = 2**15
 
-_ELEMENTWISE = {
+_ELEMENTWISE: dict[str, Callable[[Any], fastinit.Initializer]] = {
     "uniform": lambda given: fastinit.RandomUniform(given["low"], given["high"]),
     "normal": lambda given: fastinit.RandomNormal(given["mean"], given["stddev"]),
     "truncated_normal": lambda given: fastinit.TruncatedNormal(
@@ -78,34 +78,38 @@ def initialize(
 ) -> tuple[Any, Report]:
     """Makes the arrays of a model, each from the seed and its own name.
 
-    The function is traced, but neither compiled nor run, and each array is filled with the stream of its name:
-    with `fastinit.lecun_normal(shape, seed=seed, stream="Dense_0.kernel")`, say. So it does not depend on the order of
-    construction, on other layers, or on the number of devices and processes. A process makes only what its devices hold,
-    without communication.
+    The function is traced, but neither compiled nor run, and each array is filled with the stream of its
+    name: with `fastinit.lecun_normal(shape, seed=seed, stream="Dense_0.kernel")`, say. So it does not depend
+    on the order of construction, on other layers, or on the number of devices and processes. A process makes
+    only what its devices hold, without communication.
 
-    Names are paths, joined with dots: `layers.0.kernel` of Flax NNX and Equinox, `mlp/~/linear_0.w` of Haiku. A `params` at
-    the beginning is left out, so that `variables` and `variables["params"]` of Flax linen have the same names; so is a `value`
-    at the end, which boxes such as `nn.Partitioned` and the variables of NNX add.
+    Names are paths, joined with dots: `layers.0.kernel` of Flax NNX and Equinox, `mlp/~/linear_0.w` of Haiku.
+    A `params` at the beginning is left out, so that `variables` and `variables["params"]` of Flax linen have
+    the same names; so is a `value` at the end, which boxes such as `nn.Partitioned` and the variables of NNX
+    add.
 
     Without rules, each array gets the distribution that the model's own code gives it, read from the traced
-    program: the random functions of `jax.random`, those of `jax.nn.initializers` and `fastinit.jax`, and constants, also
-    if they are then scaled, shifted, reshaped, transposed or rounded. Arrays that a `vmap` or `scan` makes layer by layer
-    have the fans of one layer, and each layer has the stream `fastinit.block_stream(name, k)`. Arrays that are the same
-    draw (tied weights) have the name of the first. All other arrays are computed by the model's own
-    code, which is compiled for them alone; the report lists them. Keys in `arguments` are replaced for them by keys from the seed.
+    program: the random functions of `jax.random`, those of `jax.nn.initializers` and `fastinit.jax`, and
+    constants, also if they are then scaled, shifted, reshaped, transposed or rounded. Arrays that a `vmap` or
+    `scan` makes layer by layer have the fans of one layer, and each layer has the stream
+    `fastinit.block_stream(name, k)`. Arrays that are the same draw (tied weights) have the name of the first.
+    All other arrays are computed by the model's own code, which is compiled for them alone; the report lists
+    them. Keys in `arguments` are replaced for them by keys from the seed.
 
     Args:
-        function: A function that makes a model: the `init` of a module of Flax linen or Haiku, or one that calls the constructor of a
-            model of Flax NNX or Equinox, or returns any tree of arrays. Or an abstract tree, whose leaves have a shape and a
-            dtype (`jax.ShapeDtypeStruct`), such as `jax.eval_shape` returns; each of them needs a rule then.
+        function: A function that makes a model: the `init` of a module of Flax linen or Haiku, or one that
+            calls the constructor of a model of Flax NNX or Equinox, or returns any tree of arrays. Or an
+            abstract tree, whose leaves have a shape and a dtype (`jax.ShapeDtypeStruct`), such as
+            `jax.eval_shape` returns; each of them needs a rule then.
         arguments: What the function is called with. Arrays may be abstract.
         seed: An int in [0, 2**64).
-        rules: Exceptions. The keys are names with the wildcards of `fnmatch`, where `*` also matches dots, or compiled
-            regular expressions, searched in the name; the first that matches wins. The values are initializers of
-            `fastinit`, or their names; numbers; functions of a key, a shape and a dtype, as those of `jax.nn.initializers`
-            are; or `None` for the model's own code.
-        shardings: A sharding for all arrays; a tree of them like the model's; or a function of the name and the abstract array,
-            which may return `None`. Otherwise the `sharding` that an abstract leaf has, or none: then the array is on the default device.
+        rules: Exceptions. The keys are names with the wildcards of `fnmatch`, where `*` also matches dots, or
+            compiled regular expressions, searched in the name; the first that matches wins. The values are
+            initializers of `fastinit`, or their names; numbers; functions of a key, a shape and a dtype, as
+            those of `jax.nn.initializers` are; or `None` for the model's own code.
+        shardings: A sharding for all arrays; a tree of them like the model's; or a function of the name and
+            the abstract array, which may return `None`. Otherwise the `sharding` that an abstract leaf has,
+            or none: then the array is on the default device.
         dtype: The dtype of all arrays of floats, instead of the model's.
 
     Returns:
@@ -166,7 +170,7 @@ def initialize(
 
 
 class _Model:
-    """What is to be made: the program, if there is one; the arrays; and how the model is put together from them."""
+    """What is to be made: the program, if there is one, the arrays, and the model around them."""
 
     names: list[str]
     values: list[Any]
@@ -299,8 +303,8 @@ def _assign(rules: Mapping[Any, Any], leaves: Sequence[_Leaf]) -> list[str]:
         initializer = initializer_of(rule)
         if initializer is None and rule is not None and (not callable(rule) or isinstance(rule, type)):
             raise TypeError(
-                "a rule must be an initializer of fastinit or its name, a number, None, or a function of a key, a shape and a "
-                f"dtype; got {rule!r}"
+                "a rule must be an initializer of fastinit or its name, a number, None, or a function of a "
+                f"key, a shape and a dtype; got {rule!r}"
             )
         for number in matching:
             if number not in taken:
@@ -322,10 +326,9 @@ def _apply(leaf: _Leaf, title: str, initializer: fastinit.Initializer | None, ru
         return
     if not _program.is_float(leaf.abstract.dtype):
         raise TypeError(f"{leaf.name}, rule {title!r}: fastinit cannot fill {leaf.abstract.dtype}")
-    stacked = leaf.draw is not None and leaf.draw.stack and not leaf.draw.changes
-    draw = (
-        replace(leaf.draw, initializer=initializer, origin=None) if stacked else Draw(initializer, leaf.shape)
-    )
+    draw = Draw(initializer, leaf.shape)
+    if (model := leaf.draw) is not None and model.stack and not model.changes:
+        draw = replace(model, initializer=initializer, origin=None)
     try:
         initializer.validate(draw.unit, np.dtype(leaf.abstract.dtype))
     except (TypeError, ValueError) as error:
@@ -464,7 +467,7 @@ def _row(leaf: _Leaf, array: Any, seconds: float) -> ReportRow:
 
 
 def _sample(array: Any) -> Array | None:
-    """Some elements that this process holds, spread over them, in double precision; `None` if there are none."""
+    """Some elements that this process holds, spread over them; `None` if there are none."""
     if not jax.dtypes.issubdtype(array.dtype, np.floating) or not array.addressable_shards:
         return None
     here = np.asarray(array.addressable_shards[0].data).reshape(-1)

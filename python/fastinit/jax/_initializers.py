@@ -1,8 +1,9 @@
 """The initializers of `jax.nn.initializers`, whose samples come from fastinit.
 
-Whether a call is right, and the shape and dtype of its result, is decided by JAX: its own initializer is evaluated abstractly,
-once for each shape and dtype. So errors and warnings are JAX's, of any version. What fastinit does not make is
-made by JAX: complex numbers, integers, and parameters without a distribution, such as a negative standard deviation.
+Whether a call is right, and the shape and dtype of its result, is decided by JAX: its own initializer is
+evaluated abstractly, once for each shape and dtype. So errors and warnings are JAX's, of any version. What
+fastinit does not make is made by JAX: complex numbers, integers, and parameters without a distribution, such
+as a negative standard deviation.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def uniform(scale: Any = 1e-2, dtype: Any = None) -> Initializer:
 
     Args:
         scale: The upper bound.
-        dtype: The dtype of calls without one; `None` for JAX's default, float32 or, with `jax_enable_x64`, float64.
+        dtype: The dtype of calls without one; `None` for JAX's default, float32 or, with `jax_enable_x64`,
+            float64.
 
     Returns:
         A function of a key, a shape, a dtype and an `out_sharding`, as those of `jax.nn.initializers` are.
@@ -83,8 +85,8 @@ def truncated_normal(
     Args:
         stddev: The standard deviation before truncation.
         dtype: As of `uniform`.
-        lower: The lower bound, in standard deviations. Elements may be equal to a bound where it is a number of
-            the dtype.
+        lower: The lower bound, in standard deviations. Elements may be equal to a bound where it is a number
+            of the dtype.
         upper: The upper bound, in standard deviations.
 
     Returns:
@@ -116,11 +118,13 @@ def variance_scaling(
 
     Args:
         scale: The factor.
-        mode: What n is: `"fan_in"`, `"fan_out"`, `"fan_avg"`, their mean, or `"fan_geo_avg"`, their geometric mean.
+        mode: What n is: `"fan_in"`, `"fan_out"`, `"fan_avg"`, their mean, or `"fan_geo_avg"`, their geometric
+            mean.
         distribution: `"truncated_normal"`, at two standard deviations; `"normal"`; or `"uniform"`.
         in_axis: The axis, or axes, of the inputs.
         out_axis: The axis, or axes, of the outputs.
-        batch_axis: Axes that count for neither fan. All other axes are those of a convolution, and count for both.
+        batch_axis: Axes that count for neither fan. All other axes are those of a convolution, and count for
+            both.
         dtype: As of `uniform`.
 
     Returns:
@@ -147,12 +151,13 @@ def variance_scaling(
 def glorot_uniform(
     in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
 ) -> Initializer:
-    """Variance scaling with a uniform distribution, `mode="fan_avg"` and `scale=1`; also `xavier_uniform`.
+    """Variance scaling, uniform, with `mode="fan_avg"` and `scale=1`; also `xavier_uniform`.
 
     Arguments and result are those of `variance_scaling`.
 
     References:
-        Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010.
+        Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
+        AISTATS 2010.
     """
     return variance_scaling(1.0, "fan_avg", "uniform", in_axis, out_axis, batch_axis, dtype)
 
@@ -160,12 +165,13 @@ def glorot_uniform(
 def glorot_normal(
     in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
 ) -> Initializer:
-    """Variance scaling with a truncated normal distribution, `mode="fan_avg"` and `scale=1`; also `xavier_normal`.
+    """Variance scaling, truncated normal, with `mode="fan_avg"` and `scale=1`; also `xavier_normal`.
 
     Arguments and result are those of `variance_scaling`.
 
     References:
-        Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010.
+        Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
+        AISTATS 2010.
     """
     return variance_scaling(1.0, "fan_avg", "truncated_normal", in_axis, out_axis, batch_axis, dtype)
 
@@ -173,7 +179,7 @@ def glorot_normal(
 def lecun_uniform(
     in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
 ) -> Initializer:
-    """Variance scaling with a uniform distribution, `mode="fan_in"` and `scale=1`.
+    """Variance scaling, uniform, with `mode="fan_in"` and `scale=1`.
 
     Arguments and result are those of `variance_scaling`.
 
@@ -186,7 +192,7 @@ def lecun_uniform(
 def lecun_normal(
     in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
 ) -> Initializer:
-    """Variance scaling with a truncated normal distribution, `mode="fan_in"` and `scale=1`.
+    """Variance scaling, truncated normal, with `mode="fan_in"` and `scale=1`.
 
     Arguments and result are those of `variance_scaling`.
 
@@ -199,7 +205,7 @@ def lecun_normal(
 def he_uniform(
     in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
 ) -> Initializer:
-    """Variance scaling with a uniform distribution, `mode="fan_in"` and `scale=2`; also `kaiming_uniform`.
+    """Variance scaling, uniform, with `mode="fan_in"` and `scale=2`; also `kaiming_uniform`.
 
     Arguments and result are those of `variance_scaling`.
 
@@ -212,7 +218,7 @@ def he_uniform(
 def he_normal(
     in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
 ) -> Initializer:
-    """Variance scaling with a truncated normal distribution, `mode="fan_in"` and `scale=2`; also `kaiming_normal`.
+    """Variance scaling, truncated normal, with `mode="fan_in"` and `scale=2`; also `kaiming_normal`.
 
     Arguments and result are those of `variance_scaling`.
 
@@ -231,8 +237,8 @@ def he_normal(
 def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> Initializer:
     """An initializer of orthogonal matrices, uniformly distributed (Haar measure), times `scale`.
 
-    A tensor is a matrix whose columns lie along `column_axis`; the shorter of rows and columns are orthonormal. Other than
-    JAX's, it makes half precision too, and takes an `out_sharding`.
+    A tensor is a matrix whose columns lie along `column_axis`; the shorter of rows and columns are
+    orthonormal. Other than JAX's, it makes half precision too, and takes an `out_sharding`.
 
     Args:
         scale: The factor.
@@ -243,8 +249,8 @@ def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> In
         As of `uniform`, for shapes of at least two dimensions.
 
     References:
-        Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
-        networks", ICLR 2014.
+        Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear
+        neural networks", ICLR 2014.
 
     Example:
         >>> import jax, fastinit, fastinit.jax
@@ -260,7 +266,7 @@ def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> In
 
 
 def delta_orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> Initializer:
-    """An initializer of convolutions that are an orthogonal matrix at the center of the kernel, and zero elsewhere.
+    """An initializer of convolutions that are an orthogonal matrix at the center and zero elsewhere.
 
     Args:
         scale: The factor.
@@ -268,11 +274,12 @@ def delta_orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None)
         dtype: As of `uniform`.
 
     Returns:
-        As of `uniform`, for shapes of three to five dimensions whose last is at least as large as the one before.
+        As of `uniform`, for shapes of three to five dimensions whose last is at least as large as the one
+        before.
 
     References:
-        Xiao, Bahri, Sohl-Dickstein, Schoenholz and Pennington, "Dynamical isometry and a mean field theory of CNNs",
-        ICML 2018.
+        Xiao, Bahri, Sohl-Dickstein, Schoenholz and Pennington, "Dynamical isometry and a mean field theory of
+        CNNs", ICML 2018.
 
     Example:
         >>> import jax, fastinit, fastinit.jax
@@ -305,8 +312,8 @@ def _scaled(
 ) -> Initializer:
     """The initializer that `make` gives for a scale; JAX's own if it gives none.
 
-    Where the scale is not known yet because it is traced, samples of scale 1 are multiplied by `factor` of it and the
-    dtype, so they are rounded twice.
+    Where the scale is not known yet because it is traced, samples of scale 1 are multiplied by `factor` of it
+    and the dtype, so they are rounded twice.
     """
     is_traced = isinstance(scale, jax.core.Tracer)
     try:
@@ -352,7 +359,7 @@ def _initializer(
 
 
 def _is_plain(key: Any, shape: Any, dtype: Any) -> bool:
-    """Whether nothing about a call has to be asked of JAX again that it has been asked for this shape and dtype."""
+    """Whether JAX's answer for this shape and dtype holds for each call with them."""
     if not isinstance(key, jax.Array) or type(shape) is not tuple or not all(type(n) is int for n in shape):
         return False
     try:

@@ -2,12 +2,12 @@
 
 The words of a key are those of `jax.random.key_data`, or the elements of a legacy key.
 
-* Two words (threefry): the seed is `words[0] * 2**32 + words[1]`, the stream is 0. So `jax.random.key(n)` is the seed
-  `n`.
-* Four words (rbg, unsafe_rbg): the seed is that of the first two. The stream is `words[2] * 2**32 + words[3]`, or 0 if the
-  last two words equal the first two, as they do in `jax.random.key(n, impl="rbg")`.
-* Any other number of words: the seed is the BLAKE2b hash (`digest_size=8`, little-endian) of the words as little-endian
-  bytes, the stream is 0.
+* Two words (threefry): the seed is `words[0] * 2**32 + words[1]`, the stream is 0. So `jax.random.key(n)` is
+  the seed `n`.
+* Four words (rbg, unsafe_rbg): the seed is that of the first two. The stream is `words[2] * 2**32 +
+  words[3]`, or 0 if the last two words equal the first two, as they do in `jax.random.key(n, impl="rbg")`.
+* Any other number of words: the seed is the BLAKE2b hash (`digest_size=8`, little-endian) of the words as
+  little-endian bytes, the stream is 0.
 """
 
 from __future__ import annotations

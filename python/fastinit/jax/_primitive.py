@@ -1,9 +1,10 @@
-"""A fill as one operation of JAX, so that JAX decides what becomes of it: a fill at once, a shape, or part of a program.
+"""A fill as one operation of JAX, so that JAX decides what becomes of it.
 
 * Eagerly, NumPy memory is filled and handed to JAX without a copy; nothing is compiled.
-* In a program on the CPU it is a custom call, which fills the memory of the result. The call says all that it needs, so
-  programs can be stored. On a mesh each device fills its own part, without communication.
-* On other platforms, and where XLA does not accept the custom call, it is a callback into Python, with one more copy.
+* In a program on the CPU it is a custom call, which fills the memory of the result. The call says all that
+  it needs, so programs can be stored. On a mesh each device fills its own part, without communication.
+* On other platforms, and where XLA does not accept the custom call, it is a callback into Python, with one
+  more copy.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
-import fastinit
 from fastinit._runtime import xla_handler
 
 from ._keys import seed_and_stream
@@ -28,6 +28,7 @@ from ._keys import seed_and_stream
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import fastinit
     from fastinit._typing import Array
 
     Shape = tuple[int, ...]
@@ -50,7 +51,8 @@ def sample(
         key: A key of JAX, of any kind.
         shape: The shape of the tensor.
         dtype: `"float32"`, `"float64"` (which needs `jax_enable_x64`), `"float16"` or `"bfloat16"`.
-        out_sharding: A `NamedSharding` for the tensor, a `PartitionSpec` for the mesh of the context, or `None`.
+        out_sharding: A `NamedSharding` for the tensor, a `PartitionSpec` for the mesh of the context, or
+            `None`.
 
     Returns:
         An array on the default device, or sharded.
@@ -137,7 +139,6 @@ def _abstract_of(words: Any, *ranges: Any, shape: Shape, dtype: np.dtype[Any], *
     return jax.ShapeDtypeStruct(words.shape[:-1] + extent, dtype)
 
 
-@_fill.def_impl
 def _impl(words: Any, *ranges: Any, sharding: Any, **parameters: Any) -> Any:
     if sharding is None:
         array = _fill_each(words, *ranges, **parameters)
@@ -150,7 +151,6 @@ def _impl(words: Any, *ranges: Any, sharding: Any, **parameters: Any) -> Any:
     )
 
 
-@_fill.def_abstract_eval
 def _abstract(*operands: Any, **parameters: Any) -> Any:
     result = _abstract_of(*operands, **parameters)
     return jax.core.ShapedArray(result.shape, result.dtype)
@@ -163,6 +163,8 @@ def _batch(operands: Sequence[Any], dimensions: Sequence[Any], **parameters: Any
     return _fill.bind(jnp.moveaxis(words, dimensions[0], 0), *ranges, **parameters), 0
 
 
+_fill.def_impl(_impl)
+_fill.def_abstract_eval(_abstract)
 batching.primitive_batchers[_fill] = _batch
 
 
@@ -201,7 +203,7 @@ def _by_devices(words: Any, **parameters: Any) -> Any:
     def fill(words: Any, *ranges: Any) -> Any:
         return _by_handler(words, *ranges, **parameters)
 
-    def partition(mesh: Any, operands: Any, result: Any) -> Any:
+    def partition(mesh: Any, _: Any, result: Any) -> Any:
         sharding = result.sharding
         if not isinstance(sharding, NamedSharding):  # There is no mesh; each device makes all of it.
             whole = type(sharding).get_replicated(sharding._device_assignment)
@@ -210,7 +212,7 @@ def _by_devices(words: Any, **parameters: Any) -> Any:
         specs = [axes[:lead], *((axis,) for axis in axes[lead:])]
         return mesh, fill, sharding, tuple(NamedSharding(mesh, PartitionSpec(*one)) for one in specs)
 
-    def infer(mesh: Any, operands: Any, result: Any) -> Any:
+    def infer(mesh: Any, *_: Any) -> Any:
         return NamedSharding(mesh, PartitionSpec())
 
     batch, axes = (
@@ -224,13 +226,15 @@ def _by_devices(words: Any, **parameters: Any) -> Any:
 
 
 def _lower_on_cpu(context: Any, *operands: Any, **parameters: Any) -> Any:
-    function, shape = _by_handler, parameters["shape"]
+    shape = parameters["shape"]
+    devices = getattr(context.module_context.axis_context, "num_devices", 1)
     if not _is_registered():
         function = _by_callback
-    elif getattr(context.module_context.axis_context, "num_devices", 1) > 1 and len(operands) == 1:
-        # On one device the ranges would only cost time to compile. They have 32 bits, as all integers of JAX may have.
-        if shape and max(shape) < 2**31:
-            function = _by_devices
+    # The ranges take time to compile, which one device can spare. Their integers have 32 bits.
+    elif devices > 1 and len(operands) == 1 and shape and max(shape) < 2**31:
+        function = _by_devices
+    else:
+        function = _by_handler
     return _lower_by(function)(context, *operands, **parameters)
 
 

@@ -1,8 +1,9 @@
 """Which distribution the code of a model gives each of its tensors, read from the program that JAX traces.
 
-While a model is traced, the random functions of JAX bind fastinit's primitive. From there the program is followed to the tensors:
-through products and sums with numbers, changes of shape, rounding to fewer bits, calls, and loops over layers. What is not
-understood is no distribution: the model's own code makes that tensor.
+While a model is traced, the random functions of JAX bind fastinit's primitive. From there the program is
+followed to the tensors: through products and sums with numbers, changes of shape, rounding to fewer bits,
+calls, and loops over layers. What is not understood is no distribution: the model's own code makes that
+tensor.
 """
 
 from __future__ import annotations
@@ -117,7 +118,8 @@ def _linear(
 def _random_by_fastinit() -> Iterator[None]:
     """A context in which the random functions of JAX bind fastinit's primitive, in the current thread.
 
-    The closures in `jax.nn.initializers`, Equinox, Haiku and most models look these functions up at each call.
+    The closures in `jax.nn.initializers`, Equinox, Haiku and most models look these functions up at each
+    call.
     """
     from jax._src import random as inner
     from jax._src.nn import initializers
@@ -283,8 +285,8 @@ def is_float(dtype: Any) -> bool:
     return not jax.dtypes.issubdtype(dtype, jax.dtypes.extended) and np.dtype(dtype) in _FLOATS
 
 
-# What a name in a program stands for: a `Draw`; an array of NumPy, which has the elements of a small constant, or the one
-# number that all elements of a large one are; or `None`.
+# What a name in a program stands for: a `Draw`; an array of NumPy, which has the elements of a small
+# constant, or the one number that all elements of a large one are; or `None`.
 _Value = Any
 
 

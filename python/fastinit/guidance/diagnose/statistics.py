@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
 
     from .schemes import Family, Scheme
@@ -99,6 +101,31 @@ class Counts:
             self.high = other.high
 
 
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Schemes that tensors agree with. Many tensors share an object, so they are counted by it.
+
+    Attributes:
+        schemes: The schemes, the likely ones first.
+    """
+
+    schemes: tuple[Scheme, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.schemes)
+
+    def __iter__(self) -> Iterator[Scheme]:
+        return iter(self.schemes)
+
+    @functools.cached_property
+    def names(self) -> frozenset[str]:
+        """The names of the schemes."""
+        return frozenset(scheme.name for scheme in self)
+
+
+NONE = Matches()
+
+
 @dataclass
 class Statistics(Counts):
     """A tensor as measured.
@@ -128,7 +155,7 @@ class Statistics(Counts):
     even_zeros: bool = False
     key: object = None
     families: tuple[Family, ...] = ()
-    matches: tuple[Scheme, ...] = ()
+    matches: Matches = NONE
     scheme: str | None = None
     scale_error: float | None = None
 

@@ -41,6 +41,16 @@ class Kind(NamedTuple):
     groups: int
     hidden: tuple[int, ...]
 
+    @property
+    def is_kernel(self) -> bool:
+        """Whether they mix the units of a signal."""
+        return self.role in ("kernel", "recurrent")
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether they are matrices, convolution kernels or embeddings, which are usually drawn at random."""
+        return 1 < len(self.shape) <= MOST_AXES and (self.is_kernel or self.role == "embedding")
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -107,12 +117,12 @@ class Tensor:
     @functools.cached_property
     def is_kernel(self) -> bool:
         """Whether it mixes the units of a signal."""
-        return self.role in ("kernel", "recurrent")
+        return self.kind.is_kernel
 
     @functools.cached_property
     def is_weight(self) -> bool:
         """Whether it is a matrix, a convolution kernel or an embedding, which is usually drawn at random."""
-        return 1 < len(self.shape) <= MOST_AXES and (self.is_kernel or self.role == "embedding")
+        return self.kind.is_weight
 
     @functools.cached_property
     def kind(self) -> Kind:

@@ -88,12 +88,12 @@ class Tensor:
     orthogonal: bool = False
     memory: object = field(default=None, compare=False)
 
-    @functools.cached_property
+    @property
     def name(self) -> str:
         """The first of its names."""
         return self.names[0]
 
-    @functools.cached_property
+    @property
     def size(self) -> int:
         """The number of its elements."""
         return math.prod(self.shape)
@@ -101,25 +101,19 @@ class Tensor:
     @property
     def in_axis(self) -> int:
         """The axis of the inputs; there must be two or more axes."""
-        return self._axes[0]
+        return self.kind.axes[0]
 
     @property
     def out_axis(self) -> int:
         """The axis of the outputs; there must be two or more axes."""
-        return self._axes[1]
+        return self.kind.axes[1]
 
-    @functools.cached_property
-    def _axes(self) -> tuple[int, int]:
-        n = len(self.shape)
-        first, second = (1, 0) if self.layout == "out_in" else (n - 2, n - 1)
-        return (second, first) if self.transposed else (first, second)
-
-    @functools.cached_property
+    @property
     def is_kernel(self) -> bool:
         """Whether it mixes the units of a signal."""
         return self.kind.is_kernel
 
-    @functools.cached_property
+    @property
     def is_weight(self) -> bool:
         """Whether it is a matrix, a convolution kernel or an embedding, which is usually drawn at random."""
         return self.kind.is_weight
@@ -127,7 +121,10 @@ class Tensor:
     @functools.cached_property
     def kind(self) -> Kind:
         """What its fans and schemes depend on."""
-        axes = self._axes if len(self.shape) > 1 else (0, 0)
+        n = len(self.shape)
+        axes = (0, 0) if n < 2 else (1, 0) if self.layout == "out_in" else (n - 2, n - 1)
+        if self.transposed:
+            axes = axes[::-1]
         return Kind(
             self.shape, axes, self.layout, self.role, self.certain, self.transposed, self.groups, self.hidden
         )

@@ -9,7 +9,7 @@
   `fastinit.torch.accelerate()`;
 * `torch`: PyTorch's tests of `torch.nn`, with `fastinit.torch` for `torch.nn.init`, and once more inside
   `accelerate`. No package has them, so the folder of a checkout must be given, whose version should be that
-  of PyTorch. They need the package `expecttest`. A checkout of the tests alone is enough:
+  of PyTorch. The tests alone are enough:
 
       git clone --branch v2.15.0 --depth 1 --filter blob:none --sparse https://github.com/pytorch/pytorch
       git -C pytorch sparse-checkout set test

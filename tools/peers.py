@@ -2,17 +2,21 @@
 
 `make peers` runs this. The suites:
 
-* `keras`: Keras's tests of initializers and layers, which are in its wheel, on each backend; with fastinit by
-  `fastinit.keras.enable()`;
+* `keras`: Keras's tests of initializers and of layers with random weights, which are in its wheel, on each
+  backend; with fastinit by `fastinit.keras.enable()`;
 * `timm`: the tests of timm's layers, and those of its models that it marks as basic, from the source
   distribution of the installed version, which pip downloads into `.venv/peers`; with fastinit inside
   `fastinit.torch.accelerate()`;
 * `torch`: PyTorch's tests of `torch.nn`, with `fastinit.torch` for `torch.nn.init`, and once more inside
-  `accelerate`. No package has them, so the folder of a checkout must be given, `ARGS="--torch ../pytorch"`,
-  whose version should be that of PyTorch. They need the package `expecttest`.
+  `accelerate`. No package has them, so the folder of a checkout must be given, whose version should be that
+  of PyTorch. The tests alone are enough:
+
+      git clone --branch v2.15.0 --depth 1 --filter blob:none --sparse https://github.com/pytorch/pytorch
+      git -C pytorch sparse-checkout set test
+      make peers ARGS="--torch pytorch"
 
 A test whose outcome differs is run again in both ways. The exit status is 1 if one passes plainly and fails
-with fastinit, both times.
+with fastinit, both times, or if a file of tests cannot be imported.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import types
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -41,7 +46,20 @@ MODE = "FASTINIT_PEERS"
 PLAIN, ENABLE, ACCELERATE, REPLACE = "plain", "enable", "accelerate", "replace"
 OUTCOMES = "FASTINIT_PEERS_OUTCOMES"
 
+ERROR = "error"  # the outcome of a file of tests that cannot be imported
+
+# Tests that hold by chance, which are skipped: with PyTorch alone they pass at the seed that they set, and
+# fail at others.
+CHANCE = {
+    # Five values on [-2, 2] are compared with the distribution on [0, 1]: PyTorch fails at 94 of the seeds
+    # below 2,000, fastinit at 88.
+    "nn/test_init.py::TestNNInit::test_trunc_normal_generator",
+}
+
 CACHE = Path(sys.prefix) / "peers"
+# Layers of other folders have no weights that are random at first.
+LAYERS = ("activations", "attention", "convolutional", "core", "normalization", "rnn")
+KERAS = {"initializers": ["initializers"], "layers": [f"layers/{folder}" for folder in LAYERS]}
 BACKENDS = ("torch", "jax", "tensorflow", "numpy")
 SHOWN = 20
 
@@ -63,18 +81,16 @@ def keras_suites() -> Iterator[Suite]:
         if importlib.util.find_spec("keras") is None or importlib.util.find_spec(backend) is None:
             print(f"skipped: keras on {backend} is not installed")
             continue
-        yield Suite(
-            f"keras on {backend}",
-            Path(importlib.metadata.distribution("keras").locate_file("")),  # type: ignore[arg-type]
-            ("keras/src/initializers", "keras/src/layers"),
-            (ENABLE,),
-            environment={
-                "KERAS_BACKEND": backend,
-                "TF_CPP_MIN_LOG_LEVEL": "3",
-                "JAX_PLATFORMS": "cpu",
-                "CUDA_VISIBLE_DEVICES": "",
-            },
-        )
+        environment = {
+            "KERAS_BACKEND": backend,
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "JAX_PLATFORMS": "cpu",
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+        root = Path(importlib.metadata.distribution("keras").locate_file(""))  # type: ignore[arg-type]
+        for part, folders in KERAS.items():
+            paths = [f"keras/src/{folder}" for folder in folders]
+            yield Suite(f"{part} of keras on {backend}", root, paths, (ENABLE,), environment=environment)
 
 
 def timm_suites() -> Iterator[Suite]:
@@ -99,18 +115,20 @@ def timm_suites() -> Iterator[Suite]:
 def torch_suites(checkout: Path | None) -> Iterator[Suite]:
     """The tests in a checkout of PyTorch."""
     if checkout is None:
-        print("skipped: the tests of torch are in no package; give a checkout of it with --torch")
+        print("skipped: torch; its tests are in no package: see tools/peers.py for how to give a checkout")
         return
     root = checkout.resolve() / "test"
-    yield Suite("torch.nn.init", root, ["nn/test_init.py"], (REPLACE, ACCELERATE))
-    paths = ["test_nn.py", "test_modules.py", "nn"]
-    yield Suite("torch.nn", root, [path for path in paths if (root / path).exists()], (ACCELERATE,))
+    environment = {"PYTORCH_PRINT_REPRO_ON_FAILURE": "0"}
+    slow = {**environment, "PYTORCH_TEST_WITH_SLOW": "1"}  # one test of the file is marked as slow
+    yield Suite("torch.nn.init", root, ["nn/test_init.py"], (REPLACE, ACCELERATE), environment=slow)
+    paths = [path for path in ("test_nn.py", "test_modules.py", "nn") if (root / path).exists()]
+    yield Suite("torch.nn", root, paths, (ACCELERATE,), environment=environment)
 
 
 # Running
 
 
-def run(suite: Suite, mode: str, tests: Sequence[str] | None = None) -> dict[str, str]:
+def run(suite: Suite, mode: str, processes: int, tests: Sequence[str] | None = None) -> dict[str, str]:
     """Runs a suite, or some of its tests, in one way.
 
     Returns:
@@ -120,7 +138,7 @@ def run(suite: Suite, mode: str, tests: Sequence[str] | None = None) -> dict[str
     with tempfile.TemporaryDirectory() as folder:
         outcomes = Path(folder) / "outcomes.json"
         options = ["-q", "--no-header", "--no-summary", "--tb=no", "-W", "ignore", "-p", "no:cacheprovider"]
-        options += ["--timeout=600", "--numprocesses=2", "--dist=worksteal", "-p", "peers"]
+        options += ["--timeout=600", f"--numprocesses={processes}", "--dist=worksteal", "-p", "peers"]
         options += ["-c", os.devnull, f"--rootdir={suite.root}", *suite.options]
         environment = {
             **os.environ,
@@ -143,18 +161,18 @@ def run(suite: Suite, mode: str, tests: Sequence[str] | None = None) -> dict[str
         return found
 
 
-def compare(suite: Suite, plain: Mapping[str, str], mode: str) -> bool:
+def compare(suite: Suite, plain: Mapping[str, str], mode: str, processes: int) -> bool:
     """Runs a suite with fastinit, and prints the number of outcomes and the tests that differ.
 
     Returns:
         Whether all tests that pass plainly pass with fastinit.
     """
-    ours = run(suite, mode)
+    ours = run(suite, mode, processes)
     print(f"{suite.name}, {mode}: {counts(ours)}", flush=True)
     different = [test for test in {**plain, **ours} if kind(plain.get(test)) != kind(ours.get(test))]
     if not different:
         return True
-    again = {way: run(suite, way, different) for way in (PLAIN, mode)}
+    again = {way: run(suite, way, processes, different) for way in (PLAIN, mode)}
     passes = True
     for number, test in enumerate(different):
         both = [
@@ -184,16 +202,21 @@ def counts(outcomes: Mapping[str, str]) -> str:
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("names", nargs="*", help="what the names of suites begin with; all by default")
+    parser.add_argument("names", nargs="*", help="suites, by a part of their name; all by default")
     parser.add_argument("--torch", type=Path, metavar="FOLDER", help="a checkout of PyTorch")
+    parser.add_argument("--processes", type=int, default=2, help="that run the tests of a suite")
     options = parser.parse_args()
     passes = True
     for suite in itertools.chain(keras_suites(), timm_suites(), torch_suites(options.torch)):
-        if not options.names or suite.name.startswith(tuple(options.names)):
-            plain = run(suite, PLAIN)
+        if not options.names or any(name in suite.name for name in options.names):
+            plain = run(suite, PLAIN, options.processes)
             print(f"{suite.name}, {PLAIN}: {counts(plain)}", flush=True)
+            for test, outcome in plain.items():
+                if kind(outcome) == ERROR:
+                    passes = False
+                    print(f"  cannot be imported: {test}: {outcome}")
             for mode in suite.modes:
-                passes &= compare(suite, plain, mode)
+                passes &= compare(suite, plain, mode, options.processes)
     return int(not passes)
 
 
@@ -201,17 +224,26 @@ def main() -> int:
 
 
 def pytest_configure(config: Any) -> None:
-    """Enables fastinit for Keras, before tests are imported."""
-    for name in ("requires_trainable_backend", "base"):
+    """Enables fastinit for Keras before tests are imported, and makes the module that its wheel lacks."""
+    for name in ("requires_trainable_backend", "multi_device", "base"):
         config.addinivalue_line("markers", name)
-    if os.environ.get(MODE) == ENABLE:
+    if "KERAS_BACKEND" in os.environ:
+        conftest = types.ModuleType("conftest")
+        conftest.skip_if_backend = _skip_if_backend  # type: ignore[attr-defined]
+        sys.modules["conftest"] = conftest
+    is_controller = config.getoption("numprocesses") and not hasattr(config, "workerinput")
+    if os.environ.get(MODE) == ENABLE and not is_controller:
         import fastinit.keras
 
         fastinit.keras.enable()
 
 
+def _skip_if_backend(backend: str, reason: str) -> Any:
+    return pytest.mark.skipif(os.environ["KERAS_BACKEND"] == backend, reason=reason)
+
+
 def pytest_collection_modifyitems(items: list[Any]) -> None:
-    """Replaces `torch.nn.init`, and skips what Keras skips on backends that cannot be trained."""
+    """Replaces `torch.nn.init`, and skips what cannot run here, as Keras does."""
     mode, backend = os.environ.get(MODE), os.environ.get("KERAS_BACKEND")
     for item in items:
         if mode == REPLACE and getattr(item.module, "init", None) is sys.modules["torch.nn.init"]:
@@ -220,6 +252,10 @@ def pytest_collection_modifyitems(items: list[Any]) -> None:
             item.module.init = fastinit.torch
         if backend == "numpy" and item.get_closest_marker("requires_trainable_backend"):
             item.add_marker(pytest.mark.skip(reason="this backend cannot be trained"))
+        if backend and item.get_closest_marker("multi_device"):
+            item.add_marker(pytest.mark.skip(reason="there is one device"))
+        if item.nodeid in CHANCE:
+            item.add_marker(pytest.mark.skip(reason="it holds by chance"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -241,6 +277,12 @@ def pytest_runtest_logreport(report: Any) -> None:
     if report.when == "call" or report.outcome != "passed":
         message = report.longreprtext.strip().splitlines() if report.failed else []
         _outcomes[report.nodeid] = report.outcome + (f": {message[-1][:200]}" if message else "")
+
+
+def pytest_collectreport(report: Any) -> None:
+    """Notes a file of tests that cannot be imported."""
+    if report.failed:
+        _outcomes[report.nodeid] = f"{ERROR}: {report.longreprtext.strip().splitlines()[-1][:200]}"
 
 
 def pytest_sessionfinish(session: Any) -> None:

@@ -16,7 +16,8 @@ from fastinit import diagnose
 from fastinit.guidance import Code, Severity
 from fastinit.guidance.diagnose import parts, small
 from fastinit.guidance.diagnose.onepass import CHUNK, measure
-from fastinit.guidance.diagnose.schemes import TRUNCATED
+from fastinit.guidance.diagnose.schemes import FAMILIES, TRUNCATED, matching, schemes, within
+from fastinit.guidance.diagnose.sources import tensors_of
 from fastinit.guidance.diagnose.sources.elements import decode
 from fastinit.theory.distributions import truncated_moments
 
@@ -218,6 +219,21 @@ def test_truncation_without_correction(scale):
     std = math.sqrt(scale / 192)
     model["dense_1/kernel"] = fastinit.truncated_normal((192, 192), stddev=std, seed=3)
     assert loud(diagnose(model)) == [("uncorrected_truncation", "dense_1/kernel")]
+
+
+@pytest.mark.parametrize("name", ["weight", "embedding", "weight_hh_l0"])
+@pytest.mark.parametrize("shape", [(8, 8), (3, 24), (16, 1, 3, 3), (512, 64)], ids=str)
+def test_matching_schemes_are_those_within_the_bounds(name, shape):
+    ((tensor,), _) = tensors_of({name: np.zeros(shape, np.float32)}, "out_in")
+    known = schemes(tensor)
+    stds = [scheme.std for scheme in known] + [0.5 * known[0].std, 1e-9, 1e9]
+    for std, slack, count in itertools.product(stds, (0.0, 0.01, 0.3, 3.0), (1, 2, 3)):
+        for families in itertools.combinations(FAMILIES, count):
+            low, high = within(std, slack)
+            expected = [x for x in known if low <= x.std <= high and x.family in families]
+            found = matching(tensor, families, std, slack)
+            assert list(found) == expected
+            assert found.names == {scheme.name for scheme in expected}
 
 
 def test_twins():

@@ -233,7 +233,11 @@ def test_from_the_meta_device(make, transformers):
 
 
 @every_way
-@pytest.mark.parametrize("make", [llama, llava, regnet], ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make",
+    [llama, llava, regnet, deformable_detr, depth_anything, speech],
+    ids=lambda make: make.__name__,
+)
 def test_ways_to_say_it(make, rules_of, transformers):
     models = [on_meta(lambda: make(transformers)) for _ in range(2)]
     initialize(models[0], SEED)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fastinit.initializers import Initializer, Orthogonal, VarianceScaling
 
 from .results import Code, Severity
-from .schemes import FEW, family_of
+from .schemes import FEW, family_of, fitting
 from .statistics import ERRORS
 from .structure import find_piles, find_units, is_identity
 
@@ -103,5 +103,5 @@ def _deviations(s: Statistics, expected: Distribution) -> Iterator[str]:
     symmetric = math.isclose(expected.mean - expected.low, expected.high - expected.mean)
     if right and enough and expected.name in _INDEPENDENT and symmetric:
         family = family_of(expected)
-        if not family.fits(s):
+        if not fitting(s, (family,)):
             yield f"the elements are not {family.name}: their kurtosis is {moments.kurtosis:.3g}"

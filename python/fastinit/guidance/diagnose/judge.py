@@ -118,7 +118,7 @@ def _drawn(model: Model, s: Statistics) -> None:
         )
         model.add(s, Code.MEAN_NOT_ZERO, WARNING, text)
     elif s.matches and not any(match.corrected for match in s.matches):
-        name = s.matches[0].title.replace(" without correction", "")
+        name = s.matches.schemes[0].title.replace(" without correction", "")
         text = (
             f"the std {s.std:.4g} is {TRUNCATION:.4f} times that of {name}, as if truncation at two "
             "standard deviations, which takes 23 % of the variance, was not corrected for; divide the std by "
@@ -132,8 +132,7 @@ def _drawn(model: Model, s: Statistics) -> None:
 def _name_scheme(model: Model, s: Statistics) -> None:
     """Notes the scheme that a tensor follows, or the nearest."""
     if s.matches:
-        unusual = ("fan_out", "swapped")
-        found = max(s.matches, key=lambda x: (x.corrected, model.votes[x.title], x.mode not in unusual))
+        found = model.likeliest(s.matches)
     else:
         own = s.families or FAMILIES
         known = [scheme for scheme in schemes(s.tensor) if scheme.family in own and scheme.corrected]

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from .results import Finding, Severity
-from .schemes import FAMILIES, NORMAL, fans, schemes, within
+from .schemes import NORMAL, fitting, least_fan_in, matching, schemes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from fastinit.initializers import Initializer
 
     from .results import Code
-    from .statistics import Statistics
+    from .schemes import Scheme
+    from .statistics import Matches, Statistics
 
 # The share of the kernels that makes a scheme that of the model. In GPT-2 half of them are scaled by depth.
 CONSENSUS = 0.4
@@ -70,8 +71,7 @@ class Model:
         self.kernels = [s for s in tensors if s.tensor.is_kernel]
         self._least_fans: dict[str, float] = defaultdict(lambda: math.inf)
         for s in self.kernels:
-            least = min((into for into, _ in fans(s.tensor)), default=math.inf)
-            self._least_fans[s.layer] = min(self._least_fans[s.layer], least)
+            self._least_fans[s.layer] = min(self._least_fans[s.layer], least_fan_in(s.tensor.kind))
         siblings: dict[str, list[Statistics]] = defaultdict(list)
         for s in tensors:
             siblings[s.pattern].append(s)
@@ -82,8 +82,14 @@ class Model:
         for s in tensors:
             if s.tensor.is_weight:
                 _match(s)
-        self.votes = Counter(title for s in self.kernels for title in {match.title for match in s.matches})
-        self.names = Counter(name for s in self.kernels for name in dict.fromkeys(m.name for m in s.matches))
+        self.votes, self.names = Counter[str](), Counter[str]()
+        for matches, count in Counter(s.matches for s in self.kernels).items():
+            for votes, texts in (
+                (self.votes, (match.title for match in matches)),
+                (self.names, (match.name for match in matches)),
+            ):
+                votes.update(dict.fromkeys(texts, count))
+        self._likeliest: dict[Matches, Scheme] = {}
         self.consensus = self._consensus()
         self.trained = self._is_trained()
         means = sum(s.tensor.role == "running_mean" for s in tensors)
@@ -104,6 +110,15 @@ class Model:
     def least_fan(self, s: Statistics) -> float:
         """The least fan_in that the kernels of the layer of a tensor may have; infinite without kernels."""
         return self._least_fans[s.layer]
+
+    def likeliest(self, matches: Matches) -> Scheme:
+        """The scheme of several that most kernels agree with, those that are corrected and usual first."""
+        found = self._likeliest.get(matches)
+        if found is None:
+            unusual = ("fan_out", "swapped")
+            found = max(matches, key=lambda x: (x.corrected, self.votes[x.title], x.mode not in unusual))
+            self._likeliest[matches] = found
+        return found
 
     def is_shared(self, s: Statistics) -> bool:
         """Whether all siblings have the same scale, which then is assumed to be intended."""
@@ -146,11 +161,9 @@ class Model:
 
 def _match(s: Statistics) -> None:
     """Finds the families and the schemes that a tensor agrees with."""
-    s.families = tuple(family for family in FAMILIES if family.fits(s))
-    if s.std <= 0.0 or s.orthogonality is not None or not s.families:
-        return
-    low, high = within(s.std, s.tolerance)
-    s.matches = tuple(x for x in schemes(s.tensor) if low <= x.std <= high and x.family in s.families)
+    s.families = fitting(s)
+    if s.families and s.orthogonality is None:
+        s.matches = matching(s.tensor, s.families, s.std, s.tolerance)
 
 
 def _siblings(group: Sequence[Statistics]) -> Siblings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
 
-    from .tensors import Tensor
+    from .tensors import Kind, Tensor
 
 # The most elements of one part, in whole rows.
 _PART = 2**24
@@ -54,15 +55,19 @@ class Part(NamedTuple):
 
 def parts(tensor: Tensor) -> Iterator[Part]:
     """The parts of a tensor."""
-    preferred = None
-    if len(tensor.shape) > 1:
-        preferred = 1 if tensor.layout == "out_in" else len(tensor.shape) - 1
-    at, units = split(tensor.shape, preferred)
-    rows, columns = math.prod(tensor.shape[:at]), math.prod(tensor.shape[at:])
-    units = units and tensor.is_weight and tensor.size > 0
-    gram = units and tensor.is_kernel and min(rows, columns) >= 6
-    step = max(1, _PART // max(1, columns)) if tensor.parallel else max(1, rows)
-    if tensor.size == 0:
-        rows = step = 0
+    at, rows, columns, units, gram = _matrix(tensor.kind)
+    step = max(1, _PART // columns) if tensor.parallel else max(1, rows)
     for start in range(0, rows, step) if rows else [0]:
-        yield Part(tensor, at, rows, max(1, columns), start, min(start + step, rows), units, gram)
+        yield Part(tensor, at, rows, columns, start, min(start + step, rows), units, gram)
+
+
+@functools.lru_cache(maxsize=4096)
+def _matrix(kind: Kind) -> tuple[int, int, int, bool, bool]:
+    """The matrix that tensors of a kind are seen as: what all parts have in common, as in `Part`."""
+    shape = kind.shape
+    at, units = split(shape, None if len(shape) < 2 else 1 if kind.layout == "out_in" else len(shape) - 1)
+    if 0 in shape:
+        return at, 0, max(1, math.prod(shape[at:])), False, False
+    rows, columns = math.prod(shape[:at]), math.prod(shape[at:])
+    units = units and kind.is_weight
+    return at, rows, columns, units, units and kind.is_kernel and min(rows, columns) >= 6

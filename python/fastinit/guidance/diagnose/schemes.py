@@ -7,6 +7,7 @@ number of elements grows: where there are too few to distinguish two distributio
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 from dataclasses import dataclass
@@ -18,11 +19,11 @@ from fastinit.initializers import RandomNormal, RandomUniform, TruncatedNormal, 
 from fastinit.theory.distributions import normal, truncated_normal, uniform
 from fastinit.theory.quadrature import legendre
 
-from .statistics import ERRORS
+from .statistics import ERRORS, NONE, Matches
 from .tensors import MOST_AXES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from fastinit.initializers import Initializer
     from fastinit.theory.distributions import Distribution
@@ -53,18 +54,6 @@ class Family:
     spread: float
     reach: float
 
-    def fits(self, s: Statistics) -> bool:
-        """Whether the elements of a tensor may belong to it, by their moments and extremes."""
-        moments, kurtosis = s.moments, s.moments.kurtosis
-        if not s.std > 0.0 or math.isnan(kurtosis):
-            return False
-        # A kurtosis of few elements is biased, by about 6 / n.
-        error = _CLOSE_KURTOSIS + ERRORS * math.sqrt(self.spread / moments.count) + 10 / moments.count
-        if abs(kurtosis - self.kurtosis) > error:
-            return False
-        reach = max(s.high - moments.mean, moments.mean - s.low) / s.std
-        return reach <= self.reach * (1 + s.tolerance + s.eps)
-
 
 @functools.lru_cache(maxsize=256)
 def family_of(distribution: Distribution) -> Family:
@@ -83,6 +72,23 @@ def family_of(distribution: Distribution) -> Family:
 UNIFORM, TRUNCATED, NORMAL = FAMILIES = tuple(
     map(family_of, (uniform(-1.0, 1.0), truncated_normal(0.0, 1.0, -2.0, 2.0), normal(0.0, 1.0)))
 )
+
+
+def fitting(s: Statistics, families: Sequence[Family] = FAMILIES) -> tuple[Family, ...]:
+    """Those families that the elements of a tensor may belong to, by their moments and extremes."""
+    std, mean, count, kurtosis = s.std, s.moments.mean, s.moments.count, s.moments.kurtosis
+    if not std > 0.0 or math.isnan(kurtosis):
+        return ()
+    reach, slack = max(s.high - mean, mean - s.low) / std, 1 + s.tolerance + s.eps
+    return tuple(
+        family
+        for family in families
+        # A kurtosis of few elements is biased, by about 6 / n.
+        if abs(kurtosis - family.kurtosis)
+        <= _CLOSE_KURTOSIS + ERRORS * math.sqrt(family.spread / count) + 10 / count
+        and reach <= family.reach * slack
+    )
+
 
 # The standard deviation of a normal number that is truncated at two standard deviations, in those.
 TRUNCATION = 2 / TRUNCATED.reach
@@ -125,6 +131,12 @@ def fans(tensor: Tensor) -> tuple[tuple[float, float], ...]:
     a layout is only assumed, the other one may be true.
     """
     return _fans(tensor.kind)
+
+
+@functools.lru_cache(maxsize=4096)
+def least_fan_in(kind: Kind) -> float:
+    """The least possible fan_in; infinite where there is none."""
+    return min((into for into, _ in _fans(kind)), default=math.inf)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -230,3 +242,24 @@ def _schemes(kind: Kind) -> tuple[Scheme, ...]:
     if kind.role == "embedding":
         listed += [_EMBEDDING, *(_scaled(_BY_DIM, max(size, 1)) for size in kind.shape)]
     return tuple(listed)
+
+
+def matching(tensor: Tensor, families: tuple[Family, ...], std: float, slack: float) -> Matches:
+    """The schemes of these families whose standard deviation is close, see `within`."""
+    low, high = within(std, slack)
+    ordered = _ordered(tensor.kind)
+    found = bisect.bisect_left(ordered, low), bisect.bisect_right(ordered, high)
+    return _matching(tensor.kind, families, *found)
+
+
+@functools.lru_cache(maxsize=4096)
+def _ordered(kind: Kind) -> list[float]:
+    return sorted(scheme.std for scheme in _schemes(kind))
+
+
+@functools.lru_cache(maxsize=4096)
+def _matching(kind: Kind, families: tuple[Family, ...], first: int, end: int) -> Matches:
+    """Those whose standard deviations have these places among all."""
+    known = frozenset(_ordered(kind)[first:end])
+    found = tuple(scheme for scheme in _schemes(kind) if scheme.std in known and scheme.family in families)
+    return Matches(found) if found else NONE

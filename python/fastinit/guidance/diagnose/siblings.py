@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from .results import Code, Severity
-from .schemes import fans, schemes, within
+from .schemes import fans, matching, schemes
 from .statistics import CLOSE
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .model import Model
     from .schemes import Scheme
-    from .statistics import Statistics
+    from .statistics import Matches, Statistics
 
 # How far a kernel may be from what most kernels of the same model follow. Scaling by depth, as in BEiT,
 # divides by at most sqrt(2 * layers): a factor of 3.6 from the median for 24 layers.
@@ -46,17 +46,20 @@ def find_modes(model: Model) -> None:
     excluded = model.blamed() | model.expected.keys()
     kernels = [s for s in model.kernels if s.name not in excluded]
     near = {s.name: _near(s) for s in kernels}
-    bases = Counter(base for found in near.values() for base in {match.name for match in found})
+    kinds_near = Counter(near.values())
+    bases = Counter[str]()
+    for found, number in kinds_near.items():
+        bases.update(dict.fromkeys(found.names, number))
     # A tensor is reported only if no other scheme explains it; otherwise it counts as what most kernels are.
-    likely = {}
-    for name, found in near.items():
-        most = max((bases[match.name] for match in found), default=0)
-        likely[name] = _mode(match for match in found if bases[match.name] == most)
+    modes_near = {}
+    for found in kinds_near:
+        most = max((bases[name] for name in found.names), default=0)
+        modes_near[found] = _mode(match for match in found if bases[match.name] == most)
+    likely = {name: modes_near[found] for name, found in near.items()}
     by_mode = {mode: [s for s in kernels if likely[s.name] == mode] for mode in ("fan_out", "fan_in")}
     # Counted by what they match, since a model may have thousands of kernels and few schemes.
-    known = {s.name: frozenset(match.name for match in s.matches) for s in kernels}
-    kinds = {mode: Counter(known[s.name] for s in group) for mode, group in by_mode.items()}
-    usual = Counter(len(s.tensor.shape) for s in kernels if model.consensus in known[s.name])
+    kinds = {mode: Counter(s.matches.names for s in group) for mode, group in by_mode.items()}
+    usual = Counter(len(s.tensor.shape) for s in kernels if model.consensus in s.matches.names)
     modes: dict[str, set[str | None]] = defaultdict(set)
     for s in model.tensors:
         modes[s.pattern].add(likely.get(s.name))
@@ -64,7 +67,7 @@ def find_modes(model: Model) -> None:
     choice: list[Statistics] = []
     for mode, other in (("fan_out", "fan_in"), ("fan_in", "fan_out")):
         for s in by_mode[mode]:
-            own = known[s.name]
+            own = s.matches.names
             alike, unlike = (
                 sum(count for names, count in kinds[each].items() if names & own) for each in (mode, other)
             )
@@ -96,10 +99,11 @@ def find_modes(model: Model) -> None:
         model.add(choice[0] if len(choice) == 1 else None, Code.WRONG_MODE, Severity.INFO, text)
 
 
-def _near(s: Statistics) -> list[Scheme]:
+def _near(s: Statistics) -> Matches:
     """The schemes that a tensor agrees with within three standard errors."""
-    low, high = within(s.std, max(CLOSE, 3 * s.std_error))
-    return [match for match in s.matches if low <= match.std <= high]
+    if not s.matches:
+        return s.matches
+    return matching(s.tensor, s.families, s.std, max(CLOSE, 3 * s.std_error))
 
 
 def _mode(matches: Iterable[Scheme]) -> str | None:

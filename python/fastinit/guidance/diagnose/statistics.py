@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
 
     from .schemes import Family, Scheme
@@ -99,6 +101,31 @@ class Counts:
             self.high = other.high
 
 
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Schemes that tensors agree with. Many tensors share an object, so they are counted by it.
+
+    Attributes:
+        schemes: The schemes, the likely ones first.
+    """
+
+    schemes: tuple[Scheme, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.schemes)
+
+    def __iter__(self) -> Iterator[Scheme]:
+        return iter(self.schemes)
+
+    @functools.cached_property
+    def names(self) -> frozenset[str]:
+        """The names of the schemes."""
+        return frozenset(scheme.name for scheme in self)
+
+
+NONE = Matches()
+
+
 @dataclass
 class Statistics(Counts):
     """A tensor as measured.
@@ -117,6 +144,13 @@ class Statistics(Counts):
         matches: The schemes that explain its family and its scale.
         scheme: The name of the scheme that it follows, or of the nearest one.
         scale_error: Its standard deviation relative to that of the scheme, less 1.
+        name: The name of the tensor.
+        layer: The layer that it belongs to: its name without the last part.
+        pattern: Its name without the numbers of layers, which siblings share.
+        std: The standard deviation.
+        rms: The root mean square.
+        std_error: The standard error of the logarithm of the standard deviation.
+        tolerance: By how much the logarithms of two standard deviations differ before that is significant.
     """
 
     tensor: Tensor = field(kw_only=True)
@@ -128,46 +162,29 @@ class Statistics(Counts):
     even_zeros: bool = False
     key: object = None
     families: tuple[Family, ...] = ()
-    matches: tuple[Scheme, ...] = ()
+    matches: Matches = NONE
     scheme: str | None = None
     scale_error: float | None = None
 
-    @property
-    def name(self) -> str:
-        """The name of the tensor."""
-        return self.tensor.name
+    # All of these are needed of nearly every tensor.
+    name: str = field(init=False)
+    layer: str = field(init=False)
+    pattern: str = field(init=False)
+    std: float = field(init=False)
+    rms: float = field(init=False)
+    std_error: float = field(init=False)
+    tolerance: float = field(init=False)
 
-    @functools.cached_property
-    def layer(self) -> str:
-        """The layer that it belongs to: its name without the last part."""
-        return self.name[: max(self.name.rfind("."), self.name.rfind("/")) + 1]
-
-    @functools.cached_property
-    def pattern(self) -> str:
-        """Its name without the numbers of layers, which siblings share."""
-        return _NUMBER.sub("*", self.name)
-
-    @functools.cached_property
-    def std(self) -> float:
-        """The standard deviation."""
-        return self.moments.std
-
-    @functools.cached_property
-    def rms(self) -> float:
-        """The root mean square."""
-        return math.hypot(self.std, self.moments.mean)
-
-    @functools.cached_property
-    def std_error(self) -> float:
-        """The standard error of the logarithm of the standard deviation."""
-        kurtosis = self.moments.kurtosis
+    def __post_init__(self) -> None:
+        moments, kurtosis = self.moments, self.moments.kurtosis
+        self.name = name = self.tensor.name
+        self.layer = name[: max(name.rfind("."), name.rfind("/")) + 1]
+        self.pattern = _NUMBER.sub("*", name)
+        self.std = moments.std
+        self.rms = math.hypot(self.std, moments.mean)
         excess = kurtosis - 1.0 if math.isfinite(kurtosis) else 2.0
-        return math.sqrt(max(excess, 0.1) / (4 * max(self.moments.count, 1)))
-
-    @functools.cached_property
-    def tolerance(self) -> float:
-        """By how much the logarithms of two standard deviations differ before that is significant."""
-        return max(CLOSE, ERRORS * self.std_error)
+        self.std_error = math.sqrt(max(excess, 0.1) / (4 * max(moments.count, 1)))
+        self.tolerance = max(CLOSE, ERRORS * self.std_error)
 
     @property
     def constant(self) -> bool:

@@ -41,6 +41,16 @@ class Kind(NamedTuple):
     groups: int
     hidden: tuple[int, ...]
 
+    @property
+    def is_kernel(self) -> bool:
+        """Whether they mix the units of a signal."""
+        return self.role in ("kernel", "recurrent")
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether they are matrices, convolution kernels or embeddings, which are usually drawn at random."""
+        return 1 < len(self.shape) <= MOST_AXES and (self.is_kernel or self.role == "embedding")
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -78,12 +88,12 @@ class Tensor:
     orthogonal: bool = False
     memory: object = field(default=None, compare=False)
 
-    @functools.cached_property
+    @property
     def name(self) -> str:
         """The first of its names."""
         return self.names[0]
 
-    @functools.cached_property
+    @property
     def size(self) -> int:
         """The number of its elements."""
         return math.prod(self.shape)
@@ -91,33 +101,30 @@ class Tensor:
     @property
     def in_axis(self) -> int:
         """The axis of the inputs; there must be two or more axes."""
-        return self._axes[0]
+        return self.kind.axes[0]
 
     @property
     def out_axis(self) -> int:
         """The axis of the outputs; there must be two or more axes."""
-        return self._axes[1]
+        return self.kind.axes[1]
 
-    @functools.cached_property
-    def _axes(self) -> tuple[int, int]:
-        n = len(self.shape)
-        first, second = (1, 0) if self.layout == "out_in" else (n - 2, n - 1)
-        return (second, first) if self.transposed else (first, second)
-
-    @functools.cached_property
+    @property
     def is_kernel(self) -> bool:
         """Whether it mixes the units of a signal."""
-        return self.role in ("kernel", "recurrent")
+        return self.kind.is_kernel
 
-    @functools.cached_property
+    @property
     def is_weight(self) -> bool:
         """Whether it is a matrix, a convolution kernel or an embedding, which is usually drawn at random."""
-        return 1 < len(self.shape) <= MOST_AXES and (self.is_kernel or self.role == "embedding")
+        return self.kind.is_weight
 
     @functools.cached_property
     def kind(self) -> Kind:
         """What its fans and schemes depend on."""
-        axes = self._axes if len(self.shape) > 1 else (0, 0)
+        n = len(self.shape)
+        axes = (0, 0) if n < 2 else (1, 0) if self.layout == "out_in" else (n - 2, n - 1)
+        if self.transposed:
+            axes = axes[::-1]
         return Kind(
             self.shape, axes, self.layout, self.role, self.certain, self.transposed, self.groups, self.hidden
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..roles import describe
 from ..tensors import Skipped
-from .elements import array_reader, bits_of, is_readable
+from .elements import bits_of, is_readable, read_array
 
 if TYPE_CHECKING:
     from ..tensors import Tensor
@@ -43,7 +43,7 @@ def from_array(name: str, value: Any, layout: str, **known: Any) -> Tensor | Ski
     raw = array.view(bits_of(dtype))
     interface = raw.__array_interface__
     memory = (interface["data"][0], interface["strides"], raw.shape, dtype)
-    read = array_reader(lambda: raw, dtype)
+    read = functools.partial(read_array, raw, dtype)
     return describe(name, array.shape, dtype, read, layout, memory=memory, **known)
 
 

@@ -76,16 +76,11 @@ def _float8(dtype: str) -> Array:
     return np.concatenate([value, -value]).astype(np.float32)
 
 
-def array_reader(load: Callable[[], Array], dtype: str) -> Read:
+def read_array(array: Array, dtype: str, start: int, stop: int, step: int) -> Iterator[Array]:
     """Reads an array of bits in memory, without a copy if it is contiguous."""
-
-    def read(start: int, stop: int, step: int) -> Iterator[Array]:
-        array = load()
-        flat: Any = array.reshape(-1) if array.flags.c_contiguous else array.flat
-        for at in range(start, stop, step):
-            yield decode(flat[at : min(at + step, stop)], dtype)
-
-    return read
+    flat: Any = array.reshape(-1) if array.flags.c_contiguous else array.flat
+    for at in range(start, stop, step):
+        yield decode(flat[at : min(at + step, stop)], dtype)
 
 
 @contextlib.contextmanager
@@ -161,6 +156,6 @@ def file_reader(
             flat[at : at + piece.size] = piece
             at += piece.size
             yield decode(piece[:0], dtype)  # Nothing yet, but whoever reads may stop.
-        yield from array_reader(lambda: array, dtype)(start, stop, step)
+        yield from read_array(array, dtype, start, stop, step)
 
     return read

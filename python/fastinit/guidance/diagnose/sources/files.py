@@ -24,7 +24,7 @@ from fastinit._registry import install_hint
 
 from ..roles import describe
 from .arrays import unreadable
-from .elements import array_reader, bits_of, file_reader, is_readable, read_exactly, reading
+from .elements import bits_of, file_reader, is_readable, read_array, read_exactly, reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -196,7 +196,7 @@ def _from_npy(
             if not in_order:
                 values = values.reshape(longer, order="F")
             array = values.astype(bits.newbyteorder("="))
-            return describe(name, shape, dtype, array_reader(lambda: array, dtype), "in_out")
+            return describe(name, shape, dtype, functools.partial(read_array, array, dtype), "in_out")
     read = file_reader(open_file, start, bits, dtype, what, None if in_order else longer)
     return describe(name, shape, dtype, read, "in_out", parallel=parallel and in_order)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..roles import describe, hidden_sizes, role_of
 from ..tensors import Skipped
 from .arrays import unreadable
-from .elements import array_reader, bits_of, is_readable
+from .elements import bits_of, is_readable, read_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,13 +48,12 @@ def from_tensor(name: str, value: Any, layout: str = "out_in", **known: Any) -> 
     with torch.no_grad():
         view = value.detach().view({1: torch.uint8, 2: torch.int16}.get(value.element_size(), value.dtype))
 
-    def load() -> Array:
-        array: Array = view.cpu().numpy()
-        return array.view(bits_of(dtype))
+    def read(start: int, stop: int, step: int) -> Iterator[Array]:
+        yield from read_array(view.cpu().numpy().view(bits_of(dtype)), dtype, start, stop, step)
 
     shape = tuple(value.shape)
     memory = (str(value.device), value.data_ptr(), value.stride(), shape, dtype)
-    return describe(name, shape, dtype, array_reader(load, dtype), layout, memory=memory, **known)
+    return describe(name, shape, dtype, read, layout, memory=memory, **known)
 
 
 def from_module(model: Any) -> Iterator[Tensor | Skipped]:

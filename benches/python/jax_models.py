@@ -25,14 +25,18 @@ def measure(function):
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(result))
-    print(json.dumps([seconds, peak / 1024, size / 2**20]))
+    del result
+    start = time.perf_counter()
+    jax.block_until_ready(function())
+    print(json.dumps([seconds, time.perf_counter() - start, peak / 1024, size / 2**20]))
 """
 
 ARRAY = """
 import fastinit.jax
 shape = ({elements} // 4096, 4096)
 normal = {module}.normal(1.0)
-measure(lambda: {call}(jax.random.key(0)))
+call, key = {call}, jax.random.key(0)
+measure(lambda: call(key))
 """
 
 MODEL = """
@@ -56,7 +60,8 @@ class Model(nn.Module):
         return nn.Dense(32000, use_bias=False, param_dtype=jnp.bfloat16)(x)
 
 init, key, tokens = Model().init, jax.random.key(0), jnp.zeros((1, 8), int)
-measure(lambda: {call})
+call = {call}
+measure(lambda: call(key, tokens))
 """
 
 ARRAYS = {
@@ -66,33 +71,32 @@ ARRAYS = {
     "jax.nn.initializers, jitted": ("jax.nn.initializers", "jax.jit(lambda key: normal(key, shape))"),
 }
 MODELS = {
-    "fastinit.jax.initialize": "fastinit.jax.initialize(init, key, tokens, seed=0)[0]",
-    "model.init, jitted": "jax.jit(init)(key, tokens)",
-    "model.init, eager": "init(key, tokens)",
+    "fastinit.jax.initialize": "(lambda *inputs: fastinit.jax.initialize(init, *inputs, seed=0)[0])",
+    "model.init, jitted": "jax.jit(init)",
+    "model.init, eager": "init",
 }
 
 
-def run(program: str) -> tuple[float, float, float]:
-    """The seconds that a program took, and in MiB its peak memory and the size of its result."""
+def run(program: str) -> list[float]:
+    """The seconds of the first and of the second call, and in MiB the peak memory and the size of the result."""
     command = [sys.executable, "-W", "ignore", "-c", PRELUDE + program]
     env = {**os.environ, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
-    seconds, peak, size = json.loads(done.stdout.splitlines()[-1])
-    return seconds, peak, size
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def show(title: str, programs: dict[str, str], rounds: int) -> None:
-    """Runs programs in turns and prints the best time of each."""
-    results: dict[str, list[tuple[float, float, float]]] = {name: [] for name in programs}
+    """Runs programs in turns and prints the best of each, and the ratios to the first program."""
+    results: dict[str, list[list[float]]] = {name: [] for name in programs}
     for _ in range(rounds):
         for name, program in programs.items():
             results[name].append(run(program))
-    first = min(seconds for seconds, _, _ in next(iter(results.values())))
-    print(f"\n{title}, {next(iter(results.values()))[0][2]:.0f} MiB")
-    for name, found in results.items():
-        seconds = min(one for one, _, _ in found)
-        peak = min(one for _, one, _ in found)
-        print(f"  {name:30} {seconds:9.3f} s {seconds / first:7.1f} x {peak:7.0f} MiB")
+    best = {name: [min(column) for column in zip(*found, strict=True)] for name, found in results.items()}
+    ours = next(iter(best.values()))
+    print(f"\n{title}, {ours[3]:.0f} MiB: first call, second call, peak memory")
+    for name, (first, second, peak, _) in best.items():
+        ratios = f"{first:9.3f} s {first / ours[0]:6.1f} x {second:9.3f} s {second / ours[1]:6.1f} x"
+        print(f"  {name:30} {ratios} {peak:7.0f} MiB")
 
 
 def main() -> None:

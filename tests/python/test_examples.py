@@ -27,13 +27,28 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
             ["keras3/unmodified.py", "--layers", "1", "--width", "128"],
             ["repeated by keras.utils.set_random_seed: True"],
         ),
+        (
+            ["jax/whole_models.py", "--width", "64", "--layers", "2"],
+            [
+                "linen, the last layer alone has the same bits: True",
+                "NNX, output: (2, 64), by the model's own code: ('dropout.rngs.count', 'dropout.rngs.key')",
+                "Haiku, output: (2, 64), mlp/~/linear_0.b: truncated_normal",
+                "Equinox, output: (64,)",
+            ],
+        ),
+        (
+            ["jax/mesh.py"],
+            [
+                "up: each device has (256, 1024) of (512, 2048), equal: True",
+                "in a compiled program, equal: True",
+            ],
+        ),
     ],
     ids=lambda value: value[0] if value[0].endswith(".py") else "",
 )
 def test_example(arguments, expected):
     name, *options = arguments
-    # A folder with the name of a framework would hide it from the scripts in it.
-    framework = {"pytorch": "torch", "keras3": "keras"}[name.split("/")[0]]
+    framework = {"pytorch": "torch", "keras3": "keras", "jax": "flax"}[name.split("/")[0]]
     if importlib.util.find_spec(framework) is None:
         pytest.skip(f"needs {framework}")
     command = [sys.executable, "-W", "ignore", str(EXAMPLES / name), *options]

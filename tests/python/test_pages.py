@@ -31,7 +31,7 @@ def test_examples_run(page, tmp_path, monkeypatch):
     names = {}  # each block continues where the one before ended
     ran = 0
     for match in BLOCK.finditer(TEXTS[page]):
-        needed = [name for name in ("torch", "keras") if f"{name}." in match[0]]
+        needed = [name for name in ("torch", "keras", "jax", "haiku") if f"{name}." in match[0]]
         if not all(map(importlib.util.find_spec, needed)):
             continue
         line = TEXTS[page][: match.start()].count("\n")

@@ -6,7 +6,7 @@
 //!
 //! Operands are the words of one or more keys, `u32[batch.., words]`, and, if only a part of each tensor is
 //! wanted, an `s32[extent]` for each axis, whose first element is the index where the part begins. The result
-//! is `[batch.., extent..]`.
+//! is `[batch.., extent..]`. Where it goes on beyond the end of the tensor, as uneven shards do, it is zero.
 
 use super::array::Scalar;
 use crate::dtype::{Bf16, F16};
@@ -16,7 +16,7 @@ use crate::init::{Cut, Initializer, Orthogonal, VarianceScaling};
 use crate::seed::{Key, hash};
 use crate::shape::{Blocks, KernelAxes, Window};
 use crate::{Distribution, FanMode, STREAM_VERSION, ScaledDistribution};
-use ndarray::{ArrayViewMutD, IxDyn};
+use ndarray::{ArrayViewMutD, IxDyn, Slice};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -358,7 +358,15 @@ unsafe fn fill(frame: &Frame) -> std::result::Result<(), Failure> {
         };
         *start = u64::try_from(first).map_err(|_| malformed())?;
     }
-    let window = Window::new(&shape, &start, extent)?;
+    // Where an axis is split unevenly, the last parts go on beyond the end of the tensor.
+    let mut inside = extent.to_vec();
+    if !ranges.is_empty() {
+        for ((start, inside), &size) in start.iter_mut().zip(&mut inside).zip(&shape) {
+            *start = size.min(*start);
+            *inside = usize::try_from(size - *start).map_or(*inside, |left| left.min(*inside));
+        }
+    }
+    let window = Window::new(&shape, &start, &inside)?;
     let count: usize = batch.iter().product();
     // SAFETY: the operand has this many words, and the result as many elements for each key as the window.
     unsafe {
@@ -368,34 +376,41 @@ unsafe fn fill(frame: &Frame) -> std::result::Result<(), Failure> {
         };
         let keys = words.chunks_exact(key_size).map(key);
         match result.dtype {
-            10 => fill_elements::<F16>(&initializer, &window, keys, result.data)?,
-            11 => fill_elements::<f32>(&initializer, &window, keys, result.data)?,
-            12 => fill_elements::<f64>(&initializer, &window, keys, result.data)?,
-            16 => fill_elements::<Bf16>(&initializer, &window, keys, result.data)?,
+            10 => fill_elements::<F16>(&initializer, &window, extent, keys, result.data)?,
+            11 => fill_elements::<f32>(&initializer, &window, extent, keys, result.data)?,
+            12 => fill_elements::<f64>(&initializer, &window, extent, keys, result.data)?,
+            16 => fill_elements::<Bf16>(&initializer, &window, extent, keys, result.data)?,
             dtype => return Err(invalid(format!("fastinit cannot fill elements of format {dtype}"))),
         }
     }
     Ok(())
 }
 
+/// Fills a window for each key; what `extent` has beyond it becomes zero.
+///
 /// # Safety
-/// `data` has the elements of as many windows as there are keys, and nothing else uses them.
+/// `data` has the elements of as many arrays of this extent as there are keys, and nothing else uses them.
 unsafe fn fill_elements<T: crate::Element + Scalar>(
     initializer: &Initializer,
     window: &Window,
+    extent: &[usize],
     keys: impl Iterator<Item = Key>,
     data: *mut c_void,
 ) -> Result<()> {
     let plan = Cut::new(initializer, window.shape(), T::DTYPE)?;
-    if window.is_empty() {
+    if extent.contains(&0) {
         return Ok(());
     }
     for (place, key) in keys.enumerate() {
         // SAFETY: the memory is there, as the caller promises, and aligned: XLA aligns to 16 bytes at least.
-        let view = unsafe {
-            let data = data.cast::<MaybeUninit<T>>().add(place * window.len());
-            ArrayViewMutD::from_shape_ptr(IxDyn(window.extent()), data)
+        let mut view = unsafe {
+            let data = data.cast::<MaybeUninit<T>>().add(place * extent.iter().product::<usize>());
+            ArrayViewMutD::from_shape_ptr(IxDyn(extent), data)
         };
+        if window.extent() != extent {
+            view.fill(MaybeUninit::zeroed());
+            view.slice_each_axis_inplace(|axis| Slice::from(..window.extent()[axis.axis.index()]));
+        }
         plan.fill(view, key, window, &Options::default())?;
     }
     Ok(())

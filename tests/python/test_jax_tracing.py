@@ -220,13 +220,20 @@ for kind in (AxisType.Auto, AxisType.Explicit):
             assert np.array_equal(program(key), expected), (kind, spec)
             assert local_shapes(program, key) == [shape], (kind, spec)
     sharding = NamedSharding(mesh, P("x", "y"))
-    assert np.array_equal(jax.jit(lambda key: whole(key, (8, 6)), out_shardings=sharding)(key), whole(key, (8,
-    6))) batched = jax.jit(jax.vmap(init), out_shardings=NamedSharding(mesh, P("x", "y", None)))(keys)
+    made = jax.jit(lambda key: whole(key, (8, 6)), out_shardings=sharding)(key)
+    assert np.array_equal(made, whole(key, (8, 6)))
+    batched = jax.jit(jax.vmap(init), out_shardings=NamedSharding(mesh, P("x", "y", None)))(keys)
     assert np.array_equal(batched, each)
     scalar = jax.jit(lambda key: fj.uniform()(key, ()), out_shardings=NamedSharding(mesh, P()))(key)
     assert np.array_equal(scalar, fj.uniform()(key, ()))
 
-line = jax.make_mesh((4,), ("z",))
+line = jax.make_mesh((4,), ("z",), axis_types=(AxisType.Auto,))
+for size in (3, 5, 7):
+    uneven = NamedSharding(line, P("z"))
+    made = lambda key: fj.normal()(key, (size,))
+    split = jax.jit(lambda key: jax.lax.with_sharding_constraint(made(key), uneven) * 1.0)
+    assert np.array_equal(split(key), made(key)), size
+
 place = jax.device_put(keys, NamedSharding(line, P("z")))
 mapped = jax.shard_map(lambda key: init(key[0])[None], mesh=line, in_specs=P("z"), out_specs=P("z"))
 assert np.array_equal(jax.jit(mapped)(place), each)

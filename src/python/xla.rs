@@ -124,6 +124,10 @@ impl Words<'_> {
             8 => Initializer::DeltaOrthogonal { gain: self.number()? },
             9 => Initializer::Sparse { sparsity: self.number()?, stddev: self.number()? },
             10 => {
+                // Blocks have none themselves; a malformed call could nest them without end.
+                if self.0.as_slice().first() == Some(&10) {
+                    return None;
+                }
                 let each = Box::new(self.initializer()?);
                 let blocks = match self.next()? {
                     0 => Blocks::Equal(self.count()?),
@@ -333,9 +337,9 @@ unsafe fn fill(frame: &Frame) -> std::result::Result<(), Failure> {
             version.unwrap_or_default()
         )));
     }
-    let malformed = || invalid(format!("malformed call of fastinit: {call:?}"));
+    let malformed = || invalid(format!("malformed call of fastinit: {:?}", &call[..call.len().min(64)]));
     let shape = words.list(|size| u64::try_from(size).ok()).ok_or_else(malformed)?;
-    let initializer = words.initializer().ok_or_else(malformed)?;
+    let initializer = words.initializer().filter(|_| words.next().is_none()).ok_or_else(malformed)?;
     let (&keys, ranges) = operands.split_first().ok_or_else(malformed)?;
     // SAFETY: as above.
     let (key_dims, dims) = unsafe { (dims(keys), dims(result)) };

@@ -167,6 +167,8 @@ def test_threads():
         ),
         ([0, 7], [fastinit.STREAM_VERSION, 1, 3, 77], "malformed call of fastinit"),
         ([0, 7], [fastinit.STREAM_VERSION], "malformed call of fastinit"),
+        ([0, 7], [fastinit.STREAM_VERSION, 1, 3, 0, 0, 0], "malformed call of fastinit"),
+        ([0, 7], [fastinit.STREAM_VERSION, 1, 3, *[10] * 10**5], "malformed call of fastinit"),
         ([0, 7], [fastinit.STREAM_VERSION, 2, 3, 3, 0, 0], "malformed call of fastinit"),
         ([0, 7], [fastinit.STREAM_VERSION, 1, 3, 3, 0, 0], "stddev must"),
         ([0, 7], [fastinit.STREAM_VERSION, 2**62, 3], "malformed call of fastinit"),

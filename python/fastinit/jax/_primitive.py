@@ -9,13 +9,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax._src import dispatch
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
@@ -227,7 +227,8 @@ def _by_devices(words: Any, **parameters: Any) -> Any:
 
 def _lower_on_cpu(context: Any, *operands: Any, **parameters: Any) -> Any:
     shape = parameters["shape"]
-    devices = getattr(context.module_context.axis_context, "num_devices", 1)
+    axes = context.module_context.axis_context
+    devices = getattr(axes, "num_devices", 1) if getattr(axes, "device_assignment", ()) is not None else 1
     if not _is_registered():
         function = _by_callback
     # The ranges take time to compile, which one device can spare. Their integers have 32 bits.
@@ -243,7 +244,10 @@ def _lower_by(function: Any) -> Any:
     return mlir.lower_fun(function, multiple_results=False)
 
 
-# Of such operations JAX says for which devices they are; both the callback and the partition need it.
-dispatch.prim_requires_devices_during_lowering.add(_fill)
+with contextlib.suppress(ImportError, AttributeError):
+    # JAX tells such operations for which devices they are. Otherwise each device makes the whole array.
+    from jax._src.dispatch import prim_requires_devices_during_lowering
+
+    prim_requires_devices_during_lowering.add(_fill)
 mlir.register_lowering(_fill, _lower_by(_by_callback))
 mlir.register_lowering(_fill, _lower_on_cpu, platform="cpu")

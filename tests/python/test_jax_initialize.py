@@ -325,8 +325,10 @@ def sharding(name, leaf):
 
 for model in (linen_model, plain_model):
     function, arguments = model()
-    whole, parts = (arrays_of(fj.initialize(function, *arguments, seed=3, shardings=one)[0]) for one in (None,
-    sharding)) for name in whole:
+    whole, parts = (
+        arrays_of(fj.initialize(function, *arguments, seed=3, shardings=one)[0]) for one in (None, sharding)
+    )
+    for name in whole:
         if name in ("rate", "norm"):  # computed by XLA
             np.testing.assert_allclose(whole[name], parts[name], 1e-6)
             continue

@@ -78,7 +78,7 @@ MODELS = {
 
 
 def run(program: str) -> list[float]:
-    """The seconds of the first and of the second call, and in MiB the peak memory and the size of the result."""
+    """The seconds of both calls, and in MiB the peak memory and the size of the result."""
     command = [sys.executable, "-W", "ignore", "-c", PRELUDE + program]
     env = {**os.environ, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)

@@ -15,7 +15,7 @@ Guarantees:
   `fastinit.he_normal((64, 128), seed=7)`.
 * **Values** depend on the key, the shape, the dtype and the distribution: not on `jit`, `vmap` or `scan`, nor
   on the number of devices or processes.
-* **Programs** contain one call for each tensor, no constants, and compile in a moment. On a mesh each device
+* **Programs** contain one call for each tensor, no constants, and compile quickly. On a mesh each device
   makes its own part, without communication.
 * **Memory**: a tensor takes its own size. Arrays on the CPU share the memory that fastinit has filled.
 * **JAX's own code** makes the rest: `zeros`, `ones`, `constant`, complex numbers, integers, and parameters

@@ -34,15 +34,6 @@ if TYPE_CHECKING:
 # Arrays of more elements are measured by as many, spread over them.
 _MEASURED = 2**15
 
-_ELEMENTWISE: dict[str, Callable[[Any], fastinit.Initializer]] = {
-    "uniform": lambda given: fastinit.RandomUniform(given["low"], given["high"]),
-    "normal": lambda given: fastinit.RandomNormal(given["mean"], given["stddev"]),
-    "truncated_normal": lambda given: fastinit.TruncatedNormal(
-        given["mean"], given["stddev"], lower=given["lower"], upper=given["upper"]
-    ),
-    "constant": lambda given: fastinit.Constant(given["value"]),
-}
-
 
 @dataclass
 class _Leaf:
@@ -157,11 +148,11 @@ def initialize(
     for number, array in zip(own, model.computed(own, seed, [places[i] for i in own]), strict=True):
         leaf = leaves[number]
         arrays[number] = array if array.dtype == leaf.abstract.dtype else array.astype(leaf.abstract.dtype)
-    rows = tuple(map(_row, leaves, arrays, seconds))
+    samples = [_sample(array) for array in arrays]
     report = Report(
-        rows=rows,
+        rows=tuple(map(_row, leaves, arrays, samples, seconds)),
         empty=tuple(leaf.name for leaf in leaves if 0 in leaf.shape),
-        twins=_twins(leaves, arrays),
+        twins=_twins(leaves, samples),
         unused_rules=tuple(unused),
         computed=tuple(leaves[number].name for number in own),
         seconds=time.perf_counter() - start,
@@ -432,22 +423,19 @@ def _fill_slice(draw: Draw, seed: int, stream: str, number: int, out: Array, ind
 
 def _reshaped(draw: Draw, shape: tuple[int, ...]) -> tuple[fastinit.Initializer, tuple[int, ...]]:
     """An initializer that makes the same elements in another shape, if there is one; and its shape."""
-    if not draw.changes or any(kind != "reshape" for kind, _ in draw.changes) or draw.initializer.blocks != 1:
-        return draw.initializer, draw.unit if not draw.changes else ()
-    found = draw.initializer.check(draw.unit)
-    if found.name not in _ELEMENTWISE:
-        return draw.initializer, ()
-    return _ELEMENTWISE[found.name](found.parameters), shape
+    if not draw.changes:
+        return draw.initializer, draw.unit
+    same = draw.elementwise() if all(kind == "reshape" for kind, _ in draw.changes) else None
+    return (draw.initializer, ()) if same is None else (same, shape)
 
 
-def _row(leaf: _Leaf, array: Any, seconds: float) -> ReportRow:
+def _row(leaf: _Leaf, array: Any, sample: Array | None, seconds: float) -> ReportRow:
     """The row of an array in the report."""
     draw = leaf.draw
     distribution = None if draw is None else draw.initializer.check(draw.unit)
     fan_in = fan_out = None
     if len(unit := leaf.shape if draw is None else draw.unit) > 1:
         fan_in, fan_out = map(int, fans(unit))
-    sample = _sample(array)
     return ReportRow(
         name=leaf.name,
         names=(leaf.name,),
@@ -476,11 +464,10 @@ def _sample(array: Any) -> Array | None:
     return here[:: max(1, here.size // _MEASURED)].astype(np.float64)
 
 
-def _twins(leaves: Sequence[_Leaf], arrays: Sequence[Any]) -> tuple[tuple[str, ...], ...]:
+def _twins(leaves: Sequence[_Leaf], samples: Sequence[Array | None]) -> tuple[tuple[str, ...], ...]:
     """Groups of names of arrays that are equal where they were measured, except constant ones."""
     groups: dict[Any, list[str]] = {}
-    for leaf, array in zip(leaves, arrays, strict=True):
-        sample = _sample(array)
+    for leaf, sample in zip(leaves, samples, strict=True):
         if sample is not None and (sample != sample[0]).any():
             groups.setdefault((leaf.shape, sample.tobytes()), []).append(leaf.name)
     return tuple(tuple(names) for names in groups.values() if len(names) > 1)

@@ -16,8 +16,9 @@ import numpy as np
 from jax.nn import initializers as peers
 
 import fastinit
+from fastinit._registry import PRESETS
 
-from ._primitive import sample
+from ._primitive import DTYPES, sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,10 +27,9 @@ if TYPE_CHECKING:
 
     Axes = int | Sequence[int]
 
-# By the names of their dtypes, which need no lookup in JAX and cause no warnings: the dtypes of most calls.
+# The dtypes of most calls. What JAX makes of them depends on nothing but `jax_enable_x64`.
 _PLAIN = {None, np.float32, np.float16, jnp.float32, jnp.float16, jnp.bfloat16}
 _PLAIN |= {np.dtype(jnp.float32), np.dtype(jnp.float16), np.dtype(jnp.bfloat16)}
-_FILLED = {np.dtype(one) for one in (jnp.float32, jnp.float16, jnp.bfloat16, np.float64)}
 # The number of words of a key of each implementation of JAX.
 _WORDS = {"threefry2x32": (2,), "rbg": (4,), "unsafe_rbg": (4,)}
 
@@ -61,10 +61,10 @@ def normal(stddev: Any = 1e-2, dtype: Any = None) -> Initializer:
 
     Args:
         stddev: The standard deviation.
-        dtype: As of `uniform`.
+        dtype: As for `uniform`.
 
     Returns:
-        As of `uniform`.
+        As for `uniform`.
 
     Example:
         >>> import jax, fastinit, fastinit.jax
@@ -84,13 +84,13 @@ def truncated_normal(
 
     Args:
         stddev: The standard deviation before truncation.
-        dtype: As of `uniform`.
+        dtype: As for `uniform`.
         lower: The lower bound, in standard deviations. Elements may be equal to a bound where it is a number
             of the dtype.
         upper: The upper bound, in standard deviations.
 
     Returns:
-        As of `uniform`.
+        As for `uniform`.
 
     Example:
         >>> import jax, fastinit, fastinit.jax
@@ -125,10 +125,10 @@ def variance_scaling(
         out_axis: The axis, or axes, of the outputs.
         batch_axis: Axes that count for neither fan. All other axes are those of a convolution, and count for
             both.
-        dtype: As of `uniform`.
+        dtype: As for `uniform`.
 
     Returns:
-        As of `uniform`.
+        As for `uniform`.
 
     Example:
         >>> import jax, fastinit, fastinit.jax
@@ -159,7 +159,7 @@ def glorot_uniform(
         Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
         AISTATS 2010.
     """
-    return variance_scaling(1.0, "fan_avg", "uniform", in_axis, out_axis, batch_axis, dtype)
+    return variance_scaling(*PRESETS["glorot_uniform"], in_axis, out_axis, batch_axis, dtype)
 
 
 def glorot_normal(
@@ -173,7 +173,7 @@ def glorot_normal(
         Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
         AISTATS 2010.
     """
-    return variance_scaling(1.0, "fan_avg", "truncated_normal", in_axis, out_axis, batch_axis, dtype)
+    return variance_scaling(*PRESETS["glorot_normal"], in_axis, out_axis, batch_axis, dtype)
 
 
 def lecun_uniform(
@@ -186,7 +186,7 @@ def lecun_uniform(
     References:
         LeCun, Bottou, Orr and Müller, "Efficient BackProp", 1998.
     """
-    return variance_scaling(1.0, "fan_in", "uniform", in_axis, out_axis, batch_axis, dtype)
+    return variance_scaling(*PRESETS["lecun_uniform"], in_axis, out_axis, batch_axis, dtype)
 
 
 def lecun_normal(
@@ -199,7 +199,7 @@ def lecun_normal(
     References:
         LeCun, Bottou, Orr and Müller, "Efficient BackProp", 1998.
     """
-    return variance_scaling(1.0, "fan_in", "truncated_normal", in_axis, out_axis, batch_axis, dtype)
+    return variance_scaling(*PRESETS["lecun_normal"], in_axis, out_axis, batch_axis, dtype)
 
 
 def he_uniform(
@@ -212,7 +212,7 @@ def he_uniform(
     References:
         He, Zhang, Ren and Sun, "Delving deep into rectifiers", ICCV 2015.
     """
-    return variance_scaling(2.0, "fan_in", "uniform", in_axis, out_axis, batch_axis, dtype)
+    return variance_scaling(*PRESETS["he_uniform"], in_axis, out_axis, batch_axis, dtype)
 
 
 def he_normal(
@@ -231,22 +231,22 @@ def he_normal(
         >>> bool((kernel == fastinit.he_normal((64, 128), seed=7)).all())
         True
     """
-    return variance_scaling(2.0, "fan_in", "truncated_normal", in_axis, out_axis, batch_axis, dtype)
+    return variance_scaling(*PRESETS["he_normal"], in_axis, out_axis, batch_axis, dtype)
 
 
 def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> Initializer:
     """An initializer of orthogonal matrices, uniformly distributed (Haar measure), times `scale`.
 
     A tensor is a matrix whose columns lie along `column_axis`; the shorter of rows and columns are
-    orthonormal. Other than JAX's, it makes half precision too, and takes an `out_sharding`.
+    orthonormal. Unlike JAX's, it also makes half precision, and takes an `out_sharding`.
 
     Args:
         scale: The factor.
         column_axis: The axis of the columns.
-        dtype: As of `uniform`.
+        dtype: As for `uniform`.
 
     Returns:
-        As of `uniform`, for shapes of at least two dimensions.
+        As for `uniform`, for shapes of at least two dimensions.
 
     References:
         Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear
@@ -271,10 +271,10 @@ def delta_orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None)
     Args:
         scale: The factor.
         column_axis: The axis of the columns; the distribution does not depend on it.
-        dtype: As of `uniform`.
+        dtype: As for `uniform`.
 
     Returns:
-        As of `uniform`, for shapes of three to five dimensions whose last is at least as large as the one
+        As for `uniform`, for shapes of three to five dimensions whose last is at least as large as the one
         before.
 
     References:
@@ -350,7 +350,7 @@ def _initializer(
         if wanted is None:
             return peer(key, shape, dtype, out_sharding)
         shape, target = wanted
-        if target in _FILLED:
+        if target in DTYPES:
             return sample(initializer, key, shape, target, out_sharding)
         # Formats of eight bits: float32, rounded once.
         return sample(initializer, key, shape, np.dtype(np.float32), out_sharding).astype(target)
@@ -393,10 +393,10 @@ def _wanted(
     traced = jax.eval_shape(lambda: peer(key, shape, asked, out_sharding))
     if asked is dtype:
         target = np.dtype(traced.dtype)
-    if target not in _FILLED and not (jnp.issubdtype(target, jnp.floating) and target.itemsize == 1):
+    if target not in DTYPES and not (jnp.issubdtype(target, jnp.floating) and target.itemsize == 1):
         return None
     try:
-        initializer.validate(traced.shape, target if target in _FILLED else np.float32)
+        initializer.validate(traced.shape, target if target in DTYPES else np.float32)
     except (TypeError, ValueError):
         return None
     return traced.shape, target

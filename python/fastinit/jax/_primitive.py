@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     Shape = tuple[int, ...]
 
+# The dtypes of fastinit.
+DTYPES = frozenset(np.dtype(one) for one in (jnp.float32, jnp.float16, jnp.bfloat16, np.float64))
+
 _fill = Primitive("fastinit")
 _TARGET = "fastinit"
 
@@ -78,17 +81,19 @@ def sample(
             f"sample takes one key, got an array of shape {words.shape[:-1]}; use jax.vmap for several"
         )
     parameters = {"initializer": initializer, "shape": shape, "dtype": dtype}
+    if out_sharding is None:
+        return _fill.bind(words, **parameters, sharding=None)
     is_traced = isinstance(words, jax.core.Tracer) or isinstance(jnp.zeros(()), jax.core.Tracer)
     if isinstance(out_sharding, PartitionSpec):
         mesh = jax.sharding.get_abstract_mesh() if is_traced else jax.sharding.get_mesh()
         out_sharding = NamedSharding(mesh, out_sharding)
-    if out_sharding is None or not is_traced:
+    if not is_traced:
         return _fill.bind(words, **parameters, sharding=out_sharding)
     parameters["sharding"] = None
     mesh, axes = out_sharding.mesh, _axes(out_sharding.spec, len(shape))
     if jax.sharding.AxisType.Explicit not in mesh.axis_types:
         return jax.lax.with_sharding_constraint(_fill.bind(words, **parameters), out_sharding)
-    # On such a mesh each operation says how its result is sharded, so each device makes its part here.
+    # On an explicit mesh an operation has to say how its result is sharded. Here each device makes its part.
     specs = [PartitionSpec(), *map(PartitionSpec, axes)]
     operands = zip([words, *_ranges(shape)], specs, strict=True)
     return jax.shard_map(
@@ -108,10 +113,6 @@ def _axes(spec: Any, rank: int) -> tuple[Any, ...]:
 def _ranges(shape: Shape) -> list[Any]:
     """The indices along each axis. Sharded like the tensor, they tell each device its part."""
     return [jnp.arange(size, dtype=np.int32) for size in shape]
-
-
-def _is_traced(words: Any) -> bool:
-    return isinstance(words, jax.core.Tracer) or isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
 def _fill_each(
@@ -184,7 +185,7 @@ def _is_registered() -> bool:
         jax.devices("cpu")
         capsule = jax.ffi.pycapsule(ctypes.c_void_p(xla_handler()))
         jax.ffi.register_ffi_target(_TARGET, capsule, platform="cpu", api_version=1)
-    except Exception:  # of whatever kind: there is another way
+    except Exception:  # Whatever it is, the callback works.
         return False
     return True
 
@@ -231,7 +232,7 @@ def _lower_on_cpu(context: Any, *operands: Any, **parameters: Any) -> Any:
     devices = getattr(axes, "num_devices", 1) if getattr(axes, "device_assignment", ()) is not None else 1
     if not _is_registered():
         function = _by_callback
-    # The ranges take time to compile, which one device can spare. Their integers have 32 bits.
+    # One device needs no ranges, which take time to compile. Their integers have 32 bits.
     elif devices > 1 and len(operands) == 1 and shape and max(shape) < 2**31:
         function = _by_devices
     else:

@@ -2,8 +2,7 @@
 
 While a model is traced, the random functions of JAX bind fastinit's primitive. From there the program is
 followed to the tensors: through products and sums with numbers, changes of shape, rounding to fewer bits,
-calls, and loops over layers. What is not understood is no distribution: the model's own code makes that
-tensor.
+calls, and loops over layers. A tensor that is not understood is made by the model's own code.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from jax.interpreters import partial_eval
 
 import fastinit
 
-from ._primitive import sample
+from ._primitive import DTYPES, sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from fastinit._typing import Array
+    from fastinit.theory.distributions import Distribution
 
-_FLOATS = {np.dtype(one) for one in (jnp.float32, jnp.float16, jnp.bfloat16, np.float64)}
 # The random functions of JAX that fastinit stands in for.
 _RANDOM = ("uniform", "normal", "truncated_normal", "orthogonal")
 # The operations that only call the program that they contain.
@@ -79,21 +78,29 @@ class Draw:
         if factor == 1.0 and shift == 0.0:
             return self
         try:
-            made = _linear(self.initializer, self.unit, factor, shift)
+            made = self.elementwise(factor, shift)
         except (TypeError, ValueError):
             return None
+        is_matrix = isinstance(self.initializer, (fastinit.Orthogonal, fastinit.DeltaOrthogonal))
+        if is_matrix and shift == 0.0:
+            config = self.initializer.get_config()
+            made = type(self.initializer).from_config({**config, "gain": config["gain"] * factor})
         return None if made is None else replace(self, initializer=made)
 
+    def elementwise(self, factor: float = 1.0, shift: float = 0.0) -> fastinit.Initializer | None:
+        """An initializer whose elements are `factor * x + shift` in any shape, if this one has such elements.
 
-def _linear(
-    initializer: fastinit.Initializer, unit: tuple[int, ...], factor: float, shift: float
-) -> fastinit.Initializer | None:
-    if isinstance(initializer, (fastinit.Orthogonal, fastinit.DeltaOrthogonal)) and shift == 0.0:
-        config = initializer.get_config()
-        return type(initializer).from_config({**config, "gain": config["gain"] * factor})
-    if initializer.blocks != 1:
-        return None
-    found = initializer.check(unit)
+        Raises:
+            ValueError: If they are out of range.
+        """
+        return (
+            None
+            if self.initializer.blocks != 1
+            else _linear(self.initializer.check(self.unit), factor, shift)
+        )
+
+
+def _linear(found: Distribution, factor: float, shift: float) -> fastinit.Initializer | None:
     given = found.parameters
     if found.name == "constant":
         return fastinit.Constant(given["value"] * factor + shift)
@@ -125,12 +132,9 @@ def _random_by_fastinit() -> Iterator[None]:
     from jax._src.nn import initializers
 
     thread = threading.get_ident()
-    originals = {name: getattr(jax.random, name) for name in _RANDOM}
     replaced: list[tuple[Any, str, Any]] = []
 
-    def shim(name: str) -> Callable[..., Any]:
-        original = originals[name]
-
+    def shim(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def function(*arguments: Any, **options: Any) -> Any:
             found = None
             if threading.get_ident() == thread:
@@ -147,7 +151,7 @@ def _random_by_fastinit() -> Iterator[None]:
             for module in {id(one): one for one in (jax.random, inner)}.values():
                 for name in _RANDOM:
                     replaced.append((module, name, getattr(module, name)))
-                    setattr(module, name, shim(name))
+                    setattr(module, name, shim(name, getattr(module, name)))
             if hasattr(initializers, "_scaled_normal"):  # JAX 0.12
                 replaced.append((initializers, "_scaled_normal", initializers._scaled_normal))
                 initializers._scaled_normal = scaled_normal
@@ -172,7 +176,7 @@ def _drawn(name: str, original: Any, arguments: Sequence[Any], options: Mapping[
         return None
     result = jax.eval_shape(lambda: original(*arguments, **options))
     dtype = np.dtype(result.dtype)
-    if dtype not in _FLOATS:
+    if dtype not in DTYPES:
         return None
     try:
         initializer.validate(result.shape, dtype)
@@ -282,7 +286,7 @@ def _needed(program: ClosedJaxpr) -> ClosedJaxpr:
 
 def is_float(dtype: Any) -> bool:
     """Whether fastinit has this dtype."""
-    return not jax.dtypes.issubdtype(dtype, jax.dtypes.extended) and np.dtype(dtype) in _FLOATS
+    return not jax.dtypes.issubdtype(dtype, jax.dtypes.extended) and np.dtype(dtype) in DTYPES
 
 
 # What a name in a program stands for: a `Draw`; an array of NumPy, which has the elements of a small

@@ -64,6 +64,12 @@ call = {call}
 measure(lambda: call(key, tokens))
 """
 
+# What new memory of that size costs, which differs from machine to machine.
+FULL = """
+import numpy as np
+measure(lambda: np.full({bytes} // 4, 1, np.float32))
+"""
+
 ARRAYS = {
     "fastinit.jax, eager": ("fastinit.jax", "(lambda key: normal(key, shape))"),
     "fastinit.jax, jitted": ("fastinit.jax", "jax.jit(lambda key: normal(key, shape))"),
@@ -118,12 +124,15 @@ def main() -> None:
         name: ARRAY.format(elements=elements, module=module, call=call)
         for name, (module, call) in ARRAYS.items()
     }
+    arrays["numpy.full"] = FULL.format(bytes=elements * 4)
     show("normal, float32", arrays, options.rounds)
     models = {
         name: MODEL.format(width=options.width, layers=options.layers, call=call)
         for name, call in MODELS.items()
         if not (options.skip_eager and name.endswith("eager"))
     }
+    parameters = options.width * (64000 + options.layers * 12 * options.width)
+    models["numpy.full"] = FULL.format(bytes=2 * parameters)
     show("transformer, bfloat16", models, 1)
 
 

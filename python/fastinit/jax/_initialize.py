@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from fastinit._typing import Array
 
-# Arrays of more elements are measured by as many, spread over them.
-_MEASURED = 2**15
+# Arrays of more elements are measured by as many, in runs spread over them.
+_MEASURED, _RUNS = 2**15, 64
 
 
 @dataclass
@@ -459,9 +459,11 @@ def _sample(array: Any) -> Array | None:
     if not jax.dtypes.issubdtype(array.dtype, np.floating) or not array.addressable_shards:
         return None
     here = np.asarray(array.addressable_shards[0].data).reshape(-1)
-    if here.size == 0:
-        return None
-    return here[:: max(1, here.size // _MEASURED)].astype(np.float64)
+    if here.size > _MEASURED:
+        run = _MEASURED // _RUNS
+        step = (here.size - run) // (_RUNS - 1)
+        here = np.lib.stride_tricks.sliding_window_view(here, run)[::step][:_RUNS].reshape(-1)
+    return here.astype(np.float64) if here.size else None
 
 
 def _twins(leaves: Sequence[_Leaf], samples: Sequence[Array | None]) -> tuple[tuple[str, ...], ...]:

@@ -47,6 +47,15 @@ _CALLS = (
 _Path = tuple[int, ...]
 # Constants of more elements are not followed.
 _SMALL = 64
+# What NumPy computes as JAX does, in a fraction of the time.
+_ARITHMETIC = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "neg": np.negative,
+    "sqrt": np.sqrt,
+}
 
 
 @dataclass(frozen=True)
@@ -409,6 +418,8 @@ def _constant(equation: Any, values: Sequence[Any]) -> _Value:
         if name not in ("mul", "add", "sub", "div", "neg", "convert_element_type"):
             return None
         values = [value.reshape(()) for value in values]
+    if name in _ARITHMETIC and is_float(after.dtype):
+        return np.asarray(_ARITHMETIC[name](*values), after.dtype)
     with jax.ensure_compile_time_eval():
         return np.asarray(equation.primitive.bind(*map(jnp.asarray, values), **equation.params))
 

@@ -7,13 +7,17 @@
 * `timm`: the tests of timm's layers, and those of its models that it marks as basic, from the source
   distribution of the installed version, which pip downloads into `.venv/peers`; with fastinit inside
   `fastinit.torch.accelerate()`;
+* `haiku`: its tests, which are in its wheel, with the classes of `fastinit.haiku`;
+* `jax`, `flax`: JAX's tests of initializers and Flax's tests, with `fastinit.jax` for `jax.nn.initializers`;
 * `torch`: PyTorch's tests of `torch.nn`, with `fastinit.torch` for `torch.nn.init`, and once more inside
-  `accelerate`. No package has them, so the folder of a checkout must be given, whose version should be that
-  of PyTorch. The tests alone are enough:
+  `accelerate`.
 
-      git clone --branch v2.15.0 --depth 1 --filter blob:none --sparse https://github.com/pytorch/pytorch
-      git -C pytorch sparse-checkout set test
-      make peers ARGS="--torch pytorch"
+No package has the tests of JAX, Flax and PyTorch, so the folders of checkouts must be given, whose versions
+should be those installed. The tests alone are enough:
+
+    git clone --branch v2.15.0 --depth 1 --filter blob:none --sparse https://github.com/pytorch/pytorch
+    git -C pytorch sparse-checkout set test
+    make peers ARGS="--torch pytorch"
 
 A test whose outcome differs is run again in both ways. The exit status is 1 if one passes plainly and fails
 with fastinit, both times, or if a file of tests cannot be imported.
@@ -22,6 +26,7 @@ with fastinit, both times, or if a file of tests cannot be imported.
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.metadata
 import importlib.util
 import itertools
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
 MODE = "FASTINIT_PEERS"
 PLAIN, ENABLE, ACCELERATE, REPLACE = "plain", "enable", "accelerate", "replace"
 OUTCOMES = "FASTINIT_PEERS_OUTCOMES"
+REPLACED = "FASTINIT_PEERS_REPLACED"  # the module that is replaced, and by which
 
 ERROR = "error"  # the outcome of a file of tests that cannot be imported
 
@@ -60,8 +66,11 @@ CACHE = Path(sys.prefix) / "peers"
 # Layers of other folders have no weights that are random at first.
 LAYERS = ("activations", "attention", "convolutional", "core", "normalization", "rnn")
 KERAS = {"initializers": ["initializers"], "layers": [f"layers/{folder}" for folder in LAYERS]}
+FLAX = [f"tests/linen/{name}_test.py" for name in ("initializers", "linen_linear", "linen_attention")]
+FLAX += ["tests/nnx/nn/linear_test.py", "tests/nnx/nn/embed_test.py", "tests/nnx/nn/attention_test.py"]
 BACKENDS = ("torch", "jax", "tensorflow", "numpy")
 SHOWN = 20
+NO_CHECKOUT = "its tests are in no package: see tools/peers.py for how to give a checkout"
 
 
 class Suite(NamedTuple):
@@ -112,13 +121,33 @@ def timm_suites() -> Iterator[Suite]:
     yield Suite("models of timm", root, ["tests/test_models.py"], (ACCELERATE,), ("-m", "base"))
 
 
+def jax_suites(jax: Path | None, flax: Path | None) -> Iterator[Suite]:
+    """The tests in Haiku's wheel, and in checkouts of JAX and Flax."""
+    environment = {"JAX_PLATFORMS": "cpu", REPLACED: "haiku._src.initializers fastinit.haiku"}
+    if importlib.util.find_spec("haiku") is None:
+        print("skipped: haiku is not installed")
+    else:
+        root = Path(importlib.metadata.distribution("dm-haiku").locate_file(""))  # type: ignore[arg-type]
+        paths = [f"haiku/_src/{name}_test.py" for name in ("initializers", "basic", "conv", "embed")]
+        yield Suite("haiku", root, paths, (REPLACE,), environment=environment)
+    environment[REPLACED] = "jax.nn.initializers fastinit.jax"
+    for name, checkout, paths, options in (
+        ("jax.nn.initializers", jax, ["tests/nn_test.py"], ("-k", "nitialize")),
+        ("flax", flax, FLAX, ()),
+    ):
+        if checkout is None:
+            print(f"skipped: {name}; {NO_CHECKOUT}")
+        else:
+            yield Suite(name, checkout.resolve(), paths, (REPLACE,), options, environment)
+
+
 def torch_suites(checkout: Path | None) -> Iterator[Suite]:
     """The tests in a checkout of PyTorch."""
     if checkout is None:
-        print("skipped: torch; its tests are in no package: see tools/peers.py for how to give a checkout")
+        print(f"skipped: torch; {NO_CHECKOUT}")
         return
     root = checkout.resolve() / "test"
-    environment = {"PYTORCH_PRINT_REPRO_ON_FAILURE": "0"}
+    environment = {"PYTORCH_PRINT_REPRO_ON_FAILURE": "0", REPLACED: "torch.nn.init fastinit.torch"}
     slow = {**environment, "PYTORCH_TEST_WITH_SLOW": "1"}  # one test of the file is marked as slow
     yield Suite("torch.nn.init", root, ["nn/test_init.py"], (REPLACE, ACCELERATE), environment=slow)
     paths = [path for path in ("test_nn.py", "test_modules.py", "nn") if (root / path).exists()]
@@ -203,11 +232,14 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", help="suites, by a part of their name; all by default")
-    parser.add_argument("--torch", type=Path, metavar="FOLDER", help="a checkout of PyTorch")
+    for name in ("jax", "flax", "torch"):
+        parser.add_argument(f"--{name}", type=Path, metavar="FOLDER", help=f"a checkout of {name}")
     parser.add_argument("--processes", type=int, default=2, help="that run the tests of a suite")
     options = parser.parse_args()
     passes = True
-    for suite in itertools.chain(keras_suites(), timm_suites(), torch_suites(options.torch)):
+    for suite in itertools.chain(
+        keras_suites(), timm_suites(), jax_suites(options.jax, options.flax), torch_suites(options.torch)
+    ):
         if not options.names or any(name in suite.name for name in options.names):
             plain = run(suite, PLAIN, options.processes)
             print(f"{suite.name}, {PLAIN}: {counts(plain)}", flush=True)
@@ -224,7 +256,7 @@ def main() -> int:
 
 
 def pytest_configure(config: Any) -> None:
-    """Enables fastinit for Keras before tests are imported, and makes the module that its wheel lacks."""
+    """Enables fastinit before tests are imported, and makes the module that the wheel of Keras lacks."""
     for name in ("requires_trainable_backend", "multi_device", "base"):
         config.addinivalue_line("markers", name)
     if "KERAS_BACKEND" in os.environ:
@@ -232,10 +264,17 @@ def pytest_configure(config: Any) -> None:
         conftest.skip_if_backend = _skip_if_backend  # type: ignore[attr-defined]
         sys.modules["conftest"] = conftest
     is_controller = config.getoption("numprocesses") and not hasattr(config, "workerinput")
-    if os.environ.get(MODE) == ENABLE and not is_controller:
+    mode = None if is_controller else os.environ.get(MODE)
+    if mode == ENABLE:
         import fastinit.keras
 
         fastinit.keras.enable()
+    elif mode == REPLACE:
+        theirs, ours = os.environ[REPLACED].split()
+        package, _, name = theirs.rpartition(".")
+        importlib.import_module(theirs)
+        sys.modules[theirs] = importlib.import_module(ours)
+        setattr(sys.modules[package], name, sys.modules[theirs])
 
 
 def _skip_if_backend(backend: str, reason: str) -> Any:
@@ -243,13 +282,9 @@ def _skip_if_backend(backend: str, reason: str) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[Any]) -> None:
-    """Replaces `torch.nn.init`, and skips what cannot run here, as Keras does."""
-    mode, backend = os.environ.get(MODE), os.environ.get("KERAS_BACKEND")
+    """Skips what cannot run here, as Keras does."""
+    backend = os.environ.get("KERAS_BACKEND")
     for item in items:
-        if mode == REPLACE and getattr(item.module, "init", None) is sys.modules["torch.nn.init"]:
-            import fastinit.torch
-
-            item.module.init = fastinit.torch
         if backend == "numpy" and item.get_closest_marker("requires_trainable_backend"):
             item.add_marker(pytest.mark.skip(reason="this backend cannot be trained"))
         if backend and item.get_closest_marker("multi_device"):

@@ -311,3 +311,27 @@ def test_import_starts_no_backend_and_fastinit_loads_no_jax(python):
         print(bool(xla_bridge._backends))
     """
     assert python(program) == "False\nFalse\n"
+
+
+@pytest.mark.parametrize("mode", ["warn", "error", "allow"])
+@pytest.mark.parametrize("name", ["he_normal", "normal", "uniform", "truncated_normal"])
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_double_precision_without_x64_is_as_jax_says(mode, name, dtype):
+    if not hasattr(jax.config, "jax_explicit_x64_dtypes"):
+        pytest.skip(f"JAX {jax.__version__} does not have jax_explicit_x64_dtypes")
+
+    def outcome(module):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                result = str(getattr(module, name)()(jax.random.key(7), (4, 8), np.dtype(dtype)).dtype)
+            except (TypeError, ValueError) as error:
+                result = type(error)
+            return result, {one.category for one in caught}
+
+    before = jax.config.jax_explicit_x64_dtypes
+    jax.config.update("jax_explicit_x64_dtypes", mode)
+    try:
+        assert outcome(ours) == outcome(peers)
+    finally:
+        jax.config.update("jax_explicit_x64_dtypes", before)

@@ -275,6 +275,29 @@ def test_dtype_and_seed():
     assert np.array_equal(abstract["weight"], single["weight"])
 
 
+def test_float64_without_x64_is_as_jax_says():
+    init = plain_model()[0]
+    with pytest.warns(UserWarning, match="float64"):
+        made, report = fj.initialize(init, KEY, seed=3, dtype="float64")
+    assert {str(one.dtype) for one in jax.tree.leaves(made)} == {str(row.dtype) for row in report.rows}
+    assert "float64" not in {str(row.dtype) for row in report.rows}
+    if not hasattr(jax.config, "jax_explicit_x64_dtypes"):
+        return
+    before = jax.config.jax_explicit_x64_dtypes
+    jax.config.update("jax_explicit_x64_dtypes", "allow")
+    try:
+        made, report = fj.initialize(
+            lambda key: jax.random.normal(key, (40, 6)), KEY, seed=3, dtype="float64"
+        )
+        assert made.dtype == np.float64
+        expected = fastinit.RandomNormal(stddev=1.0)(
+            (40, 6), seed=3, stream=report.rows[0].name, dtype="float64"
+        )
+        assert np.array_equal(np.asarray(made), expected)
+    finally:
+        jax.config.update("jax_explicit_x64_dtypes", before)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

@@ -181,6 +181,27 @@ def test_wrong_calls_of_the_handler_are_errors(words, call, message):
         jax.block_until_ready(wrong(jnp.array(words, jnp.uint32), call=np.array(call, np.int64)))
 
 
+def test_exported_programs():
+    from jax import export
+
+    def init(key):
+        return fj.he_normal()(key, (64, 128))
+
+    key = jax.random.key(7)
+    with pytest.raises(ValueError, match="custom calls"):
+        export.export(jax.jit(init))(key)
+    allowed = [export.DisabledSafetyCheck.custom_call("fastinit")]
+    exported = export.export(jax.jit(init), disabled_checks=allowed)(key)
+    assert np.array_equal(exported.call(key), fastinit.he_normal((64, 128), seed=7))
+
+    def forward(weights, x):
+        abstract = jax.eval_shape(init, jax.random.key(0))
+        return x @ weights.astype(abstract.dtype)
+
+    program = export.export(jax.jit(forward))(init(key), jnp.ones((2, 64)))
+    assert "fastinit" not in program.mlir_module()
+
+
 def test_wrong_samples():
     with pytest.raises(ValueError, match="identity needs"):
         fj.sample(fastinit.Identity(), KEY, (3,))

@@ -24,6 +24,7 @@ from fastinit._rules import initializer_of, matches, text_of
 from fastinit._runtime import fans
 
 from . import _program
+from ._primitive import canonical, keeping
 from ._program import Draw
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def initialize(
     model = _Model(function, arguments)
     leaves = model.leaves
     if dtype is not None:
+        dtype = canonical(dtype)
         for leaf in leaves:
             if jax.dtypes.issubdtype(leaf.abstract.dtype, np.floating):
                 leaf.abstract = jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=leaf.abstract.sharding)
@@ -352,9 +354,10 @@ def _made(leaf: _Leaf, seed: int, sharding: Any) -> Any:
         array = leaf.function(_key(seed, leaf.name), leaf.shape, leaf.abstract.dtype)
         return array if sharding is None else jax.device_put(array, sharding)
     part = _part_of(leaf, seed)
-    if sharding is None:
-        return jax.device_put(part(None))
-    return jax.make_array_from_callback(leaf.shape, sharding, part)
+    with keeping(np.dtype(leaf.abstract.dtype)):
+        if sharding is None:
+            return jax.device_put(part(None))
+        return jax.make_array_from_callback(leaf.shape, sharding, part)
 
 
 def _key(seed: int, name: str, like: Any = None) -> Any:

@@ -40,6 +40,22 @@ _fill = Primitive("fastinit")
 _TARGET = "fastinit"
 
 
+def canonical(dtype: Any) -> np.dtype[Any]:
+    """The dtype of arrays that are asked for in a dtype.
+
+    Without `jax_enable_x64`, JAX makes float32 of float64 and warns, refuses it, or allows it.
+    """
+    dtype = np.dtype(dtype)
+    if dtype != np.float64 or jax.config.jax_enable_x64:
+        return dtype
+    return np.dtype(jax.eval_shape(lambda: jnp.zeros((), dtype)).dtype)
+
+
+def keeping(dtype: np.dtype[Any]) -> contextlib.AbstractContextManager[Any]:
+    """A context in which JAX takes arrays of NumPy in a dtype as they are, also float64."""
+    return jax.enable_x64(True) if dtype == np.float64 else contextlib.nullcontext()
+
+
 def sample(
     initializer: fastinit.Initializer,
     key: Any,
@@ -53,7 +69,8 @@ def sample(
         initializer: What it contains.
         key: A key of JAX, of any kind.
         shape: The shape of the tensor.
-        dtype: `"float32"`, `"float64"` (which needs `jax_enable_x64`), `"float16"` or `"bfloat16"`.
+        dtype: `"float32"`, `"float16"`, `"bfloat16"`, or `"float64"`, which without `jax_enable_x64` is what
+            `jax_explicit_x64_dtypes` says: `float32` with a warning, an error, or allowed.
         out_sharding: A `NamedSharding` for the tensor, a `PartitionSpec` for the mesh of the context, or
             `None`.
 
@@ -72,7 +89,7 @@ def sample(
         True
     """
     shape = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(map(int, shape))
-    dtype = np.dtype(dtype)
+    dtype = canonical(dtype)
     initializer.validate(shape, dtype)
     is_typed = jax.dtypes.issubdtype(getattr(key, "dtype", np.uint32), jax.dtypes.prng_key)
     words = jax.random.key_data(key) if is_typed else jnp.asarray(key, np.uint32)
@@ -144,12 +161,16 @@ def _impl(words: Any, *ranges: Any, sharding: Any, **parameters: Any) -> Any:
     if sharding is None:
         array = _fill_each(words, *ranges, **parameters)
         array.flags.writeable = False  # JAX shares its memory.
-        return jax.device_put(array)
+        with keeping(array.dtype):
+            return jax.device_put(array)
     seed, stream = seed_and_stream(np.asarray(words))
     initializer, shape, dtype = (parameters[name] for name in ("initializer", "shape", "dtype"))
-    return jax.make_array_from_callback(
-        shape, sharding, lambda index: initializer(shape, seed=seed, stream=stream, dtype=dtype, index=index)
-    )
+    with keeping(dtype):
+        return jax.make_array_from_callback(
+            shape,
+            sharding,
+            lambda index: initializer(shape, seed=seed, stream=stream, dtype=dtype, index=index),
+        )
 
 
 def _abstract(*operands: Any, **parameters: Any) -> Any:

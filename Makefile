@@ -19,7 +19,7 @@ MAKEFLAGS += --jobs=2
 unexport MAKEFLAGS MFLAGS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow recipes zoo peers lint format bench accuracy guide build clean lock
+.PHONY: help demo test test-slow neon riscv recipes zoo peers lint format bench accuracy guide build clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ test: build $(VENV)/.frameworks  ## run the tests and doctests of both languages
 
 test-slow: build $(VENV)/.frameworks  ## run the tests that need 9 GB of memory and a long time
 	$(BIN)/pytest -m slow $(ARGS)
+
+neon: $(BIN)/python  ## run the Rust tests, and Python's golden and contract tests, on 64-bit Arm under qemu-user
+	tools/emulate.sh aarch64 $(BIN)/python
+
+riscv: $(BIN)/python  ## run the Rust tests on 64-bit RISC-V, which has the scalar level, under qemu-user
+	tools/emulate.sh riscv64 $(BIN)/python
 
 recipes: build $(VENV)/.recipes  ## run the recipes of docs/frameworks.md, in Rust too (ARGS="-k burn" etc.)
 	$(BIN)/pytest -m "slow or not slow" tests/python/test_recipes.py $(ARGS)

@@ -38,10 +38,18 @@
 //! * `python`: the bindings that make this crate the module `fastinit._core` of the Python package. Off by
 //!   default.
 //!
+//! # Targets
+//!
+//! 64-bit and little-endian. x86-64 has the levels AVX-512 and AVX2, 64-bit Arm has NEON, and every target has
+//! the scalar level.
+//!
 //! # Environment variables
 //!
 //! `FASTINIT_NUM_THREADS` is the default thread limit, see [`default_threads`]; `FASTINIT_SIMD` lowers the
 //! level, see [`Level::current`].
+
+#[cfg(not(all(target_endian = "little", target_pointer_width = "64")))]
+compile_error!("fastinit needs a 64-bit little-endian target");
 
 // Each module uses only those below it:
 //

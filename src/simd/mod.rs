@@ -16,9 +16,6 @@
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
-#[cfg(target_endian = "big")]
-compile_error!("the order of lanes in memory is that of a little-endian machine");
-
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -69,14 +66,8 @@ impl Level {
     pub fn available() -> &'static [Level] {
         static AVAILABLE: OnceLock<Vec<Level>> = OnceLock::new();
         AVAILABLE.get_or_init(|| {
-            let mut levels = vec![Level::Scalar];
-            #[cfg(target_arch = "x86_64")]
-            {
-                levels.extend(avx2::Avx2::detect().map(|_| Level::Avx2));
-                levels.extend(avx512::Avx512::detect().map(|_| Level::Avx512));
-            }
-            #[cfg(target_arch = "aarch64")]
-            levels.push(Level::Neon);
+            let mut levels = vec![Level::Scalar, Level::Neon, Level::Avx2, Level::Avx512];
+            levels.retain(|&level| level == Level::Scalar || !matches!(level.detect(), Detected::Scalar(_)));
             levels
         })
     }

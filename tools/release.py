@@ -198,21 +198,20 @@ def use(path: Path, python: str, *, bfloat16: bool = True) -> None:
     step(f"install and use {path.name}")
     with tempfile.TemporaryDirectory(prefix="fastinit-") as folder:
         home = Path(folder)
-        run(python, "-m", "venv", "--without-pip", home / "venv")
+        run(python, "-m", "venv", home / "venv")
         scripts = home / "venv" / ("Scripts" if os.name == "nt" else "bin")
         own = scripts / "python"
-        pip = ("--python", home / "venv")
-        module("pip", *pip, "install", "--only-binary=:all:", path)
-        installed = set(
-            re.findall(r"^[\w-]+(?===| @)", module("pip", *pip, "list", "--format=freeze"), re.MULTILINE)
-        )
+        pip = (own, "-I", "-m", "pip")  # the one of its Python, which knows its wheels
+        run(*pip, "install", "--only-binary=:all:", path)
+        listed = run(*pip, "list", "--format=freeze")
+        installed = set(re.findall(r"^[\w-]+(?===| @)", listed, re.MULTILINE)) - {"pip", "setuptools"}
         need(installed == {"fastinit-nn", "numpy"}, f"the wheel brings {sorted(installed)}")
         print(run(own, "-I", __file__, "here", cwd=home), end="")
         hint = run(scripts / "fastinit", "info", status=1, cwd=home)
         need("fastinit-nn[cli]" in hint, f"without the extra cli, the command says {hint!r}")
         pins = ROOT / "requirements-dev.txt"
         extras = "bf16,cli" if bfloat16 else "cli"
-        module("pip", *pip, "install", "--constraint", pins, f"{path}[{extras}]", "pytest", "pytest-timeout")
+        run(*pip, "install", "--constraint", pins, f"{path}[{extras}]", "pytest", "pytest-timeout")
         print(run(scripts / "fastinit", "info", cwd=home), end="")
         if bfloat16:
             run(own, "-I", ROOT / "examples" / "llama.py", "--layers", "1", "--no-peers", cwd=home)

@@ -19,10 +19,10 @@ MAKEFLAGS += --jobs=2
 unexport MAKEFLAGS MFLAGS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow neon riscv recipes zoo peers lint format bench accuracy guide build clean lock
+.PHONY: help demo test test-slow neon riscv pythons recipes zoo peers lint format bench accuracy guide docs release-check build clean lock
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: build $(PEER_LIBRARIES)  ## initialize a 1.2-billion-parameter model and measure it (ARGS="--layers 2" etc. are passed on)
 	$(BIN)/python examples/llama.py $(ARGS)
@@ -54,6 +54,8 @@ lint: $(VENV)/.dev  ## check file names, formatting, lints, types and documentat
 	$(BIN)/ruff check $(PYTHON_CODE)
 	$(BIN)/ruff format --check $(PYTHON_CODE)
 	$(BIN)/mypy python examples benches/python tools
+	$(BIN)/zizmor --offline --pedantic --quiet .github
+	@if command -v actionlint; then actionlint; else echo "no actionlint on PATH: the workflows are checked by zizmor alone"; fi
 	cargo fmt --check
 	cargo clippy --all-targets --features python -- -D warnings
 	cargo clippy --all-targets -- -D warnings
@@ -76,16 +78,19 @@ accuracy: $(RUST_SOURCES)  ## measure the errors of the normal and the truncated
 guide: build $(VENV)/.frameworks  ## regenerate the tables and pictures of docs/guide.md
 	$(BIN)/python tools/guide.py
 
+release-check: $(VENV)/.release  ## build the wheel, the sdist and the crate as for a release, and check and use them
+	$(BIN)/python tools/release.py
+
 build: $(VENV)/.built  ## build the extension into .venv, optimized
 
 clean:  ## remove everything that can be regenerated
 	cargo clean
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache python/fastinit/_core*.so
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache python/fastinit/_core*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: $(VENV)/.dev  ## update the pinned Python dependencies from requirements-*.in
 	$(BIN)/pip install uv
-	for set in build dev frameworks recipes bench; do \
+	for set in build dev release frameworks recipes bench; do \
 	    $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --prerelease disallow \
 	        --no-annotate --custom-compile-command "make lock" \
 	        requirements-$$set.in --output-file requirements-$$set.txt || exit 1; \
@@ -100,6 +105,10 @@ $(VENV)/.build: requirements-build.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.build
+	$(BIN)/pip install --requirement $<
+	@touch $@
+
+$(VENV)/.release: requirements-release.txt $(VENV)/.dev
 	$(BIN)/pip install --requirement $<
 	@touch $@
 

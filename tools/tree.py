@@ -20,7 +20,8 @@ KNOWN = {
     "requirements-bench.txt",
     "requirements-build.in", "requirements-build.txt", "requirements-dev.in", "requirements-dev.txt",
     "requirements-frameworks.in", "requirements-frameworks.txt", "requirements-recipes.in",
-    "requirements-recipes.txt", "rustfmt.toml", "src", "tests", "tools",
+    "requirements-recipes.txt", "requirements-release.in", "requirements-release.txt",
+    "rustfmt.toml", "src", "tests", "tools",
 }
 # fmt: on
 COMPONENT = re.compile(r"[A-Za-z0-9._-]*[A-Za-z0-9_-]")

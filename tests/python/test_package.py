@@ -122,3 +122,42 @@ def test_lint_refuses_advice_to_install_the_other_project(before):
     for name in (b"fastinit", b"fastinit[cli]'", b"fastinit==1.0"):
         assert wrong(before + name), name
         assert not wrong(before + name.replace(b"fastinit", b"fastinit-nn")), name
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        "cp310-abi3-manylinux2014_x86_64.manylinux_2_17_x86_64",
+        "cp310-abi3-musllinux_1_2_aarch64",
+        "cp310-abi3-macosx_11_0_arm64",
+        "cp314-cp314t-win_arm64",
+    ],
+)
+def test_release_accepts_platforms(tags):
+    assert tool("release").WHEEL.fullmatch(f"fastinit_nn-0.1.0-{tags}.whl")
+
+
+@pytest.mark.parametrize(
+    "tags",
+    ["cp310-abi3-linux_x86_64", "cp310-abi3-manylinux_2_34_x86_64", "cp312-cp312-win_amd64", "py3-none-any"],
+)
+def test_release_refuses_platforms(tags):
+    assert not tool("release").WHEEL.fullmatch(f"fastinit_nn-0.1.0-{tags}.whl")
+
+
+def test_release_refuses_stray_and_missing_files():
+    release = tool("release")
+    release.check_names("it", {"a", "b"}, {"a"}, {"a", "b"})
+    with pytest.raises(SystemExit, match=r"it lacks \['a'\]"):
+        release.check_names("it", {"b"}, {"a"}, {"a", "b"})
+    with pytest.raises(SystemExit, match=r"it has stray files: \['c'\]"):
+        release.check_names("it", {"a", "c"}, {"a"}, {"a", "b"})
+
+
+def test_release_refuses_another_tag():
+    with pytest.raises(SystemExit, match=r"the tag v9\.9\.9 is not v"):
+        tool("release").check_version("v9.9.9")
+
+
+def test_versions_of_all_files_agree():
+    assert tool("release").check_version(None) == fastinit.__version__

@@ -1,12 +1,12 @@
 """The initializers that are not random, and the shapes and dtypes of all."""
 
-import ml_dtypes
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
 import fastinit
 
+ml_dtypes = pytest.importorskip("ml_dtypes")
 DTYPES = ["float32", "float64", "float16", "bfloat16"]
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 os.environ["KERAS_BACKEND"] = "numpy"  # the one that loads fastest
 
@@ -91,6 +92,14 @@ def markdown(cell: dict) -> str:
     return f"```python\n{text}\n```" + (f"\n\n```text\n{shown.rstrip()}\n```" if shown else "")
 
 
+def join_names(*arguments: Any) -> None:
+    """Keeps attributes that are described together; else Sphinx takes all but the last for a type."""
+    lines = arguments[-1]
+    lines[:] = [
+        re.sub(r"(?<=^:ivar )\w+(, \w+)+:", lambda names: names[0].replace(" ", ""), line) for line in lines
+    ]
+
+
 def check_reference(app: Sphinx, *_: object) -> None:
     """Warns of public names without documentation."""
     documented = app.env.domains.python_domain.objects
@@ -110,5 +119,6 @@ def finish(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> None:
     """Connects the functions above."""
     app.connect("source-read", change_source)
+    app.connect("autodoc-process-docstring", join_names, priority=600)  # after napoleon
     app.connect("env-check-consistency", check_reference)
     app.connect("build-finished", finish)

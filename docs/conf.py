@@ -23,8 +23,6 @@ import fastinit
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-ROOT = Path(__file__).parents[1]
-
 project = "fastinit"
 author = "the fastinit developers"
 version = release = fastinit.__version__
@@ -53,6 +51,7 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"fastinit {version}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
@@ -80,7 +79,8 @@ def change_source(app: Sphinx, name: str, source: list[str]) -> None:
             entries = "\n".join(f"{folder}/{page}" for page in pages.split())
             source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{entries}\n```\n"
     elif Path(app.env.doc2path(name)).suffix == ".ipynb":
-        source[0] = "\n\n".join(markdown(cell) for cell in json.loads(source[0])["cells"])
+        cells = [markdown(cell) for cell in json.loads(source[0])["cells"]]
+        source[0] = "\n\n".join([*cells, f"The notebook: {{download}}`{Path(name).name}.ipynb`"])
 
 
 def markdown(cell: dict) -> str:

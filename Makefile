@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
-PYTHON_CODE := python tests/python examples benches/python tools
+PYTHON_CODE := python tests/python examples benches/python docs tools
 PEER_LIBRARIES := $(if $(PEERS),$(VENV)/.peers)
 
 # Build against the interpreter in .venv, whatever environment the caller has activated.
@@ -75,11 +75,15 @@ bench: build $(VENV)/.dev $(PEER_LIBRARIES)  ## compare with NumPy and, with PEE
 accuracy: $(RUST_SOURCES)  ## measure the errors of the normal and the truncated normal over all words
 	cargo test --release -- --ignored --nocapture accuracy
 
-guide: build $(VENV)/.frameworks  ## regenerate the tables and pictures of docs/guide.md
+guide: build $(VENV)/.frameworks  ## regenerate the tables and pictures of docs/guide.md and of the notebooks
 	$(BIN)/python tools/guide.py
 
 release-check: $(VENV)/.release  ## build the wheel, the sdist and the crate as for a release, and check and use them
 	$(BIN)/python tools/release.py
+
+docs: build $(VENV)/.docs  ## build the site of the documentation in target/site; warnings are errors
+	rm -rf target/site
+	$(BIN)/sphinx-build --conf-dir docs --nitpicky --fail-on-warning --quiet . target/site
 
 build: $(VENV)/.built  ## build the extension into .venv, optimized
 
@@ -90,8 +94,8 @@ clean:  ## remove everything that can be regenerated
 
 lock: $(VENV)/.dev  ## update the pinned Python dependencies from requirements-*.in
 	$(BIN)/pip install uv
-	for set in build dev release frameworks recipes bench; do \
-	    $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --prerelease disallow \
+	for set in build dev release frameworks recipes docs bench; do \
+	    $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --prerelease if-necessary \
 	        --no-annotate --custom-compile-command "make lock" \
 	        requirements-$$set.in --output-file requirements-$$set.txt || exit 1; \
 	done
@@ -117,6 +121,10 @@ $(VENV)/.frameworks: requirements-frameworks.txt $(VENV)/.dev
 	@touch $@
 
 $(VENV)/.recipes: requirements-recipes.txt $(VENV)/.frameworks
+	$(BIN)/pip install --requirement $<
+	@touch $@
+
+$(VENV)/.docs: requirements-docs.txt $(VENV)/.frameworks
 	$(BIN)/pip install --requirement $<
 	@touch $@
 

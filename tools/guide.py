@@ -1,6 +1,6 @@
-"""Update the tables and pictures of `docs/guide.md`: ``make guide``.
+"""Update the tables and pictures of `docs/guide.md`, and what notebooks print: ``make guide``.
 
-On that page, a comment above each block of text or picture has the Python code that makes it:
+On the page, a comment above each block of text or picture has the Python code that makes it:
 
     <!-- print(fastinit.recommend("relu")) -->
 
@@ -12,16 +12,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import fastinit
 from fastinit._terminal import table
 from fastinit.theory.parse import resolve
 from fastinit.theory.variance import without_bias
 
-PAGE = Path(__file__).parent.parent / "docs" / "guide.md"
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "guide.md"
+NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
 BLOCK = re.compile(
     r"""<!--[ ](?P<code>[^\n]*)[ ]-->\n
         (?: ```text\n (?P<text>.*?) ``` | (?P<picture>!\[[^\n]*) )""",
@@ -63,8 +67,38 @@ def run(code: str) -> str:
     return out.getvalue().rstrip()
 
 
+def run_notebook(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """A notebook, and what each of its cells of code prints."""
+    book = json.loads(path.read_text(encoding="utf-8"))
+    names: dict[str, Any] = {"__name__": path.stem}
+    printed = []
+    for cell in book["cells"]:
+        if cell["cell_type"] == "code":
+            code = "".join(cell["source"])
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                exec(compile(code, path.name, "exec"), names)
+            printed.append(out.getvalue())
+    return book, printed
+
+
+def stored(cell: dict[str, Any]) -> str:
+    """What a cell of a notebook has printed when it was saved."""
+    return "".join("".join(output["text"]) for output in cell["outputs"])
+
+
+def write_notebook(path: Path) -> None:
+    """Runs a notebook, and stores what it prints."""
+    book, printed = run_notebook(path)
+    cells = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    for cell, text in zip(cells, printed, strict=True):
+        output = {"name": "stdout", "output_type": "stream", "text": text.splitlines(keepends=True)}
+        cell["outputs"] = [output] if text else []
+    path.write_text(json.dumps(book, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def main() -> None:
-    """Runs all blocks, and writes the page."""
+    """Runs all blocks and notebooks, and writes them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.parse_args()
     os.chdir(PAGE.parent)  # Links are relative to the page.
@@ -78,6 +112,10 @@ def main() -> None:
         return f"<!-- {block['code']} -->\n```text\n{found}\n```"
 
     PAGE.write_text(BLOCK.sub(made, text), encoding="utf-8")
+    os.environ["KERAS_BACKEND"] = "numpy"  # unless it was imported already
+    for path in NOTEBOOKS:
+        print(path.name)
+        write_notebook(path)
 
 
 if __name__ == "__main__":

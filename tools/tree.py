@@ -19,6 +19,7 @@ KNOWN = {
     "benches", "docs", "examples", "pyproject.toml", "python", "requirements-bench.in",
     "requirements-bench.txt",
     "requirements-build.in", "requirements-build.txt", "requirements-dev.in", "requirements-dev.txt",
+    "requirements-docs.in", "requirements-docs.txt",
     "requirements-frameworks.in", "requirements-frameworks.txt", "requirements-recipes.in",
     "requirements-recipes.txt", "requirements-release.in", "requirements-release.txt",
     "rustfmt.toml", "src", "tests", "tools",

@@ -1,4 +1,4 @@
-"""The tables of the guide are those that the code prints today, and its pictures exist."""
+"""What the guide and the notebooks show is what their code prints today, and the pictures exist."""
 
 import importlib.util
 import re
@@ -41,8 +41,12 @@ def test_tables_are_current(code):
     within, packages = tolerance(code)
     for package in packages:
         pytest.importorskip(package)
-    made, text = guide.run(code), TABLES[code].rstrip()
-    hint = f"{code}: `make guide` updates the page"
+    compare(guide.run(code), TABLES[code].rstrip(), within, code)
+
+
+def compare(made, text, within, name):
+    """Compares what was made with what is stored; numbers within a relative tolerance."""
+    hint = f"{name}: `make guide` updates it"
     if not within:
         assert made == text, hint
         return
@@ -52,6 +56,22 @@ def test_tables_are_current(code):
         smallest = 1.0 if other.endswith("%") else 1e-15
         close = pytest.approx(float(other.rstrip("%")), rel=within, abs=smallest)
         assert float(one.rstrip("%")) == close, f"{one} and not {other}, {hint}"
+
+
+@pytest.mark.parametrize("path", guide.NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_current(path, monkeypatch):
+    for framework in {"pytorch": ["torch"], "keras": ["keras"]}.get(path.stem, []):
+        pytest.importorskip(framework)
+    monkeypatch.setenv("KERAS_BACKEND", "numpy")  # unless it was imported already
+    book, printed = guide.run_notebook(path)
+    cells = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    for cell, made in zip(cells, printed, strict=True):
+        compare(made, guide.stored(cell), 0.02, "".join(cell["source"]))
+    assert all(cell["execution_count"] is None for cell in cells)  # not saved by Jupyter
+
+
+def test_there_are_notebooks():
+    assert {path.stem for path in guide.NOTEBOOKS} == {"choosing", "keras", "pytorch"}
 
 
 def test_every_block_has_been_made():

@@ -68,10 +68,10 @@ def diagnose(
               `.npy` in Fortran order as a whole);
             * a module of PyTorch;
             * a model or layer of Keras that has been built.
-        layout: The order of the axes of kernels: `"out_in"` for (out, in, *spatial), as in PyTorch,
-            `"in_out"` for (*spatial, in, out), as in Keras and JAX. With `None` the type of a layer decides;
-            where there is none, `"out_in"` is assumed for tensors of PyTorch and `.safetensors`, `"in_out"`
-            for other arrays.
+        layout: The order of the axes of kernels: `"out_in"` for `(out, in, *spatial)`, as in PyTorch,
+            `"in_out"` for `(*spatial, in, out)`, as in Keras and JAX. With `None` the type of a layer
+            decides; where there is none, `"out_in"` is assumed for tensors of PyTorch and `.safetensors`,
+            `"in_out"` for other arrays.
         expect: The initializer that the tensors should follow, as an object, a name or a configuration: one
             for all kernels, or a mapping from patterns (`"*.weight"`, see `fnmatch`) to initializers; the
             first pattern that matches a name applies. An initializer with the default axes takes them from

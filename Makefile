@@ -46,7 +46,7 @@ recipes: build $(VENV)/.recipes  ## run the recipes of docs/frameworks.md, in Ru
 zoo: build $(VENV)/.frameworks  ## compare 750 models of transformers and timm with and without fastinit (ARGS="--library timm" etc.)
 	$(BIN)/python tests/python/zoo.py $(ARGS)
 
-peers: build $(VENV)/.frameworks  ## run the tests of Keras, timm and PyTorch plainly and with fastinit (ARGS="timm" etc.)
+peers: build $(VENV)/.frameworks  ## run the tests of other libraries plainly and with fastinit (ARGS="timm" etc.)
 	$(BIN)/python tools/peers.py $(ARGS)
 
 lint: $(VENV)/.dev  ## check file names, formatting, lints, types and documentation

@@ -53,7 +53,7 @@ for refused in i686 s390x; do
 done
 
 if [ "$arch" = aarch64 ]; then
-    PYO3_CROSS_PYTHON_VERSION=3.10 cargo rustc --locked --target "$target" --config profile.dev.opt-level=1 \
+    PYO3_BUILD_EXTENSION_MODULE=1 PYO3_CROSS_PYTHON_VERSION=3.10 cargo rustc --locked --target "$target" --config profile.dev.opt-level=1 \
         --features python --lib --crate-type cdylib
     interpreter=$(echo "$root"/usr/bin/python3.*[0-9])
     site=$folder/site

@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 PYTHON_CODE := python tests/python examples benches/python tools
+SECONDS := 600
 PEER_LIBRARIES := $(if $(PEERS),$(VENV)/.peers)
 
 # Build against the interpreter in .venv, whatever environment the caller has activated.
@@ -19,7 +20,7 @@ MAKEFLAGS += --jobs=2
 unexport MAKEFLAGS MFLAGS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow recipes zoo peers lint format bench accuracy guide build clean lock
+.PHONY: help demo test test-slow fuzz recipes zoo peers lint audit format bench accuracy randomness guide build clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +34,14 @@ test: build $(VENV)/.frameworks  ## run the tests and doctests of both languages
 
 test-slow: build $(VENV)/.frameworks  ## run the tests that need 9 GB of memory and a long time
 	$(BIN)/pytest -m slow $(ARGS)
+
+fuzz: build $(VENV)/.dev  ## look for inputs that break a property, SECONDS=600 three times; needs nightly Rust and cargo-fuzz
+	for target in windows plans; do \
+	    mkdir -p fuzz/corpus/$$target && \
+	    cargo +nightly fuzz run $$target fuzz/corpus/$$target tests/data/fuzz/$$target -- \
+	        -max_len=160 -timeout=60 -max_total_time=$(SECONDS) || exit 1; \
+	done
+	$(BIN)/python tests/python/test_fuzz.py $(SECONDS)
 
 recipes: build $(VENV)/.recipes  ## run the recipes of docs/frameworks.md, in Rust too (ARGS="-k burn" etc.)
 	$(BIN)/pytest -m "slow or not slow" tests/python/test_recipes.py $(ARGS)
@@ -53,6 +62,14 @@ lint: $(VENV)/.dev  ## check file names, formatting, lints, types and documentat
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
+audit: $(BIN)/python  ## check dependencies for known vulnerabilities, licenses and sources; needs cargo-deny
+	cargo deny check
+	$(BIN)/python -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install pip-audit
+	for set in requirements-*.txt; do \
+	    $(VENV)/audit/bin/pip-audit --no-deps --disable-pip --requirement $$set || exit 1; \
+	done
+
 format: $(VENV)/.dev  ## rewrite both languages in the project's style
 	cargo fmt
 	$(BIN)/ruff check --fix $(PYTHON_CODE)
@@ -66,6 +83,9 @@ bench: build $(VENV)/.dev $(PEER_LIBRARIES)  ## compare with NumPy and, with PEE
 
 accuracy: $(RUST_SOURCES)  ## measure the errors of the normal and the truncated normal over all words
 	cargo test --release -- --ignored --nocapture accuracy
+
+randomness: build $(VENV)/.dev  ## test words and samples with TestU01 (ARGS="--battery crush words" etc.); needs libtestu01
+	$(BIN)/python tools/randomness.py $(ARGS)
 
 guide: build $(VENV)/.frameworks  ## regenerate the tables and pictures of docs/guide.md
 	$(BIN)/python tools/guide.py

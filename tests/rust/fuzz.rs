@@ -6,19 +6,26 @@ use super::properties::{plans, windows};
 use std::fs;
 use std::path::Path;
 
+/// Shows an input with which a property fails.
+struct Shown<'a>(&'a [u8]);
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("with the input {:?}", self.0);
+        }
+    }
+}
+
 fn run(name: &str, property: fn(&[u8]), random_inputs: usize) {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/fuzz").join(name);
-    let mut files: Vec<_> = fs::read_dir(kept).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    assert!(!files.is_empty());
-    for file in files {
-        println!("{}", file.display());
-        property(&fs::read(file).unwrap());
-    }
+    let kept: Vec<Vec<u8>> =
+        fs::read_dir(kept).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect();
+    assert!(!kept.is_empty());
     let mut random = SplitMix(1);
-    for _ in 0..random_inputs {
-        let input: Vec<u8> = (0..8 + random.below(90)).map(|_| random.next() as u8).collect();
-        println!("{input:?}");
+    let random = (0..random_inputs).map(|_| (0..8 + random.below(90)).map(|_| random.next() as u8).collect());
+    for input in kept.into_iter().chain(random) {
+        let _shown = Shown(&input);
         property(&input);
     }
 }

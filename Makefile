@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 PYTHON_CODE := python tests/python examples benches/python docs tools
+SECONDS := 600
 PEER_LIBRARIES := $(if $(PEERS),$(VENV)/.peers)
 
 # Build against the interpreter in .venv, whatever environment the caller has activated.
@@ -19,7 +20,7 @@ MAKEFLAGS += --jobs=2
 unexport MAKEFLAGS MFLAGS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow neon riscv pythons recipes zoo peers lint format bench accuracy guide docs release-check build clean lock
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(MAKEFILE_LIST))
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +40,14 @@ neon: $(BIN)/python  ## run the Rust tests, and Python's golden and contract tes
 
 riscv: $(BIN)/python  ## run the Rust tests on 64-bit RISC-V, which has the scalar level, under qemu-user
 	tools/emulate.sh riscv64 $(BIN)/python
+
+fuzz: build $(VENV)/.dev  ## look for inputs that break a property, SECONDS=600 three times; needs nightly Rust and cargo-fuzz
+	for target in windows plans; do \
+	    mkdir -p fuzz/corpus/$$target && \
+	    cargo +nightly fuzz run $$target fuzz/corpus/$$target tests/data/fuzz/$$target -- \
+	        -max_len=160 -len_control=0 -timeout=60 -max_total_time=$(SECONDS) || exit 1; \
+	done
+	$(BIN)/python tests/python/test_fuzz.py $(SECONDS)
 
 recipes: build $(VENV)/.recipes  ## run the recipes of docs/frameworks.md, in Rust too (ARGS="-k burn" etc.)
 	$(BIN)/pytest -m "slow or not slow" tests/python/test_recipes.py $(ARGS)
@@ -61,6 +70,14 @@ lint: $(VENV)/.dev  ## check file names, formatting, lints, types and documentat
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
+audit: $(BIN)/python  ## check dependencies for known vulnerabilities, licenses and sources; needs cargo-deny
+	cargo deny check
+	$(BIN)/python -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install pip-audit
+	for set in requirements-*.txt; do \
+	    $(VENV)/audit/bin/pip-audit --no-deps --disable-pip --requirement $$set || exit 1; \
+	done
+
 format: $(VENV)/.dev  ## rewrite both languages in the project's style
 	cargo fmt
 	$(BIN)/ruff check --fix $(PYTHON_CODE)
@@ -74,6 +91,9 @@ bench: build $(VENV)/.dev $(PEER_LIBRARIES)  ## compare with NumPy and, with PEE
 
 accuracy: $(RUST_SOURCES)  ## measure the errors of the normal and the truncated normal over all words
 	cargo test --release -- --ignored --nocapture accuracy
+
+randomness: build $(VENV)/.dev  ## test words and samples with TestU01 (ARGS="--battery crush words" etc.); needs libtestu01
+	$(BIN)/python tools/randomness.py $(ARGS)
 
 guide: build $(VENV)/.frameworks  ## regenerate the tables and pictures of docs/guide.md and of the notebooks
 	$(BIN)/python tools/guide.py

@@ -66,7 +66,7 @@ PAGES = {
     "Notebooks": ("examples/notebooks", "pytorch keras choosing"),
     "Look up": ("docs", "migration troubleshooting how-it-works stream-v2 figures"),
     "Reference": ("docs/api", "fastinit guidance torch keras jax haiku types"),
-    "Project": (".", "CONTRIBUTING ARCHITECTURE CHANGELOG"),
+    "Project": (".", "CONTRIBUTING ARCHITECTURE SECURITY CHANGELOG"),
 }
 # The modules whose public names must be in the reference.
 MODULES = ("", ".guidance", ".torch", ".keras", ".jax", ".haiku")

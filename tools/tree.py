@@ -15,9 +15,10 @@ ROOT = Path(__file__).parent.parent
 # fmt: off
 KNOWN = {
     ".ci", ".github", ".gitignore", ".pre-commit-config.yaml", "ARCHITECTURE.md", "CHANGELOG.md",
-    "CONTRIBUTING.md", "Cargo.lock", "Cargo.toml", "LICENSE-APACHE", "LICENSE-MIT", "Makefile", "README.md",
-    "benches", "docs", "examples", "pyproject.toml", "python", "requirements-bench.in",
-    "requirements-bench.txt",
+    "CITATION.cff", "CONTRIBUTING.md", "Cargo.lock", "Cargo.toml", "LICENSE-APACHE", "LICENSE-MIT",
+    "Makefile", "README.md", "SECURITY.md", "benches", "deny.toml", "docs", "examples", "fuzz",
+    "pyproject.toml", "python",
+    "requirements-bench.in", "requirements-bench.txt",
     "requirements-build.in", "requirements-build.txt", "requirements-dev.in", "requirements-dev.txt",
     "requirements-docs.in", "requirements-docs.txt",
     "requirements-frameworks.in", "requirements-frameworks.txt", "requirements-recipes.in",

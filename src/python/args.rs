@@ -139,10 +139,8 @@ fn items<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Vec<Bound<'py, PyAn
     }
     // Anything else with a length and numbered items, such as an array; a scalar array has no length.
     let Ok(len) = object.len() else { return Ok(None) };
-    if len > MAX_NDIM {
-        // Too many: one more than the limit is enough to report it.
-        return (0..=MAX_NDIM).map(|i| object.get_item(i)).collect::<PyResult<_>>().map(Some);
-    }
+    // Of too many, one more than the limit is enough to report it.
+    let len = len.min(MAX_NDIM + 1);
     Ok((0..len).map(|i| object.get_item(i)).collect::<PyResult<_>>().ok())
 }
 

@@ -19,7 +19,7 @@ MAKEFLAGS += --jobs=2
 unexport MAKEFLAGS MFLAGS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow recipes zoo peers lint format bench accuracy guide build clean lock
+.PHONY: help demo test test-slow recipes zoo peers pythons lint format bench accuracy guide build clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ zoo: build $(VENV)/.frameworks  ## compare 750 models of transformers and timm w
 
 peers: build $(VENV)/.frameworks  ## run the tests of Keras, timm and PyTorch plainly and with fastinit (ARGS="timm" etc.)
 	$(BIN)/python tools/peers.py $(ARGS)
+
+pythons: $(VENV)/.build  ## test the wheels on several Pythons (PYTHONS="python3.10 python3.10@1.26.4 python3.14t" etc.)
+	$(BIN)/python tools/pythons.py $(or $(PYTHONS),$(PYTHON)) $(ARGS)
 
 lint: $(VENV)/.dev  ## check file names, formatting, lints, types and documentation
 	$(BIN)/python tools/tree.py

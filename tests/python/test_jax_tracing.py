@@ -184,6 +184,9 @@ def test_wrong_calls_of_the_handler_are_errors(words, call, message):
 def test_wrong_samples():
     with pytest.raises(ValueError, match="identity needs"):
         fj.sample(fastinit.Identity(), KEY, (3,))
+    for wrong in (2.5, True, np.True_):
+        with pytest.raises(TypeError, match=r"shape\[1\] must be an int"):
+            fj.sample(fastinit.Zeros(), KEY, (3, wrong))
     with pytest.raises(ValueError, match=r"sample takes one key, got an array of shape \(6,\)"):
         fj.sample(fastinit.RandomNormal(), KEYS, (3,))
 

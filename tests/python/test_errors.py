@@ -250,7 +250,7 @@ def test_threads(threads, error):
     ],
 )
 def test_parameters(call, error, message):
-    names = {**vars(fastinit), "S": (4, 6), "NAN": NAN, "INF": INF}
+    names = {**vars(fastinit), "S": (4, 6), "NAN": NAN, "INF": INF, "np": np}
     with pytest.raises(error, match=message):
         eval(call, names)
     # The same, into an array: it stays as it was.

@@ -96,13 +96,14 @@ def tested(one: Interpreter, wheel: Path, arguments: list[str]) -> tuple[list[st
     numpy, gil, module = output(python, INSTALLED).split()
     start = time.monotonic()
     command = [python, "-m", "pytest", "-p", "no:cacheprovider", "--numprocesses=2", "--dist=worksteal"]
-    done = subprocess.run([*command, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
-    print(done.stdout, flush=True)
-    last = done.stdout.rstrip().rpartition("\n")[2]
+    last = ""
+    with subprocess.Popen([*command, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
+        for last in running.stdout or ():
+            print(last, end="", flush=True)
     counts = {name.rstrip("s"): number for number, name in re.findall(r"(\d+) ([a-z]+)", last)}
     numbers = [counts.get(name, "0") for name in ("passed", "failed", "error", "skipped")]
     row = [one.name, numpy, gil, module, *numbers, f"{time.monotonic() - start:.0f} s"]
-    return row, done.returncode == 0
+    return row, running.returncode == 0
 
 
 def main() -> int:

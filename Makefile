@@ -58,6 +58,9 @@ zoo: build $(VENV)/.frameworks  ## compare 750 models of transformers and timm w
 peers: build $(VENV)/.frameworks  ## run the tests of other libraries plainly and with fastinit (ARGS="timm" etc.)
 	$(BIN)/python tools/peers.py $(ARGS)
 
+pythons: $(VENV)/.build  ## test the wheels on several Pythons (PYTHONS="python3.10 python3.10@1.26.4 python3.14t" etc.)
+	$(BIN)/python tools/pythons.py $(or $(PYTHONS),$(PYTHON)) $(ARGS)
+
 lint: $(VENV)/.dev  ## check file names, formatting, lints, types and documentation
 	$(BIN)/python tools/tree.py
 	$(BIN)/ruff check $(PYTHON_CODE)

@@ -7,6 +7,8 @@ import numbers
 import operator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ._suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ def check_int(name: str, value: object, least: int, most: int | None = None) -> 
         TypeError: If it is not an int.
         ValueError: If it is out of range.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    # NumPy before 2.3 takes its booleans as indices.
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an int, got {value!r:.80}")
     number = operator.index(value)
     if number < least or (most is not None and number > most):

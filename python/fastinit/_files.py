@@ -57,7 +57,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     file keeps its permissions.
 
     Raises:
-        ValueError, OSError: See `check_output`; also if the file cannot be written.
+        ValueError, OSError: See `check_output`; also if the file cannot be written. Windows does not let a
+            file be replaced that a program has open, or that is marked as read-only.
     """
     file, mode = check_output(path)
     # A name that nobody can guess or have used, and that is never too long.
@@ -65,7 +66,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     try:
         with new.open("x+b") as opened:  # It must be new, so no link is followed.
             yield opened
-        if mode is not None:
+        # Windows has only an attribute against writing, and a file that has it cannot be replaced.
+        if mode is not None and os.name != "nt":
             new.chmod(mode)
         new.replace(file)
     finally:

@@ -54,8 +54,8 @@ def _sample(
     target = np.dtype(jnp.zeros((), dtype).dtype)
     try:
         initializer = make()
+        initializer.validate(tuple(shape), target)
         whole = tuple(map(operator.index, shape))
-        initializer.validate(whole, target)
     except (TypeError, ValueError, OverflowError):
         return peer(shape, dtype)
     return fastinit.jax.sample(initializer, hk.next_rng_key(), whole, target)

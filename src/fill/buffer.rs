@@ -19,7 +19,9 @@ struct Line;
 
 /// Buffers of at least this size begin at a huge page and request huge pages: page faults for pages of 4 KiB
 /// would take longer than the fill.
+#[cfg(any(test, target_os = "linux"))]
 const HUGE_FROM: usize = HUGE_PAGE;
+#[cfg(any(test, target_os = "linux"))]
 const HUGE_PAGE: usize = 2 << 20;
 
 /// Freed buffers of [`HUGE_FROM`] or more are kept for new ones of the same size, up to this many bytes in all.

@@ -8,7 +8,8 @@ use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::seed::stream_of;
 use crate::shape::{Blocks, MAX_NDIM, Window};
-use numpy::{PyArrayDescr, PyArrayDescrMethods, npyffi::NPY_TYPES};
+use numpy::npyffi::NPY_TYPES;
+use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -74,10 +75,13 @@ where
     })
 }
 
-/// Any object with `__float__` or `__index__`.
+/// Any object with `__float__` or `__index__` except arrays with axes, whose only element NumPy before 2.4 takes.
 pub fn real(name: &str, object: &Bound<'_, PyAny>) -> PyResult<f64> {
     if let Ok(number) = object.cast_exact::<PyFloat>() {
         return number.extract();
+    }
+    if object.cast::<PyUntypedArray>().is_ok_and(|array| array.ndim() > 0) {
+        return Err(wrong_kind(name, "a real number", object));
     }
     object.extract::<f64>().map_err(|error| {
         if error.is_instance_of::<PyTypeError>(object.py()) {

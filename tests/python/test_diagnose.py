@@ -757,6 +757,7 @@ def test_damaged_files(checkpoint, tmp_path):
         diagnose(tmp_path / "c.pt")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell the largest memory in this way")
 def test_memory_is_bounded(tmp_path):
     """A file of 512 MiB, as one tensor, takes at most 150 MiB more than the import."""
     path = tmp_path / "large.safetensors"
@@ -769,11 +770,13 @@ def test_memory_is_bounded(tmp_path):
             file.write(fastinit.he_normal(shape, seed=0, index=rows, in_axis=1, out_axis=0).data)
     program = f"""
         import resource
+        import sys
         from fastinit import diagnose
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         found = diagnose({str(path)!r})
         assert found.rows[0].scheme == "he_normal", found
-        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        print(grown // (2**20 if sys.platform == "darwin" else 2**10))
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],

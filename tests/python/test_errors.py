@@ -203,6 +203,7 @@ def test_threads(threads, error):
         ("identity((2, 3, 4))", ValueError, r"identity needs a shape of 2 dimensions, got shape \[2, 3, 4\]"),
         ("constant(S, 'x')", TypeError, "value must be a real number, got 'x'"),
         ("constant(S, [1.0])", TypeError, r"value must be a real number, got \[1.0\]"),
+        ("constant(S, np.array([[1]]))", TypeError, r"value must be a real number, got array\(\[\[1"),
         ("dirac(S)", ValueError, r"dirac needs a shape of 3, 4 or 5 dimensions .*got shape \[4, 6\]"),
         ("dirac((3, 2, 4), 0)", ValueError, "groups must be at least 1, got 0"),
         ("dirac((3, 2, 4), -1)", ValueError, "groups must be an int of at least 1, got -1"),
@@ -249,7 +250,7 @@ def test_threads(threads, error):
     ],
 )
 def test_parameters(call, error, message):
-    names = {**vars(fastinit), "S": (4, 6), "NAN": NAN, "INF": INF}
+    names = {**vars(fastinit), "S": (4, 6), "NAN": NAN, "INF": INF, "np": np}
     with pytest.raises(error, match=message):
         eval(call, names)
     # The same, into an array: it stays as it was.

@@ -205,6 +205,9 @@ def test_exported_programs():
 def test_wrong_samples():
     with pytest.raises(ValueError, match="identity needs"):
         fj.sample(fastinit.Identity(), KEY, (3,))
+    for wrong in (2.5, True, np.True_):
+        with pytest.raises(TypeError, match=r"shape\[1\] must be an int"):
+            fj.sample(fastinit.Zeros(), KEY, (3, wrong))
     with pytest.raises(ValueError, match=r"sample takes one key, got an array of shape \(6,\)"):
         fj.sample(fastinit.RandomNormal(), KEYS, (3,))
 

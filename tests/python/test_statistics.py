@@ -186,7 +186,7 @@ def test_the_lowest_bits_of_doubles_are_random():
         fastinit.truncated_normal(N, 0.0, 1.0, seed=5, dtype="float64"),
     ):
         lowest = array.view(np.uint64) >> np.uint64(2) & np.uint64(0xFF)
-        check_cells(np.bincount(lowest, minlength=256), np.full(256, 1 / 256))
+        check_cells(np.bincount(lowest.astype(np.intp), minlength=256), np.full(256, 1 / 256))
 
 
 # The halves are the singles, rounded

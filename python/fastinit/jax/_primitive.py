@@ -88,9 +88,10 @@ def sample(
         >>> bool((kernel == gates((64, 256), seed=7)).all())
         True
     """
-    shape = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(map(int, shape))
+    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
     dtype = canonical(dtype)
     initializer.validate(shape, dtype)
+    shape = tuple(map(int, shape))
     is_typed = jax.dtypes.issubdtype(getattr(key, "dtype", np.uint32), jax.dtypes.prng_key)
     words = jax.random.key_data(key) if is_typed else jnp.asarray(key, np.uint32)
     if words.ndim != 1:

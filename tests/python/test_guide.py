@@ -58,6 +58,7 @@ def compare(made, text, within, name):
         assert float(one.rstrip("%")) == close, f"{one} and not {other}, {hint}"
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # by Keras on TensorFlow
 @pytest.mark.parametrize("path", guide.NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_are_current(path, monkeypatch):
     for framework in {"pytorch": ["torch"], "keras": ["keras"]}.get(path.stem, []):

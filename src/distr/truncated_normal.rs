@@ -21,7 +21,7 @@ use crate::math::quantile::{
     quantile_to_2_f64, quantile_to_3_f32,
 };
 use crate::math::{TWO_52, horner_f64, u32_to_f64};
-use crate::simd::{Scalar, Simd};
+use crate::simd::{Scalar, Simd, fma_f64};
 
 /// The range that elements are clamped to.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ struct Bounds<T> {
 
 impl Bounds<f64> {
     fn new(mean: f64, stddev: f64, lower: f64, upper: f64) -> Bounds<f64> {
-        Bounds { low: stddev.mul_add(lower, mean), high: stddev.mul_add(upper, mean) }
+        Bounds { low: fma_f64(stddev, lower, mean), high: fma_f64(stddev, upper, mean) }
     }
 
     #[inline(always)]
@@ -178,9 +178,9 @@ impl<const SYMMETRIC: bool, const TO_3: bool> Single<SYMMETRIC, TO_3> {
         Single {
             origin: origin as u32,
             step: step as f32,
-            y: step.mul_add(origin + half, y_lower) as f32,
-            below: step.mul_add(half, 2.0 * area_below(lower)) as f32,
-            above: step.mul_add(half, 2.0 * area_below(-upper)) as f32,
+            y: fma_f64(step, origin + half, y_lower) as f32,
+            below: fma_f64(step, half, 2.0 * area_below(lower)) as f32,
+            above: fma_f64(step, half, 2.0 * area_below(-upper)) as f32,
             scale,
         }
     }

@@ -112,7 +112,7 @@ impl Buffer {
     /// # Safety
     /// Nothing may have been written to the memory yet, and the result may be used for one fill of all of it
     /// only.
-    #[cfg(any(test, feature = "python"))]
+    #[cfg(any(feature = "python", all(test, target_os = "linux")))]
     pub unsafe fn untouched(&self) -> Option<Untouched> {
         match self.origin {
             Origin::Heap { .. } => None,

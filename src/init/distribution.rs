@@ -7,6 +7,7 @@
 use crate::distr::Distribution;
 use crate::dtype::{Bf16, Dtype, Element, F16};
 use crate::error::{Error, Result};
+use crate::simd::fma_f64;
 
 /// Checks the parameters of `distribution` for samples of `dtype`.
 pub(super) fn check(distribution: &Distribution, dtype: Dtype) -> Result<()> {
@@ -56,12 +57,12 @@ pub(super) fn check(distribution: &Distribution, dtype: Dtype) -> Result<()> {
             let tail = (2.0 * bits * std::f64::consts::LN_2).sqrt();
             let least = lower.max(-(-upper).max(0.0).hypot(tail));
             let greatest = upper.min(lower.max(0.0).hypot(tail));
-            let [least, greatest] = [least, greatest].map(|z| stored(stddev.mul_add(z, mean), dtype));
+            let [least, greatest] = [least, greatest].map(|z| stored(fma_f64(stddev, z, mean), dtype));
             if !(least.is_finite() && greatest.is_finite()) {
                 return refused("the elements", &format!("be finite in {dtype}"));
             }
-            let low = inwards(stddev.mul_add(lower, mean), dtype, 1.0);
-            let high = inwards(stddev.mul_add(upper, mean), dtype, -1.0);
+            let low = inwards(fma_f64(stddev, lower, mean), dtype, 1.0);
+            let high = inwards(fma_f64(stddev, upper, mean), dtype, -1.0);
             if stored(low, dtype) < stored(high, dtype) {
                 return Ok(());
             }

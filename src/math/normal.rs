@@ -3,7 +3,7 @@
 
 use super::horner_f64;
 use super::log::ln_f64;
-use crate::simd::Scalar;
+use crate::simd::{Scalar, fma_f64};
 
 /// `1 / sqrt(2 pi)`
 const INV_SQRT_TAU: f64 = 0.398_942_280_401_432_7;
@@ -22,7 +22,7 @@ fn split_exp(x: f64) -> (f64, f64) {
     // |r| is at most half of ln 2; adding and subtracting 1.5 * 2^52 rounds to an integer.
     let shift = 6_755_399_441_055_744.0;
     let k = (x * std::f64::consts::LOG2_E + shift) - shift;
-    let r = (-k).mul_add(LN_2_LOW, (-k).mul_add(LN_2_HIGH, x));
+    let r = fma_f64(-k, LN_2_LOW, fma_f64(-k, LN_2_HIGH, x));
     // r + r^2/2! + ...; with 15 terms the error is below 1e-17.
     let mut sum = 0.0;
     for n in (1..=15).rev() {
@@ -34,7 +34,7 @@ fn split_exp(x: f64) -> (f64, f64) {
 /// `exp(x) - 1` for x from -700 to 0, to a few ulp.
 pub fn expm1(x: f64) -> f64 {
     let (power, sum) = split_exp(x);
-    power.mul_add(sum, power - 1.0)
+    fma_f64(power, sum, power - 1.0)
 }
 
 /// `exp(x)` for x from -700 to 0, to a few ulp; zero below.
@@ -43,7 +43,7 @@ pub fn exp(x: f64) -> f64 {
         return 0.0;
     }
     let (power, sum) = split_exp(x);
-    power.mul_add(sum, power)
+    fma_f64(power, sum, power)
 }
 
 /// The area under the normal density between 0 and x, over x, in powers of x^2 - 2, for x in [0, 2].

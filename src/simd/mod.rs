@@ -21,6 +21,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod environment;
+mod fma;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod paired;
@@ -30,6 +31,7 @@ mod scalar;
 mod transpose;
 
 pub(crate) use environment::DefaultEnvironment;
+pub(crate) use fma::fma_f64;
 pub(crate) use paired::Paired;
 pub(crate) use scalar::Scalar;
 pub(crate) use transpose::transpose;

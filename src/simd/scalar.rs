@@ -1,5 +1,6 @@
 //! The scalar level: one pair of lanes at a time, in plain Rust. It defines every operation.
 
+use super::fma::{fma_f32, fma_f64};
 use super::{Kernel, Simd};
 use crate::dtype::F16;
 
@@ -156,7 +157,7 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     fn mul_add_f32(self, a: [f32; 2], b: [f32; 2], c: [f32; 2]) -> [f32; 2] {
-        [a[0].mul_add(b[0], c[0]), a[1].mul_add(b[1], c[1])]
+        [fma_f32(a[0], b[0], c[0]), fma_f32(a[1], b[1], c[1])]
     }
     #[inline(always)]
     fn neg_mul_add_f32(self, a: [f32; 2], b: [f32; 2], c: [f32; 2]) -> [f32; 2] {
@@ -234,11 +235,11 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
-        a.mul_add(b, c)
+        fma_f64(a, b, c)
     }
     #[inline(always)]
     fn neg_mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
-        (-a).mul_add(b, c)
+        fma_f64(-a, b, c)
     }
     #[inline(always)]
     fn sqrt_f64(self, a: f64) -> f64 {

@@ -229,6 +229,7 @@ RUST = {
     r"\b(core|std)::arch\b|\bis_\w+_feature_detected!": ["simd/"],
     r"\bthread::|\bstd::alloc\b|\bmmap\b": ["fill/"],
     r"\bBuffer::(new|zeroed)\b": ["fill/", "python/array.rs"],  # The results that the bindings return.
+    r"\.mul_add\(|\bf(32|64)::mul_add\b": ["simd/fma.rs"],  # Not rounded once by every C library.
     r"\bunsafe\b": ["simd/", "fill/", "python/array.rs", "python/xla.rs"],
 }
 

@@ -43,6 +43,7 @@ WHEEL = re.compile(
 EXTENSION = re.compile(r"fastinit/_core\.(abi3\.so|pyd|cp\S+)")
 METADATA = {
     "METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE-APACHE", "licenses/LICENSE-MIT",
+    "licenses/LICENSE-THIRD-PARTY",
     "sboms/fastinit.cyclonedx.json",
 }  # fmt: skip
 NEEDED = {  # of the sdist and of the crate

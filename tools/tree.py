@@ -16,8 +16,8 @@ ROOT = Path(__file__).parent.parent
 KNOWN = {
     ".ci", ".github", ".gitignore", ".pre-commit-config.yaml", "ARCHITECTURE.md", "CHANGELOG.md",
     "CITATION.cff", "CONTRIBUTING.md", "Cargo.lock", "Cargo.toml", "LICENSE-APACHE", "LICENSE-MIT",
-    "Makefile", "README.md", "SECURITY.md", "benches", "deny.toml", "docs", "examples", "fuzz",
-    "pyproject.toml", "python",
+    "LICENSE-THIRD-PARTY", "Makefile", "README.md", "SECURITY.md", "benches", "deny.toml", "docs",
+    "examples", "fuzz", "pyproject.toml", "python",
     "requirements-bench.in", "requirements-bench.txt",
     "requirements-build.in", "requirements-build.txt", "requirements-dev.in", "requirements-dev.txt",
     "requirements-docs.in", "requirements-docs.txt",

@@ -15,12 +15,13 @@ unexport CONDA_PREFIX
 export PIP_QUIET := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# Packages are downloaded while the crate compiles. Cargo has a job limit of its own and must not see that of make.
-MAKEFLAGS += --jobs=2
+# Packages are downloaded while the crate compiles, whose last step has one thread, and is tested. Cargo has a job limit
+# of its own and must not see that of make.
+MAKEFLAGS += --jobs=3
 unexport MAKEFLAGS MFLAGS
 
 .DEFAULT_GOAL := help
-.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(MAKEFILE_LIST))
+.PHONY: rust-test $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(MAKEFILE_LIST))
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,9 +29,11 @@ help:  ## list the targets
 demo: build $(PEER_LIBRARIES)  ## initialize a 1.2-billion-parameter model and measure it (ARGS="--layers 2" etc. are passed on)
 	$(BIN)/python examples/llama.py $(ARGS)
 
-test: build $(VENV)/.frameworks  ## run the tests and doctests of both languages (ARGS goes to pytest)
-	cargo test
+test: build $(VENV)/.frameworks rust-test  ## run the tests and doctests of both languages (ARGS goes to pytest)
 	$(BIN)/pytest --numprocesses=2 --dist=worksteal $(ARGS)
+
+rust-test:
+	cargo test
 
 test-slow: build $(VENV)/.frameworks  ## run the tests that need 9 GB of memory and a long time
 	$(BIN)/pytest -m slow $(ARGS)

@@ -3,7 +3,7 @@
 #
 # The Rust tests run on both. On aarch64, Python's golden and contract tests run as well, in the Python of this
 # Debian release for that processor. Targets that are 32-bit or big-endian must be refused by the compiler.
-# Everything is kept in target/emulated.
+# Python is kept in target/emulated.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,19 +27,10 @@ done
 version=$("qemu-$arch" --version | sed -n 's/.* version \([0-9]*\).*/\1/p')
 [ "$version" -ge 8 ] || missing "qemu-user $version hangs when a thread begins, 10 does not"
 
-mkdir -p "$folder"
-if [ ! -e "$root/complete" ]; then
-    rm -rf "$root"
-    # The packages are unpacked only; none of their programs runs.
-    mmdebstrap --quiet --variant=extract --architectures="$debian" --include=python3,libstdc++6,zlib1g \
-        "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$root"
-    touch "$root/complete"
-fi
-
 rustup target add "$target"
 upper=$(echo "$target" | tr 'a-z-' 'A-Z_')
 export "CARGO_TARGET_${upper}_LINKER=$arch-linux-gnu-gcc"
-export "CARGO_TARGET_${upper}_RUNNER=qemu-$arch -L $root"
+export "CARGO_TARGET_${upper}_RUNNER=qemu-$arch -L /usr/$arch-linux-gnu"
 # Optimized fully, the kernels take half an hour to compile for a processor that is emulated anyway.
 cargo test --locked --target "$target" --config profile.dev.opt-level=1 --lib
 
@@ -53,8 +44,16 @@ for refused in i686 s390x; do
 done
 
 if [ "$arch" = aarch64 ]; then
-    PYO3_BUILD_EXTENSION_MODULE=1 PYO3_CROSS_PYTHON_VERSION=3.10 cargo rustc --locked --target "$target" --config profile.dev.opt-level=1 \
-        --features python --lib --crate-type cdylib
+    mkdir -p "$folder"
+    if [ ! -e "$root/complete" ]; then
+        rm -rf "$root"
+        # The packages are unpacked only; none of their programs runs.
+        mmdebstrap --quiet --variant=extract --architectures="$debian" --include=python3,libstdc++6,zlib1g \
+            "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$root"
+        touch "$root/complete"
+    fi
+    PYO3_BUILD_EXTENSION_MODULE=1 PYO3_CROSS_PYTHON_VERSION=3.10 cargo rustc --locked --target "$target" \
+        --config profile.dev.opt-level=1 --features python --lib --crate-type cdylib
     interpreter=$(echo "$root"/usr/bin/python3.*[0-9])
     site=$folder/site
     if [ ! -e "$site/complete" ]; then

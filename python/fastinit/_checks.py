@@ -38,13 +38,17 @@ def check_number(name: str, value: object) -> float:
 
     Raises:
         TypeError: If it is not a number.
-        ValueError: If it is not finite.
+        ValueError: If it is not finite, or too large for a double.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {value!r:.80}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value!r}")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an int or a fraction
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {value!r:.80}")
+    return number
 
 
 def check_choice(name: str, value: object, known: Iterable[str]) -> str:

@@ -475,6 +475,7 @@ def test_functions_of_pytorch_make_the_same(activation, layer):
         (lambda: recommend("relu", distribution="normal"), ValueError, "uniform, truncated.*got 'normal'"),
         (lambda: recommend("relu", bias="x"), TypeError, "bias must be a number, got 'x'"),
         (lambda: recommend("relu", bias=math.nan), ValueError, "bias must be finite, got nan"),
+        (lambda: recommend("relu", bias=10**400), ValueError, "bias must be finite, got 10000"),
         (lambda: recommend("relu", depth=0), ValueError, "depth must be at least 1, got 0"),
         (lambda: recommend("relu", depth=1.5), TypeError, "depth must be an int, got 1.5"),
         (

@@ -1,5 +1,5 @@
 //! Fused multiply-adds of single numbers, rounded once on every platform. The C library of MinGW, which Rust calls
-//! where no instruction is certain to be there, rounds twice (mingw-w64 bug 848), so there libm's are used.
+//! where no instruction is certain to be there, rounds twice, so there those of the crate libm are used.
 
 /// `a * b + c`, rounded once.
 #[inline(always)]

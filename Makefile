@@ -15,8 +15,8 @@ unexport CONDA_PREFIX
 export PIP_QUIET := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# Packages are downloaded while the crate compiles, whose last step has one thread, and is tested. Cargo has a job limit
-# of its own and must not see that of make.
+# Packages are installed while the crate is compiled and tested. Cargo has a job limit of its own and must not see that
+# of make.
 MAKEFLAGS += --jobs=3
 unexport MAKEFLAGS MFLAGS
 

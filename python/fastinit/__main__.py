@@ -38,7 +38,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # The encoding may lack characters of names.
             stream.reconfigure(errors="backslashreplace")
-    # Only Windows has SIGBREAK, and it has no SIGHUP; nohup lets it be ignored.
+    # Windows has SIGBREAK and no SIGHUP. Under nohup, SIGHUP is ignored.
     for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:

@@ -12,6 +12,17 @@ from fastinit._terminal import table
 if TYPE_CHECKING:
     import fastinit
 
+# Larger tensors are measured by as many elements, in runs spread over them. PyTorch starts no threads for
+# so few.
+MEASURED = 2**15
+
+
+def spread(size: int, most: int) -> tuple[int, int, int]:
+    """The number of runs in which `most` of `size` elements are taken, their length, and their distance."""
+    runs = min(64, most)
+    length = most // runs
+    return runs, length, (size - length) // (runs - 1)
+
 
 @dataclass(frozen=True)
 class ReportRow(Result):

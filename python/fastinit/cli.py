@@ -423,7 +423,7 @@ def _fill_mapped(file: IO[bytes], size: int, fill: Callable[[mmap.mmap], None]) 
         # Errors of the disk show up here, not later, when nobody would learn of them.
         for at in range(0, size, _PIECE):
             memory.flush(at, min(_PIECE, size - at))
-        os.fsync(file.fileno())  # On Windows they are in the cache of the system until then.
+        os.fsync(file.fileno())  # On Windows, a flush alone leaves them in the system's cache.
     finally:
         memory.close()
 

@@ -75,7 +75,7 @@ where
     })
 }
 
-/// Any object with `__float__` or `__index__` except arrays with axes, whose only element NumPy before 2.4 takes.
+/// Any object with `__float__` or `__index__`, except arrays with axes: NumPy before 2.4 converts those of one element.
 pub fn real(name: &str, object: &Bound<'_, PyAny>) -> PyResult<f64> {
     if let Ok(number) = object.cast_exact::<PyFloat>() {
         return number.extract();

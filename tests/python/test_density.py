@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+import scipy
 from conftest import plain_id
 from scipy import integrate, stats
 
@@ -42,9 +43,10 @@ def test_densities_are_those_of_scipy(initializer, expected):
     x = X[(abs(X - expected.support()[0]) > 1e-9) & (abs(X - expected.support()[1]) > 1e-9)]
     np.testing.assert_allclose(initializer.check(1).density(x), expected.pdf(x), rtol=1e-9, atol=1e-300)
     found = initializer.check((3, 4))
-    # The scipy of Python 3.10 loses digits of the variance between near bounds.
+    # SciPy 1.15, the last for Python 3.10, loses digits of the variance between close bounds.
+    atol = 2e-7 if scipy.__version__.startswith("1.15.") else 1e-7
     np.testing.assert_allclose(
-        [found.mean, found.std], [expected.mean(), expected.std()], rtol=2e-6, atol=2e-7
+        [found.mean, found.std], [expected.mean(), expected.std()], rtol=2e-6, atol=atol
     )
     np.testing.assert_allclose([found.low, found.high], expected.support(), atol=1e-12)
 

@@ -180,16 +180,23 @@ fn assert_equal<T: Element>(got: &ArrayViewD<'_, T>, expected: &ArrayViewD<'_, T
     }
 }
 
+/// Calls a property for the element type that the input chooses.
+macro_rules! in_a_dtype {
+    ($property:ident, $data:expr) => {{
+        let mut choices = Choices($data);
+        match choices.dtype() {
+            Dtype::F32 => $property::<f32>(choices),
+            Dtype::F64 => $property::<f64>(choices),
+            Dtype::F16 => $property::<crate::F16>(choices),
+            _ => $property::<crate::Bf16>(choices),
+        }
+    }};
+}
+
 /// Any window of any small tensor, at any level, on any number of threads and in any layout, equals that part of
 /// the whole tensor from the scalar level, and nothing beside it is written.
 pub fn windows(data: &[u8]) {
-    let mut choices = Choices(data);
-    match choices.dtype() {
-        Dtype::F32 => a_window::<f32>(choices),
-        Dtype::F64 => a_window::<f64>(choices),
-        Dtype::F16 => a_window::<crate::F16>(choices),
-        _ => a_window::<crate::Bf16>(choices),
-    }
+    in_a_dtype!(a_window, data)
 }
 
 fn a_window<T: Element>(mut choices: Choices<'_>) {
@@ -283,13 +290,7 @@ impl Layout {
 /// depend on the level, and a part of a part equals the part. An element of a tensor of samples is the one with
 /// its number in a tensor of one axis.
 pub fn plans(data: &[u8]) {
-    let mut choices = Choices(data);
-    match choices.dtype() {
-        Dtype::F32 => a_plan::<f32>(choices),
-        Dtype::F64 => a_plan::<f64>(choices),
-        Dtype::F16 => a_plan::<crate::F16>(choices),
-        _ => a_plan::<crate::Bf16>(choices),
-    }
+    in_a_dtype!(a_plan, data)
 }
 
 fn a_plan<T: Element>(mut choices: Choices<'_>) {

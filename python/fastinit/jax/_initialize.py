@@ -19,7 +19,7 @@ import numpy as np
 
 import fastinit
 from fastinit._checks import check_int
-from fastinit._report import Report, ReportRow
+from fastinit._report import MEASURED, Report, ReportRow, spread
 from fastinit._rules import initializer_of, matches, text_of
 from fastinit._runtime import fans
 
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastinit._typing import Array
-
-# Arrays of more elements are measured by as many, in runs spread over them.
-_MEASURED, _RUNS = 2**15, 64
 
 
 @dataclass
@@ -462,10 +459,9 @@ def _sample(array: Any) -> Array | None:
     if not jax.dtypes.issubdtype(array.dtype, np.floating) or not array.addressable_shards:
         return None
     here = np.asarray(array.addressable_shards[0].data).reshape(-1)
-    if here.size > _MEASURED:
-        run = _MEASURED // _RUNS
-        step = (here.size - run) // (_RUNS - 1)
-        here = np.lib.stride_tricks.sliding_window_view(here, run)[::step][:_RUNS].reshape(-1)
+    if here.size > MEASURED:
+        runs, length, step = spread(here.size, MEASURED)
+        here = np.lib.stride_tricks.sliding_window_view(here, length)[::step][:runs].reshape(-1)
     return here.astype(np.float64) if here.size else None
 
 

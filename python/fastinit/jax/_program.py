@@ -102,11 +102,9 @@ class Draw:
         Raises:
             ValueError: If they are out of range.
         """
-        return (
-            None
-            if self.initializer.blocks != 1
-            else _linear(self.initializer.check(self.unit), factor, shift)
-        )
+        if self.initializer.blocks != 1:
+            return None
+        return _linear(self.initializer.check(self.unit), factor, shift)
 
 
 def _linear(found: Distribution, factor: float, shift: float) -> fastinit.Initializer | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fastinit._report import ReportRow
+from fastinit._report import MEASURED, ReportRow, spread
 from fastinit.theory.distributions import mixture
 
 from . import _fill, _shards
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from fastinit.theory.distributions import Distribution
 
     from ._tracker import Entry
-
-# Larger tensors are measured by as many elements, spread over them. PyTorch starts no threads for so few.
-_MEASURED = 2**15
-_RUNS = 64
 
 # By as many elements, spread over them, tensors are compared first.
 _COMPARED = 16
@@ -110,7 +106,7 @@ def _measure(here: Tensor, array: Array | None) -> tuple[float, float]:
         deviations *= deviations
         return first + mean, math.sqrt(float(np.add.reduce(deviations)) / array.size)
     with torch.no_grad():
-        std, mean = torch.std_mean(_sample(here, _MEASURED).double(), correction=0)
+        std, mean = torch.std_mean(_sample(here, MEASURED).double(), correction=0)
         return float(mean), float(std)
 
 
@@ -118,7 +114,7 @@ def _small_array(tensor: Tensor) -> Array | None:
     """The elements of a plain tensor in one dimension, if it is a small one on the CPU."""
     if not _fill.is_plain(tensor) or not _fill.is_on_cpu(tensor) or tensor.dtype not in _fill.DTYPES:
         return None
-    if not 0 < tensor.numel() <= _MEASURED:
+    if not 0 < tensor.numel() <= MEASURED:
         return None
     try:
         array = _fill.memory(tensor)
@@ -131,9 +127,7 @@ def _sample(tensor: Tensor, size: int) -> Tensor:
     """At most `size` elements of a tensor, spread over it; the positions depend on the shape only."""
     if tensor.numel() <= size:
         return tensor.reshape(-1)
-    runs = min(_RUNS, size)
-    run = size // runs
-    step = (tensor.numel() - run) // (runs - 1)
+    runs, run, step = spread(tensor.numel(), size)
     if tensor.is_contiguous():
         return tensor.as_strided((runs, run), (step, 1), tensor.storage_offset())
     first = torch.arange(runs, device=tensor.device)[:, None] * step

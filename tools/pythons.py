@@ -2,7 +2,7 @@
 
 `make pythons PYTHONS="python3.10 python3.10@1.26.4 python3.14t"` runs this; what follows an `@` is the
 version of NumPy, otherwise the newest. There is one wheel for all ordinary Pythons (stable ABI), and one for
-each version without the global lock. Frameworks and mypy are not installed, so the tests that need them are
+each free-threaded version. Frameworks and mypy are not installed, so the tests that need them are
 skipped.
 """
 

@@ -1,4 +1,4 @@
-"""Python threads that use the same objects and arrays. Without a global lock they run at the same time."""
+"""Python threads that use the same objects and arrays. Without the GIL they run at the same time."""
 
 import pickle
 import sys
@@ -21,7 +21,7 @@ FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 @pytest.fixture(autouse=True)
 def switching():
-    """Where there is a global lock, it changes hands as often as possible."""
+    """Where there is a GIL, it changes hands as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -40,8 +40,8 @@ def at_once(work):
         return list(pool.map(wait_and_work, range(THREADS)))
 
 
-@pytest.mark.skipif(not FREE_THREADED, reason="needs a Python without a global lock")
-def test_the_import_leaves_the_global_lock_off(python):
+@pytest.mark.skipif(not FREE_THREADED, reason="needs a free-threaded Python")
+def test_the_import_leaves_the_gil_off(python):
     program = "import sys, fastinit; fastinit.ones(3, dtype='bfloat16'); print(sys._is_gil_enabled())"
     assert python(program, PYTHON_GIL="") == "False\n"
 

@@ -168,7 +168,7 @@ def main() -> int:
         print(
             f"{source}: {BATTERIES[arguments.battery]}{size}, {len(found)} p-values, "
             f"{sum(not 1e-3 < p < 1 - 1e-3 for _, p in found)} outside [0.001, 0.999], "
-            f"from {lowest:.2g} to {highest:.4f}, {time.monotonic() - start:.0f} s",
+            f"from {lowest:.2g} to 1 - {1 - highest:.2g}, {time.monotonic() - start:.0f} s",
             flush=True,
         )
         for name, p in found:

@@ -13,6 +13,7 @@ import math
 import pickle
 import re
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -731,3 +732,24 @@ def test_rules_give_the_same_values_in_jax_and_pytorch():
     for name, value in model.named_parameters():
         array = made["dt_proj"]["bias"] if "." in name else made[name]
         assert np.array_equal(value.detach().numpy(), np.asarray(array)), name
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
+
+
+def test_the_page_lists_all_recipes():
+    lines = ["| recipe | what it is | fits | source | compared with |", "|---|---|---|---|---|"]
+    for row in fastinit.recipe().rows:
+        given = ", ".join(
+            name
+            if value is None
+            else f"{name}={value:.4g}"
+            if isinstance(value, float)
+            else f"{name}={value}"
+            for name, value in row.parameters.items()
+        )
+        name = f"`{row.name}`" + (f": {given}" if given else "")
+        lines.append(f"| {name} | {row.title} | {row.fits} | {row.source} | {row.code} |")
+    expected = "<!-- recipes -->\n" + "\n".join(lines) + "\n<!-- end -->"
+    found = re.search(r"<!-- recipes -->\n.*<!-- end -->", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert found[0] == expected, f"{PAGE} must have this table:\n{expected}"

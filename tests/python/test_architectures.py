@@ -146,9 +146,9 @@ REFERENCES = {
     "vit moco": ("vit", {"scheme": "moco"}, lambda: vit(weight_init="moco"), "patch_embed"),
     "layerscale vit": ("layerscale", {"value": 1e-5}, lambda: vit(init_values=1e-5), r"^(?!.*ls\d)"),
     "layerscale convnext": ("layerscale", {"value": 1e-6}, convnext, "^(?!.*layer_scale)"),
-    "resnet basic": ("resnet", {"block": "basic"}, lambda: resnet("BasicBlock"), r"^fc\."),
-    "resnet bottleneck": ("resnet", {}, lambda: timm_resnet("bottleneck"), r"^fc\."),
-    "resnet timm basic": ("resnet", {"block": "basic"}, lambda: timm_resnet("basic"), r"^fc\."),
+    "resnet basic": ("resnet", {"block": "basic"}, lambda: resnet("BasicBlock"), r"^fc\.|downsample\.1"),
+    "resnet bottleneck": ("resnet", {}, lambda: timm_resnet("bottleneck"), r"^fc\.|downsample\.1"),
+    "resnet timm basic": ("resnet", {"block": "basic"}, lambda: timm_resnet("basic"), r"^fc\.|downsample\.1"),
     "skipinit": ("skipinit", {}, normalizer_free, "^(?!.*skipinit)"),
     "lora": ("lora", {}, lambda: adapted(True), "^(?!.*lora)"),
     "lora gaussian": ("lora", {"scheme": "gaussian"}, lambda: adapted("gaussian"), "^(?!.*lora)"),
@@ -256,9 +256,9 @@ PAPERS = {
         "deepnorm",
         {"layers": 32},
         {
-            "layers.0.fc1.weight": ((64, 128), "std", 0.25 * (2 / 192) ** 0.5),
-            "layers.0.self_attn.v_proj.weight": ((64, 64), "std", 0.25 * (2 / 128) ** 0.5),
-            "layers.0.self_attn.k_proj.weight": ((64, 64), "std", (2 / 128) ** 0.5),
+            "layers.0.fc1.weight": ((64, 128), NORMAL, 0.25 * (2 / 192) ** 0.5),
+            "layers.0.self_attn.v_proj.weight": ((64, 64), NORMAL, 0.25 * (2 / 128) ** 0.5),
+            "layers.0.self_attn.k_proj.weight": ((64, 64), NORMAL, (2 / 128) ** 0.5),
         },
     ),
     "muP": (
@@ -398,9 +398,6 @@ def test_equals_its_formula(case):
             case ["normal" | "uniform" as kind, scale]:
                 found = stats.norm(scale=scale) if kind == NORMAL else stats.uniform(-scale, 2 * scale)
                 assert stats.kstest(values.reshape(-1), found.cdf).pvalue > 1e-10, tensor
-            case ["std", std]:
-                # A standard deviation of n elements has a standard error below 0.7 / sqrt(n) of it.
-                assert values.std() == pytest.approx(std, rel=6 * 0.7 / values.size**0.5), tensor
             case ["norm", gain]:
                 matrix = values if values.shape[0] >= values.shape[1] else values.T
                 np.testing.assert_allclose(matrix.T @ matrix, gain**2 * np.eye(matrix.shape[1]), atol=1e-12)
@@ -414,7 +411,7 @@ def test_equals_its_formula(case):
 
 def test_every_recipe_is_compared():
     compared = {case[0] for case in (*REFERENCES.values(), *PAPERS.values())}
-    assert compared | {"lstm", "pissa"} == set(SPECS)  # An LSTM is compared with Keras, below.
+    assert compared | {"lstm", "mimetic", "pissa"} == set(SPECS)  # The first two are compared below.
 
 
 @pytest.mark.parametrize("steps", [2, 3, 100])
@@ -479,6 +476,33 @@ def test_keras(tmp_path, python):
 def test_gates_of_pytorch():
     bias = fastinit.recipe("lstm").find("rnn.bias_ih_l0").initializer
     assert bias(8).tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_products_of_mimetic_attention(heads):
+    torch = pytest.importorskip("torch")
+    import fastinit.torch
+
+    model = modules(("Identity",))
+    model.attn = torch.nn.Module()
+    model.attn.qkv, model.attn.proj = torch.nn.Linear(64, 192), torch.nn.Linear(64, 64)
+    fastinit.torch.initialize(model, seed=0, rules=fastinit.recipe("mimetic", heads=heads).rules)
+    q, k, v = (part.detach().double().numpy() for part in model.attn.qkv.weight.split(64))
+    noise = stats.norm(scale=1 / 8)
+    product = v.T @ model.attn.proj.weight.detach().double().numpy().T
+    assert stats.kstest(((product + 0.4 * np.eye(64)) / 0.4).reshape(-1), noise.cdf).pvalue > 1e-10
+    for head in range(heads):
+        rank = 64 // heads
+        product = q.reshape(heads, rank, 64)[head].T @ k.reshape(heads, rank, 64)[head]
+        singular = np.linalg.svd(product, compute_uv=False)
+        assert np.linalg.matrix_rank(product, tol=1e-5) == rank
+        if heads == 1:
+            assert stats.kstest(((product - 0.7 * np.eye(64)) / 0.7).reshape(-1), noise.cdf).pvalue > 1e-10
+        else:  # the largest singular values of such a matrix
+            rng = np.random.default_rng(0)
+            whole = 0.7 * rng.normal(scale=1 / 8, size=(64, 64)) + 0.7 * np.eye(64)
+            largest = np.linalg.svd(whole, compute_uv=False)[:rank]
+            np.testing.assert_allclose(singular[:rank], largest, rtol=0.25)
 
 
 def test_positions_of_dit():
@@ -584,6 +608,17 @@ def test_recommend_assumes_relu_where_nothing_is_known():
     assert any("relu is assumed" in note for note in recipe.notes)
 
 
+@pytest.mark.parametrize("layers", [0, 1])
+def test_signs_alone_do_not_tell_the_parameters(layers):
+    torch = pytest.importorskip("torch")
+    block = torch.nn.ModuleDict({"c_attn": torch.nn.Linear(4, 12), "c_proj": torch.nn.Linear(4, 4)})
+    model = torch.nn.ModuleDict({"h": torch.nn.ModuleList([block])} if layers else {"part": block})
+    model.layers = "an attribute that models of Keras have, too"
+    recipe = fastinit.recommend(model)
+    assert recipe.name == ("gpt2" if layers else "by_layer")
+    assert all(recipe.find(name) for name, _ in model.named_parameters())
+
+
 def test_models_that_cannot_be_answered():
     torch = pytest.importorskip("torch")
     with pytest.raises((TypeError, ValueError)):
@@ -653,6 +688,8 @@ FORMULAS = [
     (fastinit.guidance.Formula("forget_bias", value=1.0), (12,)),
     (fastinit.guidance.Formula("chrono", steps=50), (12,)),
     (fastinit.guidance.Formula("sincos_2d"), (1, 9, 8)),
+    (fastinit.guidance.Formula("mimetic_qkv", heads=2, alpha=0.7, beta=0.5), (8, 24)),
+    (fastinit.guidance.Formula("mimetic_proj", in_axis=1, out_axis=0), (8, 8)),
 ]
 
 
@@ -673,7 +710,7 @@ def test_formulas_are_initializers(formula, shape):
     assert pickle.loads(pickle.dumps(formula)) == formula
     assert type(formula).from_config(json.loads(json.dumps(formula.get_config()))) == formula
     assert eval(repr(formula), {"Formula": fastinit.guidance.Formula}) == formula
-    is_random = formula.kind in ("softplus_inverse", "chrono")
+    is_random = formula.kind in ("softplus_inverse", "chrono", "mimetic_qkv", "mimetic_proj")
     assert np.array_equal(whole, formula(shape, seed=1, stream="b")) != is_random
     assert np.array_equal(formula(shape), formula(shape)) != is_random  # without a seed
     found = formula.check(shape)
@@ -701,6 +738,10 @@ def test_formulas_are_initializers(formula, shape):
         ("arange", {"scale": 1.0}, (), ValueError, "at least 1 dimension"),
         ("chrono", {"steps": 9}, (6,), ValueError, "multiple of 4, got 6"),
         ("sincos_2d", {}, (8, 8), ValueError, "square number"),
+        ("mimetic_qkv", {"heads": 3, "alpha": 1, "beta": 1}, (8, 24), ValueError, "heads divide width"),
+        ("mimetic_qkv", {"heads": 2, "alpha": 1, "beta": 1}, (24, 8), ValueError, "3 width"),
+        ("mimetic_proj", {"in_axis": 1}, (8, 8), ValueError, "different axes"),
+        ("mimetic_proj", {}, (8,), ValueError, "needs a matrix"),
     ],
     ids=str,
 )

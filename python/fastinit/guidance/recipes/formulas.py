@@ -9,28 +9,37 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastinit._checks import check_choice, check_number
-from fastinit._runtime import random_bits
-from fastinit.initializers import Initializer, RandomUniform, Zeros
+from fastinit._checks import check_choice, check_int, check_number
+from fastinit._runtime import block_stream, random_bits
+from fastinit.initializers import Initializer, RandomNormal, RandomUniform, Zeros
 from fastinit.theory.distributions import Distribution, constant, mixture
 
 if TYPE_CHECKING:
     from fastinit._typing import Array, DTypeLike, Index, Seed, Shape, Stream
 
-# A function makes the tensor: from a shape, a function that draws a part of this shape, and the parameters.
+# A function makes the tensor from its shape, a function that draws samples, and the parameters. Samples are
+# drawn from an initializer, for a shape, and of a matrix for the number of a block of its layer.
 _Draw = Callable[..., "Array"]
+
+
+class _Kind(NamedTuple):
+    make: Callable[..., Array]
+    least: dict[str, float]  # the least value of each parameter
+    is_matrix: bool = False  # whether it depends on which axis is which
 
 
 class Formula(Initializer):
     """An initializer that is a formula of samples, which `fastinit.recipe` uses.
 
-    It is called like the other initializers, and the adapters take it as a rule.
+    It is called like the other initializers, and the adapters take it as a rule. `Formula.from_config` makes
+    it again from its configuration; `fastinit.get` does not know it.
 
     Args:
         kind: The formula.
@@ -48,7 +57,15 @@ class Formula(Initializer):
               uniform number from 1 to `steps - 1`.
             * `"sincos_2d"`: the positions of a square grid, of shape (..., positions, width): along the last
               axis the sines and cosines of the column, then those of the row.
-        parameters: Those of the formula, and `seed`, as in all initializers.
+            * `"mimetic_qkv"`, with `heads`, `alpha` and `beta`: queries, keys and values of attention in one
+              matrix (width, 3 width). For each head the product of queries and transposed keys is the best
+              approximation of its rank to `alpha Z + beta I`, where the elements of `Z` have the variance 1 /
+              width.
+            * `"mimetic_proj"`: the output projection of that attention: the product of values and outputs is
+              `0.4 Z - 0.4 I`. Both have the same `Z`, if their streams are `X.qkv.weight` and
+              `X.proj.weight` for some `X`, with any last part, or equal.
+        parameters: Those of the formula; `in_axis` and `out_axis` of matrices, as in `variance_scaling`; and
+            `seed`, as in all initializers.
 
     Raises:
         ValueError: If the formula is unknown, or a parameter is out of range.
@@ -67,14 +84,19 @@ class Formula(Initializer):
 
     References:
         Gu, Goel, Gupta and Ré, NeurIPS 2022, arXiv:2206.11893. Gu and Dao, 2023, arXiv:2312.00752. Tallec
-        and Ollivier, ICLR 2018, arXiv:1804.11188. Peebles and Xie, ICCV 2023, arXiv:2212.09748.
+        and Ollivier, ICLR 2018, arXiv:1804.11188. Peebles and Xie, ICCV 2023, arXiv:2212.09748. Trockman and
+        Kolter, ICML 2023, arXiv:2305.09828.
     """
 
     kind: str
 
     def __init__(self, kind: str, *, seed: Seed = None, **parameters: Any) -> None:
         check_choice("the formula", kind, _KINDS)
-        known = _KINDS[kind][1]
+        known = _KINDS[kind].least
+        axes = {"in_axis": -2, "out_axis": -1} if _KINDS[kind].is_matrix else {}
+        axes = {name: check_int(name, parameters.pop(name, axis), -2, 1) for name, axis in axes.items()}
+        if axes and axes["in_axis"] % 2 == axes["out_axis"] % 2:
+            raise ValueError(f"in_axis and out_axis must be different axes, got {axes['in_axis']} for both")
         if parameters.keys() != set(known):
             raise TypeError(
                 f"the formula {kind!r} has the parameters {', '.join(known) or 'none'}; "
@@ -87,7 +109,7 @@ class Formula(Initializer):
         if kind == "softplus_inverse" and not numbers["low"] < numbers["high"]:
             raise ValueError(f"low must be below high, got {numbers['low']:g} and {numbers['high']:g}")
         # The seed is checked by an initializer that has one.
-        vars(self).update(kind=kind, **numbers, seed=RandomUniform(seed=seed).seed)
+        vars(self).update(kind=kind, **numbers, **axes, seed=RandomUniform(seed=seed).seed)
 
     def __call__(
         self,
@@ -128,6 +150,15 @@ class Formula(Initializer):
                 "the positions of a square grid need a shape (..., positions, width) with a square number of "
                 f"positions and a width that is a multiple of 4, got shape {list(sizes)}"
             )
+        if _KINDS[self.kind].is_matrix:
+            width, outputs = self._turned(sizes) if len(sizes) == 2 else (0, 1)
+            wanted = width * (3 if self.kind == "mimetic_qkv" else 1)
+            if outputs != wanted or width % self._parameters.get("heads", 1):
+                form = "(width, 3 width)" if self.kind == "mimetic_qkv" else "(width, width)"
+                raise ValueError(
+                    f"the formula {self.kind!r} needs a matrix {form}, where heads divide width; got "
+                    f"shape {list(sizes)}"
+                )
 
     def check(self, shape: Shape, dtype: DTypeLike = "float32") -> Distribution:
         """Raises what a call with these arguments would raise, and tells the distribution of the elements.
@@ -139,26 +170,42 @@ class Formula(Initializer):
 
     @property
     def _parameters(self) -> dict[str, float]:
-        return {name: vars(self)[name] for name in _KINDS[self.kind][1]}
+        return {name: vars(self)[name] for name in _KINDS[self.kind].least}
+
+    def _turned(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """A shape in the order (in, out)."""
+        return sizes[::-1] if vars(self)["out_axis"] % 2 == 0 else sizes
 
     def _values(self, shape: Shape, seed: Seed, stream: Stream) -> Array:
         """The whole tensor, in double precision."""
-        sizes = _sizes(shape)
+        sizes, kind = _sizes(shape), _KINDS[self.kind]
 
-        def draw(initializer: Initializer, part: tuple[int, ...]) -> Array:
-            return initializer(part, seed=seed, stream=stream, dtype="float64")
+        def draw(initializer: Initializer, part: tuple[int, ...], block: int | None = None) -> Array:
+            name = stream if block is None else block_stream(_layer_of(stream), block)
+            return initializer(part, seed=seed, stream=name, dtype="float64")
 
-        made = _KINDS[self.kind][0](sizes, draw, **self._parameters)
-        return np.broadcast_to(made, sizes)
+        if kind.is_matrix:
+            made = kind.make(self._turned(sizes), draw, **self._parameters)
+            return made if vars(self)["out_axis"] % 2 else made.T
+        return np.broadcast_to(kind.make(sizes, draw, **self._parameters), sizes)
 
     def spell(self, number: Callable[[Any], str]) -> str:
         """The call that makes this object."""
-        given = {**self._parameters, **({} if self.seed is None else {"seed": self.seed})}
+        given: dict[str, Any] = dict(self._parameters)
+        if _KINDS[self.kind].is_matrix and vars(self)["out_axis"] % 2 == 0:
+            given.update(in_axis=vars(self)["in_axis"], out_axis=vars(self)["out_axis"])
+        if self.seed is not None:
+            given["seed"] = self.seed
         return f"Formula({', '.join([repr(self.kind), *(f'{k}={number(v)}' for k, v in given.items())])})"
 
 
 def _sizes(shape: Shape) -> tuple[int, ...]:
     return tuple(np.broadcast_shapes(shape))
+
+
+def _layer_of(stream: Stream) -> Stream:
+    """The name of attention, from that of one of its matrices."""
+    return re.sub(r"[./](qkv|proj)[./][^./]+$", "", stream) if isinstance(stream, str) else stream
 
 
 def _arange(shape: tuple[int, ...], _: _Draw, scale: float) -> Array:
@@ -194,14 +241,38 @@ def _sincos_2d(shape: tuple[int, ...], _: _Draw) -> Array:
     return np.concatenate([np.tile(waves, (side, 1)), np.repeat(waves, side, axis=0)], axis=-1)
 
 
-# The formulas, each with the least values of its parameters.
-_KINDS: dict[str, tuple[Callable[..., Array], dict[str, float]]] = {
-    "arange": (_arange, {"scale": -math.inf}),
-    "log_arange": (_log_arange, {}),
-    "softplus_inverse": (_softplus_inverse, {"low": 1e-300, "high": 1e-300, "floor": 0.0}),
-    "forget_bias": (_forget_bias, {"value": -math.inf}),
-    "chrono": (_chrono, {"steps": 2.0}),
-    "sincos_2d": (_sincos_2d, {}),
+def _factors(width: int, draw: _Draw, alpha: float, beta: float, block: int) -> tuple[Array, Array]:
+    """Two matrices whose product is `alpha Z + beta I`, each with the root of its singular values."""
+    noise = draw(RandomNormal(stddev=1 / math.sqrt(width)), (width, width), block)
+    left, values, right = np.linalg.svd(alpha * noise + beta * np.eye(width))
+    # A pair of singular vectors is determined up to the sign of both.
+    signs = np.sign(left[np.abs(left).argmax(axis=0), np.arange(width)])
+    return left * signs * np.sqrt(values), (right.T * signs * np.sqrt(values)).T
+
+
+def _mimetic_qkv(shape: tuple[int, ...], draw: _Draw, heads: float, alpha: float, beta: float) -> Array:
+    width, count = shape[0], int(heads)
+    rank = width // count
+    pairs = [_factors(width, draw, alpha, beta, 1 + head) for head in range(count)]
+    queries = [left[:, :rank] for left, _ in pairs]
+    keys = [right.T[:, :rank] for _, right in pairs]
+    values, _ = _factors(width, draw, 0.4, -0.4, 0)
+    return np.concatenate([*queries, *keys, values], axis=1)
+
+
+def _mimetic_proj(shape: tuple[int, ...], draw: _Draw) -> Array:
+    return _factors(shape[0], draw, 0.4, -0.4, 0)[1]
+
+
+_KINDS = {
+    "arange": _Kind(_arange, {"scale": -math.inf}),
+    "log_arange": _Kind(_log_arange, {}),
+    "softplus_inverse": _Kind(_softplus_inverse, {"low": 1e-300, "high": 1e-300, "floor": 0.0}),
+    "forget_bias": _Kind(_forget_bias, {"value": -math.inf}),
+    "chrono": _Kind(_chrono, {"steps": 2.0}),
+    "sincos_2d": _Kind(_sincos_2d, {}),
+    "mimetic_qkv": _Kind(_mimetic_qkv, {"heads": 1.0, "alpha": 0.0, "beta": -math.inf}, is_matrix=True),
+    "mimetic_proj": _Kind(_mimetic_proj, {}, is_matrix=True),
 }
 
 

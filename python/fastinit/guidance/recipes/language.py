@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastinit.initializers import (
     Constant,
-    GlorotNormal,
     GlorotUniform,
     Ones,
     RandomNormal,
@@ -224,10 +223,14 @@ def deepnorm(layers: int) -> list[RecipeRule]:
         *_defaults(),
         RecipeRule(
             _VALUES,
-            VarianceScaling(beta**2, "fan_avg", "truncated_normal"),
+            VarianceScaling(beta**2, "fan_avg", "untruncated_normal"),
             "values, outputs and feed-forward layers: Glorot normal times (8 layers)**(-1/4)",
         ),
-        RecipeRule(r"[./](q_proj|k_proj)" + WEIGHT, GlorotNormal(), "queries and keys: Glorot normal"),
+        RecipeRule(
+            r"[./](q_proj|k_proj)" + WEIGHT,
+            VarianceScaling(1.0, "fan_avg", "untruncated_normal"),
+            "queries and keys: Glorot normal",
+        ),
     ]
 
 

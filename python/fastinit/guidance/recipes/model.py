@@ -36,9 +36,16 @@ def is_model(x: Any) -> bool:
     """Whether it is a model of PyTorch or Keras: an object with layers that have parameters."""
     if isinstance(x, type):
         return False
-    if hasattr(x, "named_parameters") and hasattr(x, "children"):
-        return any(next(child.parameters(), None) is not None for child in x.children())
-    return hasattr(x, "layers") and hasattr(x, "weights") and hasattr(x, "get_config")
+    if _is_of_keras(x):
+        return hasattr(x, "layers")
+    return hasattr(x, "named_parameters") and any(
+        next(child.parameters(), None) is not None for child in x.children()
+    )
+
+
+def _is_of_keras(x: Any) -> bool:
+    # With PyTorch as the backend of Keras, it is a module of PyTorch, too.
+    return hasattr(x, "weights") and hasattr(x, "get_config")
 
 
 def recipe_for(model: Any, recommend: Callable[..., Any]) -> Recipe:
@@ -74,19 +81,19 @@ def recipe_for(model: Any, recommend: Callable[..., Any]) -> Recipe:
 
 
 def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
-    if hasattr(model, "named_parameters"):
-        return {name: tuple(value.shape) for name, value in model.named_parameters()}
-    return {variable.path: tuple(variable.shape) for variable in model.weights}
+    if _is_of_keras(model):
+        return {variable.path: tuple(variable.shape) for variable in model.weights}
+    return {name: tuple(value.shape) for name, value in model.named_parameters()}
 
 
 def _recognized(shapes: Shapes) -> Iterator[Recipe]:
     for spec in SPECS.values():
         if spec.signs and all(any(re.search(sign, name) for name in shapes) for sign in spec.signs):
             try:
-                given = spec.read(shapes)
-            except LookupError:  # It has the signs, but not the tensors that tell the parameters.
+                found = spec.make(spec.read(shapes))
+            except (LookupError, ValueError):  # It has the signs, but no tensors that tell the parameters.
                 continue
-            yield spec.make(given)
+            yield found
 
 
 def _share(recipe: Recipe, shapes: Shapes) -> float:
@@ -119,9 +126,7 @@ def _by_layers(model: Any, recommend: Callable[..., Any]) -> Recipe:
         for leaf, initializer in _leaves(layer, found.weights):
             places.setdefault((initializer, text, leaf), []).append(prefix)
     rows = [
-        RecipeRule(
-            _pattern(prefixes, leaf, "/" if hasattr(model, "layers") else "."), made, f"{text}: {leaf}"
-        )
+        RecipeRule(_pattern(prefixes, leaf, "/" if _is_of_keras(model) else "."), made, f"{text}: {leaf}")
         for (made, text, leaf), prefixes in places.items()
     ]
     notes = ["no recipe fits the whole model: these are the answers of recommend for each layer"]
@@ -142,7 +147,7 @@ def _by_layers(model: Any, recommend: Callable[..., Any]) -> Recipe:
 
 def _layers(model: Any) -> Iterator[tuple[str, Any]]:
     """The layers that have no layers inside, in their order, with the prefixes of their weights."""
-    if hasattr(model, "named_modules"):
+    if not _is_of_keras(model):
         for name, module in model.named_modules():
             if next(module.children(), None) is None or module._parameters:
                 yield name, module
@@ -156,9 +161,9 @@ def _layers(model: Any) -> Iterator[tuple[str, Any]]:
 
 def _weights_of(layer: Any) -> list[str]:
     """The names of the weights of a layer, without those of layers inside."""
-    if hasattr(layer, "_parameters"):
-        return [name for name, value in layer._parameters.items() if value is not None]
-    return [variable.path for variable in layer.weights]
+    if _is_of_keras(layer):
+        return [variable.path for variable in layer.weights]
+    return [name for name, value in layer._parameters.items() if value is not None]
 
 
 def _leaves(layer: Any, weights: Mapping[str, Initializer]) -> Iterator[tuple[str, Initializer]]:

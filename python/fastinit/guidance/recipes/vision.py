@@ -94,7 +94,7 @@ def _read_vit(shapes: Shapes) -> dict[str, Any]:
 
 
 @recipe_of(
-    fits="ViT, DeiT and DINO models of timm (blocks.0.attn.qkv)",
+    fits="ViT, DINO, and DeiT without distillation of timm (blocks.0.attn.qkv)",
     source="Dosovitskiy and others, ICLR 2021, arXiv:2010.11929; 'moco': Chen, Xie and He, arXiv:2104.02057",
     code="timm 1.0, VisionTransformer.init_weights",
     leaves="in 'timm' and 'moco' the convolution of the patch embedding, which has PyTorch's default",
@@ -182,7 +182,8 @@ def fixup(layers: int, block: Literal["basic", "bottleneck"] = "bottleneck") -> 
     fits="ResNet of torchvision and timm (layer1.0.bn2), and of Keras applications (conv2_block1_3_bn)",
     source="Goyal and others, 2017, arXiv:1706.02677; He and others, ICCV 2015, arXiv:1502.01852",
     code="torchvision 0.29, ResNet with zero_init_residual; timm 1.0, ResNet with zero_init_last",
-    leaves="the output layer, which has the default of the framework; the paper has a normal of 0.01 for it",
+    leaves="the output layer (a normal of 0.01 in the paper); the stem and the shortcuts of ResNet-D",
+    notes=("normalizations of shortcuts are left to their default, 1 and 0",),
     signs=(r"layer1\.0\.bn2\.weight|conv2_block1_3_bn/gamma", r"(^|[.])conv1\.weight|conv1_conv/kernel"),
     read=_read_block,
 )
@@ -198,8 +199,8 @@ def resnet(block: Literal["basic", "bottleneck"] = "bottleneck") -> list[RecipeR
         RecipeRule(
             r"(^|\.)(conv\d|downsample\.0)\.weight$|_conv/kernel$", _he(), "convolutions: He normal, fan_out"
         ),
-        RecipeRule(r"(bn\d?|downsample\.1)\.weight$|_bn/gamma$", Ones(), "other normalizations: 1"),
-        RecipeRule(r"(bn\d?|downsample\.1)\.bias$|_bn/beta$|_conv/bias$", Zeros(), "biases: 0"),
+        RecipeRule(r"bn\d?\.weight$|_bn/gamma$", Ones(), "other normalizations: 1"),
+        RecipeRule(r"bn\d?\.bias$|_bn/beta$|_conv/bias$", Zeros(), "biases: 0"),
     ]
 
 
@@ -227,14 +228,39 @@ def skipinit() -> list[RecipeRule]:
     code="timm 1.0, LayerScale (its default value is 1e-5); torchvision 0.29, ConvNeXt (1e-6)",
     leaves="all weights",
     notes=("the paper has 0.1 up to 18 layers, 1e-5 up to 24, and 1e-6 for deeper models",),
-    signs=(r"(ls\d\.gamma|layer_scale\w*(\.lambda1|/gamma)?|blocks\.\d+\.gamma(_\d)?)$",),
+    signs=(r"(ls\d\.gamma|layer_scale\w*(\.lambda1|/gamma)?|blocks\w*\.\d+\.gamma(_\d)?)$",),
 )
 def layerscale(value: float = 1e-5) -> list[RecipeRule]:
     """LayerScale."""
     return [
         RecipeRule(
-            r"(ls\d\.gamma|layer_scale\w*(\.lambda1|[./]gamma)?|blocks\.\d+\.gamma(_\d)?)$",
+            r"(ls\d\.gamma|layer_scale\w*(\.lambda1|[./]gamma)?|blocks\w*\.\d+\.gamma(_\d)?)$",
             Constant(value),
             "the scales of the channels of each residual branch: value",
         )
+    ]
+
+
+@recipe_of(
+    fits="ViT of timm (blocks.0.attn.qkv, attn.proj)",
+    source="Trockman and Kolter, ICML 2023, arXiv:2305.09828, section 4",
+    code="none; compared with the formula",
+    leaves="everything but the matrices of attention",
+    notes=(
+        "the paper also has positions of sines and cosines; alpha and beta are its values for images",
+        "a head costs a singular value decomposition of a matrix (width, width) in each layer",
+    ),
+)
+def mimetic(heads: int, alpha: float = 0.7, beta: float = 0.7) -> list[RecipeRule]:
+    """Mimetic initialization of attention."""
+    return [
+        RecipeRule(
+            r"attn[./]qkv" + WEIGHT,
+            Formula("mimetic_qkv", heads=heads, alpha=alpha, beta=beta),
+            "for each head, queries times transposed keys is nearly alpha Z + beta I, with Z of variance 1 / "
+            "width",
+        ),
+        RecipeRule(
+            r"attn[./]proj" + WEIGHT, Formula("mimetic_proj"), "values times outputs is 0.4 Z - 0.4 I"
+        ),
     ]

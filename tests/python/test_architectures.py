@@ -134,8 +134,8 @@ def controlnet():
 # The recipe, its parameters, a model of the reference, and the names that the recipe leaves alone.
 REFERENCES = {
     "gpt2": ("gpt2", {"layers": 3}, gpt2, "$^"),
-    "llama": ("llama", {}, llama, "$^"),
-    "mixtral": ("moe", {}, mixtral, "$^"),
+    "llama": ("llama", {}, llama, "norm"),
+    "mixtral": ("moe", {}, mixtral, "norm"),
     "bert": ("bert", {}, bert, "$^"),
     "t5": ("t5", {"d_model": 32, "d_kv": 8}, t5, "$^"),
     "t5 gated": ("t5", {"d_model": 32, "d_kv": 8, "factor": 0.5}, t5_gated, "$^"),
@@ -409,6 +409,21 @@ def test_equals_its_formula(case):
                 assert stats.kstest(values.reshape(-1), distribution.cdf).pvalue > 1e-10, tensor
 
 
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("mamba", "layers.0.mixer.conv1d.bias"),
+        ("dit", "x_embedder.proj.bias"),
+        ("vit", "patch_embed.proj.weight"),
+        ("llama", "layers.0.input_layernorm.weight"),
+        ("moe", "norm.weight"),
+    ],
+)
+def test_defaults_of_the_framework_have_no_rule(name, tensor):
+    # The rule `None` would leave them as they are: without values, where they had none.
+    assert example(name).find(tensor) is None
+
+
 def test_every_recipe_is_compared():
     compared = {case[0] for case in (*REFERENCES.values(), *PAPERS.values())}
     assert compared | {"lstm", "mimetic", "pissa"} == set(SPECS)  # The first two are compared below.
@@ -645,6 +660,8 @@ def test_recipes_have_what_they_promise(name):
     assert set(recipe.parameters) <= set(PARAMETERS)
     assert json.loads(json.dumps(recipe.to_dict()))["name"] == name
     assert all(len(line) <= 80 for line in str(recipe).split("\n"))
+    # Only pretrained models are left as they are.
+    assert [row.pattern for row in recipe.rows if row.initializer is None] in ([], [""])
     for row in recipe.rows:
         assert row.formula in " ".join(str(recipe).split())
 

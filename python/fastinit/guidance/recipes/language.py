@@ -15,12 +15,14 @@ from fastinit.initializers import (
     Zeros,
 )
 
-from .spec import BIAS, NORM, TABLE, WEIGHT, RecipeRule, count, recipe_of, size
+from .spec import BIAS, NORM, TABLE, WEIGHT, RecipeRule, but, count, recipe_of, size
 
 if TYPE_CHECKING:
     from .spec import Shapes
 
 _BLOCK = r"^(.*[./])?(h|layers?|block|blocks)[./_]\d+[./]"
+# In some models of these names the scale of a normalization is 1 + weight.
+_NO_NORM = but(r"(?i:norm)[^./]*[./]weight$", r"[./](weight|kernel|embeddings?)$")
 _EMBEDDING = r"(?i)(wte|wpe|emb\w*|shared)" + TABLE
 
 
@@ -73,6 +75,7 @@ def gpt2(layers: int, std: float = 0.02, positions: float = 0.02) -> list[Recipe
         "Jiang and others, 2024, arXiv:2401.04088; Fedus, Zoph and Shazeer, JMLR 23, 2022, arXiv:2101.03961"
     ),
     code="transformers 5.23, MixtralPreTrainedModel._init_weights; of 'switch' the paper, section 2.4",
+    leaves="in 'mixtral' the normalizations",
     notes=(
         "routers of Mixtral get what other weights get; 'switch' is a normal truncated at two standard "
         "deviations, with sqrt(0.1 / fan_in), a tenth of the usual variance, for routers and experts alike",
@@ -90,25 +93,26 @@ def moe(std: float = 0.02, scheme: Literal["mixtral", "switch"] = "mixtral") -> 
             RecipeRule(WEIGHT, reduced, "all weights, routers too: truncated normal, sqrt(0.1 / fan_in)"),
         ]
     return [
-        *_defaults(),
+        RecipeRule(BIAS, Zeros(), "biases: 0"),
         RecipeRule(r"(mlp|moe)[./]gate" + WEIGHT, _normal(std), "routers: normal, std"),
         RecipeRule(r"experts[./](gate_up_proj|down_proj)$", _normal(std), "experts: normal, std"),
-        RecipeRule(r"[./](weight|kernel|embeddings?)$", _normal(std), "all other weights: normal, std"),
+        RecipeRule(_NO_NORM, _normal(std), "all other weights: normal, std"),
     ]
 
 
 @recipe_of(
-    fits="Llama, Mistral and Qwen2 of transformers, and models with their names (q_proj, gate_proj)",
+    fits="Llama, Mistral, Qwen and Gemma of transformers, and models with their names (q_proj, gate_proj)",
     source="Touvron and others, 2023, arXiv:2302.13971; it does not state an initialization",
     code="transformers 5.23, PreTrainedModel._init_weights with initializer_range 0.02",
+    leaves="normalizations, whose scale is weight in Llama and 1 + weight in Gemma",
     notes=("residual projections are not scaled; the row of the padding token is zero, as in its embedding",),
     signs=(r"[./]q_proj[./]", r"[./]gate_proj[./]"),
 )
 def llama(std: float = 0.02) -> list[RecipeRule]:
     """Llama."""
     return [
-        *_defaults(),
-        RecipeRule(r"[./](weight|kernel|embeddings?)$", _normal(std), "all weights: normal, std"),
+        RecipeRule(BIAS, Zeros(), "biases: 0"),
+        RecipeRule(_NO_NORM, _normal(std), "all weights: normal, std"),
     ]
 
 

@@ -18,7 +18,7 @@ from fastinit.initializers import (
 )
 
 from .formulas import Formula
-from .spec import BIAS, NORM, TABLE, WEIGHT, RecipeRule, count, recipe_of, size
+from .spec import BIAS, NORM, TABLE, WEIGHT, RecipeRule, but, count, recipe_of, size
 
 if TYPE_CHECKING:
     from .spec import Shapes
@@ -68,13 +68,8 @@ def mamba(
             "outputs: uniform, 1 / sqrt(fan_in)" + (" / sqrt(layers)" if original else ""),
         ),
         RecipeRule(r"conv1d[./]weight$", _DEFAULT, "convolutions: uniform, 1 / sqrt(fan_in)"),
-        RecipeRule(
-            r"conv1d[./]bias$",
-            None if original else Zeros(),
-            "their biases: " + ("the default of PyTorch" if original else "0"),
-        ),
         RecipeRule(NORM, Ones(), "normalizations: 1"),
-        RecipeRule(BIAS, Zeros(), "biases: 0"),
+        RecipeRule(but("conv1d", BIAS) if original else BIAS, Zeros(), "biases: 0"),
         RecipeRule(
             r"(embeddings?|embed_tokens|lm_head)" + TABLE,
             RandomNormal(stddev=0.02 if original else std),

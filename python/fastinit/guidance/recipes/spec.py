@@ -285,6 +285,11 @@ BIAS = r"([./]|_)(bias|beta)$"
 NORM = r"(?i)(^|[./_])(\w*norm\w*|ln_?\w*|bn\d?)[./](weight|scale|gamma)$"
 
 
+def but(excluded: str, pattern: str) -> str:
+    """The pattern, for names in which another one is not found: those are left to the framework."""
+    return f"^(?!.*{excluded}).*{pattern}"
+
+
 def count(shapes: Shapes, pattern: str) -> int:
     """How many different texts a regular expression finds in the names: the number of blocks, say."""
     return len({found[0] for name in shapes if (found := re.search(pattern, name))})

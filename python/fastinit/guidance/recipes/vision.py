@@ -17,7 +17,7 @@ from fastinit.initializers import (
 )
 
 from .formulas import Formula
-from .spec import BIAS, NORM, WEIGHT, RecipeRule, count, recipe_of
+from .spec import BIAS, NORM, WEIGHT, RecipeRule, but, count, recipe_of
 
 if TYPE_CHECKING:
     from .spec import Shapes
@@ -51,14 +51,13 @@ def dit() -> list[RecipeRule]:
             VarianceScaling(1.0, "fan_avg", "uniform", in_axis=(1, 2, 3), out_axis=0),
             "patches: Glorot uniform, as the matrix (width, channels height width)",
         ),
-        RecipeRule(r"x_embedder[./]proj[./]bias$", None, "the default of PyTorch's convolutions"),
         RecipeRule(
             r"(y_embedder[./]embedding_table|t_embedder[./]mlp[./]\d)" + WEIGHT,
             RandomNormal(stddev=0.02),
             "classes and time steps: normal, 0.02",
         ),
         RecipeRule(NORM, Ones(), "normalizations: 1"),
-        RecipeRule(BIAS, Zeros(), "biases: 0"),
+        RecipeRule(but("x_embedder", BIAS), Zeros(), "biases: 0"),
         RecipeRule(WEIGHT, GlorotUniform(), "all other weights: Glorot uniform"),
     ]
 
@@ -128,17 +127,15 @@ def vit(scheme: Literal["timm", "jax", "jax_nlhb", "moco"] = "timm", classes: in
             RecipeRule(r"patch_embed[./]proj" + WEIGHT, LecunNormal(), "patches: LeCun normal"),
             RecipeRule(WEIGHT, GlorotUniform(), "all other weights: Glorot uniform"),
         ]
-    rules += [
-        RecipeRule(r"patch_embed[./]", None, "patches: the default of PyTorch"),
-        RecipeRule(BIAS, Zeros(), "biases: 0"),
-    ]
+    rules.append(RecipeRule(but("patch_embed", BIAS), Zeros(), "biases: 0"))
+    weights = but("patch_embed", WEIGHT)
     if scheme == "moco":
         return [
             *rules,
             RecipeRule(r"qkv" + WEIGHT, GlorotUniform(blocks=3), "qkv: Glorot uniform, as three matrices"),
-            RecipeRule(WEIGHT, GlorotUniform(), "all other weights: Glorot uniform"),
+            RecipeRule(weights, GlorotUniform(), "all other weights: Glorot uniform"),
         ]
-    return [*rules, RecipeRule(WEIGHT, small, "all other weights: normal, 0.02, cut at -2 and 2")]
+    return [*rules, RecipeRule(weights, small, "all other weights: normal, 0.02, cut at -2 and 2")]
 
 
 def _read_block(shapes: Shapes) -> dict[str, Any]:

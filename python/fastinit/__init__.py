@@ -78,7 +78,7 @@ from .initializers import (
 )
 
 if _TYPE_CHECKING:
-    from .guidance import compare, diagnose, gain, recommend, show, signal
+    from .guidance import compare, diagnose, gain, recipe, recommend, show, signal
 
 __all__ = [
     "STREAM_VERSION",
@@ -124,6 +124,7 @@ __all__ = [
     "random_bits",
     "random_normal",
     "random_uniform",
+    "recipe",
     "recommend",
     "set_num_threads",
     "show",
@@ -137,7 +138,7 @@ __all__ = [
 
 def __getattr__(name: str) -> _Any:
     """Loads the guidance at its first use, to keep the import fast."""
-    if name in ("compare", "diagnose", "gain", "recommend", "show", "signal"):
+    if name in ("compare", "diagnose", "gain", "recipe", "recommend", "show", "signal"):
         from . import guidance
 
         return getattr(guidance, name)

@@ -231,6 +231,30 @@ def recommend(
 
 
 @_command
+def recipe(
+    name: Annotated[str | None, typer.Argument(help="Such as gpt2; all recipes without one.")] = None,
+    parameters: Annotated[
+        list[str] | None, typer.Argument(metavar="PARAMETER=VALUE", help="Such as layers=12.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--list", help="List all recipes.")] = False,  # noqa: FBT002
+    json: Json = False,  # noqa: FBT002 - an option
+) -> None:
+    """Print how a whole architecture is initialized, with its source."""
+    if every and name is not None:
+        raise ValueError(f"--list takes no recipe, got {name!r}")
+    given: dict[str, Any] = {}
+    for text in parameters or ():
+        key, equals, value = text.partition("=")
+        if not key or not equals or key in given:
+            raise ValueError(f"parameters must be written NAME=VALUE, each once; got {text!r}")
+        try:
+            given[key] = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            given[key] = value
+    _answer(fastinit.recipe() if name is None else fastinit.recipe(name, **given), json=json)
+
+
+@_command
 def gain(
     activation: Annotated[str, typer.Argument(help="The activation.")],
     param: Parameter = None,

@@ -45,6 +45,7 @@ def test_help_names_every_command():
     commands = [
         "list",
         "recommend",
+        "recipe",
         "gain",
         "diagnose",
         "show",
@@ -375,6 +376,24 @@ def test_a_signal_leaves_no_file(tmp_path, suffix, name):
     assert b"Traceback" not in err
     assert list(tmp_path.iterdir()) == [file]
     assert file.read_bytes() == b"precious"
+
+
+def test_recipe():
+    assert run("recipe", "--list")[0] == run("recipe")[0]
+    assert all(row.name in run("recipe")[0] for row in fastinit.recipe().rows)
+    answer = json.loads(run("recipe", "gpt2", "layers=12", "std=0.01", "--json")[0])
+    assert answer == json.loads(json.dumps(fastinit.recipe("gpt2", layers=12, std=0.01).to_dict()))
+    out, _ = run("recipe", "vit", "scheme=moco")
+    assert "GlorotUniform(blocks=3)" in out
+    for arguments, message in (
+        (("gpt",), "did you mean 'gpt2'"),
+        (("gpt2",), "needs layers"),
+        (("gpt2", "layers"), "NAME=VALUE"),
+        (("gpt2", "layers=1", "layers=2"), "each once"),
+        (("gpt2", "--list"), "takes no recipe"),
+    ):
+        _, err = run("recipe", *arguments, status=2)
+        assert message in err
 
 
 def test_recommend_and_gain():

@@ -1,6 +1,7 @@
 """Which initializer to use, its effect on signals and training, and problems of given weights.
 
-The functions are also in `fastinit` itself: `recommend`, `gain`, `signal`, `diagnose`, `show` and `compare`.
+The functions are also in `fastinit` itself: `recommend`, `recipe`, `gain`, `signal`, `diagnose`, `show` and
+`compare`.
 Frameworks, matplotlib and scikit-learn are imported only when they are needed.
 """
 
@@ -8,6 +9,7 @@ from fastinit.theory.gains import gain
 
 from .compare import Comparison, ComparisonRow, ComparisonVerdict, compare
 from .diagnose import Code, Diagnosis, DiagnosisRow, Finding, Severity, diagnose
+from .recipes import Formula, Recipe, RecipeRule, Recipes, RecipeSummary, recipe
 from .recommend import recommend
 from .recommend.recommendation import Alternative, Judgement, JudgementVerdict, Recommendation
 from .show import show
@@ -22,8 +24,13 @@ __all__ = [
     "Diagnosis",
     "DiagnosisRow",
     "Finding",
+    "Formula",
     "Judgement",
     "JudgementVerdict",
+    "Recipe",
+    "RecipeRule",
+    "RecipeSummary",
+    "Recipes",
     "Recommendation",
     "Severity",
     "Signal",
@@ -32,6 +39,7 @@ __all__ = [
     "compare",
     "diagnose",
     "gain",
+    "recipe",
     "recommend",
     "show",
     "signal",

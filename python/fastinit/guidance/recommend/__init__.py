@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastinit.initializers import Constant
 
+from ..recipes.model import is_model, recipe_for
 from .families import FAMILIES
 from .judge import judge
 from .layers import resolve_layer
@@ -64,7 +65,7 @@ def recommend(
     Args:
         activation: The activation after the layer: a name in any case, a function or layer of Keras, PyTorch
             or JAX, or an elementwise function of arrays; `None` for `"tanh"` in recurrent layers and
-            `"linear"` otherwise.
+            `"linear"` otherwise. Or a whole model of PyTorch or Keras; other arguments are not used then.
         layer: The family, `"dense"`, `"conv"`, `"depthwise_conv"`, `"separable_conv"`, `"conv_transpose"`,
             `"embedding"`, `"simple_rnn"`, `"lstm"`, `"gru"`, `"attention"`, `"normalization"`, `"output"` or
             `"residual"`; or the name, the class or an object of a layer of Keras or PyTorch.
@@ -86,7 +87,9 @@ def recommend(
             layer the kernel of the inputs.
 
     Returns:
-        A `Recommendation`. Its `weights` are initializers of fastinit.
+        A `Recommendation`. Its `weights` are initializers of fastinit. For a whole model, a `Recipe`: that of
+        `fastinit.recipe` which fits it, with its parameters read from the model, or else rules for each of
+        its layers.
 
     Raises:
         ValueError: If a name is unknown or an argument out of range.
@@ -111,6 +114,9 @@ def recommend(
         Hayou, Doucet and Rousseau, "On the impact of the activation function on deep neural networks
         training", ICML 2019, arXiv:1902.06853. Those of each answer are in its `sources`.
     """
+    if is_model(activation):
+        whole: Any = recipe_for(activation, recommend)
+        return whole
     of_layer = resolve_layer(layer, layout, groups)
     question = ask(activation, param, of_layer, mode, distribution, bias, depth)
     answer, weights = _answer(question)

@@ -62,10 +62,14 @@ def diagnose(
         x: What to diagnose:
 
             * an array of any shape, also of JAX, or a tensor of PyTorch;
-            * a mapping of names to arrays, also a nested one, or a state dict;
+            * a mapping of names to arrays, also a nested one, a state dict, or a checkpoint that contains one
+              beside other things, which are skipped;
             * the path of a `.safetensors`, `.npz` or `.npy` file, of a `.safetensors.index.json`, or of a
               directory of `.safetensors` files; files of any size are read in pieces, in little memory (an
               `.npy` in Fortran order as a whole);
+            * that of a file of PyTorch (`.pt`, `.pth`, `.bin`, `.ckpt`), Keras (`.keras`, `.h5`), ONNX or
+              llama.cpp (`.gguf`); all but the last need torch, h5py or onnx. No pickle is executed, and
+              nothing outside the file is opened but data beside an `.onnx`;
             * a module of PyTorch;
             * a model or layer of Keras that has been built.
         layout: The order of the axes of kernels: `"out_in"` for `(out, in, *spatial)`, as in PyTorch,
@@ -88,7 +92,7 @@ def diagnose(
             `expect`, or a pattern of it, fits no tensor.
         FileNotFoundError: If there is no such file.
         TypeError: If `x`, or a value in it, is of a kind that cannot be diagnosed.
-        ImportError: If a `.safetensors` file is given and the library safetensors is not installed.
+        ImportError: If the library that reads a file is not installed; the error says how to install it.
 
     Example:
         >>> import fastinit
@@ -112,7 +116,7 @@ def diagnose(
     """
     if layout is not None:
         check_choice("layout", layout, LAYOUTS)
-    tensors, skipped = tensors_of(x, layout)
+    tensors, skipped, notes = tensors_of(x, layout)
     expected = _expectations(expect, tensors)
     total = sum(tensor.size for tensor in tensors)
     bar = Bar(total > _LARGE and sys.stderr.isatty() if progress is None else progress, total)
@@ -121,7 +125,7 @@ def diagnose(
     finally:
         bar.close()
     findings = judge(statistics, expected)
-    return Diagnosis(tuple(map(_row, statistics)), tuple(findings), skipped)
+    return Diagnosis(tuple(map(_row, statistics)), tuple(findings), skipped, notes)
 
 
 def _expectations(expect: Any, tensors: list[Tensor]) -> dict[str, Initializer]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastinit._results import Result, Verdict
-from fastinit._terminal import table
+from fastinit._terminal import Table
 
 from .spelling import short
 
@@ -87,6 +86,8 @@ class Recommendation(Result):
         judgement: The judgement of `proposal`; `None` if there was none.
     """
 
+    _schema = 1
+
     activation: str
     layer: str
     layout: str
@@ -102,7 +103,7 @@ class Recommendation(Result):
     gradient: float | None = None
     judgement: Judgement | None = None
 
-    def __str__(self) -> str:
+    def _parts(self) -> list[str | Table]:
         """The table, and below it the reason and the rest."""
         rows = [
             row
@@ -114,26 +115,22 @@ class Recommendation(Result):
             )
             if row[-1]
         ]
-        lines = [
+        lines: list[str | Table] = [
             f"{self.layer}, {self.activation}",
-            table(("weight", "in", "initializer"), rows, wrap=90),
+            Table(("weight", "in", "initializer"), rows, wrap=90),
             "",
         ]
         if self.slope is not None:
             effect = f"slope of the variance {self.slope:.4g}, gradients times {self.gradient:.4g}"
             lines.append(f"in plain layers: {effect}")
         if self.judgement is not None:
-            lines.append(_wrapped(f"proposal: {self.judgement.verdict}. {self.judgement.text}"))
+            lines.append(f"proposal: {self.judgement.verdict}. {self.judgement.text}")
         notes = [("why", self.reason), *(("note", text) for text in self.warnings)]
         notes += [
             ("or", f"{', '.join(f'{k} {short(v)}' for k, v in other.weights.items())}: {other.when}")
             for other in self.alternatives
         ]
-        lines += [_wrapped(f"{title}: {text}") for title, text in notes]
+        lines += [f"{title}: {text}" for title, text in notes]
         if self.sources:
-            lines.append(_wrapped(f"sources: {'; '.join(self.sources)}"))
-        return "\n".join(lines)
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 110, subsequent_indent="  ")
+            lines.append(f"sources: {'; '.join(self.sources)}")
+        return lines

@@ -49,13 +49,14 @@ def recommend(
 
     The variance is stable in a deep plain network, one without normalization and residual connections, only
     if the map from the variance of one layer to that of the next has a slope of at most 1 (`slope`). At every
-    scale it is above 1 for `gelu`, `silu`, `hard_silu`, `mish`, `glu`, `hard_shrink`, `soft_shrink` and
-    `tanh_shrink` (and `threshold` above 0): with zero biases the variance drifts away. With random biases it
-    is stable; they are recommended, together with the matching scale, if `depth` is given and the drift over
-    that depth is more than a factor of 4. Then the variance after 50 layers is within a factor of 4 of that
-    of the input for all activations. `exponential` has a stable scale, but it is not the square of its gain.
-    For `softmax`, `log_softmax` and `sparsemax`, which couple units, the variance is not defined; they are
-    treated as the activation after an output layer.
+    scale it is above 1 for `gelu`, `quick_gelu`, `silu`, `hard_silu`, `mish`, `glu`, `hard_shrink`,
+    `soft_shrink` and `tanh_shrink` (and `threshold` above 0): with zero biases the variance drifts away. With
+    random biases it is stable; they are recommended, together with the matching scale, if `depth` is given
+    and the drift over that depth is more than a factor of 4. Then the variance after 50 layers is within a
+    factor of 4 of that of the input for all activations but `swiglu`, `geglu`, `reglu` and `relu_squared`:
+    they are products of their inputs, their slope is about 2, and they need normalization. `exponential` has
+    a stable scale, but it is not the square of its gain. For `softmax`, `log_softmax` and `sparsemax`, which
+    couple units, the variance is not defined; they are treated as the activation after an output layer.
 
     Gradients are a separate problem. At any scale that preserves signals they vanish in deep plain networks
     for `sigmoid`, `hard_sigmoid`, `sparse_sigmoid`, `log_sigmoid`, `softplus`, `squareplus`, `sparse_plus`,

@@ -203,8 +203,8 @@ def _mean_slope(layer: Any) -> float:
     weights = getattr(layer, "weight", None)
     if weights is None:
         weights = getattr(layer, "alpha", None)
-    if weights is None:  # Not built yet: Keras's default is zeros.
-        return 0.0
+    if weights is None:  # A layer of Keras that has not been built.
+        weights = layer.alpha_initializer((64,))
     values = np.asarray(weights.detach() if hasattr(weights, "detach") else weights, dtype=np.float64)
     return float(np.sqrt(np.mean(np.square(values))))
 

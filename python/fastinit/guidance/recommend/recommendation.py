@@ -70,10 +70,13 @@ class Recommendation(Result):
         layer: The family of the layer.
         layout: The order of the axes of the kernels in `weights`: `"in_out"` or `"out_in"`.
         weights: An initializer for each weight, by name.
-        keras: The same as arguments of a Keras layer, by the same names; an empty string where Keras has no
-            argument for it.
-        torch: The same as calls of functions of `fastinit.torch`, most of which are also in `torch.nn.init`;
-            an empty string where there is no such call.
+        keras: The same for plain Keras: arguments of the layer, or assignments to the weights of a built
+            `layer` where it has no argument; with `import keras, math`. A `lambda` is for fans that no class
+            of Keras knows; a saved model does not load it, fastinit's initializers can be loaded. Empty where
+            Keras has no such layer.
+        torch: The same for plain PyTorch: code with the names of `torch.nn.init` and of the attributes of the
+            layer, such as `weight`. Its `kaiming_normal_` and `xavier_normal_` do not truncate; the variance
+            is the same. Empty where PyTorch has no such layer.
         reason: Why.
         alternatives: Other good choices.
         warnings: What to look out for.

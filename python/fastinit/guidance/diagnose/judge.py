@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from .depth import judge_runs
 from .expected import judge_expected
 from .model import Model
 from .results import Code, Severity
@@ -25,20 +26,24 @@ if TYPE_CHECKING:
 
     from fastinit.initializers import Initializer
 
+    from .order import Run
     from .results import Finding
     from .statistics import Statistics
 
 INFO, WARNING, SEVERE = Severity
 
 
-def judge(tensors: Sequence[Statistics], expected: dict[str, Initializer]) -> list[Finding]:
+def judge(
+    tensors: Sequence[Statistics], expected: dict[str, Initializer], runs: Sequence[Run]
+) -> list[Finding]:
     """All findings, the most severe first, and otherwise in the order of the tensors.
 
     Args:
         tensors: The tensors, as measured. The schemes that they follow are noted in them.
         expected: The initializer that a tensor should follow, by name.
+        runs: The layers that follow each other, as far as it is known.
     """
-    model = Model(tensors, expected)
+    model = Model(tensors, expected, runs)
     if model.trained:
         text = (
             "the weights follow no distribution that initializers draw from, so they look trained; only what "
@@ -49,6 +54,7 @@ def judge(tensors: Sequence[Statistics], expected: dict[str, Initializer]) -> li
         _judge(model, s)
     find_modes(model)
     find_twins(model)
+    judge_runs(model)
     return sorted(model.findings, key=lambda finding: list(Severity).index(finding.severity), reverse=True)
 
 

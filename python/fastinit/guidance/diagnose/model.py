@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from fastinit.initializers import Initializer
 
+    from .order import Run
     from .results import Code
     from .schemes import Scheme
     from .statistics import Matches, Statistics
@@ -51,8 +52,11 @@ class Model:
     Args:
         tensors: The tensors, as measured.
         expected: The initializer that a tensor should follow, by name.
+        runs: The layers that follow each other, as far as it is known.
 
     Attributes:
+        by_name: The tensors by all their names.
+        places: The run that a kernel belongs to, and its place there, by name.
         findings: The findings, in the order in which they were made.
         kernels: The tensors that mix the units of a signal.
         zeros: How many kernels are zero.
@@ -64,9 +68,19 @@ class Model:
         normalized: Whether batch normalizations follow most kernels.
     """
 
-    def __init__(self, tensors: Sequence[Statistics], expected: dict[str, Initializer]) -> None:
+    def __init__(
+        self, tensors: Sequence[Statistics], expected: dict[str, Initializer], runs: Sequence[Run]
+    ) -> None:
         self.tensors = tensors
         self.expected = expected
+        self.runs = runs
+        self.by_name = {name: s for s in tensors for name in s.tensor.names}
+        self.places = {
+            self.by_name[layer.kernel].name: (run, at)
+            for run in runs
+            for at, layer in enumerate(run.layers)
+            if layer.kernel in self.by_name
+        }
         self.findings: list[Finding] = []
         self.kernels = [s for s in tensors if s.tensor.is_kernel]
         self._least_fans: dict[str, float] = defaultdict(lambda: math.inf)

@@ -33,6 +33,7 @@ class Code(Verdict):
         ALL_ZERO, CONSTANT: All elements are equal.
         IDENTICAL_UNITS, ZERO_UNITS: Some units are equal to each other, or zero.
         TOO_SMALL, TOO_LARGE: A signal vanishes; it explodes or saturates.
+        VANISHING, EXPLODING: The same in layers that follow each other, each of which may be harmless.
         WRONG_MODE: The scale follows fan_out, and that of the other kernels fan_in, or the other way round.
         UNCORRECTED_TRUNCATION: The variance lost by truncating a normal distribution was not corrected for.
         MEAN_NOT_ZERO: The elements of a kernel are not centered.
@@ -54,6 +55,8 @@ class Code(Verdict):
     ZERO_UNITS = "zero_units"
     TOO_SMALL = "too_small"
     TOO_LARGE = "too_large"
+    VANISHING = "vanishing"
+    EXPLODING = "exploding"
     WRONG_MODE = "wrong_mode"
     UNCORRECTED_TRUNCATION = "uncorrected_truncation"
     MEAN_NOT_ZERO = "mean_not_zero"

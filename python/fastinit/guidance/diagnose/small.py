@@ -56,6 +56,8 @@ def _measured(group: Sequence[Part]) -> list[tuple[Part, Statistics]]:
     if part.gram:
         usual &= ~_even(flat, part)
     which = np.flatnonzero(usual)
+    if not len(which):
+        return []
     flat, low, high = flat[which], low[which], high[which]
     lows, highs = low.tolist(), high.tolist()
     found = zip(

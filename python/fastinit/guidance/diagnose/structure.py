@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .results import Code, Severity
-from .roles import is_output
+from .zeros import judge_zero
 
 if TYPE_CHECKING:
     from .model import Model
@@ -23,7 +23,7 @@ def judge_structure(model: Model, s: Statistics) -> bool:
     if (s.constant and s.size > 1) or s.low == s.high == 0.0:
         s.scheme = constant_name(s.low)
         if s.low == 0.0:
-            _zero(model, s)
+            judge_zero(model, s)
         else:
             text = f"all {s.size:,} elements are {s.low:.4g}, so units get the same gradient and stay equal; "
             text += "draw them at random, as with fastinit.lecun_normal"
@@ -43,22 +43,6 @@ def is_identity(s: Statistics) -> bool:
     into, out = s.tensor.shape[s.tensor.in_axis], s.tensor.shape[s.tensor.out_axis]
     others = s.at_high if s.low == 0.0 else s.at_low if s.high == 0.0 else 0
     return others + s.zeros == s.size and 0 < others <= max(into, out)
-
-
-def _zero(model: Model, s: Statistics) -> None:
-    siblings = model.siblings(s)
-    whole_group = siblings.number > 1 and siblings.zero
-    severity = Severity.INFO
-    if any("lora_b" in name.lower() for name in s.tensor.names):
-        text = "as is usual for the second matrix of LoRA"
-    elif is_output(s.tensor) and model.zeros < len(model.kernels):
-        text = "so the output starts at its bias, and the first step changes no layer below"
-    elif whole_group and model.zeros <= len(model.kernels) / 2:
-        text = f"as in all {siblings.number} layers of its kind, so these branches start at zero"
-    else:
-        severity = Severity.SEVERE
-        text = "so neither signal nor gradient passes; draw them at random, as with fastinit.lecun_normal"
-    model.add(s, Code.ALL_ZERO, severity, f"all elements are 0, {text}")
 
 
 def find_units(model: Model, s: Statistics) -> bool:

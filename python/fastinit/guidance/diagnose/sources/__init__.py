@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..order import assumed
 from ..tensors import Skipped
 from . import keras, torch
 from .arrays import from_array, is_array
@@ -19,7 +20,15 @@ from .files import from_path
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..order import Run
     from ..tensors import Tensor
+
+
+def runs_of(x: Any, tensors: list[Tensor]) -> list[Run]:
+    """The layers of `x` that follow each other, as far as it is known."""
+    if keras.is_layer(x):
+        return keras.runs_of(x)
+    return torch.runs_of(x) if torch.is_module(x) else assumed(tensors)
 
 
 def tensors_of(x: Any, layout: str | None) -> tuple[list[Tensor], dict[str, str]]:

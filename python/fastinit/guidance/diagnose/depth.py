@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from .order import Layer, Run
     from .statistics import Statistics
 
-# Products of gains. Networks of 5 to 20 layers of 64 units that are made smaller by 1e-3 still learn digits
-# with Adam and, mostly, with momentum; from 1e-4 on only Adam makes them learn, and from 1e-6 on nothing.
+# Products of gains. Plain networks of 5 to 20 layers of 64 units learn handwritten digits if the product is
+# from 1e-2 to 1e2. At 1e-3 momentum fails with ReLU at times, at 1e-4 always; at 1e-6 to 1e-8 Adam does,
+# too. At 1e3 momentum fails with ReLU, and Adam learns less the larger it is.
 FAINT, LOST = 1e-3, 1e-6
+LOUD = 300.0
 
 _Z = np.linspace(-8.0, 8.0, 1601)
 _SHARE = np.exp(-(_Z**2) / 2) / np.exp(-(_Z**2) / 2).sum()
@@ -73,9 +75,9 @@ def _judge(model: Model, run: Run, layers: Sequence[tuple[Layer, Statistics]]) -
     vanishes = passed.change < 1.0
     if run.assumed and vanishes:
         passed = _passed(model, layers, resolve("linear"))
-    if FAINT <= passed.change <= 1 / FAINT:
+    if passed.change >= FAINT if vanishes else passed.change <= LOUD:
         return
-    severity = Severity.WARNING if max(passed.change, 1 / max(passed.change, 1e-300)) < 1 / LOST else None
+    hopeless = not LOST <= passed.change <= 1 / LOST and not run.assumed
     names = list(dict.fromkeys(str(layer.activation or "linear") for layer, _ in layers))
     after = "whatever their activation" if run.assumed else f"with {' and '.join(names)}"
     each = passed.change ** (1 / len(layers))
@@ -92,7 +94,7 @@ def _judge(model: Model, run: Run, layers: Sequence[tuple[Layer, Statistics]]) -
     text += f"see fastinit.recommend({better}, depth={len(layers)}), or add normalization"
     code = Code.VANISHING if vanishes else Code.EXPLODING
     where = None if run.whole else layers[0][1]
-    model.add(where, code, severity or Severity.SEVERE, text)
+    model.add(where, code, Severity.SEVERE if hopeless else Severity.WARNING, text)
 
 
 def _passed(

@@ -140,5 +140,6 @@ def _layer_of(name: str) -> str:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """A key by which numbers in names are ordered by their values."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    """A key by which numbers in names are ordered by their values, however long they are."""
+    parts = re.split(r"(\d+)", name)
+    return [(len(part.lstrip("0")), part.lstrip("0")) if part.isdigit() else (-1, part) for part in parts]

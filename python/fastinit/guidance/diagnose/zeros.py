@@ -34,7 +34,9 @@ def _known(model: Model, s: Statistics) -> tuple[Severity, str] | None:
     run, at = model.places.get(s.name, (None, 0))
     if run is None:
         return None
-    stuck = _stuck(model, run)
+    if id(run) not in model.stuck:
+        model.stuck[id(run)] = _stuck(model, run)
+    stuck = model.stuck[id(run)]
     if at in stuck:
         severity = Severity.SEVERE if run.whole else Severity.WARNING
         return severity, f"{stuck[at]}; {_DRAW}"
@@ -60,7 +62,7 @@ def _alone(model: Model, s: Statistics) -> tuple[Severity, str]:
         text = "so the state has no effect at first; draw it with fastinit.orthogonal"
         return Severity.WARNING, text
     if s.tensor.role == "embedding":
-        if all(t.low == t.high == 0.0 for t in model.tensors if t.tensor.role == "embedding"):
+        if not model.has_embedding:
             return (
                 Severity.WARNING,
                 "so all inputs are the same at first; draw it with fastinit.random_normal",

@@ -38,6 +38,11 @@ def is_module(x: Any) -> bool:
     return torch is not None and isinstance(x, torch.nn.Module)
 
 
+def scales_output(x: Any) -> bool:
+    """Whether a model of transformers says that it scales the output of an embedding that it ties."""
+    return bool(getattr(getattr(x, "config", None), "scale_decoder_outputs", False))
+
+
 def from_tensor(name: str, value: Any, layout: str = "out_in", **known: Any) -> Tensor | Skipped:
     """A tensor of PyTorch; its memory is read in place."""
     torch: Any = sys.modules["torch"]

@@ -24,7 +24,7 @@ from .judge import judge
 from .measure import measured
 from .results import Code, Diagnosis, DiagnosisRow, Finding, Severity
 from .schemes import fans
-from .sources import tensors_of
+from .sources import runs_of, tensors_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,7 +124,7 @@ def diagnose(
         statistics = list(measured(tensors, bar))
     finally:
         bar.close()
-    findings = judge(statistics, expected)
+    findings = judge(statistics, expected, runs_of(x, tensors))
     return Diagnosis(tuple(map(_row, statistics)), tuple(findings), skipped, notes)
 
 

@@ -34,13 +34,15 @@ class Code(Verdict):
         NAN, INFINITE: Some elements are not finite numbers.
         ALL_ZERO, CONSTANT: All elements are equal.
         IDENTICAL_UNITS, ZERO_UNITS: Some units are equal to each other, or zero.
+        LOW_RANK: Units are sums of a few of them, as in a product of narrow matrices.
         TOO_SMALL, TOO_LARGE: A signal vanishes; it explodes or saturates.
+        VANISHING, EXPLODING: The same in layers that follow each other, each of which may be harmless.
         WRONG_MODE: The scale follows fan_out, and that of the other kernels fan_in, or the other way round.
         UNCORRECTED_TRUNCATION: The variance lost by truncating a normal distribution was not corrected for.
         MEAN_NOT_ZERO: The elements of a kernel are not centered.
         CLIPPED, SPIKE, FEW_VALUES: A bound or another value is repeated; there are too few different values.
         NOT_ORTHOGONAL: A tensor should be orthogonal, or nearly is.
-        TWINS: Two tensors are equal, or have the same draws at different scales.
+        TWINS: Two tensors are equal, or have the same draws at different scales, negated, or transposed.
         BIAS_NOT_ZERO, SCALE_NOT_ONE: A bias does not start at 0; a scale does not start at 1.
         NEGATIVE_VARIANCE, RUNNING_STATISTICS: The running statistics of a normalization are not at their
             start.
@@ -54,8 +56,11 @@ class Code(Verdict):
     CONSTANT = "constant"
     IDENTICAL_UNITS = "identical_units"
     ZERO_UNITS = "zero_units"
+    LOW_RANK = "low_rank"
     TOO_SMALL = "too_small"
     TOO_LARGE = "too_large"
+    VANISHING = "vanishing"
+    EXPLODING = "exploding"
     WRONG_MODE = "wrong_mode"
     UNCORRECTED_TRUNCATION = "uncorrected_truncation"
     MEAN_NOT_ZERO = "mean_not_zero"

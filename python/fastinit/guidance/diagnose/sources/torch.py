@@ -10,6 +10,9 @@ import zipfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from fastinit.theory.parse import resolve
+
+from ..order import Order
 from ..roles import describe, hidden_sizes, role_of
 from ..tensors import Skipped
 from .arrays import unreadable
@@ -21,7 +24,11 @@ if TYPE_CHECKING:
 
     from fastinit._typing import Array
 
+    from ..order import Run
     from ..tensors import Tensor
+
+# Where those modules of PyTorch are that change the place of elements, or leave most of them as they are.
+_PASSING = ("dropout", "flatten", "padding", "pixelshuffle", "pooling", "upsampling")
 
 
 def is_tensor(x: Any) -> bool:
@@ -34,6 +41,11 @@ def is_module(x: Any) -> bool:
     """Whether it is a module of PyTorch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(x, torch.nn.Module)
+
+
+def scales_output(x: Any) -> bool:
+    """Whether a model of transformers says that it scales the output of an embedding that it ties."""
+    return bool(getattr(getattr(x, "config", None), "scale_decoder_outputs", False))
 
 
 def from_tensor(name: str, value: Any, layout: str = "out_in", **known: Any) -> Tensor | Skipped:
@@ -155,3 +167,37 @@ def _known(module: Any, name: str, leaf: str, shape: tuple[int, ...]) -> dict[st
     if guess == "kernel" and not re.search(r"weight|kernel|^w\d*$|lora|proj|original", leaf.lower()):
         guess = "parameter"  # A parameter with another name usually has another use.
     return {"role": guess}
+
+
+def runs_of(model: Any) -> list[Run]:
+    """The layers that follow each other in `Sequential`s; of other containers the order is not known."""
+    order = Order()
+    _walk(model, "", order)
+    order.end()
+    return order.runs
+
+
+def _walk(module: Any, path: str, order: Order) -> None:
+    """Adds what a module contains."""
+    torch: Any = sys.modules["torch"]
+    nn, kind, own = torch.nn, type(module), module._parameters
+    inside = [(f"{path}{name}.", child) for name, child in module.named_children()]
+    if isinstance(module, nn.Sequential) and kind.forward is nn.Sequential.forward:
+        for name, child in inside:
+            _walk(child, name, order)
+    elif isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) and own.get("weight") is not None:
+        order.layer(f"{path}weight", None if own.get("bias") is None else f"{path}bias")
+    elif isinstance(module, nn.Identity) or kind.__module__.rpartition(".")[2] in _PASSING:
+        pass
+    elif "norm" in kind.__name__.lower() and not inside:
+        order.normalization()
+    elif kind.__module__ == "torch.nn.modules.activation" and not inside:
+        try:
+            order.activation(resolve(module))
+        except (TypeError, ValueError):  # It is random, or not an activation.
+            order.unknown()
+    else:
+        order.unknown()
+        for name, child in inside:
+            _walk(child, name, order)
+            order.unknown()

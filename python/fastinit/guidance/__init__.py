@@ -1,6 +1,7 @@
 """Which initializer to use, its effect on signals and training, and problems of given weights.
 
-The functions are also in `fastinit` itself: `recommend`, `gain`, `signal`, `diagnose`, `show` and `compare`.
+The functions are also in `fastinit` itself: `recommend`, `gain`, `signal`, `diagnose`, `trace`, `lsuv`,
+`show` and `compare`.
 Frameworks, matplotlib and scikit-learn are imported only when they are needed.
 """
 
@@ -12,6 +13,7 @@ from .recommend import recommend
 from .recommend.recommendation import Alternative, Judgement, JudgementVerdict, Recommendation
 from .show import show
 from .signal import Signal, SignalRow, SignalVerdict, signal
+from .trace import Repair, RepairRow, Trace, TraceProblem, TraceRow, TraceVerdict, lsuv, trace
 
 __all__ = [
     "Alternative",
@@ -25,14 +27,22 @@ __all__ = [
     "Judgement",
     "JudgementVerdict",
     "Recommendation",
+    "Repair",
+    "RepairRow",
     "Severity",
     "Signal",
     "SignalRow",
     "SignalVerdict",
+    "Trace",
+    "TraceProblem",
+    "TraceRow",
+    "TraceVerdict",
     "compare",
     "diagnose",
     "gain",
+    "lsuv",
     "recommend",
     "show",
     "signal",
+    "trace",
 ]

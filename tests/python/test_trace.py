@@ -137,7 +137,7 @@ def test_equals_hooks_by_hand():
     assert found["conv"].gradient_std is not None  # though it is frozen
     assert found["conv"].update_ratio is None
     ratio = 0.1 * math.hypot(*(float(g.norm()) for g in by_hand))
-    ratio /= math.hypot(float(model.head.weight.norm()), float(model.head.bias.norm()))
+    ratio /= math.hypot(model.head.weight.norm().item(), model.head.bias.norm().item())
     assert found["head"].update_ratio == pytest.approx(ratio, rel=1e-5)
     assert found.unused == ("unused.weight", "unused.bias")
     assert found["act"].activation == "relu"

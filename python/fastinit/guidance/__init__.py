@@ -11,9 +11,10 @@ from .compare import Comparison, ComparisonRow, ComparisonVerdict, compare
 from .diagnose import Code, Diagnosis, DiagnosisRow, Finding, Severity, diagnose
 from .recommend import recommend
 from .recommend.recommendation import Alternative, Judgement, JudgementVerdict, Recommendation
+from .repair import Repair, RepairRow
 from .show import show
 from .signal import Signal, SignalRow, SignalVerdict, signal
-from .trace import Repair, RepairRow, Trace, TraceProblem, TraceRow, TraceVerdict, lsuv, trace
+from .trace import Trace, TraceProblem, TraceRow, TraceVerdict, lsuv, trace
 
 __all__ = [
     "Alternative",

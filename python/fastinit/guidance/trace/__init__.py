@@ -2,7 +2,7 @@
 
 The files of the frameworks (`torch_network`, `keras_network`, `jax_network`) run the network, and fill a
 `record` of what `measure` computes of each layer; `judge` finds what is wrong, `results` is what is returned,
-and `repair` makes rules of it.
+and `guidance/repair.py` makes rules of it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from fastinit._checks import check_int, check_number
+from fastinit.guidance.repair import Repair, RepairRow, measured_rules, repaired
 
 from .judge import judge
 from .record import chosen
-from .repair import Repair, RepairRow, measured_rules, repaired
 from .results import Trace, TraceProblem, TraceRow, TraceVerdict
 
 if TYPE_CHECKING:

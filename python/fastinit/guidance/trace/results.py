@@ -12,7 +12,7 @@ from fastinit._terminal import printable, table
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .repair import Repair
+    from fastinit.guidance.repair import Repair
 
 # More rows are not printed: the first, the last, and those that something is wrong with are.
 _PRINTED = 40
@@ -199,7 +199,7 @@ class Trace(Rows[TraceRow]):
             ValueError: If the model, or a layer of it, has changed so that the batch does not fit any more.
             TypeError: If the model is a function of JAX, or the trace has been copied or pickled.
         """
-        from .repair import Repair
+        from fastinit.guidance.repair import Repair
 
         if self.ok:
             return Repair(self.framework, seed, (), {}, ())

@@ -1,10 +1,11 @@
-"""Rules that repair a network: LSUV, and what `fix` of a trace makes of it.
+"""Rules that repair a network: LSUV, and what `fix` of a trace or a diagnosis makes.
 
 Nothing here changes a model but `Repair.apply`, which says so: rules are made, measured and returned.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from fastinit._results import Result, Rows
 from fastinit._terminal import printable, table
 from fastinit.guidance.recommend.spelling import short
-from fastinit.initializers import Zeros
+from fastinit.initializers import LecunNormal, Ones, Orthogonal, RandomNormal, VarianceScaling, Zeros, get
 from fastinit.theory.gains import gain as theoretical_gain
 from fastinit.theory.parse import resolve
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
     from fastinit.initializers import Initializer
 
-    from .results import Trace, TraceProblem
+    from .diagnose import Diagnosis, DiagnosisRow
+    from .trace import Trace, TraceProblem
 
     # The rules, and why other parameters have none.
     _Rules = tuple[list["RepairRow"], dict[str, str]]
@@ -51,7 +53,7 @@ class Repair(Rows[RepairRow]):
     """Rules for the parameters of a model. `print` shows them; nothing is changed before `apply`.
 
     Attributes:
-        framework: The framework of the model.
+        framework: The framework of the model; of a diagnosis, which knows tensors only, `""`.
         seed: The seed of the new weights; the stream of each is the name of its parameter.
         rows: A row for each rule; `repair[name]` is that of a parameter.
         skipped: Why other parameters have no rule, by name.
@@ -78,12 +80,13 @@ class Repair(Rows[RepairRow]):
         They are those of `initializer(shape, seed=seed, stream=name)`.
 
         Raises:
-            ValueError: If the model has no such parameter any more.
+            ValueError: If the model has no such parameter any more, or there is none, as in the repair of a
+                diagnosis, and in a copy.
         """
         if not self.rows:
             return
         if self._apply is None:
-            raise ValueError("a repair that was copied has no model: give its rules to initialize")
+            raise ValueError("the rules of a diagnosis, or of a copy, have no model: pass them to initialize")
         self._apply(self.rules, self.seed)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -190,3 +193,71 @@ def _critical(network: Any, before: Trace) -> _Rules:
         if kernel.bias is not None:
             rows.append(RepairRow(kernel.bias, Zeros(), "zero"))
     return rows, skipped
+
+
+# A diagnosis
+
+# What the elements of a tensor itself show, and other elements would not.
+_REDRAWN = {
+    *("nan", "infinite", "all_zero", "constant", "identical_units", "zero_units", "low_rank"),
+    *("too_small", "too_large", "wrong_mode", "uncorrected_truncation", "mean_not_zero", "clipped", "spike"),
+    *("few_values", "not_orthogonal", "twins", "bias_not_zero", "scale_not_one"),
+}
+
+
+def of_diagnosis(diagnosis: Diagnosis, seed: int) -> Repair:
+    """New initializers for the tensors that something is wrong with."""
+    blamed: dict[str, str] = {}
+    skipped: dict[str, str] = {}
+    for finding in diagnosis.findings:
+        if finding.severity == "info" or not finding.tensor:
+            continue
+        if finding.code.value in _REDRAWN:
+            blamed.setdefault(finding.tensor, finding.code.value)
+        elif finding.code.value != "traced":  # That is about layers.
+            skipped.setdefault(
+                finding.tensor, f"{finding.code} is not repaired by other values of this tensor"
+            )
+    names = [row.scheme for row in diagnosis.rows if row.role == "kernel" and row.name not in blamed]
+    usual = [scheme for name in names if (scheme := _scheme(name)) is not None]
+    kernel = max(usual, key=usual.count, default=LecunNormal)
+    rows = []
+    for row in diagnosis.rows:
+        if row.name in blamed:
+            rule = _redrawn(row, kernel)
+            if rule is None:
+                skipped[row.name] = f"there is no rule for the role {row.role} and the shape {row.shape}"
+            else:
+                skipped.pop(row.name, None)
+                rows.append(RepairRow(row.name, rule, blamed[row.name]))
+    return Repair("", seed, tuple(rows), skipped, ())
+
+
+def _scheme(name: str | None) -> type[VarianceScaling] | None:
+    """The class of an initializer of kernels of this name, if there is one."""
+    try:
+        found = get((name or "").partition(",")[0])
+    except ValueError:
+        return None
+    return type(found) if isinstance(found, VarianceScaling) else None
+
+
+def _redrawn(row: DiagnosisRow, kernel: type[VarianceScaling]) -> Initializer | None:
+    """The initializer for a tensor, by its role; `None` where its fans are not those of a plain layer."""
+    if row.role in ("bias", "scale"):
+        return Zeros() if row.role == "bias" else Ones()
+    if row.role == "embedding":
+        return RandomNormal(stddev=1.0 / math.sqrt(row.shape[-1]) if len(row.names) > 1 else 1.0)
+    if row.role not in ("kernel", "recurrent") or len(row.shape) < 2:
+        return None
+    receptive = math.prod(row.shape)
+    plain = {
+        (-2, -1): (receptive / row.shape[-1], receptive / row.shape[-2]),
+        (1, 0): (receptive / row.shape[0], receptive / row.shape[1]),
+    }
+    for (in_axis, out_axis), found in plain.items():
+        if found == (row.fan_in, row.fan_out):
+            if row.role == "recurrent":
+                return Orthogonal(column_axis=out_axis)
+            return kernel(in_axis=in_axis, out_axis=out_axis)
+    return None

@@ -18,6 +18,7 @@ from fastinit._registry import LAYOUTS
 from fastinit._suggest import did_you_mean
 from fastinit._terminal import Bar
 from fastinit.guidance.choices import initializer
+from fastinit.guidance.trace import TraceVerdict, trace
 
 from .expected import promised
 from .judge import judge
@@ -43,6 +44,7 @@ _LARGE = 2**28
 
 def diagnose(
     x: Any,
+    batch: Any = None,
     *,
     layout: str | None = None,
     expect: Initializer | str | Mapping[str, Initializer | str] | None = None,
@@ -72,6 +74,8 @@ def diagnose(
               nothing outside the file is opened but data beside an `.onnx`;
             * a module of PyTorch;
             * a model or layer of Keras that has been built.
+        batch: Of a module or a model: an input, as in `fastinit.trace`, which then runs the model, too; what
+            it finds is added to the findings.
         layout: The order of the axes of kernels: `"out_in"` for `(out, in, *spatial)`, as in PyTorch,
             `"in_out"` for `(*spatial, in, out)`, as in Keras and JAX. With `None` the type of a layer
             decides; where there is none, `"out_in"` is assumed for tensors of PyTorch and `.safetensors`,
@@ -124,7 +128,8 @@ def diagnose(
         statistics = list(measured(tensors, bar))
     finally:
         bar.close()
-    findings = judge(statistics, expected, runs_of(x, tensors))
+    findings = [*judge(statistics, expected, runs_of(x, tensors)), *_traced(x, batch)]
+    findings.sort(key=lambda finding: -list(Severity).index(finding.severity))
     return Diagnosis(tuple(map(_row, statistics)), tuple(findings), skipped, notes)
 
 
@@ -155,6 +160,22 @@ def _expectations(expect: Any, tensors: list[Tensor]) -> dict[str, Initializer]:
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{found[tensor.name]!r} does not fit {tensor.name!r}: {error}") from None
     return found
+
+
+def _traced(model: Any, batch: Any) -> list[Finding]:
+    """What a trace finds."""
+    if batch is None:
+        return []
+    hopeless = (TraceVerdict.NOT_FINITE, TraceVerdict.DEAD, TraceVerdict.ALIKE)
+    return [
+        Finding(
+            Code.TRACED,
+            Severity.SEVERE if problem.verdict in hopeless else Severity.WARNING,
+            problem.layer,
+            f"{problem.verdict}: {problem.message}",
+        )
+        for problem in trace(model, batch).problems
+    ]
 
 
 def _row(s: Statistics) -> DiagnosisRow:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fastinit._checks import check_int
 from fastinit._results import Result, Rows, Verdict, as_text, plain
+from fastinit.guidance.repair import of_diagnosis
 
 from .text import parts
 
 if TYPE_CHECKING:
     from fastinit._terminal import Table
+    from fastinit.guidance.repair import Repair
 
 
 class Severity(Verdict):
@@ -48,6 +51,7 @@ class Code(Verdict):
             start.
         NOT_AS_EXPECTED: A tensor does not follow `expect`.
         LOOKS_TRAINED: The weights are not initial ones.
+        TRACED: A trace with a batch found it; the message begins with its verdict.
     """
 
     NAN = "nan"
@@ -75,6 +79,7 @@ class Code(Verdict):
     RUNNING_STATISTICS = "running_statistics"
     NOT_AS_EXPECTED = "not_as_expected"
     LOOKS_TRAINED = "looks_trained"
+    TRACED = "traced"
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,27 @@ class Diagnosis(Rows[DiagnosisRow]):
     def ok(self) -> bool:
         """Whether there is nothing worse than information."""
         return self.worst in (None, Severity.INFO)
+
+    def fix(self, seed: int = 0) -> Repair:
+        """New initializers for the tensors that something is wrong with, as rules.
+
+        Kernels get the scheme that most other kernels follow, or LeCun's; recurrent ones an orthogonal one,
+        embeddings a normal distribution, biases 0 and scales 1. Nothing is changed: read the rules, and pass
+        them to `fastinit.torch.initialize`, say, with `rules={**fix.rules, "*": None}`.
+
+        Args:
+            seed: The seed of the new weights, an int in [0, 2**64).
+
+        Returns:
+            The rules, and why other tensors have none.
+
+        Example:
+            >>> import fastinit, numpy as np
+            >>> found = fastinit.diagnose({"dense/kernel": np.zeros((64, 32), np.float32)})
+            >>> found.fix().rules
+            {'dense/kernel': LecunNormal()}
+        """
+        return of_diagnosis(self, check_int("seed", seed, 0, 2**64 - 1))
 
     def to_dict(self) -> dict[str, Any]:
         """All attributes by name, `ok` and `worst`, as values that `json` takes.

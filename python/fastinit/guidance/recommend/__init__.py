@@ -59,8 +59,8 @@ def recommend(
         activation: The activation after the layer: a name in any case, a function or layer of Keras, PyTorch
             or JAX, or an elementwise function of arrays; `None` for that of `layer`, if it is an object that
             has one, and otherwise for `"tanh"` in recurrent layers and `"linear"` in others. If both say
-            something else, this one counts, and a warning says so. Or a whole model of PyTorch or Keras; other
-            arguments are not used then.
+            something else, this one counts, and a warning says so. Or a whole model of PyTorch or Keras;
+            other arguments are not used then.
         layer: The family, `"dense"`, `"bilinear"`, `"conv"`, `"depthwise_conv"`, `"separable_conv"`,
             `"conv_transpose"`, `"embedding"`, `"simple_rnn"`, `"lstm"`, `"gru"`, `"conv_lstm"`,
             `"attention"` (multi-head), `"dot_attention"` and `"additive_attention"` (Keras's `Attention` and

@@ -91,6 +91,10 @@ def timm_resnet(block):
     )
 
 
+def timm_model(name, **options):
+    return pytest.importorskip("timm").create_model(name, **options)
+
+
 def resnet(name):
     torchvision = pytest.importorskip("torchvision")
     kind = getattr(torchvision.models.resnet, name)
@@ -572,6 +576,10 @@ RECOGNIZED = {
     "lora": (lambda: adapted(True), "lora", {"rank": 8}),
     "controlnet": (controlnet, "controlnet", {}),
     "convnext": (convnext, "by_layer", {}),
+    "mixed resnet": (lambda: timm_model("test_resnet"), "by_layer", {}),
+    "cait": (lambda: timm_model("cait_xxs24_224", depth=1), "by_layer", {}),
+    "vit with relative positions": (lambda: timm_model("test_vit_relpos"), "by_layer", {}),
+    "vit with scales": (lambda: timm_model("test_vit2"), "vit", {}),
 }
 
 

@@ -88,7 +88,7 @@ def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
 
 def _recognized(shapes: Shapes) -> Iterator[Recipe]:
     for spec in SPECS.values():
-        if spec.signs and all(any(re.search(sign, name) for name in shapes) for sign in spec.signs):
+        if spec.recognizes(shapes):
             try:
                 found = spec.make(spec.read(shapes))
             except (LookupError, ValueError):  # It has the signs, but no tensors that tell the parameters.

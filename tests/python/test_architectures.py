@@ -48,6 +48,15 @@ def llama():
     return transformers().LlamaForCausalLM(transformers().LlamaConfig(**TINY))
 
 
+def gemma():
+    return transformers().GemmaForCausalLM(transformers().GemmaConfig(**TINY, head_dim=16))
+
+
+def clip():
+    torch = pytest.importorskip("torch")
+    return torch.nn.ModuleDict({"text": llama(), "vision_model": torch.nn.Linear(8, 8)})
+
+
 def mixtral():
     config = transformers().MixtralConfig(**TINY, num_local_experts=4, tie_word_embeddings=False)
     return transformers().MixtralForCausalLM(config)
@@ -139,6 +148,7 @@ def controlnet():
 REFERENCES = {
     "gpt2": ("gpt2", {"layers": 3}, gpt2, "$^"),
     "llama": ("llama", {}, llama, "norm"),
+    "gemma": ("llama", {}, gemma, "norm"),
     "mixtral": ("moe", {}, mixtral, "norm"),
     "bert": ("bert", {}, bert, "$^"),
     "t5": ("t5", {"d_model": 32, "d_kv": 8}, t5, "$^"),
@@ -575,6 +585,8 @@ RECOGNIZED = {
     "gru": (lambda: modules(("GRU", 8, 16), ("Linear", 16, 2)), "by_layer", {}),
     "lora": (lambda: adapted(True), "lora", {"rank": 8}),
     "controlnet": (controlnet, "controlnet", {}),
+    "gemma": (gemma, "llama", {}),
+    "an image and a text model": (clip, "by_layer", {}),
     "convnext": (convnext, "by_layer", {}),
     "mixed resnet": (lambda: timm_model("test_resnet"), "by_layer", {}),
     "cait": (lambda: timm_model("cait_xxs24_224", depth=1), "by_layer", {}),

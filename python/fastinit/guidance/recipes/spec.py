@@ -288,7 +288,7 @@ def recipe_of(**about: Any) -> Callable[[Callable[..., list[RecipeRule]]], Calla
 # Pieces of patterns. Names of Keras have slashes, and in JAX weights are kernels.
 WEIGHT = r"[./](weight|kernel)$"
 TABLE = r"[./](weight|embeddings?)$"
-BIAS = r"([./]|_)(bias|beta)$"
+BIAS = r"[./](bias|beta)$"
 NORM = r"(?i)(^|[./_])(\w*norm\w*|ln_?\w*|bn\d?)[./](weight|scale|gamma)$"
 
 

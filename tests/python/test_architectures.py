@@ -387,7 +387,15 @@ PAPERS = {
         },
     ),
     "ReZero": ("skipinit", {}, {"layers.0.resweight": ((1,), 0.0)}),
-    "LayerScale in DINOv2": ("layerscale", {}, {"encoder.layer.0.layer_scale1.lambda1": ((8,), 1e-5)}),
+    "other LayerScales": (
+        "layerscale",
+        {},
+        {
+            "encoder.layer.0.layer_scale1.lambda1": ((8,), 1e-5),  # of DINOv2
+            "convnext_tiny_stage_0_block_0_layer_scale/variable_3": ((8,), 1e-5),  # of Keras
+            "blocks_token_only.0.gamma_1": ((8,), 1e-5),  # of CaiT
+        },
+    ),
     "ResNet of Keras": (
         "resnet",
         {},
@@ -488,6 +496,14 @@ KERAS = """
     assert "tanh" in kernels[1].formula, kernels[1]
     assert kernels[2].initializer == fastinit.GlorotUniform(), kernels[2]
     assert all(recipe.find(variable.path) for variable in model.weights)
+
+    layers = keras.layers
+    model = keras.Sequential([
+        keras.Input((8, 8, 4)), layers.DepthwiseConv2D(3), layers.SeparableConv2D(4, 3), layers.Flatten(),
+        keras.Sequential([layers.Dense(4)]),
+    ])
+    recipe = fastinit.recommend(model)
+    assert all(recipe.find(variable.path) for variable in model.weights), recipe
 """
 
 

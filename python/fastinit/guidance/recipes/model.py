@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from .spec import Shapes
 
-# PyTorch's names of weights that have other ones in Keras.
+# The names of weights that `recommend` calls otherwise.
+_KERAS = {"depthwise_kernel": "kernel"}  # of a depthwise convolution; not of a separable one
 _TORCH = {
     "kernel": "weight",
     "depthwise_kernel": "weight",
@@ -178,8 +179,9 @@ def _leaves(layer: Any, weights: Mapping[str, Initializer]) -> Iterator[tuple[st
             role = {"weight_ih": "kernel", "weight_hh": "recurrent_kernel"}.get(found[0], "bias")
             made = Zeros() if found[0] == "bias_hh" else weights.get(role)
         else:
-            roles = {(_TORCH.get(role, role) if leaf == name else role): role for role in weights}
-            made = weights.get(roles.get(leaf, ""))
+            roles = _KERAS if _is_of_keras(layer) else _TORCH
+            named = {roles.get(role, role): initializer for role, initializer in weights.items()}
+            made = weights.get(leaf, named.get(leaf))
         if made is not None:
             yield name, made
 

@@ -227,19 +227,22 @@ def skipinit() -> list[RecipeRule]:
     ]
 
 
+_SCALES = r"(ls\d\.gamma|layer_scale\w*(\.lambda1|/gamma|/variable(_\d+)?)?|blocks\w*\.\d+\.gamma(_\d)?)$"
+
+
 @recipe_of(
     fits="CaiT, DeiT III, DINOv2 and ConvNeXt of timm, torchvision, transformers and Keras",
     source="Touvron and others, ICCV 2021, arXiv:2103.17239",
     code="timm 1.0, LayerScale (its default value is 1e-5); torchvision 0.29, ConvNeXt (1e-6)",
     leaves="all weights",
     notes=("the paper has 0.1 up to 18 layers, 1e-5 up to 24, and 1e-6 for deeper models",),
-    signs=(r"(ls\d\.gamma|layer_scale\w*(\.lambda1|/gamma)?|blocks\w*\.\d+\.gamma(_\d)?)$",),
+    signs=(_SCALES,),
 )
 def layerscale(value: float = 1e-5) -> list[RecipeRule]:
     """LayerScale."""
     return [
         RecipeRule(
-            r"(ls\d\.gamma|layer_scale\w*(\.lambda1|[./]gamma)?|blocks\w*\.\d+\.gamma(_\d)?)$",
+            _SCALES,
             Constant(value),
             "the scales of the channels of each residual branch: value",
         )

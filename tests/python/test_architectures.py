@@ -439,6 +439,8 @@ def test_equals_its_formula(case):
         ("vit", "patch_embed.proj.weight"),
         ("llama", "layers.0.input_layernorm.weight"),
         ("moe", "norm.weight"),
+        ("llama", "layers.0.input_layernorm.0.weight"),
+        ("llama", "merger.ln_q.weight"),
     ],
 )
 def test_defaults_of_the_framework_have_no_rule(name, tensor):
@@ -618,6 +620,12 @@ def test_recommend_recognizes_models(case):
     recipe = fastinit.recommend(build())
     assert recipe.name == name
     assert parameters.items() <= recipe.parameters.items()
+
+
+def test_recommend_tells_of_an_initialization_of_the_model():
+    notes = fastinit.recommend(timm_model("test_vit_relpos")).notes
+    assert any("an initialization of its own" in note for note in notes)
+    assert not any("of its own" in note for note in fastinit.recommend(modules(("Linear", 2, 2))).notes)
 
 
 def test_recommend_names_other_recipes():

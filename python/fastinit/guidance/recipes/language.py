@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _TEXT = r"(?!.*(vision|visual|image|audio|patch|conv|mamba|A_log|dt_bias))"
 _BLOCK = r"^(.*[./])?(h|layers?|block|blocks)[./_]\d+[./]"
 # In some models of these names the scale of a normalization is 1 + weight.
-_NO_NORM = but(r"(?i:norm)[^./]*[./]weight$", r"[./](weight|kernel|embeddings?)$")
+_NO_NORM = but(r"((?i:norm)[^./]*([./]\d+)?|[./]ln_\w+)[./]weight$", r"[./](weight|kernel|embeddings?)$")
 _EMBEDDING = r"(?i)(wte|wpe|emb\w*|shared)" + TABLE
 
 
@@ -188,7 +188,10 @@ _VALUES = r"[./](v_proj|out_proj|fc1|fc2)" + WEIGHT
     fits="encoder-decoder models with the names of fairseq (encoder.layers.0.self_attn.v_proj, fc1)",
     source="Huang, Pérez, Ba and Volkovs, ICML 2020",
     code="layer6ai-labs/T-Fixup, transformer_layer.py; compared with the formula",
-    notes=("remove the layer normalizations and the warmup of the learning rate",),
+    notes=(
+        "remove the layer normalizations and the warmup of the learning rate",
+        "in the code, queries and keys have fairseq's factor sqrt(1/2), too; the paper does not mention it",
+    ),
 )
 def t_fixup(layers: int, d_model: int, decoder_layers: int) -> list[RecipeRule]:
     """T-Fixup, for transformers without layer normalization and warmup."""
@@ -250,7 +253,7 @@ def deepnorm(layers: int) -> list[RecipeRule]:
     notes=(
         "multiply the logits, and Adam's learning rate of hidden weights, by base_width / width, and "
         "attention by 1 / d_kv instead of 1 / sqrt(d_kv): a rule cannot do that",
-        "the head is 0, as the paper recommends (D.2); with tied embeddings it is the embedding",
+        "the head is 0, as the paper recommends; with tied embeddings it is the embedding",
     ),
 )
 def mup(width: int, base_width: int, std: float = 0.02) -> list[RecipeRule]:

@@ -131,6 +131,10 @@ def _by_layers(model: Any, recommend: Callable[..., Any]) -> Recipe:
         for (made, text, leaf), prefixes in places.items()
     ]
     notes = ["no recipe fits the whole model: these are the answers of recommend for each layer"]
+    if any(hasattr(model, name) for name in ("init_weights", "_init_weights")):
+        notes.append(
+            "the model has an initialization of its own, which fastinit.torch.initialize runs by default"
+        )
     if assumed:
         notes.append("its activations are not among its layers: relu is assumed, linear for the last layer")
     return Recipe(

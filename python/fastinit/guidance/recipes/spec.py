@@ -289,7 +289,7 @@ def recipe_of(**about: Any) -> Callable[[Callable[..., list[RecipeRule]]], Calla
 WEIGHT = r"[./](weight|kernel)$"
 TABLE = r"[./](weight|embeddings?)$"
 BIAS = r"[./](bias|beta)$"
-NORM = r"(?i)(^|[./_])(\w*norm\w*|ln_?\w*|bn\d?)[./](weight|scale|gamma)$"
+NORM = r"(?i)(^|[./_])(\w*norm\w*([./]\d+)?|ln_?\w*|bn\d?)[./](weight|scale|gamma)$"
 
 
 def but(excluded: str, pattern: str) -> str:

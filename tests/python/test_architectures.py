@@ -48,6 +48,15 @@ def llama():
     return transformers().LlamaForCausalLM(transformers().LlamaConfig(**TINY))
 
 
+def gemma():
+    return transformers().GemmaForCausalLM(transformers().GemmaConfig(**TINY, head_dim=16))
+
+
+def clip():
+    torch = pytest.importorskip("torch")
+    return torch.nn.ModuleDict({"text": llama(), "vision_model": torch.nn.Linear(8, 8)})
+
+
 def mixtral():
     config = transformers().MixtralConfig(**TINY, num_local_experts=4, tie_word_embeddings=False)
     return transformers().MixtralForCausalLM(config)
@@ -89,6 +98,10 @@ def timm_resnet(block):
     return timm.models.resnet.ResNet(
         kind, (2, 1, 1, 1), num_classes=10, channels=(8, 16, 16, 16), stem_width=8
     )
+
+
+def timm_model(name, **options):
+    return pytest.importorskip("timm").create_model(name, **options)
 
 
 def resnet(name):
@@ -135,6 +148,7 @@ def controlnet():
 REFERENCES = {
     "gpt2": ("gpt2", {"layers": 3}, gpt2, "$^"),
     "llama": ("llama", {}, llama, "norm"),
+    "gemma": ("llama", {}, gemma, "norm"),
     "mixtral": ("moe", {}, mixtral, "norm"),
     "bert": ("bert", {}, bert, "$^"),
     "t5": ("t5", {"d_model": 32, "d_kv": 8}, t5, "$^"),
@@ -373,7 +387,15 @@ PAPERS = {
         },
     ),
     "ReZero": ("skipinit", {}, {"layers.0.resweight": ((1,), 0.0)}),
-    "LayerScale in DINOv2": ("layerscale", {}, {"encoder.layer.0.layer_scale1.lambda1": ((8,), 1e-5)}),
+    "other LayerScales": (
+        "layerscale",
+        {},
+        {
+            "encoder.layer.0.layer_scale1.lambda1": ((8,), 1e-5),  # of DINOv2
+            "convnext_tiny_stage_0_block_0_layer_scale/variable_3": ((8,), 1e-5),  # of Keras
+            "blocks_token_only.0.gamma_1": ((8,), 1e-5),  # of CaiT
+        },
+    ),
     "ResNet of Keras": (
         "resnet",
         {},
@@ -417,6 +439,8 @@ def test_equals_its_formula(case):
         ("vit", "patch_embed.proj.weight"),
         ("llama", "layers.0.input_layernorm.weight"),
         ("moe", "norm.weight"),
+        ("llama", "layers.0.input_layernorm.0.weight"),
+        ("llama", "merger.ln_q.weight"),
     ],
 )
 def test_defaults_of_the_framework_have_no_rule(name, tensor):
@@ -474,6 +498,14 @@ KERAS = """
     assert "tanh" in kernels[1].formula, kernels[1]
     assert kernels[2].initializer == fastinit.GlorotUniform(), kernels[2]
     assert all(recipe.find(variable.path) for variable in model.weights)
+
+    layers = keras.layers
+    model = keras.Sequential([
+        keras.Input((8, 8, 4)), layers.DepthwiseConv2D(3), layers.SeparableConv2D(4, 3), layers.Flatten(),
+        keras.Sequential([layers.Dense(4)]),
+    ])
+    recipe = fastinit.recommend(model)
+    assert all(recipe.find(variable.path) for variable in model.weights), recipe
 """
 
 
@@ -571,7 +603,13 @@ RECOGNIZED = {
     "gru": (lambda: modules(("GRU", 8, 16), ("Linear", 16, 2)), "by_layer", {}),
     "lora": (lambda: adapted(True), "lora", {"rank": 8}),
     "controlnet": (controlnet, "controlnet", {}),
+    "gemma": (gemma, "llama", {}),
+    "an image and a text model": (clip, "by_layer", {}),
     "convnext": (convnext, "by_layer", {}),
+    "mixed resnet": (lambda: timm_model("test_resnet"), "by_layer", {}),
+    "cait": (lambda: timm_model("cait_xxs24_224", depth=1), "by_layer", {}),
+    "vit with relative positions": (lambda: timm_model("test_vit_relpos"), "by_layer", {}),
+    "vit with scales": (lambda: timm_model("test_vit2"), "vit", {}),
 }
 
 
@@ -582,6 +620,12 @@ def test_recommend_recognizes_models(case):
     recipe = fastinit.recommend(build())
     assert recipe.name == name
     assert parameters.items() <= recipe.parameters.items()
+
+
+def test_recommend_tells_of_an_initialization_of_the_model():
+    notes = fastinit.recommend(timm_model("test_vit_relpos")).notes
+    assert any("an initialization of its own" in note for note in notes)
+    assert not any("of its own" in note for note in fastinit.recommend(modules(("Linear", 2, 2))).notes)
 
 
 def test_recommend_names_other_recipes():

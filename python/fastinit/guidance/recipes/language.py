@@ -20,9 +20,11 @@ from .spec import BIAS, NORM, TABLE, WEIGHT, RecipeRule, but, count, recipe_of, 
 if TYPE_CHECKING:
     from .spec import Shapes
 
+# Models with parts for images or sound, or with state spaces, have another initialization there.
+_TEXT = r"(?!.*(vision|visual|image|audio|patch|conv|mamba|A_log|dt_bias))"
 _BLOCK = r"^(.*[./])?(h|layers?|block|blocks)[./_]\d+[./]"
 # In some models of these names the scale of a normalization is 1 + weight.
-_NO_NORM = but(r"(?i:norm)[^./]*[./]weight$", r"[./](weight|kernel|embeddings?)$")
+_NO_NORM = but(r"((?i:norm)[^./]*([./]\d+)?|[./]ln_\w+)[./]weight$", r"[./](weight|kernel|embeddings?)$")
 _EMBEDDING = r"(?i)(wte|wpe|emb\w*|shared)" + TABLE
 
 
@@ -81,6 +83,7 @@ def gpt2(layers: int, std: float = 0.02, positions: float = 0.02) -> list[Recipe
         "deviations, with sqrt(0.1 / fan_in), a tenth of the usual variance, for routers and experts alike",
     ),
     signs=(r"experts[./]", r"(mlp|moe|block_sparse_moe|router)[./](gate|classifier)"),
+    whole=_TEXT,
 )
 def moe(std: float = 0.02, scheme: Literal["mixtral", "switch"] = "mixtral") -> list[RecipeRule]:
     """Mixture of experts."""
@@ -107,6 +110,7 @@ def moe(std: float = 0.02, scheme: Literal["mixtral", "switch"] = "mixtral") -> 
     leaves="normalizations, whose scale is weight in Llama and 1 + weight in Gemma",
     notes=("residual projections are not scaled; the row of the padding token is zero, as in its embedding",),
     signs=(r"[./]q_proj[./]", r"[./]gate_proj[./]"),
+    whole=_TEXT,
 )
 def llama(std: float = 0.02) -> list[RecipeRule]:
     """Llama."""
@@ -164,6 +168,7 @@ def t5(d_model: int, d_kv: int = 64, factor: float = 1.0) -> list[RecipeRule]:
         "transformers sets the row of the padding token of embeddings to zero, and so does initialize",
     ),
     signs=(r"attention[./]self[./]query[./]",),
+    whole=_TEXT,
 )
 def bert(std: float = 0.02, scheme: Literal["transformers", "original"] = "transformers") -> list[RecipeRule]:
     """BERT."""
@@ -183,7 +188,10 @@ _VALUES = r"[./](v_proj|out_proj|fc1|fc2)" + WEIGHT
     fits="encoder-decoder models with the names of fairseq (encoder.layers.0.self_attn.v_proj, fc1)",
     source="Huang, Pérez, Ba and Volkovs, ICML 2020",
     code="layer6ai-labs/T-Fixup, transformer_layer.py; compared with the formula",
-    notes=("remove the layer normalizations and the warmup of the learning rate",),
+    notes=(
+        "remove the layer normalizations and the warmup of the learning rate",
+        "in the code, queries and keys have fairseq's factor sqrt(1/2), too; the paper does not mention it",
+    ),
 )
 def t_fixup(layers: int, d_model: int, decoder_layers: int) -> list[RecipeRule]:
     """T-Fixup, for transformers without layer normalization and warmup."""
@@ -245,7 +253,7 @@ def deepnorm(layers: int) -> list[RecipeRule]:
     notes=(
         "multiply the logits, and Adam's learning rate of hidden weights, by base_width / width, and "
         "attention by 1 / d_kv instead of 1 / sqrt(d_kv): a rule cannot do that",
-        "the head is 0, as the paper recommends (D.2); with tied embeddings it is the embedding",
+        "the head is 0, as the paper recommends; with tied embeddings it is the embedding",
     ),
 )
 def mup(width: int, base_width: int, std: float = 0.02) -> list[RecipeRule]:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from .spec import Shapes
 
-# PyTorch's names of weights that have other ones in Keras.
+# The names of weights that `recommend` calls otherwise.
+_KERAS = {"depthwise_kernel": "kernel"}  # of a depthwise convolution; not of a separable one
 _TORCH = {
     "kernel": "weight",
     "depthwise_kernel": "weight",
@@ -88,7 +89,7 @@ def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
 
 def _recognized(shapes: Shapes) -> Iterator[Recipe]:
     for spec in SPECS.values():
-        if spec.signs and all(any(re.search(sign, name) for name in shapes) for sign in spec.signs):
+        if spec.recognizes(shapes):
             try:
                 found = spec.make(spec.read(shapes))
             except (LookupError, ValueError):  # It has the signs, but no tensors that tell the parameters.
@@ -130,6 +131,10 @@ def _by_layers(model: Any, recommend: Callable[..., Any]) -> Recipe:
         for (made, text, leaf), prefixes in places.items()
     ]
     notes = ["no recipe fits the whole model: these are the answers of recommend for each layer"]
+    if any(hasattr(model, name) for name in ("init_weights", "_init_weights")):
+        notes.append(
+            "the model has an initialization of its own, which fastinit.torch.initialize runs by default"
+        )
     if assumed:
         notes.append("its activations are not among its layers: relu is assumed, linear for the last layer")
     return Recipe(
@@ -178,8 +183,9 @@ def _leaves(layer: Any, weights: Mapping[str, Initializer]) -> Iterator[tuple[st
             role = {"weight_ih": "kernel", "weight_hh": "recurrent_kernel"}.get(found[0], "bias")
             made = Zeros() if found[0] == "bias_hh" else weights.get(role)
         else:
-            roles = {(_TORCH.get(role, role) if leaf == name else role): role for role in weights}
-            made = weights.get(roles.get(leaf, ""))
+            roles = _KERAS if _is_of_keras(layer) else _TORCH
+            named = {roles.get(role, role): initializer for role, initializer in weights.items()}
+            made = weights.get(leaf, named.get(leaf))
         if made is not None:
             yield name, made
 

@@ -153,7 +153,8 @@ class Spec:
 
     Attributes:
         build: Makes the rules from the parameters, which are keywords.
-        signs: Regular expressions. A model is recognized if each of them is found in a name of its tensors.
+        signs: Regular expressions. A model is recognized if each of them is found in a name of its tensors,
+        whole: and each of its names matches this one from its beginning; empty for any.
         read: Reads parameters of the recipe from the names and shapes of a model.
     """
 
@@ -166,12 +167,18 @@ class Spec:
     leaves: str = ""
     notes: tuple[str, ...] = ()
     signs: tuple[str, ...] = ()
+    whole: str = ""
     read: Callable[[Shapes], dict[str, Any]] = field(default=lambda _: {})
 
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
         """The parameters of the recipe, which are those of its function."""
         return dict(inspect.signature(self.build).parameters)
+
+    def recognizes(self, shapes: Shapes) -> bool:
+        """Whether a model has the names of this recipe."""
+        found = [any(re.search(sign, name) for name in shapes) for sign in self.signs]
+        return bool(found) and all(found) and all(re.match(self.whole, name) for name in shapes)
 
     def make(self, given: Mapping[str, Any]) -> Recipe:
         """The recipe with these parameters.
@@ -281,8 +288,8 @@ def recipe_of(**about: Any) -> Callable[[Callable[..., list[RecipeRule]]], Calla
 # Pieces of patterns. Names of Keras have slashes, and in JAX weights are kernels.
 WEIGHT = r"[./](weight|kernel)$"
 TABLE = r"[./](weight|embeddings?)$"
-BIAS = r"([./]|_)(bias|beta)$"
-NORM = r"(?i)(^|[./_])(\w*norm\w*|ln_?\w*|bn\d?)[./](weight|scale|gamma)$"
+BIAS = r"[./](bias|beta)$"
+NORM = r"(?i)(^|[./_])(\w*norm\w*([./]\d+)?|ln_?\w*|bn\d?)[./](weight|scale|gamma)$"
 
 
 def but(excluded: str, pattern: str) -> str:

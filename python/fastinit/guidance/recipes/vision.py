@@ -103,7 +103,12 @@ def _read_vit(shapes: Shapes) -> dict[str, Any]:
         "'jax' takes qkv as one matrix, 'moco' as three",
         "'jax_nlhb' sets the bias of the head to -log(classes), for losses that are sums of binary ones",
     ),
-    signs=(r"blocks[./]\d+[./]attn[./]qkv[./]weight", r"patch_embed[./]"),
+    signs=(r"^blocks\.\d+\.attn\.qkv\.weight", r"^patch_embed\.", r"^pos_embed$"),
+    # Many other models of timm have such blocks, and an initialization of their own.
+    whole=(
+        r"((cls_token|reg_token|pos_embed)$|(patch_embed|norm|norm_pre|fc_norm|head|attn_pool)\."
+        r"|blocks\.\d+\.(norm\d|ls\d|attn\.(qkv|proj|norm|q_norm|k_norm)|mlp\.(fc\d|norm))\.)"
+    ),
     read=_read_vit,
 )
 def vit(scheme: Literal["timm", "jax", "jax_nlhb", "moco"] = "timm", classes: int = 1000) -> list[RecipeRule]:
@@ -138,11 +143,14 @@ def vit(scheme: Literal["timm", "jax", "jax_nlhb", "moco"] = "timm", classes: in
     return [*rules, RecipeRule(weights, small, "all other weights: normal, 0.02, cut at -2 and 2")]
 
 
-def _read_block(shapes: Shapes) -> dict[str, Any]:
-    return {"block": "bottleneck" if any("conv3" in name for name in shapes) else "basic"}
-
-
 _LAYER = r"layer\d+\.\d+\."
+
+
+def _read_block(shapes: Shapes) -> dict[str, Any]:
+    blocks, longer = count(shapes, _LAYER), count(shapes, rf"{_LAYER}(?=conv3)")
+    if 0 < longer < blocks:
+        raise LookupError("some blocks have two convolutions, and some three")
+    return {"block": "basic" if blocks and not longer else "bottleneck"}
 
 
 @recipe_of(
@@ -181,7 +189,7 @@ def fixup(layers: int, block: Literal["basic", "bottleneck"] = "bottleneck") -> 
     code="torchvision 0.29, ResNet with zero_init_residual; timm 1.0, ResNet with zero_init_last",
     leaves="the output layer (a normal of 0.01 in the paper); the stem and the shortcuts of ResNet-D",
     notes=("normalizations of shortcuts are left to their default, 1 and 0",),
-    signs=(r"layer1\.0\.bn2\.weight|conv2_block1_3_bn/gamma", r"(^|[.])conv1\.weight|conv1_conv/kernel"),
+    signs=(r"layer1\.0\.bn2\.weight|conv2_block1_3_bn/gamma", r"layer3\.0\.conv1\.weight|conv1_conv/kernel"),
     read=_read_block,
 )
 def resnet(block: Literal["basic", "bottleneck"] = "bottleneck") -> list[RecipeRule]:
@@ -219,19 +227,22 @@ def skipinit() -> list[RecipeRule]:
     ]
 
 
+_SCALES = r"(ls\d\.gamma|layer_scale\w*(\.lambda1|/gamma|/variable(_\d+)?)?|blocks\w*\.\d+\.gamma(_\d)?)$"
+
+
 @recipe_of(
     fits="CaiT, DeiT III, DINOv2 and ConvNeXt of timm, torchvision, transformers and Keras",
     source="Touvron and others, ICCV 2021, arXiv:2103.17239",
     code="timm 1.0, LayerScale (its default value is 1e-5); torchvision 0.29, ConvNeXt (1e-6)",
     leaves="all weights",
     notes=("the paper has 0.1 up to 18 layers, 1e-5 up to 24, and 1e-6 for deeper models",),
-    signs=(r"(ls\d\.gamma|layer_scale\w*(\.lambda1|/gamma)?|blocks\w*\.\d+\.gamma(_\d)?)$",),
+    signs=(_SCALES,),
 )
 def layerscale(value: float = 1e-5) -> list[RecipeRule]:
     """LayerScale."""
     return [
         RecipeRule(
-            r"(ls\d\.gamma|layer_scale\w*(\.lambda1|[./]gamma)?|blocks\w*\.\d+\.gamma(_\d)?)$",
+            _SCALES,
             Constant(value),
             "the scales of the channels of each residual branch: value",
         )

@@ -258,7 +258,8 @@ class Bar:
         self.done = 0
         self._line = self._name = ""
         shown = bool(self.progress) and not callable(self.progress)
-        self._rich = _rich_bar(total) if shown and sys.stderr.isatty() else None
+        self._width = min(30, columns() // 4)
+        self._rich = _rich_bar(total, self._width) if shown and sys.stderr.isatty() else None
         self.show(name)
 
     def show(self, name: str) -> None:
@@ -267,12 +268,12 @@ class Bar:
             return
         self._name = name
         # What is left beside the bar, the percentage and the time.
-        name = _elided(printable(name), max(8, columns() - 60))
+        name = _elided(printable(name), max(8, columns() - self._width - 18))
         if self._rich is not None:
             self._rich.update(self._rich.task_ids[0], completed=self.done, description=name)
             return
         part = self.done / self.total if self.total else 1.0
-        line = f"{'#' * int(30 * part):30} {part:4.0%}  {name}".rstrip()
+        line = f"{'#' * int(self._width * part):{self._width}} {part:4.0%}  {name}".rstrip()
         if line != self._line:
             print(
                 f"\r{_aligned(line, max(_size(line), _size(self._line)), '<')}",
@@ -298,7 +299,7 @@ class Bar:
             print(file=sys.stderr, flush=True)
 
 
-def _rich_bar(total: int) -> Any:
+def _rich_bar(total: int, width: int) -> Any:
     """A bar of rich that has started; `None` where rich is not installed or already shows something."""
     try:
         from rich.console import Console
@@ -309,7 +310,7 @@ def _rich_bar(total: int) -> Any:
     # Names are shown literally: brackets in them are not markup.
     name = TextColumn("{task.description}", markup=False)
     bar = Progress(
-        BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), name, console=Console(stderr=True)
+        BarColumn(width), TaskProgressColumn(), TimeRemainingColumn(), name, console=Console(stderr=True)
     )
     bar.add_task("", total=total)
     try:

@@ -92,7 +92,7 @@ class Table:
     def _laid_out(self, line: list[str], group: list[int], widths: list[int], indent: int) -> Iterator[str]:
         """The cells of some columns of a row."""
         cells = [
-            _wrapped(line[at], width, tall=bool(self.wrap) and at == len(line) - 1)
+            wrapped(line[at], width, tall=bool(self.wrap) and at == len(line) - 1)
             for at, width in zip(group, widths, strict=True)
         ]
         for row in itertools.zip_longest(*cells, fillvalue=""):
@@ -126,8 +126,47 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "",
 def paragraph(text: str) -> str:
     """A sentence or more as lines that fit the terminal; those after the first are indented."""
     width = min(columns(), _PROSE)
-    first, *others = _wrapped(printable(text), width, width - _INDENT)
+    first, *others = wrapped(printable(text), width, width - _INDENT)
     return "\n".join([first, *(" " * _INDENT + line for line in others)])
+
+
+def wrapped(text: str, width: int, rest: int | None = None, *, tall: bool = True) -> list[str]:
+    """Lines of a text that break no word, see `Table`.
+
+    Args:
+        text: The text.
+        width: The most columns of the first line.
+        rest: The most columns of the others; `None` for the same.
+        tall: Whether there may be any number of lines; otherwise those in the middle are left out.
+    """
+    if _size(text) <= width:
+        return [text]
+    rest = width if rest is None else rest
+    lines: list[str] = []
+    line = ""
+    for word in text.split(" "):
+        space = rest if lines else width
+        joined = f"{line} {word}" if line else word
+        if _size(joined) <= space:
+            line = joined
+            continue
+        if line:
+            lines.append(line)
+        if _size(word) <= rest:
+            line = word
+            continue
+        line = ""
+        for piece in _SOFT.split(word):
+            joined = line + piece
+            if _size(joined) > (rest if lines else width):
+                if line:
+                    lines.append(line)
+                joined = _elided(piece, rest if lines else width)
+            line = joined
+    lines.append(line)
+    if not tall and len(lines) > _TALLEST:
+        lines = [*lines[:3], "...", *lines[-2:]]
+    return lines
 
 
 def columns() -> int:
@@ -191,38 +230,6 @@ def _shared(least: list[int], natural: list[int], space: int) -> list[int]:
     return widths
 
 
-def _wrapped(text: str, width: int, rest: int | None = None, *, tall: bool = True) -> list[str]:
-    """Lines of a text: the first of at most `width` columns, the others of at most `rest`."""
-    if _size(text) <= width:
-        return [text]
-    rest = width if rest is None else rest
-    lines: list[str] = []
-    line = ""
-    for word in text.split(" "):
-        space = rest if lines else width
-        joined = f"{line} {word}" if line else word
-        if _size(joined) <= space:
-            line = joined
-            continue
-        if line:
-            lines.append(line)
-        if _size(word) <= rest:
-            line = word
-            continue
-        line = ""
-        for piece in _SOFT.split(word):
-            joined = line + piece
-            if _size(joined) > (rest if lines else width):
-                if line:
-                    lines.append(line)
-                joined = _elided(piece, rest if lines else width)
-            line = joined
-    lines.append(line)
-    if not tall and len(lines) > _TALLEST:
-        lines = [*lines[:3], "...", *lines[-2:]]
-    return lines
-
-
 def _elided(text: str, width: int) -> str:
     """The text without its middle, if it is too long."""
     if _size(text) <= width:
@@ -249,22 +256,24 @@ class Bar:
         self.progress = sys.stderr.isatty() if progress is None else progress
         self.total = total
         self.done = 0
-        self._line = ""
+        self._line = self._name = ""
         shown = bool(self.progress) and not callable(self.progress)
-        self._rich = _rich_bar(total) if shown and sys.stderr.isatty() else None
+        self._width = min(30, columns() // 4)
+        self._rich = _rich_bar(total, self._width) if shown and sys.stderr.isatty() else None
         self.show(name)
 
     def show(self, name: str) -> None:
         """Shows what is done now. A function is not called."""
         if callable(self.progress) or not self.progress:
             return
+        self._name = name
         # What is left beside the bar, the percentage and the time.
-        name = _elided(printable(name), max(8, columns() - 60))
+        name = _elided(printable(name), max(8, columns() - self._width - 18))
         if self._rich is not None:
             self._rich.update(self._rich.task_ids[0], completed=self.done, description=name)
             return
         part = self.done / self.total if self.total else 1.0
-        line = f"{'#' * int(30 * part):30} {part:4.0%}  {name}".rstrip()
+        line = f"{'#' * int(self._width * part):{self._width}} {part:4.0%}  {name}".rstrip()
         if line != self._line:
             print(
                 f"\r{_aligned(line, max(_size(line), _size(self._line)), '<')}",
@@ -280,7 +289,7 @@ class Bar:
         if callable(self.progress):
             self.progress(self.done, self.total, name)
         else:
-            self.show(name)
+            self.show(self._name if self._name.startswith(name) else name)
 
     def close(self) -> None:
         """Ends the line. Nothing may be added after it."""
@@ -290,7 +299,7 @@ class Bar:
             print(file=sys.stderr, flush=True)
 
 
-def _rich_bar(total: int) -> Any:
+def _rich_bar(total: int, width: int) -> Any:
     """A bar of rich that has started; `None` where rich is not installed or already shows something."""
     try:
         from rich.console import Console
@@ -301,7 +310,7 @@ def _rich_bar(total: int) -> Any:
     # Names are shown literally: brackets in them are not markup.
     name = TextColumn("{task.description}", markup=False)
     bar = Progress(
-        BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), name, console=Console(stderr=True)
+        BarColumn(width), TaskProgressColumn(), TimeRemainingColumn(), name, console=Console(stderr=True)
     )
     bar.add_task("", total=total)
     try:

@@ -658,7 +658,8 @@ def info(json: Json = False) -> None:  # noqa: FBT002 - an option
         "cpus": os.cpu_count(),
     }
     frameworks = ("torch", "keras", "jax", "tensorflow", "tensorflow-cpu")
-    for package in ("numpy", "ml_dtypes", *frameworks, "safetensors", "matplotlib", "scikit-learn"):
+    readers = ("safetensors", "h5py", "onnx")
+    for package in ("numpy", "ml_dtypes", *frameworks, *readers, "matplotlib", "scikit-learn"):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -204,7 +204,9 @@ def test_progress(capsys):
     compare(["zeros", "huge"][:1], depth=1, width=2, epochs=3, progress=lambda *call: calls.append(call))
     assert calls == [(1, 3, "zeros"), (2, 3, "zeros"), (3, 3, "zeros")]
     compare("zeros", depth=1, width=2, epochs=3, progress=True)
-    assert capsys.readouterr().err.rstrip().endswith("100%")
+    text = capsys.readouterr().err
+    assert text.startswith("\r" + " " * 33 + "0%  loading the images and torch")
+    assert text.endswith("100%  zeros, epoch 3 of 3\n")
     # A run that diverges counts as done.
     calls.clear()
     compare({"huge": fastinit.Constant(1e30)}, **SMALL | {"progress": lambda *call: calls.append(call)})

@@ -262,20 +262,29 @@ def test_damaged_archives(tmp_path, size):
             diagnose(file)
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".npy", ".safetensors"])
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".safetensors", ".h5", ".gguf", ".onnx", ".pt"])
 def test_any_change_of_a_file_is_an_error_or_none(tmp_path, suffix):
     file = tmp_path / f"w{suffix}"
     if suffix == ".npz":
         np.savez_compressed(file, a=drawn(0), b=np.asfortranarray(drawn(1)), c=np.zeros(3, np.float16))
     elif suffix == ".npy":
         np.save(file, drawn(0))
+    elif suffix == ".h5":
+        dense_file(file)
+    elif suffix == ".gguf":
+        gguf_file(file, {"a.weight": (0, (8, 8), drawn(0).tobytes())})
+    elif suffix == ".onnx":
+        onnx_file(file)
+    elif suffix == ".pt":
+        pytest.importorskip("torch").save(as_torch({"a.weight": drawn(0)}), file)
     else:
         pytest.importorskip("safetensors")
         safetensors_file(file)
     good = file.read_bytes()
     random = np.random.default_rng(0)
     refused = 0
-    for at in random.integers(0, len(good), 300):
+    for at in random.integers(0, len(good), 300 if suffix in (".npz", ".npy", ".safetensors") else 100):
         bad = bytearray(good)
         bad[at] ^= 1 << random.integers(8)
         file.write_bytes(bad)

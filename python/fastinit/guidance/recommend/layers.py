@@ -65,6 +65,9 @@ _WEIGHTLESS = (
     "normalization padding pixelshuffle pooling preprocessing regularization reshaping upsampling"
 )
 
+# Words in the names of such layers.
+_WEIGHTLESS_WORDS = "activation dropout flatten identity loss pad pool relu reshape softmax upsampl"
+
 # The axes of the inputs and outputs of a kernel in each layout; empty where they are the default, (..., in,
 # out).
 AXES: dict[tuple[str, str], dict[str, Any]] = {
@@ -175,6 +178,8 @@ def _named(name: str) -> Layer:
     plain = _plain(name)
     family = _BY_NAME.get(plain)
     if family is None:
+        if any(word in plain for word in _WEIGHTLESS_WORDS.split()):
+            raise ValueError(f"{name!r:.80} has no weights: there is nothing to initialize")
         hint = did_you_mean(plain, _FAMILIES, _BY_NAME) or f"; it must be one of {', '.join(_FAMILIES)}"
         raise ValueError(f"unknown layer {name!r:.80}{hint}")
     notes: tuple[str, ...] = ()

@@ -226,6 +226,7 @@ assert repr(recommend(None, nn.RNN(4, 3, nonlinearity="relu")).weights["recurren
 # The slopes of the layer are what is to be initialized, but the slope of an activation is given.
 assert recommend(None, nn.PReLU(init=0.1)).weights["alpha"].value == 0.25
 assert recommend(nn.PReLU(init=0.1), nn.Linear(4, 3)).weights["alpha"].value == np.float32(0.1)
+assert recommend(nn.PReLU(), nn.Linear(4, 3)).torch["alpha"] == "constant_(prelu.weight, 0.25)"
 
 # The row of the padding stays zero.
 embedding = nn.Embedding(40, 60, padding_idx=3)

@@ -54,6 +54,16 @@ _SEVERAL = (
     "tfsmlayer transformer transformerdecoder transformerdecoderlayer transformerencoder "
     "transformerencoderlayer"
 )
+# Wrappers of Keras, with the attribute that holds the layer inside.
+_INSIDE = {
+    "bidirectional": "forward_layer",
+    "rnn": "cell",
+    "spectralnormalization": "layer",
+    "stackedrnncells": "cells",
+    "timedistributed": "layer",
+    "torchmodulewrapper": "module",
+    "wrapper": "layer",
+}
 # Layers whose weights do not come from an initializer.
 _FROM_DATA = dict.fromkeys(
     ("normalization", "discretization", "stringlookup", "integerlookup", "textvectorization"),
@@ -209,14 +219,7 @@ def _of_framework(layer: Any) -> Layer:
         if package not in _PACKAGES:
             continue
         in_keras = package in ("keras", "tf_keras")
-        if in_keras and plain in (
-            "rnn",
-            "bidirectional",
-            "timedistributed",
-            "wrapper",
-            "stackedrnncells",
-            *_INSIDE,
-        ):
+        if in_keras and plain in _INSIDE:
             return _inside(layer, plain, is_object)
         if plain in _SEVERAL.split():
             raise ValueError(
@@ -235,11 +238,8 @@ def _of_framework(layer: Any) -> Layer:
             elif family == "dot_attention":
                 raise ValueError(f"{cls.__name__} has weights only with use_scale=True: pass an object")
             return found
-        if (
-            base is cls
-            and {plain, *base.__module__.split(".")} & set(_WEIGHTLESS.split())
-            and not list(_parameters(layer, is_object))
-        ):
+        where = {plain, *base.__module__.split(".")}
+        if base is cls and where & set(_WEIGHTLESS.split()) and not (is_object and _has_weights(layer)):
             raise ValueError(f"{cls.__name__} has no weights: there is nothing to initialize")
     hint = (
         did_you_mean(_plain(cls.__name__), _FAMILIES, _BY_NAME)
@@ -248,21 +248,9 @@ def _of_framework(layer: Any) -> Layer:
     raise ValueError(f"unknown layer {layer!r:.80}{hint}")
 
 
-def _parameters(layer: Any, is_object: bool) -> Any:  # noqa: FBT001 - private
-    if not is_object:
-        return ()
-    if hasattr(layer, "trainable_weights"):
-        return layer.weights
-    return layer.parameters() if hasattr(layer, "parameters") else ()
-
-
-# Wrappers of Keras, with the attribute that holds the layer inside.
-_INSIDE = {"spectralnormalization": "layer", "torchmodulewrapper": "module"} | {
-    "rnn": "cell",
-    "bidirectional": "forward_layer",
-    "timedistributed": "layer",
-    "wrapper": "layer",
-}
+def _has_weights(layer: Any) -> bool:
+    weights = layer.weights if hasattr(layer, "trainable_weights") else getattr(layer, "parameters", tuple)()
+    return any(True for _ in weights)
 
 
 def _inside(layer: Any, plain: str, is_object: bool) -> Layer:  # noqa: FBT001 - private
@@ -355,14 +343,11 @@ def _described(found: Layer, layer: Any, plain: str, *, is_torch: bool) -> Layer
             extras += ["moving_stddev", "renorm_mean", "renorm_stddev"] * bool(_flag(layer, "renorm"))
             if plain == "rmsnormalization":
                 attributes["gamma"] = "scale"
-        case "dot_attention":
+        case "dot_attention" | "additive_attention":
             if not layer.use_scale:
                 lacks.add("scale")
-            if getattr(layer, "score_mode", "dot") == "concat":
+            if found.family == "dot_attention" and layer.score_mode == "concat":
                 extras.append("concat_score_weight")
-        case "additive_attention":
-            if not layer.use_scale:
-                lacks.add("scale")
         case "attention":
             if _flag(layer, "_use_gate"):
                 extras.append("gate_kernel")
@@ -371,14 +356,11 @@ def _described(found: Layer, layer: Any, plain: str, *, is_torch: bool) -> Layer
         case "lstm" | "conv_lstm":
             if _flag(layer, "unit_forget_bias") is False and not lacks:
                 notes.append("with unit_forget_bias=False half of the state is forgotten in each step")
-    gate = getattr(layer, "recurrent_activation", None)
-    gate = getattr(gate, "__name__", None)
+    gate = getattr(getattr(layer, "recurrent_activation", None), "__name__", None)
     if gate is not None and "sigmoid" not in gate:
         notes.append(f"recurrent_activation is {gate}: the reasons hold for gates between 0 and 1")
     attributes |= {name: name for name in (*extras, "scale") if name not in ("shared", "gate_kernel")}
     names = _torch_names(layer, found.family, extras) if is_torch else {}
-    if is_torch and hasattr(layer, "parametrizations"):
-        names = {weight: tuple(_parametrized(layer, name) for name in all_) for weight, all_ in names.items()}
     return replace(
         found,
         lacks=frozenset(lacks),
@@ -405,7 +387,7 @@ def _lacks_of_normalization(layer: Any, *, is_torch: bool) -> set[str]:
 
 
 def _torch_names(layer: Any, family: str, extras: list[str]) -> dict[str, tuple[str, ...]]:
-    """The names of the weights of an object of PyTorch."""
+    """The names of the weights of an object of PyTorch, where they are not the usual ones."""
     if family in ("simple_rnn", "lstm", "gru"):
         ends = [""]
         if hasattr(layer, "num_layers"):
@@ -423,7 +405,11 @@ def _torch_names(layer: Any, family: str, extras: list[str]) -> dict[str, tuple[
         return names
     if family == "attention" and layer.in_proj_weight is None:
         return {f"{part}_kernel": (f"{part[0]}_proj_weight",) for part in ("query", "key", "value")}
-    return dict.fromkeys(("kernel", "depthwise_kernel", "embeddings", "gamma", "alpha"), ("weight",))
+    if hasattr(layer, "parametrizations"):
+        weight = (_parametrized(layer, "weight"),)
+        kernels = dict.fromkeys(("kernel", "depthwise_kernel", "embeddings"), weight)
+        return {**kernels, "bias": (_parametrized(layer, "bias"),)}
+    return {}
 
 
 def _parametrized(layer: Any, name: str) -> str:

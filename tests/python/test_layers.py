@@ -319,7 +319,7 @@ def weight_of(variable, layer, answer):
     return {"scale": "gamma"}.get(name, name) if answer.layer == "normalization" else name
 
 def arguments(answer):
-    spelled = {line for line in answer.keras.values() if line and not line.startswith("layer.")}
+    spelled = {line for line in answer.keras.values() if line and ".assign(" not in line}
     return eval("dict(" + ", ".join(sorted(spelled)) + ")", {"keras": keras, "math": math})
 
 def build(layer, shape):
@@ -333,7 +333,7 @@ def check(cls, given, options, shape, expected, activation=None, wrap=lambda x: 
     assert all(answer.keras.values()), answer.keras
     layer = build(wrap(cls(*given, **{**options, **arguments(answer)})), shape)
     for line in answer.keras.values():
-        if line.startswith("layer."):
+        if ".assign(" in line:
             exec(line, {"keras": keras, "math": math, "layer": layer})
     # Seeds of dropout and counts are no weights.
     variables = [v for v in layer.weights if "seed" not in v.path]
@@ -413,6 +413,10 @@ for case in cases:
 check(L.Dense, (60,), {}, series, plain, wrap=L.TimeDistributed)
 check(L.Conv2D, (60, 3), {}, image, plain | {"vector_u"}, wrap=L.SpectralNormalization)
 check(L.LSTMCell, (40,), {}, series, lstm, wrap=L.RNN)
+check(L.LSTM, (40,), {}, series, lstm, wrap=L.Bidirectional)
+check(L.GRU, (40,), {}, (None, 3, 5, 40), recurrent, wrap=L.TimeDistributed)
+check(L.GRUCell, (40,), {}, series, recurrent, wrap=lambda cell: L.RNN([cell, L.GRUCell.from_config(
+    {**cell.get_config(), "name": "other"})]))
 for wrapped in (L.Bidirectional(L.LSTM(4)), L.RNN([L.LSTMCell(4), L.LSTMCell(4)]),
                 L.TimeDistributed(L.LSTM(4)), L.StackedRNNCells([L.LSTMCell(4)])):
     assert recommend(None, wrapped).layer == "lstm"

@@ -117,6 +117,7 @@ class Layer:
         extras: Weights that few layers of the family have.
         names: The names of weights in PyTorch, where they are not the usual ones.
         attributes: The attributes of a Keras layer that hold weights without an argument of its own.
+        places: The objects that hold the weights of a Keras layer.
         padding: The row of an embedding that stays zero.
         notes: What to look out for.
     """
@@ -132,6 +133,7 @@ class Layer:
     extras: tuple[str, ...] = ()
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
+    places: tuple[str, ...] = ("layer",)
     padding: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -195,7 +197,14 @@ def _named(name: str) -> Layer:
     notes: tuple[str, ...] = ()
     if plain in ("normalization", "norm"):
         notes = ("not every layer has all of these weights: only batch normalization has moving statistics",)
-    return Layer(family, "in_out", lacks=_lacks_by_name(family, plain), notes=notes)
+    lacks, places = _lacks_by_name(family, plain), _places(family, plain)
+    return Layer(family, "in_out", lacks=lacks, places=places, notes=notes)
+
+
+def _places(family: str, plain: str) -> tuple[str, ...]:
+    """The objects that hold the weights of a layer of Keras of this name."""
+    has_cell = family in ("simple_rnn", "lstm", "gru", "conv_lstm") and not plain.endswith("cell")
+    return ("layer.cell",) if has_cell else ("layer",)
 
 
 def _lacks_by_name(family: str, plain: str) -> frozenset[str]:
@@ -230,9 +239,9 @@ def _of_framework(layer: Any) -> Layer:
             raise ValueError(f"{cls.__name__} needs no initializer: {_FROM_DATA[plain]}")
         family = (_IN_KERAS if in_keras else {}).get(plain) or _BY_NAME.get(plain)
         if family is not None:
-            found = Layer(
-                family, "out_in" if package in _OUT_IN else "in_out", lacks=_lacks_by_name(family, plain)
-            )
+            layout = "out_in" if package in _OUT_IN else "in_out"
+            lacks, places = _lacks_by_name(family, plain), _places(family, plain)
+            found = Layer(family, layout, lacks=lacks, places=places)
             if is_object:
                 found = _described(found, layer, plain, is_torch=package == "torch")
             elif family == "dot_attention":
@@ -258,26 +267,28 @@ def _inside(layer: Any, plain: str, is_object: bool) -> Layer:  # noqa: FBT001 -
     name = (layer if isinstance(layer, type) else type(layer)).__name__
     if not is_object:
         raise ValueError(f"{name} has the weights of the layer inside: pass an object, or that layer")
-    if plain == "stackedrnncells":
-        found = [_of_framework(cell) for cell in layer.cells]
-        if any(other != found[0] for other in found):
-            raise ValueError(f"{name} has cells of different kinds: ask for each of them")
-        return found[0]
-    inner = _of_framework(getattr(layer, _INSIDE[plain]))
     if plain == "torchmodulewrapper":
-        return inner
-    if plain == "bidirectional":
-        other = _of_framework(layer.backward_layer)
-        if other != inner:
-            raise ValueError(f"{name} has layers of different kinds in both directions: ask for each of them")
+        return _of_framework(layer.module)
+    parts = {f".{_INSIDE[plain]}": getattr(layer, _INSIDE[plain])}
+    if plain == "stackedrnncells":
+        parts = {f".cells[{i}]": cell for i, cell in enumerate(layer.cells)}
+    elif plain == "bidirectional":
+        parts[".backward_layer"] = layer.backward_layer
+    found = [_of_framework(part) for part in parts.values()]
+    inner = found[0]
+    if any(other != inner for other in found):
+        raise ValueError(f"{name} has layers of different kinds: ask for each of them")
+    changes: dict[str, Any] = {}
     if plain == "spectralnormalization":
-        inner = replace(
-            inner,
-            extras=(*inner.extras, "vector_u"),
-            attributes={**inner.attributes, "vector_u": "vector_u"},
-        )
+        changes["extras"] = (*inner.extras, "vector_u")
+        changes["attributes"] = {**inner.attributes, "vector_u": "layer.vector_u"}
     note = f"the arguments are those of the layer inside of {name}"
-    return replace(inner, notes=tuple(dict.fromkeys((*inner.notes, note))))
+    return replace(
+        inner,
+        places=tuple(place.replace("layer", f"layer{part}", 1) for part in parts for place in inner.places),
+        notes=tuple(dict.fromkeys((*inner.notes, note))),
+        **changes,
+    )
 
 
 def _flag(layer: Any, *names: str) -> bool | None:

@@ -37,8 +37,8 @@ BLOCK = re.compile(
 
 # In the order of the table.
 ACTIVATIONS = (
-    "linear relu leaky_relu prelu relu6 elu selu celu gelu silu hard_silu mish softplus softsign exponential "
-    "sigmoid hard_sigmoid tanh"
+    "linear relu leaky_relu prelu relu6 relu_squared elu selu celu gelu quick_gelu silu hard_silu mish "
+    "softplus softsign exponential sigmoid hard_sigmoid tanh sin reglu geglu swiglu"
 )
 
 

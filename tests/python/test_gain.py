@@ -544,6 +544,32 @@ def test_mean_squares_that_converge(name):
     assert gain(function) == pytest.approx(float(expected) ** -0.5, rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        np.floor,
+        np.sign,
+        lambda z: z + (z > 0.3),
+        lambda z: np.sqrt(np.abs(z)),
+        lambda z: np.exp(z**2 / 3),
+        lambda z: np.log(np.abs(z)),
+    ],
+)
+def test_derivatives_whose_mean_square_diverges(function):
+    with pytest.raises(ValueError, match=r"the derivative of .* must be positive and finite, got inf"):
+        gain(function, direction="backward")
+
+
+def test_derivatives_whose_mean_square_does_not_diverge():
+    assert gain(np.abs, direction="backward") == pytest.approx(1.0, rel=1e-3)
+    assert gain(lambda z: z.clip(0) ** 2, direction="backward") == pytest.approx(2**-0.5, rel=1e-6)
+    expected = 0.75 * math.sqrt(_power(0.25))
+    assert gain(lambda z: np.abs(z) ** 0.75, direction="backward") == pytest.approx(1 / expected, rel=0.05)
+    assert gain(lambda z: np.exp(z**2 / 5), direction="backward") == pytest.approx(
+        (0.16 * 0.2**-1.5) ** -0.5, rel=1e-6
+    )
+
+
 def test_recommend_refuses_what_diverges():
     with pytest.raises(ValueError, match="must be positive and finite, got inf"):
         fastinit.recommend(lambda z: np.exp(z**2 / 3))

@@ -386,11 +386,12 @@ def answer_for(question: Question) -> Answer:
     weights, sources = dict(answer.weights), list(answer.sources)
     if question.is_("prelu") and answer.is_activated:
         weights["alpha"] = Constant(question.activation.param or 0.0)
+    notes = []
     for name in layer.extras:
-        if name == "shared":
-            continue
-        weights[name], source = _extra(name, question)
-        sources += source
+        if name != "shared":
+            weights[name], why, papers_ = _extra(name, question)
+            notes.append(f"{name}: {why}")
+            sources += papers_
     weights = {name: made for name, made in weights.items() if name not in layer.lacks}
     if not weights:
         raise ValueError(
@@ -400,29 +401,41 @@ def answer_for(question: Question) -> Answer:
         answer,
         weights=weights,
         alternatives=tuple(other for other in answer.alternatives if not layer.lacks & other.weights.keys()),
-        warnings=(*_contradiction(question), *answer.warnings, *layer.notes),
+        warnings=(*_contradiction(question), *answer.warnings, *notes, *layer.notes),
         sources=tuple(sources),
     )
 
 
-def _extra(name: str, question: Question) -> tuple[Initializer, tuple[str, ...]]:
-    """The initializer of a weight that few layers have, and the papers."""
+def _extra(name: str, question: Question) -> tuple[Initializer, str, tuple[str, ...]]:
+    """The initializer of a weight that few layers have, the reason, and the papers."""
     match name:
         case "lora_kernel_a" | "lora_embeddings_a":
-            return HeUniform(), (papers.LORA,)
-        case "lora_kernel_b" | "lora_embeddings_b":  # So that LoRA begins with the weights that it adapts.
-            return Zeros(), (papers.LORA,)
+            return (
+                HeUniform(),
+                "random, as in Keras: the other factor is 0, so that nothing changes at first",
+                (papers.LORA,),
+            )
+        case "lora_kernel_b" | "lora_embeddings_b":
+            return Zeros(), "LoRA begins with the weights that it adapts", (papers.LORA,)
         case "gate_kernel":
-            return linear_kernel(question, "to_heads"), ()
+            return linear_kernel(question, "to_heads"), "half open on average, as its sigmoid is of 0", ()
         case "projection_kernel":
-            return linear_kernel(question), ()
-        case "reverse_embeddings":  # Glorot's would use the size of the vocabulary, too.
-            return LecunNormal(), ()
-        case "vector_u":  # The first guess of the power iteration, which normalizes it.
-            return RandomNormal(stddev=1.0), (papers.SPECTRAL,)
-        case "renorm_mean" | "key_position" | "value_position":
-            return Zeros(), ()
-    return Ones(), ()  # concat_score_weight, moving_stddev, renorm_stddev
+            return linear_kernel(question), "the projection is linear", ()
+        case "reverse_embeddings":
+            return LecunNormal(), "logits; Glorot's would use the size of the vocabulary, too", (papers.TIED,)
+        case "vector_u":
+            return (
+                RandomNormal(stddev=1.0),
+                "the start of a power iteration, which normalizes it",
+                (papers.SPECTRAL,),
+            )
+        case "key_position" | "value_position":
+            return Zeros(), "an additional position without content at first", ()
+        case "renorm_mean":
+            return Zeros(), "a moving mean", ()
+        case "moving_stddev" | "renorm_stddev":
+            return Ones(), "a moving standard deviation", ()
+    return Ones(), "a factor of the scores, without effect at first", ()
 
 
 def _contradiction(question: Question) -> tuple[str, ...]:

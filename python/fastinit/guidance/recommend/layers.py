@@ -54,6 +54,16 @@ _SEVERAL = (
     "tfsmlayer transformer transformerdecoder transformerdecoderlayer transformerencoder "
     "transformerencoderlayer"
 )
+# Wrappers of Keras, with the attribute that holds the layer inside.
+_INSIDE = {
+    "bidirectional": "forward_layer",
+    "rnn": "cell",
+    "spectralnormalization": "layer",
+    "stackedrnncells": "cells",
+    "timedistributed": "layer",
+    "torchmodulewrapper": "module",
+    "wrapper": "layer",
+}
 # Layers whose weights do not come from an initializer.
 _FROM_DATA = dict.fromkeys(
     ("normalization", "discretization", "stringlookup", "integerlookup", "textvectorization"),
@@ -64,6 +74,9 @@ _WEIGHTLESS = (
     "activation activations channelshuffle core distance dropout flatten fold identity loss merging "
     "normalization padding pixelshuffle pooling preprocessing regularization reshaping upsampling"
 )
+
+# Words in the names of such layers.
+_WEIGHTLESS_WORDS = "activation dropout flatten identity loss pad pool relu reshape softmax upsampl"
 
 # The axes of the inputs and outputs of a kernel in each layout; empty where they are the default, (..., in,
 # out).
@@ -104,6 +117,7 @@ class Layer:
         extras: Weights that few layers of the family have.
         names: The names of weights in PyTorch, where they are not the usual ones.
         attributes: The attributes of a Keras layer that hold weights without an argument of its own.
+        places: The objects that hold the weights of a Keras layer.
         padding: The row of an embedding that stays zero.
         notes: What to look out for.
     """
@@ -119,6 +133,7 @@ class Layer:
     extras: tuple[str, ...] = ()
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
+    places: tuple[str, ...] = ("layer",)
     padding: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -175,12 +190,21 @@ def _named(name: str) -> Layer:
     plain = _plain(name)
     family = _BY_NAME.get(plain)
     if family is None:
+        if any(word in plain for word in _WEIGHTLESS_WORDS.split()):
+            raise ValueError(f"{name!r:.80} has no weights: there is nothing to initialize")
         hint = did_you_mean(plain, _FAMILIES, _BY_NAME) or f"; it must be one of {', '.join(_FAMILIES)}"
         raise ValueError(f"unknown layer {name!r:.80}{hint}")
     notes: tuple[str, ...] = ()
     if plain in ("normalization", "norm"):
         notes = ("not every layer has all of these weights: only batch normalization has moving statistics",)
-    return Layer(family, "in_out", lacks=_lacks_by_name(family, plain), notes=notes)
+    lacks, places = _lacks_by_name(family, plain), _places(family, plain)
+    return Layer(family, "in_out", lacks=lacks, places=places, notes=notes)
+
+
+def _places(family: str, plain: str) -> tuple[str, ...]:
+    """The objects that hold the weights of a layer of Keras of this name."""
+    has_cell = family in ("simple_rnn", "lstm", "gru", "conv_lstm") and not plain.endswith("cell")
+    return ("layer.cell",) if has_cell else ("layer",)
 
 
 def _lacks_by_name(family: str, plain: str) -> frozenset[str]:
@@ -204,14 +228,7 @@ def _of_framework(layer: Any) -> Layer:
         if package not in _PACKAGES:
             continue
         in_keras = package in ("keras", "tf_keras")
-        if in_keras and plain in (
-            "rnn",
-            "bidirectional",
-            "timedistributed",
-            "wrapper",
-            "stackedrnncells",
-            *_INSIDE,
-        ):
+        if in_keras and plain in _INSIDE:
             return _inside(layer, plain, is_object)
         if plain in _SEVERAL.split():
             raise ValueError(
@@ -222,19 +239,16 @@ def _of_framework(layer: Any) -> Layer:
             raise ValueError(f"{cls.__name__} needs no initializer: {_FROM_DATA[plain]}")
         family = (_IN_KERAS if in_keras else {}).get(plain) or _BY_NAME.get(plain)
         if family is not None:
-            found = Layer(
-                family, "out_in" if package in _OUT_IN else "in_out", lacks=_lacks_by_name(family, plain)
-            )
+            layout = "out_in" if package in _OUT_IN else "in_out"
+            lacks, places = _lacks_by_name(family, plain), _places(family, plain)
+            found = Layer(family, layout, lacks=lacks, places=places)
             if is_object:
                 found = _described(found, layer, plain, is_torch=package == "torch")
             elif family == "dot_attention":
                 raise ValueError(f"{cls.__name__} has weights only with use_scale=True: pass an object")
             return found
-        if (
-            base is cls
-            and {plain, *base.__module__.split(".")} & set(_WEIGHTLESS.split())
-            and not list(_parameters(layer, is_object))
-        ):
+        where = {plain, *base.__module__.split(".")}
+        if base is cls and where & set(_WEIGHTLESS.split()) and not (is_object and _has_weights(layer)):
             raise ValueError(f"{cls.__name__} has no weights: there is nothing to initialize")
     hint = (
         did_you_mean(_plain(cls.__name__), _FAMILIES, _BY_NAME)
@@ -243,21 +257,9 @@ def _of_framework(layer: Any) -> Layer:
     raise ValueError(f"unknown layer {layer!r:.80}{hint}")
 
 
-def _parameters(layer: Any, is_object: bool) -> Any:  # noqa: FBT001 - private
-    if not is_object:
-        return ()
-    if hasattr(layer, "trainable_weights"):
-        return layer.weights
-    return layer.parameters() if hasattr(layer, "parameters") else ()
-
-
-# Wrappers of Keras, with the attribute that holds the layer inside.
-_INSIDE = {"spectralnormalization": "layer", "torchmodulewrapper": "module"} | {
-    "rnn": "cell",
-    "bidirectional": "forward_layer",
-    "timedistributed": "layer",
-    "wrapper": "layer",
-}
+def _has_weights(layer: Any) -> bool:
+    weights = layer.weights if hasattr(layer, "trainable_weights") else getattr(layer, "parameters", tuple)()
+    return any(True for _ in weights)
 
 
 def _inside(layer: Any, plain: str, is_object: bool) -> Layer:  # noqa: FBT001 - private
@@ -265,26 +267,28 @@ def _inside(layer: Any, plain: str, is_object: bool) -> Layer:  # noqa: FBT001 -
     name = (layer if isinstance(layer, type) else type(layer)).__name__
     if not is_object:
         raise ValueError(f"{name} has the weights of the layer inside: pass an object, or that layer")
-    if plain == "stackedrnncells":
-        found = [_of_framework(cell) for cell in layer.cells]
-        if any(other != found[0] for other in found):
-            raise ValueError(f"{name} has cells of different kinds: ask for each of them")
-        return found[0]
-    inner = _of_framework(getattr(layer, _INSIDE[plain]))
     if plain == "torchmodulewrapper":
-        return inner
-    if plain == "bidirectional":
-        other = _of_framework(layer.backward_layer)
-        if other != inner:
-            raise ValueError(f"{name} has layers of different kinds in both directions: ask for each of them")
+        return _of_framework(layer.module)
+    parts = {f".{_INSIDE[plain]}": getattr(layer, _INSIDE[plain])}
+    if plain == "stackedrnncells":
+        parts = {f".cells[{i}]": cell for i, cell in enumerate(layer.cells)}
+    elif plain == "bidirectional":
+        parts[".backward_layer"] = layer.backward_layer
+    found = [_of_framework(part) for part in parts.values()]
+    inner = found[0]
+    if any(other != inner for other in found):
+        raise ValueError(f"{name} has layers of different kinds: ask for each of them")
+    changes: dict[str, Any] = {}
     if plain == "spectralnormalization":
-        inner = replace(
-            inner,
-            extras=(*inner.extras, "vector_u"),
-            attributes={**inner.attributes, "vector_u": "vector_u"},
-        )
+        changes["extras"] = (*inner.extras, "vector_u")
+        changes["attributes"] = {**inner.attributes, "vector_u": "layer.vector_u"}
     note = f"the arguments are those of the layer inside of {name}"
-    return replace(inner, notes=tuple(dict.fromkeys((*inner.notes, note))))
+    return replace(
+        inner,
+        places=tuple(place.replace("layer", f"layer{part}", 1) for part in parts for place in inner.places),
+        notes=tuple(dict.fromkeys((*inner.notes, note))),
+        **changes,
+    )
 
 
 def _flag(layer: Any, *names: str) -> bool | None:
@@ -350,14 +354,11 @@ def _described(found: Layer, layer: Any, plain: str, *, is_torch: bool) -> Layer
             extras += ["moving_stddev", "renorm_mean", "renorm_stddev"] * bool(_flag(layer, "renorm"))
             if plain == "rmsnormalization":
                 attributes["gamma"] = "scale"
-        case "dot_attention":
+        case "dot_attention" | "additive_attention":
             if not layer.use_scale:
                 lacks.add("scale")
-            if getattr(layer, "score_mode", "dot") == "concat":
+            if found.family == "dot_attention" and layer.score_mode == "concat":
                 extras.append("concat_score_weight")
-        case "additive_attention":
-            if not layer.use_scale:
-                lacks.add("scale")
         case "attention":
             if _flag(layer, "_use_gate"):
                 extras.append("gate_kernel")
@@ -366,14 +367,11 @@ def _described(found: Layer, layer: Any, plain: str, *, is_torch: bool) -> Layer
         case "lstm" | "conv_lstm":
             if _flag(layer, "unit_forget_bias") is False and not lacks:
                 notes.append("with unit_forget_bias=False half of the state is forgotten in each step")
-    gate = getattr(layer, "recurrent_activation", None)
-    gate = getattr(gate, "__name__", None)
+    gate = getattr(getattr(layer, "recurrent_activation", None), "__name__", None)
     if gate is not None and "sigmoid" not in gate:
         notes.append(f"recurrent_activation is {gate}: the reasons hold for gates between 0 and 1")
     attributes |= {name: name for name in (*extras, "scale") if name not in ("shared", "gate_kernel")}
     names = _torch_names(layer, found.family, extras) if is_torch else {}
-    if is_torch and hasattr(layer, "parametrizations"):
-        names = {weight: tuple(_parametrized(layer, name) for name in all_) for weight, all_ in names.items()}
     return replace(
         found,
         lacks=frozenset(lacks),
@@ -400,7 +398,7 @@ def _lacks_of_normalization(layer: Any, *, is_torch: bool) -> set[str]:
 
 
 def _torch_names(layer: Any, family: str, extras: list[str]) -> dict[str, tuple[str, ...]]:
-    """The names of the weights of an object of PyTorch."""
+    """The names of the weights of an object of PyTorch, where they are not the usual ones."""
     if family in ("simple_rnn", "lstm", "gru"):
         ends = [""]
         if hasattr(layer, "num_layers"):
@@ -418,7 +416,11 @@ def _torch_names(layer: Any, family: str, extras: list[str]) -> dict[str, tuple[
         return names
     if family == "attention" and layer.in_proj_weight is None:
         return {f"{part}_kernel": (f"{part[0]}_proj_weight",) for part in ("query", "key", "value")}
-    return dict.fromkeys(("kernel", "depthwise_kernel", "embeddings", "gamma", "alpha"), ("weight",))
+    if hasattr(layer, "parametrizations"):
+        weight = (_parametrized(layer, "weight"),)
+        kernels = dict.fromkeys(("kernel", "depthwise_kernel", "embeddings"), weight)
+        return {**kernels, "bias": (_parametrized(layer, "bias"),)}
+    return {}
 
 
 def _parametrized(layer: Any, name: str) -> str:

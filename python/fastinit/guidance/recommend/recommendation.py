@@ -70,10 +70,10 @@ class Recommendation(Result):
         layer: The family of the layer.
         layout: The order of the axes of the kernels in `weights`: `"in_out"` or `"out_in"`.
         weights: An initializer for each weight, by name.
-        keras: The same for plain Keras: arguments of the layer, or assignments to the weights of a built
-            `layer` where it has no argument; with `import keras, math`. A `lambda` is for fans that no class
-            of Keras knows; a saved model does not load it, fastinit's initializers can be loaded. Empty where
-            Keras has no such layer.
+        keras: The same for plain Keras: arguments of the layer; or assignments to the weights of `layer`,
+            which has been built, where Keras has no argument, or no initializer of the same distribution, as
+            for the gates of an LSTM; with `import keras, math`. Empty where Keras has no such layer, and for
+            attention with `mode="fan_geo_avg"`, where one argument is for kernels of different fans.
         torch: The same for plain PyTorch: code with the names of `torch.nn.init` and of the attributes of the
             layer, such as `weight`. Its `kaiming_normal_` and `xavier_normal_` do not truncate; the variance
             is the same. Empty where PyTorch has no such layer.

@@ -52,7 +52,6 @@ def short(initializer: Initializer) -> str:
 # The arguments of Keras layers that are not the name of the weight and "_initializer".
 _ARGUMENTS = {
     "depthwise_kernel": "depthwise_initializer",
-    "gate_kernel": "kernel_initializer",
     "last_gamma": "gamma_initializer",
     "output_kernel": "kernel_initializer",
     "pointwise_kernel": "pointwise_initializer",
@@ -63,8 +62,9 @@ _ARGUMENTS = {
 def keras_spelling(weight: str, initializer: Initializer, layer: Layer) -> str:
     """The argument of the Keras layer, with `keras` and `math` imported.
 
-    For a weight without an argument it is an assignment to `layer`, a layer that has been built. It is empty
-    if Keras has neither.
+    Where Keras has no argument or no initializer for it, an assignment to the weight of `layer`, which has
+    been built. (Keras can neither load a `lambda` as an initializer nor copy it, as `Bidirectional` does.) It
+    is empty if Keras has no such layer.
 
     Args:
         weight: The name of the weight.
@@ -73,54 +73,79 @@ def keras_spelling(weight: str, initializer: Initializer, layer: Layer) -> str:
     """
     if weight == "forget_bias":
         return "unit_forget_bias=True"
-    argument = _ARGUMENTS.get(weight, f"{weight}_initializer")
-    if layer.family == "attention" and weight != "bias":
-        argument = "kernel_initializer"  # One for all kernels; the layer itself knows the axes of each.
     if layer.family == "bilinear" or weight in ("projection_kernel", "key_position", "value_position"):
         return ""
     if layer.family == "conv_transpose" and layer.groups > 1:
         return ""
-    made = _in_keras(weight, initializer, layer)
+    values = _keras_values(weight, initializer, layer)
     attribute = layer.attributes.get(weight)
-    if attribute is not None or layer.family in ("dot_attention", "additive_attention"):
-        attribute = attribute or weight
-        made = f"keras.initializers.get({made})" if made.startswith('"') else made
-        return f"layer.{attribute}.assign({made}(layer.{attribute}.shape))"
-    return f"{argument}={made}" if made else ""
+    if layer.family == "attention" and weight != "bias":
+        # One argument for all kernels; the layer itself knows the axes of each.
+        return "" if values else f"kernel_initializer={_in_keras(weight, initializer, layer)}"
+    if not values:
+        made = _in_keras(weight, initializer, layer)
+        if attribute is None and layer.family not in ("dot_attention", "additive_attention"):
+            return f"{_ARGUMENTS.get(weight, f'{weight}_initializer')}={made}"
+        values = f"keras.initializers.get({made})(k.shape)" if made.startswith('"') else f"{made}(k.shape)"
+    if attribute is not None and attribute.startswith("layer."):
+        tensors = [attribute]
+    else:
+        tensors = [f"{place}.{attribute or weight}" for place in layer.places]
+    if len(tensors) == 1:
+        return f"k = {tensors[0]}; k.assign({values})"
+    return f"for k in ({', '.join(tensors)}): k.assign({values})"
+
+
+def _keras_values(weight: str, initializer: Initializer, layer: Layer) -> str:
+    """The values of the weight `k` as an expression, if Keras has no initializer with this distribution."""
+    gates = _gates(layer)
+    if isinstance(initializer, Orthogonal) and layer.family in _RECURRENT and gates > 1:
+        one = f"keras.initializers.{_call(Orthogonal(initializer.gain))}"
+        shape = f"(*k.shape[:-1], k.shape[-1] // {gates})"
+        return f"keras.ops.concatenate([{one}({shape}) for _ in range({gates})], axis=-1)"
+    if not isinstance(initializer, VarianceScaling) or weight == "depthwise_kernel":
+        return ""
+    mode = initializer.mode
+    if mode != "fan_geo_avg" and (mode == "fan_in" or not _has_groups(initializer, layer)):
+        return ""
+    config = initializer.get_config()
+    if layer.equation is None or config["in_axis"] == -2:
+        taps = "math.prod(k.shape[:-2])"
+        fan_in, fan_out = f"{taps} * k.shape[-2]", f"{taps} * k.shape[-1]"
+    else:
+        fan_in, fan_out = (
+            " * ".join(f"k.shape[{i}]" for i in config[axes]) for axes in ("in_axis", "out_axis")
+        )
+    if layer.family == "conv_transpose":
+        fan_in, fan_out = fan_out, fan_in
+    if layer.groups > 1:
+        fan_out += f" / {layer.groups}"
+    fan = _mean(mode, fan_in, fan_out)
+    if initializer.distribution == "uniform":
+        return f"keras.random.uniform(k.shape, -1, 1) * ({3 * initializer.scale:.4g} / ({fan})) ** 0.5"
+    is_truncated = initializer.distribution == "truncated_normal"
+    function = "truncated_normal" if is_truncated else "normal"
+    std = f"({initializer.scale:.4g} / ({fan})) ** 0.5" + (f" / {_TRUNCATED:.5g}" if is_truncated else "")
+    return f"keras.random.{function}(k.shape) * {std}"
 
 
 def _in_keras(weight: str, initializer: Initializer, layer: Layer) -> str:
     """The initializer of Keras."""
-    match initializer:
-        case Orthogonal() if layer.family in _RECURRENT and (gates := _gates(layer)) > 1:
-            one = f"keras.initializers.{_call(Orthogonal(initializer.gain))}"
-            return (
-                f"lambda shape, dtype=None: keras.ops.concatenate([{one}((*shape[:-1], shape[-1] // "
-                f"{gates}), dtype) for _ in range({gates})], axis=-1)"
-            )
-        case VarianceScaling():
-            scale, mode = initializer.scale, initializer.mode
-            if layer.family == "conv_transpose" and layer.groups == 1:
-                mode = _OTHER_FAN.get(mode, mode)  # Keras takes the last axis for the outputs.
-            if weight == "depthwise_kernel":
-                # The fans are those of one channel; of Keras's, fan_out does not depend on the channels.
-                outputs = layer.multiplier or 1
-                shares = {
-                    "fan_in": 1,
-                    "fan_out": outputs,
-                    "fan_avg": (1 + outputs) / 2,
-                    "fan_geo_avg": outputs**0.5,
-                }
-                scale, mode = scale * outputs / shares.get(mode, outputs**0.5), "fan_out"
-            elif mode == "fan_geo_avg" or (mode != "fan_in" and _has_groups(initializer, layer)):
-                return "" if layer.family == "attention" else _keras_lambda(initializer, layer)
-            initializer = VarianceScaling(scale, mode, initializer.distribution)
-            preset = {value: name for name, value in PRESETS.items()}.get(
-                (scale, mode, initializer.distribution)
-            )
-            return f'"{preset}"' if preset else f"keras.initializers.{_call(initializer)}"
-    name, call = parse_name(type(initializer).__name__), _call(initializer)
-    return f'"{name}"' if name in ("ones", "zeros") else f"keras.initializers.{call}"
+    if isinstance(initializer, VarianceScaling):
+        scale, mode = initializer.scale, initializer.mode
+        if layer.family == "conv_transpose":
+            mode = _OTHER_FAN.get(mode, mode)  # Keras takes the last axis for the outputs.
+        if weight == "depthwise_kernel":
+            # The fans are those of one channel; of Keras's, fan_out does not depend on the channels.
+            outputs = layer.multiplier or 1
+            shares = {"fan_in": 1, "fan_out": outputs, "fan_avg": (1 + outputs) / 2}
+            scale, mode = scale * outputs / shares.get(mode, outputs**0.5), "fan_out"
+        initializer = VarianceScaling(scale, mode, initializer.distribution)
+        names = {value: name for name, value in PRESETS.items()}
+        preset = names.get((scale, mode, initializer.distribution))
+        return f'"{preset}"' if preset else f"keras.initializers.{_call(initializer)}"
+    name = parse_name(type(initializer).__name__)
+    return f'"{name}"' if name in ("ones", "zeros") else f"keras.initializers.{_call(initializer)}"
 
 
 def _has_groups(initializer: VarianceScaling, layer: Layer) -> bool:
@@ -134,33 +159,6 @@ def _call(initializer: Initializer) -> str:
         name: value for name, value in initializer.get_config().items() if name not in (*_AXES, "column_axis")
     }
     return short(type(initializer).from_config(config))
-
-
-def _keras_lambda(initializer: VarianceScaling, layer: Layer) -> str:
-    """A function, where Keras has no class for these fans."""
-    config = initializer.get_config()
-    if layer.equation is None or config["in_axis"] == -2:
-        taps = "math.prod(shape[:-2])"
-        fan_in, fan_out = f"{taps} * shape[-2]", f"{taps} * shape[-1]"
-    else:
-        fan_in, fan_out = (
-            " * ".join(f"shape[{i}]" for i in config[axes]) for axes in ("in_axis", "out_axis")
-        )
-    if layer.family == "conv_transpose":
-        fan_in, fan_out = fan_out, fan_in
-    if layer.groups > 1:
-        fan_out += f" / {layer.groups}"
-    fan = _mean(initializer.mode, fan_in, fan_out)
-    if initializer.distribution == "uniform":
-        bound = f"({3 * initializer.scale:.4g} / ({fan})) ** 0.5"
-        made = f"keras.random.uniform(shape, -1, 1, dtype) * {bound}"
-    else:
-        is_truncated = initializer.distribution == "truncated_normal"
-        factor = f" / {_TRUNCATED:.5g}" if is_truncated else ""
-        function = "truncated_normal" if is_truncated else "normal"
-        std = f"({initializer.scale:.4g} / ({fan})) ** 0.5{factor}"
-        made = f"keras.random.{function}(shape, dtype=dtype) * {std}"
-    return f"lambda shape, dtype=None: {made}"
 
 
 def _gates(layer: Layer) -> int:

@@ -52,8 +52,8 @@ def judge(
         model.add(None, Code.LOOKS_TRAINED, INFO, text)
     for s in model.tensors:
         _judge(model, s)
-    find_modes(model)
     find_twins(model)
+    find_modes(model)
     judge_runs(model)
     return sorted(model.findings, key=lambda finding: list(Severity).index(finding.severity), reverse=True)
 

@@ -428,7 +428,8 @@ def test_negated_and_transposed_twins(shape, several):
     # The same memory is tied, and decoders may start as transposed encoders.
     assert loud(diagnose(made | {"b.kernel": a.T})) == []
     pair = {"encoder.kernel": a, "decoder.kernel": a.T.copy()}
-    assert [(f.code, f.severity) for f in diagnose(pair).findings] == [("twins", "info")]
+    assert ("twins", "info") in [(f.code, f.severity) for f in diagnose(pair).findings]
+    assert loud(diagnose(pair)) == []
 
 
 def test_many_small_orthogonal_kernels():
@@ -529,12 +530,14 @@ def test_small_trained_kernels_are_recognized():
     """Heavy tails, or random biases that differ from layer to layer."""
     rng = np.random.default_rng(0)
     heavy = {f"{i}.weight": rng.standard_t(3, (32, 24)).astype(np.float32) + 0.5 for i in range(3)}
-    assert [f.code for f in diagnose(heavy).findings] == ["looks_trained"]
+    assert loud(diagnose(heavy)) == []
+    assert "looks_trained" in {f.code for f in diagnose(heavy).findings}
     sizes, moved = (24, 32, 20, 30), {}
     for i, (m, n) in enumerate(itertools.pairwise(sizes)):
         moved[f"{i}.weight"] = rng.normal(0.15, 0.55, (n, m)).astype(np.float32)
         moved[f"{i}.bias"] = rng.normal((0.0, 0.8, -0.5)[i], 0.6, n).astype(np.float32)
-    assert [f.code for f in diagnose(moved).findings] == ["looks_trained"]
+    assert loud(diagnose(moved)) == []
+    assert "looks_trained" in {f.code for f in diagnose(moved).findings}
     # As `recommend` draws them, they are of one distribution.
     drawn = {}
     for i in range(8):

@@ -477,6 +477,15 @@ def test_normalizations_that_start_far_from_one(scale):
     assert {code for code, _ in loud(diagnose(model))} == {"scale_not_one"}
 
 
+def test_constants_that_are_no_kernels():
+    """Names and shapes of models of transformers."""
+    made = {f"layers.{i}.attention.gru_rel_pos_const": np.ones((1, 12, 1, 1), np.float32) for i in range(3)}
+    made |= {f"layers.{i}.rg_lru.recurrent_gate_bias": np.zeros((8, 16), np.float32) for i in range(3)}
+    made |= {f"layers.{i}.codebook.embed": np.zeros((64, 16), np.float32) for i in range(3)}
+    made |= {f"layers.{i}.dense.weight": fastinit.lecun_normal((32, 32), seed=i) for i in range(3)}
+    assert loud(diagnose(made)) == []
+
+
 def test_a_vector_that_is_called_scale():
     drawn = {"attention/scale": fastinit.random_uniform((64,), -0.3, 0.3, seed=0)}
     assert diagnose(drawn).findings == ()

@@ -325,6 +325,18 @@ class ControlNet(nn.Module):
             nn.init.zeros_(layer.bias)
 
 
+class Detector(nn.Module):
+    """The last layer of each box head is zero, as of DETR's successors."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.ModuleList(nn.Linear(16, 16) for _ in range(8))
+        heads = [nn.ModuleList([nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 4)]) for _ in range(3)]
+        self.bbox_embed = nn.ModuleList(nn.ModuleDict({"layers": layers}) for layers in heads)
+        for layers in heads:
+            nn.init.zeros_(layers[-1].weight)
+
+
 class Readout(nn.Module):
     """As of muP: the last layer starts at zero, whatever its name."""
 
@@ -372,6 +384,7 @@ def regression():
 MEANT = {
     "adapter": Adapted,
     "ControlNet": ControlNet,
+    "detector": Detector,
     "diffusion transformer": Dit,
     "Fixup": lambda: nn.Sequential(nn.Conv2d(3, 16, 3), *(Fixup() for _ in range(4)), nn.Linear(16, 10)),
     "one Fixup block": lambda: nn.Sequential(nn.Conv2d(3, 16, 3), Fixup(), nn.Linear(16, 10)),

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 FAINT, LOST = 1e-3, 1e-6
 LOUD = 300.0
 
-_Z = np.linspace(-8.0, 8.0, 1601)
+_Z = np.linspace(-8.0, 8.0, 641)
 _SHARE = np.exp(-(_Z**2) / 2) / np.exp(-(_Z**2) / 2).sum()
 
 

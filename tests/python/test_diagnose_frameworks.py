@@ -295,7 +295,8 @@ def test_an_embedding_that_makes_the_output():
     (stddev,) = (init.stddev for init in embedding.weights.values())
     model = Tied(stddev)
     assert loud(diagnose(model)) == [("too_large", "embed.weight")]
-    assert loud(diagnose(model.state_dict())) == [("too_large", "embed.weight")]
+    found = diagnose(model.state_dict()).findings  # Whether the output is scaled is not known.
+    assert [(f.code, f.severity) for f in found] == [("too_large", "info")]
     logits = model.head(model.norm(torch.randn(100, 64)))
     (told,) = re.findall(r"standard deviation of (\S+),", diagnose(model).findings[0].message)
     assert float(told) == pytest.approx(logits.std().item(), rel=0.05)

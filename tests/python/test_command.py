@@ -444,7 +444,8 @@ def test_diagnose(tmp_path):
     good, bad = tmp_path / "good.npz", tmp_path / "bad.npz"
     kernel = fastinit.he_normal((128, 64), seed=0)
     np.savez(good, kernel=kernel)
-    np.savez(bad, kernel=kernel, other=np.zeros((128, 64), np.float32))
+    others = {f"other_{i}": np.zeros((64, 64), np.float32) for i in range(2)}
+    np.savez(bad, kernel=kernel, **others)  # Two in a row are never trained.
     run("diagnose", good)
     out, _ = run("diagnose", bad, status=1)
     assert "other" in out

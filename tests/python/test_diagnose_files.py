@@ -38,6 +38,13 @@ MANY = {
     "kernels": lambda i: {f"layer{i}.kernel": drawn(i)},
     "kernels of one layer": lambda i: {f"k{i}kernel": drawn(i)},
     "kernels that are zero": lambda i: {f"layer{i}.kernel": np.zeros((8, 8), np.float32)},
+    "some that are zero": lambda i: {f"layer{i}.kernel": drawn(i) * np.float32(i % 2)},
+    "two kinds, one zero": lambda i: {
+        f"layer{i}.{k}.kernel": drawn(2 * i + k) * np.float32(k) for k in (0, 1)
+    },
+    "constant kernels": lambda i: {f"layer{i}.kernel": np.full((8, 8), 0.1, np.float32)},
+    "transposed kernels": lambda i: {f"layer{i}.kernel": drawn(i // 2).T.copy() if i % 2 else drawn(i // 2)},
+    "symmetric kernels": lambda i: {f"layer{i}.kernel": drawn(0) + drawn(0).T},
     "equal kernels": lambda i: {f"layer{i}.kernel": drawn(0)},
     "biases": lambda i: {f"layer{i}.bias": drawn(i, 8)},
     "kernels and biases of one layer": lambda i: {f"k{i}kernel": drawn(i), f"k{i}bias": drawn(i + 999, 8)},

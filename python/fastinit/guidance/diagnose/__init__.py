@@ -3,7 +3,8 @@
 From the argument to the result: `sources` finds the tensors, which `tensors` describes and `roles` recognizes
 by name; `measure` takes their statistics, each of the `parts` in one pass (`onepass`, `units`), and `small`
 ones together; `judge` compares them with known `schemes`, with the rest of the `model` and with what is
-`expected`; `results` is what is returned.
+`expected`, and judges layers in a row, whose `order` the sources tell, by their `depth` and their `zeros`;
+`results` is what is returned.
 """
 
 from __future__ import annotations
@@ -60,6 +61,12 @@ def diagnose(
     that follows such a scheme is not reported, nor is a deviation that is not significant for the number of
     elements or, where the order of the axes is only assumed, one that the other order explains.
 
+    Of layers that are known to follow each other, the product of their gains is judged: it is a problem if a
+    signal or its gradient vanishes or explodes, though each layer is usual. The layers are those of a
+    `torch.nn.Sequential`, also inside of other modules, and those of a sequential or functional model of
+    Keras. Arrays are taken as such a row only if they fit together and are of one kind. A kernel of zeros is
+    severe only where it, or its units, cannot be trained.
+
     Args:
         x: What to diagnose:
 
@@ -115,7 +122,8 @@ def diagnose(
         AISTATS 2010. He, Zhang, Ren and Sun, "Delving deep into rectifiers: surpassing human-level
         performance on ImageNet classification", ICCV 2015, arXiv:1502.01852. Saxe, McClelland and Ganguli,
         "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks", ICLR 2014,
-        arXiv:1312.6120. Pébay, "Formulas for robust, one-pass parallel computation of covariances and
+        arXiv:1312.6120. Schoenholz, Gilmer, Ganguli and Sohl-Dickstein, "Deep information propagation", ICLR
+        2017, arXiv:1611.01232. Pébay, "Formulas for robust, one-pass parallel computation of covariances and
         arbitrary-order statistical moments", Sandia report SAND2008-6212.
     """
     if layout is not None:

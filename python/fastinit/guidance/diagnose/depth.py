@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 FAINT, LOST = 1e-3, 1e-6
 LOUD = 300.0
 
-_Z = np.linspace(-8.0, 8.0, 1601)
+_Z = np.linspace(-8.0, 8.0, 641)
 _SHARE = np.exp(-(_Z**2) / 2) / np.exp(-(_Z**2) / 2).sum()
 
 
@@ -79,7 +79,7 @@ def _judge(model: Model, run: Run, layers: Sequence[tuple[Layer, Statistics]]) -
         return
     hopeless = not LOST <= passed.change <= 1 / LOST and not run.assumed
     names = list(dict.fromkeys(str(layer.activation or "linear") for layer, _ in layers))
-    after = "whatever their activation" if run.assumed else f"with {' and '.join(names)}"
+    after = "with whatever activation" if run.assumed else f"with {' and '.join(names)}"
     each = passed.change ** (1 / len(layers))
     text = (
         f"the {len(layers)} layers from {layers[0][1].name} to {layers[-1][1].name}, {after}, make a "
@@ -88,7 +88,9 @@ def _judge(model: Model, run: Run, layers: Sequence[tuple[Layer, Statistics]]) -
     )
     if run.assumed:
         text += "if they follow each other without normalization or a way around them, "
-    text += "so the input is lost; " if vanishes else "so they explode or saturate; "
+    text += (
+        "so almost nothing of the input reaches the end; " if vanishes else "so they explode or saturate; "
+    )
     known = layers[0][0].activation
     better = repr(known.name) if known is not None and known.known and not run.assumed else "activation"
     text += f"see fastinit.recommend({better}, depth={len(layers)}), or add normalization"

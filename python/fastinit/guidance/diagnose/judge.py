@@ -52,8 +52,8 @@ def judge(
         model.add(None, Code.LOOKS_TRAINED, INFO, text)
     for s in model.tensors:
         _judge(model, s)
-    find_modes(model)
     find_twins(model)
+    find_modes(model)
     judge_runs(model)
     return sorted(model.findings, key=lambda finding: list(Severity).index(finding.severity), reverse=True)
 
@@ -197,10 +197,11 @@ def _embedding(model: Model, s: Statistics) -> None:
         text = (
             f"the embedding makes the output, too, and with a root mean square of {s.rms:.4g} it turns "
             f"normalized signals into logits with a standard deviation of {logits:.3g}, so the loss starts "
-            "far too large; draw it with variance 1 / dimension: fastinit.random_normal with "
-            f"stddev={s.rms / logits:.3g}"
+            "far too large unless the model scales them; draw it with variance 1 / dimension: "
+            f"fastinit.random_normal with stddev={s.rms / logits:.3g}"
         )
-        model.add(s, Code.TOO_LARGE, WARNING, text)
+        # A model of T5 says that it scales them; its arrays do not.
+        model.add(s, Code.TOO_LARGE, WARNING if s.tensor.certain else INFO, text)
         return
     if s.moments.count < FEW or EMBEDDING_SMALL <= s.rms <= EMBEDDING_LARGE:
         return

@@ -110,7 +110,7 @@ def _reduced(part: Part, found: Measured) -> Statistics:
         s.even_zeros = found.zeros > 0.01 * found.size and even_zeros(tensor, part.at)
     if part.gram and (product := _gram(part, found)) is not None:
         s.orthogonality = _orthogonality(part, product)
-        s.rank = low_rank(product, tensor.eps)
+        s.rank = int(low_rank(product, tensor.eps))
     return s
 
 

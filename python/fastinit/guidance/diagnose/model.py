@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .results import Finding, Severity
 from .schemes import NORMAL, fitting, least_fan_in, matching, schemes
-from .statistics import ERRORS
+from .statistics import ERRORS, rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,9 @@ CONSENSUS = 0.4
 
 # The least number of elements of a kernel by which it is judged whether a model is trained.
 JUDGED = 256
+
+# Tensors of layers that have nothing else than a number.
+_IN_ROW = re.compile(r"\*[./][^./]+$")
 
 # The number of a layer; longer ones are something else.
 _DEPTH = re.compile(r"(?<!\d)\d{1,6}(?!\d)")
@@ -103,6 +106,7 @@ class Model:
         self.constants = sum(s.size > 0 and s.constant for s in self.kernels)
         self.has_embedding = any(s.tensor.role == "embedding" and not s.low == s.high == 0.0 for s in tensors)
         self.stuck: dict[int, dict[int, str]] = {}
+        self._rows: dict[str, tuple[tuple[int, str], bool]] = {}
         for s in tensors:
             if s.tensor.is_weight:
                 _match(s)
@@ -170,6 +174,26 @@ class Model:
                         return True
         return False
 
+    def is_odd_zero(self, s: Statistics) -> bool:
+        """Whether a tensor that is zero differs from the same one of other layers.
+
+        It does not if a whole row of layers is zero, or if it is the last one of a row, as its output.
+        """
+        siblings = self.siblings(s)
+        if siblings.number < 2 or siblings.zero:
+            return False
+        if not self._rows:
+            for t in self.tensors:
+                zero = t.low == t.high == 0.0
+                for pattern, number in rows(t.name):
+                    most, others = self._rows.get(pattern, (number, True))
+                    self._rows[pattern] = max(most, number), others and zero
+        for pattern, number in rows(s.name):
+            most, all_zero = self._rows[pattern]
+            if all_zero or (number == most and _IN_ROW.search(pattern)):
+                return False
+        return True
+
     def _consensus(self) -> str | None:
         random = [s for s in self.kernels if s.families]
         if not self.names:
@@ -197,10 +221,11 @@ class Model:
         count = len(moved)
         if count < 2 or 2 * count <= len(biases):
             return False
-        # Both are sums of squares of about standard normal numbers if all have one distribution of mean 0.
-        average = sum(math.log(s.std) for s in moved) / count
-        means = sum(s.moments.mean**2 * s.size / s.std**2 for s in moved)
-        spread = sum(((math.log(s.std) - average) / s.std_error) ** 2 for s in moved)
+        # Both are sums of squares of about standard normal numbers if all have one distribution.
+        mean = sum(s.moments.mean for s in moved) / count
+        scale = sum(math.log(s.std) for s in moved) / count
+        means = sum((s.moments.mean - mean) ** 2 * s.size / s.std**2 for s in moved)
+        spread = sum(((math.log(s.std) - scale) / s.std_error) ** 2 for s in moved)
         return max(means, spread) > count + ERRORS * math.sqrt(2 * count)
 
     def is_small_bias(self, s: Statistics) -> bool:

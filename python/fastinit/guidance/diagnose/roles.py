@@ -65,7 +65,7 @@ def role_of(name: str, shape: tuple[int, ...]) -> str:
         return "scale"
     if len(shape) > 1 and _OF_NORM.search(lower):
         return "scale"  # Over several axes.
-    if leaf.startswith(("weight_hh", "recurrent")):
+    if leaf.startswith(("weight_hh", "recurrent")) and not _BIAS.search(leaf):
         return "recurrent"
     if len(shape) >= 2:
         if _BIAS.search(leaf) or _SCALE.search(leaf) or _TOKEN.search(lower):

@@ -28,6 +28,23 @@ CLOSE = 0.01
 _NUMBER = re.compile(r"(?<![^./])\d+(?=[./])|(?<=layer|stage|block)_?\d+|_\d+(?=/)|(?<=_[ih]h_l)\d+")
 
 
+# The most numbers of a name that are looked at, from its end.
+_MOST_NUMBERS = 4
+
+
+def rows(name: str) -> list[tuple[str, tuple[int, str]]]:
+    """The rows of layers that a tensor is in: its name without one of its numbers, and that number.
+
+    Numbers can be compared: longer ones are greater.
+    """
+    found = list(_NUMBER.finditer(name))[-_MOST_NUMBERS:]
+    numbers = [number.group().strip("_").lstrip("0") for number in found]
+    return [
+        (f"{name[: place.start()]}*{name[place.end() :]}", (len(number), number))
+        for place, number in zip(found, numbers, strict=True)
+    ]
+
+
 @dataclass
 class Moments:
     """Count, mean, and sums of powers of the deviations from it."""

@@ -51,6 +51,8 @@ def _low_rank(model: Model, s: Statistics) -> bool:
 
 def _constant(model: Model, s: Statistics) -> None:
     """Judges a kernel of one value: its units stay equal if those above it are, too."""
+    if max(s.tensor.shape) == s.size:
+        return  # It has one unit, or is a vector that is no kernel.
     text = f"all {s.size:,} elements are {s.low:.4g}, so all units are equal and only the sum of the inputs "
     text += "passes"
     run, at = model.places.get(s.name, (None, 0))

@@ -41,28 +41,28 @@ def _known(model: Model, s: Statistics) -> tuple[Severity, str] | None:
         severity = Severity.SEVERE if run.whole else Severity.WARNING
         return severity, f"{stuck[at]}; {_DRAW}"
     last = at == len(run.layers) - 1
-    if not last:
+    branch = run.assumed and model.siblings(s).number > 1 and not model.is_odd_zero(s)
+    if not last and not branch:
         return Severity.WARNING, f"so nothing passes until training has changed it; {_DRAW}"
     if run.whole:
         return Severity.INFO, "so the output starts at its bias, and the first step changes no layer below"
-    if run.joins and not _odd(model, s):
+    if run.joins and not model.is_odd_zero(s):
         return Severity.INFO, "so a branch starts at zero"
     return None
 
 
 def _alone(model: Model, s: Statistics) -> tuple[Severity, str]:
     """What follows from the model as a whole."""
-    others = model.siblings(s)
     if model.zeros == len(model.kernels) and s.tensor.is_kernel:
         return Severity.SEVERE, f"as all kernels are, so neither signal nor gradient passes; {_DRAW}"
-    if _odd(model, s):
+    if model.is_odd_zero(s):
         text = f"unlike others of its kind; in a plain layer nothing passes, so {_DRAW}"
         return Severity.WARNING, text
     if s.tensor.role == "recurrent":
         text = "so the state has no effect at first; draw it with fastinit.orthogonal"
         return Severity.WARNING, text
     if s.tensor.role == "embedding":
-        if not model.has_embedding:
+        if not model.has_embedding and model.siblings(s).number == 1:
             return (
                 Severity.WARNING,
                 "so all inputs are the same at first; draw it with fastinit.random_normal",
@@ -70,15 +70,8 @@ def _alone(model: Model, s: Statistics) -> tuple[Severity, str]:
     elif 2 * model.zeros > len(model.kernels):
         text = f"as {model.zeros} of {len(model.kernels)} kernels are; two in a row can never be trained"
         return Severity.WARNING, f"{text}, so {_DRAW}"
-    where = f"as in all {others.number} layers of its kind, " if others.number > 1 else ""
     text = "which suits outputs, gates and the last kernels of branches and adapters, and no other layers"
-    return Severity.INFO, where + text
-
-
-def _odd(model: Model, s: Statistics) -> bool:
-    """Whether the same tensor of other layers is not zero."""
-    siblings = model.siblings(s)
-    return siblings.number > 1 and not siblings.zero
+    return Severity.INFO, text
 
 
 def _stuck(model: Model, run: Run) -> dict[int, str]:

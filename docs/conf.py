@@ -62,7 +62,7 @@ html_show_copyright = False
 # The pages, in the order of the sidebar.
 PAGES = {
     "Use": ("docs", "start initializers pytorch keras jax frameworks"),
-    "Choose": ("docs", "guide"),
+    "Choose": ("docs", "guide trace"),
     "Notebooks": ("examples/notebooks", "pytorch keras choosing"),
     "Look up": ("docs", "migration troubleshooting how-it-works stream-v2 figures"),
     "Reference": ("docs/api", "fastinit guidance torch keras jax haiku types"),

@@ -78,6 +78,8 @@ def test_what_is_wrong_is_found():
     with pytest.raises(TypeError, match="JAX"):
         fastinit.lsuv(net, (16, 16))
     assert fastinit.trace(net, (16, 16), params=params_of(3, 0.3)).ok
+    head = {**params_of(3, 0.3), "head": jnp.zeros((16, 4))}
+    assert fastinit.trace(lambda p, x: net(p, x) + 1e-6, (16, 16), params=head).ok  # by design
     again = jax.jit(net)
     assert fastinit.trace(again, (16, 16), params=params_of(3, 0.3)).ok
 

@@ -34,11 +34,13 @@ class _Event(NamedTuple):
 
     Attributes:
         at: Its number.
+        first: The number of the first operation of the layer.
         layer: The name of the layer; `""` for an activation.
         kind: The name of the operation.
     """
 
     at: int
+    first: int
     layer: str
     kind: str
 
@@ -110,23 +112,22 @@ class Network:
             wanted = chosen(layers, known)
             points = [event for event, name in zip(points, known, strict=True) if name in wanted]
         places = {event.at: number for number, event in enumerate(points)}
+        starts = {event.first: number for number, event in enumerate(points)}
 
         def run(trained: Sequence[Any], shifts: Sequence[Any]) -> Any:
             outputs: list[Any] = [None] * len(points)
             before: list[Any] = [None] * len(points)
 
             def replace(at: int, value: Any, given: Any) -> Any:
-                number = places.get(at)
-                if number is None:
+                if at in starts:
+                    before[starts[at]] = given
+                if at not in places:
                     return value
-                outputs[number], before[number] = value, given
-                return value + shifts[number] if shifts else value
+                outputs[places[at]] = value
+                return value + shifts[places[at]] if shifts else value
 
-            full = (
-                [next(new) if _is_floating(leaf) else leaf for leaf in leaves]
-                if (new := iter(trained))
-                else []
-            )
+            new = iter(trained)
+            full = [next(new) if _is_floating(leaf) else leaf for leaf in leaves]
             found = _Run(closed, names, lambda _: None, replace).values([*full, *inputs])
             output = jax.tree_util.tree_unflatten(out_tree, found)
             return _loss(output, loss, target, seed), (outputs, before)
@@ -234,7 +235,7 @@ class _Run:
             first = next((i for i, y in enumerate(made) if _is_floating(y)), None)
             if None in origin and first is not None and (parameters or name):
                 layer = _layer_of(parameters[0]) if parameters else ""
-                self.found(_Event(self.count, layer, name or eqn.primitive.name))
+                self.found(_Event(self.count, self.count, layer, name or eqn.primitive.name))
                 if self.replace is not None:
                     x = next(
                         (v for v, o in zip(given, origin, strict=True) if o is None and _is_floating(v)), None
@@ -252,7 +253,7 @@ def _points(events: Sequence[_Event]) -> list[_Event]:
     found: list[_Event] = []
     for event in events:
         if found and event.layer and found[-1].layer == event.layer:
-            found[-1] = _Event(event.at, event.layer, found[-1].kind)
+            found[-1] = found[-1]._replace(at=event.at)
         else:
             found.append(event)
     return found
@@ -295,7 +296,9 @@ def _name(path: Sequence[Any]) -> str:
 
 
 def _layer_of(name: str) -> str:
-    return name.rpartition("/")[0] or name
+    """The place of a parameter; of one in a list, its own."""
+    layer, _, leaf = name.rpartition("/")
+    return name if not layer or leaf.isdigit() else layer
 
 
 def _like(aval: Any) -> Any:

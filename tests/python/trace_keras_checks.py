@@ -191,7 +191,7 @@ def test_callback():
     model, x = plain(1), batch(24, 32)
     model.compile("sgd", "mse")
     seen = []
-    log = fastinit.TraceLog(x, every=2, to=lambda step, found: seen.append((step, found["layer0"])))
+    log = fastinit.TraceLog(x, every=2, to=lambda step, found: seen.append((step, found.rows[0])))
     model.fit(x, x[:, :10], batch_size=8, epochs=2, verbose=0, callbacks=[log.keras()])
     assert [step for step, _ in seen] == [0, 2, 4, 6]
     norms = [row.weight_norm for _, row in seen]

@@ -64,7 +64,7 @@ FILES = "https://github.com/fastinit/fastinit/blob/main/"
 # The pages, in the order of the sidebar.
 PAGES = {
     "Use": ("docs", "start initializers pytorch keras jax frameworks"),
-    "Choose": ("docs", "guide recipes"),
+    "Choose": ("docs", "guide recipes trace"),
     "Notebooks": ("examples/notebooks", "pytorch keras choosing"),
     "Look up": ("docs", "migration troubleshooting how-it-works stream-v2 figures"),
     "Reference": ("docs/api", "fastinit guidance torch keras jax haiku types"),

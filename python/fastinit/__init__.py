@@ -78,7 +78,7 @@ from .initializers import (
 )
 
 if _TYPE_CHECKING:
-    from .guidance import compare, diagnose, gain, lsuv, recipe, recommend, show, signal, trace
+    from .guidance import TraceLog, compare, diagnose, gain, lsuv, recipe, recommend, show, signal, trace
 
 __all__ = [
     "STREAM_VERSION",
@@ -98,6 +98,7 @@ __all__ = [
     "RandomNormal",
     "RandomUniform",
     "Sparse",
+    "TraceLog",
     "TruncatedNormal",
     "VarianceScaling",
     "Zeros",
@@ -138,9 +139,23 @@ __all__ = [
 ]
 
 
+_GUIDANCE = (
+    "TraceLog",
+    "compare",
+    "diagnose",
+    "gain",
+    "lsuv",
+    "recipe",
+    "recommend",
+    "show",
+    "signal",
+    "trace",
+)
+
+
 def __getattr__(name: str) -> _Any:
     """Loads the guidance at its first use, to keep the import fast."""
-    if name in ("compare", "diagnose", "gain", "lsuv", "recipe", "recommend", "show", "signal", "trace"):
+    if name in _GUIDANCE:
         from . import guidance
 
         return getattr(guidance, name)

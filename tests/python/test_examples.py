@@ -21,6 +21,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
             ["repeated by torch.manual_seed: True"],
         ),
         (["pytorch/meta.py"], ["MultiheadAttention", "layer 3 alone has the same bits: True"]),
+        (["pytorch/trace.py"], ["vanishes: from layer", "after the repair: good", "step 20 good"]),
         (["pytorch/fsdp2.py", "--processes", "2"], ["131,584 of 263,168 elements, equal: True"]),
         (["keras3/recipes.py"], ["he_normal, seed 7: bff2f69c51154505"]),
         (

@@ -437,3 +437,64 @@ def test_architectures(name):
     assert len(found.rows) > 10
     assert found.loss is not None
     assert not found.unused
+
+
+def test_diagnose_with_a_batch_and_fix():
+    def he(module):
+        nn.init.kaiming_normal_(module.weight)
+        nn.init.zeros_(module.bias)
+
+    import fastinit.torch
+
+    model = plain(4, width=96, initialize=he)
+    assert fastinit.diagnose(model, 32).ok
+    nn.init.zeros_(model[2].weight)
+    nn.init.normal_(model[6].weight, std=1e-6)
+    alone, found = fastinit.diagnose(model), fastinit.diagnose(model, 32)
+    traced = [finding for finding in found.findings if finding.code == "traced"]
+    assert traced
+    assert [finding for finding in found.findings if finding not in traced] == list(alone.findings)
+    assert {finding.tensor for finding in traced} <= {"2", "6", "7", "1", "3", "8"}
+    order = list(fastinit.guidance.Severity)
+    ranks = [order.index(finding.severity) for finding in found.findings]
+    assert ranks == sorted(ranks, reverse=True)
+    repair = found.fix(seed=4)
+    assert set(repair.rules) == {"2.weight", "6.weight"}
+    assert type(repair["2.weight"].initializer) is fastinit.HeNormal  # as the others are
+    with pytest.raises(ValueError, match="initialize"):
+        repair.apply()
+    fastinit.torch.initialize(model, seed=4, rules={**repair.rules, "*": None})
+    after = fastinit.diagnose(model, 32)
+    assert after.ok, str(after)
+
+
+def test_fix_of_a_diagnosis_by_role():
+    tensors = {
+        "conv.weight": torch.zeros(8, 4, 3, 3),
+        "rnn.recurrent_kernel": np.zeros((16, 16), np.float32),
+        "dense/kernel": np.zeros((64, 32), np.float32),
+        "norm.weight": torch.full((64,), 3.0),
+    }
+    repair = fastinit.diagnose(tensors).fix()
+    assert repair.rules["conv.weight"] == fastinit.LecunNormal(in_axis=1, out_axis=0)
+    assert repair.rules["dense/kernel"] == fastinit.LecunNormal()
+    assert isinstance(repair.rules["rnn.recurrent_kernel"], fastinit.Orthogonal)
+    new = {name: rule(tuple(tensors[name].shape), seed=1, stream=name) for name, rule in repair.rules.items()}
+    new = {name: torch.from_numpy(x) if "." in name and "rnn" not in name else x for name, x in new.items()}
+    after = fastinit.diagnose({**tensors, **new})
+    assert not [finding for finding in after.findings if finding.severity == "severe"], str(after)
+
+
+def test_picture():
+    pytest.importorskip("matplotlib")
+    figure = fastinit.show(fastinit.trace(plain(12, nn.Tanh, 64, normal(1.0)), 16))
+    labels = [axes.get_ylabel().partition("\n")[0] for axes in figure.axes]
+    assert labels == [
+        "standard deviation of the activations",
+        "standard deviation of the gradients",
+        "distance of the samples",
+        "share of saturated inputs",
+    ]
+    assert "saturates from layer 1 on" in figure.get_suptitle()
+    with pytest.raises(ValueError, match="Trace"):
+        fastinit.show(fastinit.trace(plain(1), 4), kind="histogram")

@@ -184,3 +184,17 @@ def test_lsuv_and_fix():
     assert not repair.problems
     repair.apply()
     assert fastinit.trace(small, 16).ok
+
+
+@pytest.mark.skipif(not TRAINS, reason="Keras does not train on NumPy")
+def test_callback():
+    model, x = plain(1), batch(24, 32)
+    model.compile("sgd", "mse")
+    seen = []
+    log = fastinit.TraceLog(x, every=2, to=lambda step, found: seen.append((step, found.rows[0])))
+    model.fit(x, x[:, :10], batch_size=8, epochs=2, verbose=0, callbacks=[log.keras()])
+    assert [step for step, _ in seen] == [0, 2, 4, 6]
+    norms = [row.weight_norm for _, row in seen]
+    assert len(set(norms)) == 4
+    last = np.hypot(*(np.linalg.norm(array(v)) for v in model.layers[0].weights))
+    assert norms[-1] == pytest.approx(last)  # those of the last step, with JAX too

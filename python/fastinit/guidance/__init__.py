@@ -16,6 +16,7 @@ from .repair import Repair, RepairRow
 from .show import show
 from .signal import Signal, SignalRow, SignalVerdict, signal
 from .trace import Trace, TraceProblem, TraceRow, TraceVerdict, lsuv, trace
+from .trace.log import TraceLog
 
 __all__ = [
     "Alternative",
@@ -41,6 +42,7 @@ __all__ = [
     "SignalRow",
     "SignalVerdict",
     "Trace",
+    "TraceLog",
     "TraceProblem",
     "TraceRow",
     "TraceVerdict",

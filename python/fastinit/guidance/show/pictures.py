@@ -290,7 +290,7 @@ def trace(trace: Trace) -> Figure:
         if has(name):
             charts.append(_Chart(label, [curve(name)], _WINDOW))
     for name, label in (("dead", "share of dead units"), ("saturated", "share of saturated inputs")):
-        if has(name):
+        if has(name) and curve(name).any():
             charts.append(_Chart(label, [curve(name)]))
     title = f"{trace.model}: {trace.verdict.replace('_', ' ')}"
     title += "" if trace.first is None else f" from layer {_literally(trace.first)} on"

@@ -30,6 +30,7 @@ def trace(
     model: Any,
     batch: Any,
     *,
+    params: Any = None,
     loss: Callable[..., Any] | None = None,
     target: Any = None,
     learning_rate: float = 0.01,
@@ -44,11 +45,14 @@ def trace(
     error is raised: no hook stays, and parameters, their gradients (`grad`), buffers and running statistics,
     modes (training or evaluation) and the states of random generators are as before.
 
-    A layer is what has parameters of its own or no layers inside: a residual sum, or an activation that a
-    module calls as a function, has no row. Dropout and the identity have none, either.
+    A layer is what has weights of its own or no layers inside: a residual sum, or an activation that a
+    module calls as a function, has no row. Dropout and the identity have none, either. Of a function of JAX
+    the program is searched: what combines parameters of the same place in their tree (`Dense_0/kernel` and
+    `Dense_0/bias`) with what depends on the input is a layer of that name, and activations are, too.
 
     Args:
-        model: A module of PyTorch; a built model or layer of Keras; or a function of JAX, as described below.
+        model: A module of PyTorch; a built model or layer of Keras; a module of Flax; or a function of JAX of
+            its parameters and its inputs, such as `lambda params, x: net.apply(params, None, x)` of Haiku.
         batch: The input: an array or a tensor, a tuple or list of them (positional arguments in PyTorch and
             JAX, the list of inputs in Keras) or a dict (keyword arguments in PyTorch). Arrays of NumPy are
             moved to the device of the module; its floating-point ones get the dtype of its parameters. Or a
@@ -56,6 +60,8 @@ def trace(
             where the first layer is an embedding, integers. Or the number of samples alone, where the rest
             can be told: from the inputs of a Keras model, from a first layer that is linear or an embedding
             (sequences of 16), or from the configuration of a model of timm or transformers.
+        params: For a function of JAX and a module of Flax Linen, the parameters (variables): its first
+            argument, a tree of arrays.
         loss: A function of the output, or of the output and `target`, that returns the loss. `None` for the
             loss that the output brings, as in transformers when labels are given, or else the mean over the
             samples of the product of the output with a random direction. The gradient of this has a norm of
@@ -65,7 +71,8 @@ def trace(
         layers: Names of layers, with the wildcards of `fnmatch`: only these are measured, whatever they are,
             with the parameters of all layers inside. `None` for all layers as defined above.
         training: Whether the network is in training mode, in which dropout drops, and batch normalization
-            uses the batch. `None` for the modes as they are in PyTorch, and for training in Keras.
+            uses the batch. `None` for the modes as they are in PyTorch, and for training in Keras; a function
+            of JAX decides that itself.
         seed: The seed of random data, of the direction and, in PyTorch, of the generators meanwhile; an int
             in [0, 2**64).
 
@@ -81,9 +88,10 @@ def trace(
         Exception: What the model itself raises.
 
     Not measured: what runs in `torch.no_grad` or in a checkpoint with `use_reentrant=True` has no gradient;
-    layers of Keras inside of recurrent layers and wrappers, which a loop of the backend calls; anything
-    backward on the NumPy backend. Modules in `torch.compile` run uncompiled; parameters that are frozen have
-    no update ratio. Activations are copied to the CPU one by one, in float64.
+    layers of Keras inside of recurrent layers and wrappers, and of JAX inside of `scan`, which a loop of the
+    backend calls, have no rows; on the NumPy backend of Keras there is no backward pass. Modules in
+    `torch.compile` run uncompiled; parameters that are frozen have no update ratio. Activations are copied to
+    the CPU, one layer after the other, in float64.
 
     Example:
         >>> import torch, fastinit
@@ -108,12 +116,13 @@ def trace(
     if learning_rate <= 0.0:
         raise ValueError(f"learning_rate must be positive and finite, got {learning_rate!r}")
     seed = check_int("seed", seed, 0, 2**64 - 1)
-    network = _network(model)
+    network = _network(model, params)
     options = {"loss": loss, "target": target, "layers": layers, "training": training, "seed": seed}
 
     def run() -> Trace:
         record = network.record(batch, **options)
-        return _trace(record, network, learning_rate, seed, fix)
+        can_fix = hasattr(network, "kernels")
+        return _trace(record, network, learning_rate, seed, fix if can_fix else None)
 
     def fix(new_seed: int) -> Repair:
         new_seed = check_int("seed", new_seed, 0, 2**64 - 1)
@@ -123,7 +132,7 @@ def trace(
 
 
 def _trace(
-    record: Record, network: Any, learning_rate: float, seed: int, fix: Callable[[int], Repair]
+    record: Record, network: Any, learning_rate: float, seed: int, fix: Callable[[int], Repair] | None
 ) -> Trace:
     rows = []
     for call in record.calls:
@@ -217,6 +226,8 @@ def lsuv(
         raise ValueError(f"std must be positive and finite, got {std!r}")
     seed = check_int("seed", seed, 0, 2**64 - 1)
     network = _network(model)
+    if not hasattr(network, "kernels"):
+        raise TypeError("a function of JAX has no layers that rules could be for")
     names = [kernel.layer for kernel in network.kernels()[0]]
     wanted = set(names) if layers is None else chosen(layers, names)
     rows, skipped = measured_rules(
@@ -225,17 +236,21 @@ def lsuv(
     return Repair(network.framework, seed, tuple(rows), skipped, (), network.apply)
 
 
-def _network(model: Any) -> Any:
+def _network(model: Any, params: Any = None) -> Any:
     """The network of a model, whose framework is loaded, since the model exists."""
-    torch, keras = sys.modules.get("torch"), sys.modules.get("keras")
+    torch, keras, jax = map(sys.modules.get, ("torch", "keras", "jax"))
     # On the backend torch, the layers of Keras are modules of PyTorch, too.
     if keras is not None and isinstance(model, keras.layers.Layer):
         found = "keras"
     elif torch is not None and isinstance(model, torch.nn.Module):
         found = "torch"
+    elif jax is not None and callable(model):
+        return importlib.import_module(".jax_network", __package__).Network(model, params)
     else:
         raise TypeError(
             "can trace a module of PyTorch, a model of Keras or a function of JAX, "
             f"got {type(model).__name__}"
         )
+    if params is not None:
+        raise TypeError(f"params are for a function of JAX, and a {type(model).__name__} has its own")
     return importlib.import_module(f".{found}_network", __package__).Network(model)

@@ -508,7 +508,8 @@ def _in_jax(run: Any, values: Sequence[Any], record: Any) -> _Done:
         return run(leaves, add)
 
     zeros = [jax.numpy.zeros_like(y) for _, y in shapes]
-    loss, (leaves, outputs) = jax.value_and_grad(shifted, argnums=(0, 1))(list(values), zeros)
+    both = jax.jit(jax.value_and_grad(shifted, argnums=(0, 1)))  # compiled sooner than its operations are
+    loss, (leaves, outputs) = both(list(values), zeros)
     return float(loss), leaves, list(zip(calls, outputs, strict=True))
 
 

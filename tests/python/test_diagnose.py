@@ -181,15 +181,18 @@ def test_planted_fault(model, fault, layout):
     assert loud(diagnose(model, layout=layout)) == [(FAULTS[fault], name)]
 
 
-def test_few_values_of_the_wrong_size():
+def test_random_signs_are_judged_by_their_size():
     signs = np.sign(np.random.default_rng(0).normal(size=(64, 64))).astype(np.float32)
     found = diagnose({"a/kernel": signs * np.float32(1e30), "b/kernel": signs[::-1] * np.float32(0.11)})
-    assert loud(found) == [("few_values", "a/kernel"), ("few_values", "b/kernel"), ("too_large", "a/kernel")]
+    assert loud(found) == [("too_large", "a/kernel")]
 
 
 def test_severity():
     model = dense(fastinit.he_normal)
-    assert diagnose(model | {"dense_1/kernel": np.zeros((192, 192), np.float32)}).worst == "severe"
+    zero = {f"dense_{i}/kernel": np.zeros((192, 192), np.float32) for i in (1, 2)}
+    zero["dense_2/kernel"] = zero["dense_2/kernel"][:, :128].copy()
+    assert diagnose(model | zero).worst == "severe"  # Neither ever gets a gradient.
+    assert diagnose(model | {"dense_1/kernel": zero["dense_1/kernel"]}).worst == "warning"
     clipped = spoil(model["dense_1/kernel"], "clipped")
     found = diagnose(model | {"dense_1/kernel": clipped})
     assert (found.worst, found.ok) == ("warning", False)
@@ -361,7 +364,7 @@ def test_a_single_element_among_kernels(layout):
 def test_grids_of_half_types_are_no_spikes(shape, dtype):
     for init in (fastinit.he_uniform, fastinit.random_uniform, fastinit.he_normal):
         model = {f"{i}/kernel": init(shape, seed=i, dtype=dtype) for i in range(80)}
-        assert loud(diagnose(model)) == []
+        assert [code for code, _ in loud(diagnose(model)) if code != "vanishing"] == []
 
 
 @pytest.mark.parametrize(
@@ -489,6 +492,7 @@ def test_wrong_arguments():
 def test_result():
     model = dense(fastinit.he_normal)
     model["dense_1/kernel"] = np.zeros((192, 192), np.float32)
+    model["dense_2/kernel"] = np.zeros((192, 128), np.float32)
     found = diagnose(model)
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["worst"] == "severe"
     text = str(found)
@@ -752,9 +756,6 @@ def test_damaged_files(checkpoint, tmp_path):
         except ValueError as error:
             text = str(error)
         assert message in text
-    (tmp_path / "c.pt").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"torch\.load"):
-        diagnose(tmp_path / "c.pt")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell the largest memory in this way")

@@ -27,7 +27,7 @@ from fastinit.theory.activations import names
 from fastinit.theory.parse import resolve
 found = {}
 for name in names():
-    if resolve(name).kind != "joint":
+    if resolve(name).kind != "joint" and name not in ("geglu", "reglu", "relu_squared", "swiglu"):
         deep, plain = recommend(name, depth=50), recommend(name)
         rows = signal({"deep": deep, "plain": plain}, activation=name, width=256, samples=16).rows
         found[name] = {row.name: (row.verdict, row.gradient_verdict) for row in rows}
@@ -62,7 +62,11 @@ def fifty():
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("name", [name for name in names() if resolve(name).kind != "joint"])
+# Those that square their input have no stable variance in a plain network.
+SQUARES = {"geglu", "reglu", "relu_squared", "swiglu"}
+
+
+@pytest.mark.parametrize("name", sorted({x for x in names() if resolve(x).kind != "joint"} - SQUARES))
 def test_fifty_layers_pass_signals_and_gradients(fifty, name):
     assert fifty[name]["warned"] == (name in LOST)
     if name in LOST:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .activations import GATES
 from .gains import moments
 from .parse import resolve
 from .variance import Flow
@@ -86,7 +87,7 @@ class _Table:
 @functools.lru_cache(maxsize=64)
 def _table(activation: Activation) -> _Table:
     if activation.kind == "gated":
-        gate = _table(resolve("sigmoid"))
+        gate = _table(resolve(GATES[activation.name]))
         # E (a s(b))**2 = q E s(b)**2, and the derivatives with respect to a and to b are added.
         parts = np.roll(gate.parts, 1, axis=1)  # The factor a has degree 1.
         parts[:, -1] += parts[:, 0]

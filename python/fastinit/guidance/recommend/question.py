@@ -11,7 +11,7 @@ from fastinit._registry import MODES
 from fastinit.initializers import Constant, Initializer, Zeros
 from fastinit.theory.depth import Effect, best, effects
 from fastinit.theory.parse import resolve
-from fastinit.theory.variance import Flow, without_bias
+from fastinit.theory.variance import Flow, with_bias, without_bias
 
 if TYPE_CHECKING:
     from fastinit.theory.activations import Activation
@@ -78,7 +78,8 @@ class Question:
     def is_orthogonal(self) -> bool:
         """Whether the kernel is orthogonal: in dense layers, for a depth, unless the arguments exclude it."""
         is_free = self.mode is None and self.distribution is None
-        is_fit = self.layer.family == "dense" and self.activation.kind == "elementwise"
+        is_dense = self.layer.family == "dense" and self.layer.equation is None
+        is_fit = is_dense and self.activation.kind == "elementwise"
         return is_free and is_fit and (self.depth or 0) >= _ORTHOGONAL_FROM
 
     @property
@@ -115,8 +116,9 @@ def ask(
     depth: int | None,
 ) -> Question:
     """Checks and resolves the arguments of `recommend`."""
-    if activation is None and layer.family in ("simple_rnn", "lstm", "gru"):
-        activation = "tanh"
+    if activation is None:
+        is_recurrent = layer.family in ("simple_rnn", "lstm", "gru", "conv_lstm")
+        activation = "tanh" if is_recurrent and layer.activation is None else layer.activation
     found = resolve(activation, param)
     if mode is not None:
         check_choice("mode", mode, MODES)
@@ -125,7 +127,8 @@ def ask(
         depth = check_int("depth", depth, 1)
     # An activation that couples units belongs to the loss: the layer before it counts as linear.
     flow = without_bias(resolve("linear") if found.kind == "joint" else found)
-    is_plain = layer.family in ("dense", "conv", "depthwise_conv", "separable_conv", "conv_transpose")
+    plain = ("dense", "bilinear", "conv", "depthwise_conv", "separable_conv", "conv_transpose")
+    is_plain = layer.family in plain
     is_deep = (
         depth is not None
         and is_plain
@@ -133,7 +136,8 @@ def ask(
         and not (_is_kept(flow.gradient, depth - 1) and (flow.is_stable or _is_kept(flow.slope, depth - 1)))
     )
     if is_deep and depth is not None:
-        flow = best(found, depth, biases=bias == 0.0)
+        helps = bias == 0.0 and "bias" not in layer.lacks and with_bias(found) is not None
+        flow = best(found, depth, biases=helps)
     if distribution is not None:
         check_choice("distribution", distribution, _DISTRIBUTIONS)
     biases = Zeros() if bias == 0.0 else Constant(bias)

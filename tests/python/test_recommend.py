@@ -11,7 +11,7 @@ from fastinit import gain, recommend
 from fastinit.guidance.recommend import families
 from fastinit.theory.activations import names
 from fastinit.theory.parse import resolve
-from fastinit.theory.variance import without_bias
+from fastinit.theory.variance import after, without_bias
 
 FAMILIES = tuple(families.FAMILIES)
 # Of each family: a shape for each weight, in the layout of Keras, and the true fans.
@@ -129,7 +129,14 @@ def test_is_complete(activation, layer):
         ("relu", "dense", {"mode": "fan_out"}, fastinit.VarianceScaling(2.0, "fan_out")),
         ("leaky_relu", "dense", {"param": 0.5}, fastinit.VarianceScaling(1.6)),
         ("selu", "dense", {}, fastinit.LecunNormal()),
-        ("selu", "dense", {"depth": 50}, fastinit.LecunNormal()),
+        ("selu", "dense", {"depth": 9}, fastinit.LecunNormal()),
+        ("relu", "dense", {"depth": 9}, fastinit.HeNormal()),
+        ("relu", "dense", {"depth": 50}, fastinit.Orthogonal(math.sqrt(2))),
+        ("relu", "dense", {"depth": 50, "mode": "fan_in"}, fastinit.HeNormal()),
+        ("relu", "dense", {"depth": 50, "distribution": "uniform"}, fastinit.HeUniform()),
+        ("relu", "conv", {"depth": 50}, fastinit.HeNormal()),
+        ("relu", "dense", {"depth": 50, "layout": "out_in"}, fastinit.Orthogonal(2**0.5, column_axis=0)),
+        ("linear", "dense", {"depth": 50}, fastinit.Orthogonal()),
         ("linear", "dense", {}, fastinit.GlorotUniform()),
         ("linear", "dense", {"distribution": "truncated_normal"}, fastinit.GlorotNormal()),
         ("softmax", "dense", {}, fastinit.GlorotUniform()),
@@ -233,26 +240,86 @@ def test_unstable_activations_are_those_that_are_named():
 def test_random_biases_only_where_they_are_needed():
     for name in names():
         found = recommend(name, depth=50)
-        assert isinstance(found.weights["bias"], fastinit.RandomNormal) == (name in UNSTABLE - SQUARES)
-        assert (found.slope > 1 + 1e-6) == (name in SQUARES)
-        assert any("random biases do not help" in text for text in found.warnings) == (name in SQUARES)
+        random = isinstance(found.weights["bias"], fastinit.RandomNormal)
+        assert random == (name in UNSTABLE - SQUARES - {"hard_shrink"}), name
+        assert (name not in SQUARES) or "no scale preserves signals" in found.warnings[-1]
     assert recommend("gelu", depth=5).weights["bias"] == fastinit.Zeros()  # 1.144**5 is below 4
     assert recommend("gelu").weights["bias"] == fastinit.Zeros()
+    assert recommend("gelu", depth=50, bias=0.1).weights["bias"] == fastinit.Constant(0.1)
 
 
-def test_what_nothing_helps():
-    found = recommend(lambda z: np.maximum(z, 0) ** 2, depth=50)  # V(q) is proportional to q**2
-    assert found.slope == pytest.approx(2.0)
-    assert found.weights["bias"] == fastinit.Zeros()
-    assert "random biases do not help" in found.warnings[0]
+@pytest.mark.parametrize("activation", ["exponential", lambda z: np.maximum(z, 0) ** 2])
+def test_what_nothing_helps(activation):
+    found = recommend(activation, depth=50)
+    assert "no scale preserves signals" in found.warnings[-1]
+    assert recommend(lambda z: np.maximum(z, 0) ** 2).slope == pytest.approx(2.0)  # V(q) is q**2
+
+
+# Depth
+
+
+@pytest.mark.parametrize(
+    ("activation", "shallow", "deep"),
+    [
+        ("tanh", 1.5925, (1.0, 1.2)),
+        ("softsign", 2.3375, (1.0, 1.5)),
+        ("hard_tanh", 1.392, (1.0, 1.1)),
+        ("selu", 1.0, (0.8, 0.95)),
+        ("elu", 1.2452, (1.1, 1.2)),
+        (np.sin, gain(np.sin), (1.0, 1.2)),
+        ("sigmoid", 1.8462, (8.0, 12.0)),
+        ("softplus", 1.0419, (math.sqrt(2), 1.6)),
+        ("relu", 1.4142, (1.4142, 1.4143)),
+    ],
+)
+def test_the_gain_moves_to_the_edge_of_chaos_with_the_depth(activation, shallow, deep):
+    assert recommend(activation).gain == pytest.approx(shallow, rel=1e-4)
+    assert recommend(activation, depth=1).gain == pytest.approx(shallow, rel=1e-4)
+    found = recommend(activation, depth=50)
+    assert deep[0] <= found.gain <= deep[1]
+    # Nearer to the edge, where each layer multiplies the variance of gradients by 1.
+    assert abs(math.log(found.gradient)) <= abs(math.log(recommend(activation).gradient)) + 1e-9
+    if activation != "relu":
+        assert found.weights["kernel"] == fastinit.Orthogonal(found.gain)
+        assert found.weights["bias"] == fastinit.Zeros()
+        conv = recommend(activation, "conv", depth=50).weights["kernel"]
+        assert conv.scale == pytest.approx(found.gain**2)
+
+
+@pytest.mark.parametrize("depth", [3, 10, 30, 100])
+@pytest.mark.parametrize("activation", ["tanh", "softsign", "selu", "relu", "gelu", "linear", np.arctan])
+def test_signals_and_gradients_pass_through_any_depth(activation, depth):
+    found = recommend(activation, depth=depth)
+    assert 1 / 9 <= found.over_depth["gradient"] <= 9
+    assert 1 / 100 <= found.over_depth["signal"] <= 20
+    assert found.over_depth["distance"] >= (0.05 if activation in ("relu", "gelu") else 0.5)
+    assert found.over_depth["gradient"] == pytest.approx(
+        after(resolve(activation), found.gain**2, getattr(found.weights["bias"], "stddev", 0.0), depth)[1],
+        rel=0.1,
+    )
+
+
+def test_where_the_depth_does_not_matter():
+    for layer in ("output", "lstm", "attention", "embedding"):
+        assert recommend("tanh", layer, depth=50).weights == recommend("tanh", layer).weights
+    assert recommend("softmax", depth=50).over_depth is None
+    # Its kernels halve the inputs of the next layer, so that they are not square.
+    assert isinstance(recommend("glu", depth=50).weights["kernel"], fastinit.VarianceScaling)
+    assert recommend("tanh").over_depth is None
+
+
+def test_the_depth_scale_is_that_of_gradients():
+    assert recommend("relu").depth_scale == recommend("linear").depth_scale == math.inf
+    assert recommend("tanh").depth_scale == pytest.approx(1 / math.log(1.178), rel=0.01)
+    assert recommend("sigmoid").depth_scale < 1.0
+    assert recommend("tanh", "embedding").depth_scale is None
 
 
 def test_vanishing_gradients_are_those_that_are_named():
     kinds = {name: recommend(name).gradient for name in names() if resolve(name).kind != "joint"}
     assert {name for name, gradient in kinds.items() if gradient < 0.9} == VANISHING
-    for name in VANISHING | {"tanh_shrink"}:
-        assert f"`{name}`" in recommend.__doc__.split("Gradients are a separate problem")[1]
-    assert recommend("tanh_shrink", depth=50).gradient < 0.9
+    for name in VANISHING:
+        assert f"`{name}`" in recommend.__doc__.split("gradients vanish in deep plain networks")[1]
 
 
 def test_edge_of_chaos_is_an_alternative_where_gradients_would_drift():
@@ -279,7 +346,7 @@ def test_proposals():
     assert (he.verdict, he.signal, he.gradient) == ("good", pytest.approx(2.0), pytest.approx(1.0))
     assert "it is what is recommended" in recommend("relu", proposal="he_normal").judgement.text
     assert recommend("linear", proposal=fastinit.Orthogonal()).judgement.signal == pytest.approx(1.0)
-    assert recommend("tanh", proposal="he_normal").judgement.verdict == "good"
+    assert recommend("tanh", proposal="he_normal", depth=10).judgement.verdict == "good"
     small = recommend("relu", proposal=fastinit.RandomNormal(stddev=0.01)).judgement
     assert small.verdict == "poor"
     right = float(small.text.rsplit(" ", 1)[1])
@@ -289,6 +356,60 @@ def test_proposals():
     assert (
         recommend("relu", "conv", proposal=fastinit.DeltaOrthogonal(math.sqrt(2))).judgement.verdict == "good"
     )
+
+
+@pytest.mark.parametrize(
+    ("activation", "depth", "proposal", "verdict", "why"),
+    [
+        # By the gradient, by the distance of inputs, and what trains although it is a little small.
+        (
+            "sigmoid",
+            None,
+            fastinit.VarianceScaling(gain("sigmoid") ** 2, "fan_avg", "uniform"),
+            "poor",
+            "e-40",
+        ),
+        ("softplus", 20, fastinit.VarianceScaling(gain("softplus") ** 2), "poor", "inputs"),
+        ("hard_sigmoid", 20, "lecun_normal", "poor", "inputs"),
+        ("tanh", None, fastinit.VarianceScaling(gain("tanh") ** 2), "poor", "gradients by 2"),
+        ("tanh", 3, "glorot_uniform", "good", "0.24"),
+        ("softsign", 2, "lecun_normal", "good", "signal"),
+        ("tanh", 50, "orthogonal", "fair", "0.01"),
+        # The variance is preserved by a layer, but not that of inputs that are a little larger or smaller.
+        ("gelu", 35, fastinit.VarianceScaling(2.2), "poor", "variance 1/2 to 2"),
+        ("silu", 50, fastinit.VarianceScaling(gain("silu") ** 2), "poor", "gradients"),
+    ],
+)
+def test_gradients_and_distances_are_judged(activation, depth, proposal, verdict, why):
+    # With the biases of the usual recommendation, none.
+    found = recommend(activation, depth=depth, mode="fan_out", proposal=proposal).judgement
+    assert (found.verdict, why in found.text) == (verdict, True), found.text
+
+
+@pytest.mark.parametrize("proposal", ["identity", "zeros", "ones", fastinit.Sparse(0.5, stddev=0.1)])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "softplus", "glu"])
+def test_structured_proposals_are_what_signal_shows(activation, proposal):
+    from fastinit import signal
+
+    options = {"activation": activation, "depth": 20}
+    found = recommend(activation, depth=20, bias=0.0, mode="fan_out", proposal=proposal).judgement
+    run = signal(proposal, **options, samples=16).rows[0]
+    assert found.signal == pytest.approx(run.preactivation_std[-1] ** 2)
+    assert found.gradient == pytest.approx(run.gradient_std[0] ** 2)
+    assert found.distance == pytest.approx(run.sample_distance[-1])
+    assert f"a signal of variance 1 into one of {found.signal:.2g}" in found.text
+
+
+def test_structured_kernels_of_convolutions():
+    # A tap in the middle is a dense layer.
+    for activation in ("relu", "tanh"):
+        pairs = ("dirac", "identity"), ("delta_orthogonal", "orthogonal")
+        for proposal, dense in pairs:
+            found = recommend(activation, "conv", proposal=proposal, depth=10).judgement
+            other = recommend(activation, proposal=dense, depth=10).judgement
+            assert (found.verdict, found.signal) == (other.verdict, pytest.approx(other.signal, rel=1e-6))
+    assert recommend("relu", proposal="identity").judgement.verdict == "good"
+    assert "of variance 1 into one of 0.3" in recommend("relu", proposal="identity").judgement.text
 
 
 @pytest.mark.parametrize("proposal", ["zeros", "ones", fastinit.Constant(0.3)])
@@ -336,7 +457,8 @@ def test_weights_that_are_not_around_zero_are_poor(activation):
 
 
 def test_any_depth():
-    assert "100000 layers by inf" in str(recommend("elu", depth=100_000))
+    assert "for 100000 plain layers" in str(recommend("elu", depth=100_000))
+    assert "100000 layers by inf" in str(recommend("elu", depth=100_000, mode="fan_avg"))
 
 
 def test_proposals_are_what_signal_shows():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..recipes.model import is_model, recipe_for
 from .families import answer_for
@@ -17,6 +17,9 @@ from .layers import resolve_layer
 from .question import ask
 from .recommendation import Recommendation
 from .spelling import keras_spelling, torch_spelling
+
+if TYPE_CHECKING:
+    from .question import Question
 
 
 def recommend(
@@ -40,20 +43,27 @@ def recommend(
     recommend Glorot's for ReLU, which halves the variance in each layer; and with plain Glorot's for tanh the
     variance falls as one over the depth, which is acceptable for a few layers.
 
-    The variance is stable in a deep plain network, one without normalization and residual connections, only
-    if the map from the variance of one layer to that of the next has a slope of at most 1 (`slope`). At every
-    scale it is above 1 for `gelu`, `quick_gelu`, `silu`, `hard_silu`, `mish`, `glu`, `hard_shrink`,
-    `soft_shrink` and `tanh_shrink` (and `threshold` above 0): with zero biases the variance drifts away. With
-    random biases it is stable; they are recommended, together with the matching scale, if `depth` is given
-    and the drift over that depth is more than a factor of 4. Then the variance after 50 layers is within a
-    factor of 4 of that of the input for all activations but `swiglu`, `geglu`, `reglu` and `relu_squared`:
-    they are products of their inputs, their slope is about 2, and they need normalization. `exponential` has
-    a stable scale, but it is not the square of its gain. For `softmax`, `log_softmax` and `sparsemax`, which
-    couple units, the variance is not defined; they are treated as the activation after an output layer.
+    In a deep plain network, one without normalization and residual connections, that is not enough: what
+    matters is how signals, gradients and the difference of two inputs change over the whole depth. With
+    `depth` given, and where the usual scale would change the variance of signals or of gradients by more than
+    a factor of 4, dense layers and convolutions get the scale that changes these three least: that with the
+    least sum of the squared logarithms of their factors (`over_depth`). For `tanh` the gain falls from 1.59
+    at a few layers to 1.13 at 100, near 1, the edge of chaos, since with 1.59 each layer multiplies the
+    variance of gradients by 1.18. From 10 layers on, dense layers get orthogonal kernels of this gain, which
+    add less noise than independent weights.
 
-    Gradients are a separate problem. At any scale that preserves signals they vanish in deep plain networks
-    for `sigmoid`, `hard_sigmoid`, `sparse_sigmoid`, `log_sigmoid`, `softplus`, `squareplus`, `sparse_plus`,
-    `exponential`, `hard_shrink` and, with random biases, `tanh_shrink` (`gradient`).
+    The variance is stable only if the map from the variance of one layer to that of the next has a slope of
+    at most 1 (`slope`). At every scale it is above 1 for `gelu`, `quick_gelu`, `silu`, `hard_silu`, `mish`,
+    `glu`, `hard_shrink`, `soft_shrink` and `tanh_shrink` (and `threshold` above 0): with zero biases the
+    variance drifts away. Random biases limit the drift; with `depth`, they are recommended where they halve
+    the sum. Nothing helps with `swiglu`, `geglu`, `reglu` and `relu_squared`: they are products of their
+    inputs, their slope is about 2, and they need normalization. For `softmax`, `log_softmax` and `sparsemax`,
+    which couple units, the variance is not defined; they are treated as the activation after an output layer.
+
+    With the usual gain, gradients vanish in deep plain networks, and inputs become alike, for `sigmoid`,
+    `hard_sigmoid`, `sparse_sigmoid`, `log_sigmoid`, `softplus`, `squareplus`, `sparse_plus`, `exponential`
+    and `hard_shrink` (`gradient`). `depth` gives far larger weights for some of them; where even these do not
+    help, a warning says so.
 
     Args:
         activation: The activation after the layer: a name in any case, a function or layer of Keras, PyTorch
@@ -76,8 +86,9 @@ def recommend(
             Glorot's and `"fan_in"` otherwise.
         param: The parameter of the activation, such as the slope of `"leaky_relu"`, as in `gain`.
         bias: The value of biases; finite. If it is not 0, random biases are not recommended.
-        depth: The number of such layers in a row without normalization or residual connections; for
-            `"residual"`, the number of branches that are added, 2 for each block of a transformer.
+        depth: The number of such layers in a row without normalization or residual connections, for which
+            the scale is chosen; more than 300 count as 300 there. For `"residual"`, the number of branches
+            that are added, 2 for each block of a transformer.
         layout: The order of the axes of kernels: `"in_out"`, (..., in, out), as in Keras and JAX, or
             `"out_in"`, (out, in, ...), as in PyTorch; `None` for `"out_in"` if `layer` is of PyTorch, and
             `"in_out"` otherwise.
@@ -106,8 +117,10 @@ def recommend(
         poor
         >>> round(fastinit.recommend("gelu").slope, 3)  # above 1: the variance drifts in a deep plain stack
         1.144
-        >>> round(fastinit.recommend("gelu", depth=50).weights["bias"].stddev, 3)
-        0.468
+        >>> fastinit.recommend("tanh", depth=50).weights["kernel"]
+        Orthogonal(gain=1.174)
+        >>> fastinit.recommend("gelu", depth=50).weights["bias"]
+        RandomNormal(stddev=0.5)
 
     References:
         Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
@@ -138,5 +151,21 @@ def recommend(
         gain=None if flow is None else math.sqrt(flow.scale),
         slope=None if flow is None else flow.slope,
         gradient=None if flow is None else flow.gradient,
+        depth_scale=None if flow is None else _depth_scale(flow.gradient),
+        over_depth=None if flow is None or depth is None else _over_depth(question),
         judgement=None if proposal is None else judge(proposal, question, answer),
     )
+
+
+def _depth_scale(gradient: float) -> float:
+    """The number of layers over which a factor for each layer becomes e or 1 / e."""
+    if abs(gradient - 1.0) < 1e-9:  # the rounding of the quadrature
+        return math.inf
+    return 1.0 / abs(math.log(gradient)) if gradient > 0.0 else 0.0
+
+
+def _over_depth(question: Question) -> dict[str, float] | None:
+    if question.activation.kind == "joint":
+        return None
+    variance, gradient, distance = map(float, question.effect())
+    return {"signal": variance, "gradient": gradient, "distance": distance}

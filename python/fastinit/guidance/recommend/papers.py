@@ -9,6 +9,7 @@ CHAOS = (
 )
 SELU = "Klambauer and others, NeurIPS 2017, arXiv:1706.02515"
 SAXE = "Saxe, McClelland and Ganguli, ICLR 2014, arXiv:1312.6120"
+ISOMETRY = "Pennington, Schoenholz and Ganguli, NeurIPS 2017, arXiv:1711.04735"
 IDENTITY = "Le, Jaitly and Hinton, 2015, arXiv:1504.00941"
 FORGET = (
     "Gers, Schmidhuber and Cummins, Neural Computation 12, 2000",

@@ -232,8 +232,8 @@ def _of_framework(layer: Any) -> Layer:
             return _inside(layer, plain, is_object)
         if plain in _SEVERAL.split():
             raise ValueError(
-                f"{cls.__name__} consists of other layers: ask for each of them, or by the name of a family, "
-                "such as 'residual'"
+                f"{cls.__name__} consists of other layers: pass it as the first argument, as a model, or ask "
+                "for each of them"
             )
         if in_keras and plain in _FROM_DATA:
             raise ValueError(f"{cls.__name__} needs no initializer: {_FROM_DATA[plain]}")

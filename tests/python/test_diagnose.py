@@ -227,7 +227,7 @@ def test_truncation_without_correction(scale):
 @pytest.mark.parametrize("name", ["weight", "embedding", "weight_hh_l0"])
 @pytest.mark.parametrize("shape", [(8, 8), (3, 24), (16, 1, 3, 3), (512, 64)], ids=str)
 def test_matching_schemes_are_those_within_the_bounds(name, shape):
-    ((tensor,), _) = tensors_of({name: np.zeros(shape, np.float32)}, "out_in")
+    ((tensor,), *_) = tensors_of({name: np.zeros(shape, np.float32)}, "out_in")
     known = schemes(tensor)
     stds = [scheme.std for scheme in known] + [0.5 * known[0].std, 1e-9, 1e9]
     for std, slack, count in itertools.product(stds, (0.0, 0.01, 0.3, 3.0), (1, 2, 3)):

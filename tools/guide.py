@@ -17,6 +17,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import fastinit
 from fastinit._terminal import table
@@ -26,6 +27,8 @@ from fastinit.theory.variance import without_bias
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "guide.md"
 NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
+# The pages do not depend on the width of the terminal.
+WIDTH = mock.patch.dict(os.environ, COLUMNS="120")
 BLOCK = re.compile(
     r"""<!--[ ](?P<code>[^\n]*)[ ]-->\n
         (?: ```text\n (?P<text>.*?) ``` | (?P<picture>!\[[^\n]*) )""",
@@ -62,7 +65,7 @@ def blocks(text: str) -> list[tuple[str, str | None]]:
 def run(code: str) -> str:
     """The output of the code of a block."""
     out = io.StringIO()
-    with contextlib.redirect_stdout(out):
+    with contextlib.redirect_stdout(out), WIDTH:
         exec(code, {"fastinit": fastinit, "gains": gains})
     return out.getvalue().rstrip()
 
@@ -76,7 +79,7 @@ def run_notebook(path: Path) -> tuple[dict[str, Any], list[str]]:
         if cell["cell_type"] == "code":
             code = "".join(cell["source"])
             out = io.StringIO()
-            with contextlib.redirect_stdout(out):
+            with contextlib.redirect_stdout(out), WIDTH:
                 exec(compile(code, path.name, "exec"), names)
             printed.append(out.getvalue())
     return book, printed

@@ -78,7 +78,7 @@ from .initializers import (
 )
 
 if _TYPE_CHECKING:
-    from .guidance import compare, diagnose, gain, recommend, show, signal
+    from .guidance import compare, diagnose, gain, lsuv, recipe, recommend, show, signal, trace
 
 __all__ = [
     "STREAM_VERSION",
@@ -119,16 +119,19 @@ __all__ = [
     "identity",
     "lecun_normal",
     "lecun_uniform",
+    "lsuv",
     "ones",
     "orthogonal",
     "random_bits",
     "random_normal",
     "random_uniform",
+    "recipe",
     "recommend",
     "set_num_threads",
     "show",
     "signal",
     "sparse",
+    "trace",
     "truncated_normal",
     "variance_scaling",
     "zeros",
@@ -137,7 +140,7 @@ __all__ = [
 
 def __getattr__(name: str) -> _Any:
     """Loads the guidance at its first use, to keep the import fast."""
-    if name in ("compare", "diagnose", "gain", "recommend", "show", "signal"):
+    if name in ("compare", "diagnose", "gain", "lsuv", "recipe", "recommend", "show", "signal", "trace"):
         from . import guidance
 
         return getattr(guidance, name)

@@ -932,9 +932,6 @@ def test_damaged_files(checkpoint, tmp_path):
         except ValueError as error:
             text = str(error)
         assert message in text
-    (tmp_path / "c.pt").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"torch\.load"):
-        diagnose(tmp_path / "c.pt")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell the largest memory in this way")

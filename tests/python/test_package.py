@@ -15,7 +15,7 @@ import fastinit
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(fastinit.__file__).parent
-LAZY = {"compare", "diagnose", "gain", "recommend", "show", "signal"}
+LAZY = {"compare", "diagnose", "gain", "recipe", "recommend", "show", "signal"}
 
 
 def modules():

@@ -29,7 +29,7 @@ from fastinit import recommend
 from fastinit import signal
 found = {}
 for name in names():
-    if resolve(name).kind != "joint":
+    if resolve(name).kind != "joint" and name not in ("geglu", "reglu", "relu_squared", "swiglu"):
         options = dict(activation=name, width=512, samples=16)
         deep, plain = recommend(name, depth=50), recommend(name)
         runs = [signal(deep, seed=seed, **options).rows[0] for seed in range(3)]
@@ -51,7 +51,11 @@ def fifty():
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("name", [name for name in names() if resolve(name).kind != "joint"])
+# Those that square their input have no stable variance in a plain network.
+SQUARES = {"geglu", "reglu", "relu_squared", "swiglu"}
+
+
+@pytest.mark.parametrize("name", sorted({x for x in names() if resolve(x).kind != "joint"} - SQUARES))
 def test_fifty_layers_stay_within_a_factor_of_four(fifty, name):
     # The input has variance 1. Each of the three seeds is within the factor.
     for variance in fifty[name][:3]:
@@ -61,6 +65,7 @@ def test_fifty_layers_stay_within_a_factor_of_four(fifty, name):
 def test_without_random_biases_the_unstable_ones_drift(fifty):
     drifted = {name: found[3] for name, found in fifty.items() if len(found) == 4}
     unstable = {"gelu", "gelu_tanh", "glu", "hard_silu", "silu", "soft_shrink", "tanh_shrink", "mish"}
+    unstable.add("quick_gelu")
     assert set(drifted) == unstable | {"hard_shrink"}
     for name in unstable:
         assert not 0.25 <= drifted[name] <= 4.0

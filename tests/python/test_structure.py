@@ -24,13 +24,25 @@ API = ("functions", "initializers", "_runtime")
 COMPILED = ("_core",)
 # The files that may import each package, besides NumPy.
 PACKAGES = {
-    "torch": ["torch/*", "guidance/compare/torch_network.py", "guidance/diagnose/*torch*"],
-    "keras": ["keras/*", "guidance/compare/keras_network.py", "guidance/diagnose/*keras*"],
+    "torch": [
+        "torch/*",
+        "guidance/compare/torch_network.py",
+        "guidance/diagnose/*torch*",
+        "guidance/trace/torch_*",
+    ],
+    "keras": [
+        "keras/*",
+        "guidance/compare/keras_network.py",
+        "guidance/diagnose/*keras*",
+        "guidance/trace/keras_*",
+    ],
     "tensorflow": ["keras/*"],
-    "jax": ["keras/*", "jax/*", "haiku.py"],
+    "jax": ["keras/*", "jax/*", "haiku.py", "guidance/trace/jax_*"],
     "haiku": ["haiku.py"],
     "sklearn": ["guidance/compare/*"],
     "matplotlib": ["guidance/show/*"],
+    "h5py": ["guidance/diagnose/sources/hdf5.py"],
+    "onnx": ["guidance/diagnose/sources/onnx.py"],
     "safetensors": ["guidance/diagnose/*", "torch/*", "cli.py"],
     "ml_dtypes": ["*"],
     "rich": ["cli.py", "_terminal.py"],

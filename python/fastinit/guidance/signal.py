@@ -11,7 +11,7 @@ import numpy as np
 
 from fastinit._checks import check_int, check_number
 from fastinit._results import Result, Rows, Verdict
-from fastinit._terminal import table
+from fastinit._terminal import Table
 from fastinit.initializers import Constant, Initializer, Zeros
 from fastinit.theory.parse import resolve
 
@@ -157,7 +157,7 @@ class Signal(Rows[SignalRow]):
         """The number of layers."""
         return len(self.widths) - 1
 
-    def __str__(self) -> str:
+    def _parts(self) -> list[str | Table]:
         """The table, and below it the verdicts."""
         depth = self.depth
         layers = sorted({1, 2, 5, *np.linspace(1, depth, min(depth, 6)).round().astype(int).tolist()})
@@ -179,7 +179,7 @@ class Signal(Rows[SignalRow]):
         width = f"width {spell_widths(self.widths)}"
         title = f"standard deviations in {depth} layers of {self.activation}, {width}, {self.samples} samples"
         verdicts = [f"{row.name}: {row.text}" for row in self.rows]
-        return "\n".join([title, table(header, lines, "<>>>>>>"), *verdicts])
+        return [title, Table(header, lines, "<>>>>>>"), *verdicts]
 
 
 def signal(

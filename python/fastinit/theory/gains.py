@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fastinit._checks import check_choice
 from fastinit._suggest import did_you_mean
 
-from .activations import SELU_ALPHA, SELU_SCALE, Activation
+from .activations import GATES, SELU_ALPHA, SELU_SCALE, Activation
 from .parse import resolve
 from .quadrature import normal_mean_square
 
@@ -60,7 +60,8 @@ def gain(
     Raises:
         ValueError: If a name, `direction` or `convention` is unknown, `param` is out of range or the
             activation has none, the activation has no gain (softmax couples the units of a layer; a function
-            may be zero everywhere or have an infinite mean square), or the function fails.
+            may be zero everywhere or have an infinite mean square, as 1 / z and exp(z**2 / 3)), or the
+            function fails.
         TypeError: If an argument is of the wrong kind.
 
     Example:
@@ -150,24 +151,28 @@ _SQUARES: dict[str, Callable[[float], float]] = {
     "linear": lambda _: 1.0,
     "prelu": lambda a: 0.5 * (1.0 + a * a),
     "relu": lambda _: 0.5,
+    "relu_squared": lambda _: 1.5,
     "selu": lambda _: SELU_SCALE**2 * (0.5 + _half_of_elu(SELU_ALPHA)),
+    "sin": lambda _: -0.5 * math.expm1(-2.0),
 }
 _SLOPE_SQUARES: dict[str, Callable[[float], float]] = {
     **{name: _SQUARES[name] for name in ("exponential", "leaky_relu", "linear", "prelu", "relu")},
     "elu": lambda a: 0.5 + _half_of_elu_slope(a),
+    "relu_squared": lambda _: 2.0,
     "selu": lambda _: SELU_SCALE**2 * (0.5 + _half_of_elu_slope(SELU_ALPHA)),
+    "sin": lambda _: 0.5 * (1.0 + math.exp(-2.0)),
 }
 
 
 def mean_square(activation: Activation) -> float:
-    """E f(z)**2 for a standard normal z; of GLU, for two independent ones."""
+    """E f(z)**2 for a standard normal z; of a gated activation, for two independent ones."""
     if activation.known and activation.name in _SQUARES:
         return _SQUARES[activation.name](activation.param or 0.0)
     return moments(activation, 1.0)[0]
 
 
 def mean_square_slope(activation: Activation) -> float:
-    """E f'(z)**2 for a standard normal z; of GLU, the sum over both inputs."""
+    """E f'(z)**2 for a standard normal z; of a gated activation, the sum over both inputs."""
     if activation.known and activation.name in _SLOPE_SQUARES:
         return _SLOPE_SQUARES[activation.name](activation.param or 0.0)
     return moments(activation, 1.0)[2]
@@ -190,7 +195,7 @@ def moments(activation: Activation, variance: float) -> tuple[float, float, floa
         )
     root = math.sqrt(variance)
     if activation.kind == "gated":
-        gate = resolve("sigmoid")
+        gate = resolve(GATES[activation.name])
         square, change, slope = moments(gate, variance)
         return variance * square, square + variance * change, square + variance * slope
 

@@ -27,7 +27,7 @@ from fastinit._registry import install_hint
 from fastinit._results import Result, Rows, Verdict
 from fastinit._runtime import random_bits
 from fastinit._suggest import did_you_mean
-from fastinit._terminal import Bar, table
+from fastinit._terminal import Bar, Table
 from fastinit.guidance.choices import default_choices, parse_choices
 from fastinit.theory.parse import resolve
 
@@ -157,7 +157,7 @@ class Comparison(Rows[ComparisonRow]):
     seed: int
     backend: str
 
-    def __str__(self) -> str:
+    def _parts(self) -> list[str | Table]:
         """A table with a row for each initializer."""
         header = (
             "initializer",
@@ -182,13 +182,13 @@ class Comparison(Rows[ComparisonRow]):
                     row.text,
                 )
             )
-        return (
+        return [
             f"{self.depth} hidden layers of {self.width} units, {self.activation}; {self.epochs} epochs "
             f"of SGD, batches of {self.batch_size}, learning rate {self.learning_rate:g}; seed {self.seed}, "
-            f"{self.backend}\n"
-            f"{table(header, lines, '<>>>>><')}\n"
-            "first gradient: the norm of the gradient of the first layer's weights before the first step"
-        )
+            f"{self.backend}",
+            Table(header, lines, "<>>>>><"),
+            "first gradient: the norm of the gradient of the first layer's weights before the first step",
+        ]
 
 
 def compare(
@@ -265,28 +265,26 @@ def compare(
     learning_rate = check_number("learning_rate", learning_rate)
     if learning_rate <= 0.0:
         raise ValueError(f"learning_rate must be positive and finite, got {learning_rate!r}")
-    data = _data(seed)
-    batch_size = check_int("batch_size", batch_size, 1, len(data.y))
     framework, engine = _chosen(backend)
-    networks: Any = importlib.import_module(f".{framework}_network", __package__)
-    function = _activation(activation, networks.ACTIVATIONS)
-    sizes = [data.x.shape[1], *[width] * depth, 10]
-    # Made before the first run, so that an initializer that cannot make matrices is refused at once.
-    weights = {name: _weights(initializer, sizes, seed) for name, initializer in given.items()}
-    used = len(data.y) // batch_size * batch_size
-    order = [
-        _shuffled(len(data.y), seed, f"epoch.{epoch}")[:used].reshape(-1, batch_size)
-        for epoch in range(1, epochs + 1)
-    ]
-    rows = []
-    bar = Bar(progress, len(given) * epochs)
-    try:
+    title = f"loading the images and {framework}"
+    with contextlib.closing(Bar(progress, len(given) * epochs, title)) as bar:
+        data = _data(seed)
+        batch_size = check_int("batch_size", batch_size, 1, len(data.y))
+        networks: Any = importlib.import_module(f".{framework}_network", __package__)
+        function = _activation(activation, networks.ACTIVATIONS)
+        sizes = [data.x.shape[1], *[width] * depth, 10]
+        # Made before the first run, so that an initializer that cannot make matrices is refused at once.
+        weights = {name: _weights(initializer, sizes, seed) for name, initializer in given.items()}
+        used = len(data.y) // batch_size * batch_size
+        order = [
+            _shuffled(len(data.y), seed, f"epoch.{epoch}")[:used].reshape(-1, batch_size)
+            for epoch in range(1, epochs + 1)
+        ]
+        rows = []
         with _one_thread():
             for name, initializer in given.items():
                 network = networks.Network(weights[name], function, learning_rate)
                 rows.append(_run(name, initializer, network, data, order, bar))
-    finally:
-        bar.close()
     return Comparison(
         rows=tuple(rows),
         activation=activation
@@ -359,11 +357,13 @@ def _run(
 ) -> ComparisonRow:
     """Trains a network and measures it; `order` has the batches of each epoch."""
     begin = time.perf_counter()
+    bar.show(f"{name}, before training")
     measured = [_measure(network, data)]
     norms = [(math.nan, math.nan)]
     diverged = None if np.isfinite(measured[0]).all() else 0
     for epoch, batches in enumerate(order, 1):
         if diverged is None:
+            bar.show(f"{name}, epoch {epoch} of {len(order)}")
             steps = _epoch(network, data, batches)
             if epoch == 1:
                 norms = steps[:1]

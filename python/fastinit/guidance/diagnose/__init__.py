@@ -19,6 +19,7 @@ from fastinit._registry import LAYOUTS
 from fastinit._suggest import did_you_mean
 from fastinit._terminal import Bar
 from fastinit.guidance.choices import initializer
+from fastinit.guidance.trace import TraceVerdict, trace
 
 from .expected import promised
 from .judge import judge
@@ -44,6 +45,7 @@ _LARGE = 2**28
 
 def diagnose(
     x: Any,
+    batch: Any = None,
     *,
     layout: str | None = None,
     expect: Initializer | str | Mapping[str, Initializer | str] | None = None,
@@ -69,12 +71,18 @@ def diagnose(
         x: What to diagnose:
 
             * an array of any shape, also of JAX, or a tensor of PyTorch;
-            * a mapping of names to arrays, also a nested one, or a state dict;
+            * a mapping of names to arrays, also a nested one, a state dict, or a checkpoint that contains one
+              beside other things, which are skipped;
             * the path of a `.safetensors`, `.npz` or `.npy` file, of a `.safetensors.index.json`, or of a
               directory of `.safetensors` files; files of any size are read in pieces, in little memory (an
               `.npy` in Fortran order as a whole);
+            * that of a file of PyTorch (`.pt`, `.pth`, `.bin`, `.ckpt`), Keras (`.keras`, `.h5`), ONNX or
+              llama.cpp (`.gguf`); all but the last need torch, h5py or onnx. No pickle is executed, and
+              nothing outside the file is opened but data beside an `.onnx`;
             * a module of PyTorch;
             * a model or layer of Keras that has been built.
+        batch: Of a module or a model: an input, as in `fastinit.trace`, which then runs the model, too; what
+            it finds is added to the findings.
         layout: The order of the axes of kernels: `"out_in"` for `(out, in, *spatial)`, as in PyTorch,
             `"in_out"` for `(*spatial, in, out)`, as in Keras and JAX. With `None` the type of a layer
             decides; where there is none, `"out_in"` is assumed for tensors of PyTorch and `.safetensors`,
@@ -95,7 +103,7 @@ def diagnose(
             `expect`, or a pattern of it, fits no tensor.
         FileNotFoundError: If there is no such file.
         TypeError: If `x`, or a value in it, is of a kind that cannot be diagnosed.
-        ImportError: If a `.safetensors` file is given and the library safetensors is not installed.
+        ImportError: If the library that reads a file is not installed; the error says how to install it.
 
     Example:
         >>> import fastinit
@@ -120,7 +128,7 @@ def diagnose(
     """
     if layout is not None:
         check_choice("layout", layout, LAYOUTS)
-    tensors, skipped = tensors_of(x, layout)
+    tensors, skipped, notes = tensors_of(x, layout)
     expected = _expectations(expect, tensors)
     total = sum(tensor.size for tensor in tensors)
     bar = Bar(total > _LARGE and sys.stderr.isatty() if progress is None else progress, total)
@@ -128,8 +136,9 @@ def diagnose(
         statistics = list(measured(tensors, bar))
     finally:
         bar.close()
-    findings = judge(statistics, expected, runs_of(x, tensors))
-    return Diagnosis(tuple(map(_row, statistics)), tuple(findings), skipped)
+    findings = [*judge(statistics, expected, runs_of(x, tensors)), *_traced(x, batch)]
+    findings.sort(key=lambda finding: -list(Severity).index(finding.severity))
+    return Diagnosis(tuple(map(_row, statistics)), tuple(findings), skipped, notes)
 
 
 def _expectations(expect: Any, tensors: list[Tensor]) -> dict[str, Initializer]:
@@ -159,6 +168,22 @@ def _expectations(expect: Any, tensors: list[Tensor]) -> dict[str, Initializer]:
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{found[tensor.name]!r} does not fit {tensor.name!r}: {error}") from None
     return found
+
+
+def _traced(model: Any, batch: Any) -> list[Finding]:
+    """What a trace finds."""
+    if batch is None:
+        return []
+    hopeless = (TraceVerdict.NOT_FINITE, TraceVerdict.DEAD, TraceVerdict.ALIKE)
+    return [
+        Finding(
+            Code.TRACED,
+            Severity.SEVERE if problem.verdict in hopeless else Severity.WARNING,
+            problem.layer,
+            f"{problem.verdict}: {problem.message}",
+        )
+        for problem in trace(model, batch).problems
+    ]
 
 
 def _row(s: Statistics) -> DiagnosisRow:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastinit._results import Result, Rows, Verdict, plain
-from fastinit._terminal import printable, table
+from fastinit._checks import check_int
+from fastinit._results import Result, Rows, Verdict, as_text, plain
+from fastinit.guidance.repair import of_diagnosis
+
+from .text import parts
+
+if TYPE_CHECKING:
+    from fastinit._terminal import Table
+    from fastinit.guidance.repair import Repair
 
 
 class Severity(Verdict):
@@ -46,6 +51,7 @@ class Code(Verdict):
             start.
         NOT_AS_EXPECTED: A tensor does not follow `expect`.
         LOOKS_TRAINED: The weights are not initial ones.
+        TRACED: A trace with a batch found it; the message begins with its verdict.
     """
 
     NAN = "nan"
@@ -73,6 +79,7 @@ class Code(Verdict):
     RUNNING_STATISTICS = "running_statistics"
     NOT_AS_EXPECTED = "not_as_expected"
     LOOKS_TRAINED = "looks_trained"
+    TRACED = "traced"
 
 
 @dataclass(frozen=True)
@@ -123,35 +130,22 @@ class DiagnosisRow(Result):
     scheme: str | None
     scale_error: float | None
 
-    def _cells(self) -> tuple[str, ...]:
-        return (
-            self.name if len(self.names) == 1 else f"{self.name} (+{len(self.names) - 1})",
-            " x ".join(map(str, self.shape)) or "()" if len(self.shape) <= 8 else f"{len(self.shape)} axes",
-            self.dtype,
-            self.role,
-            "" if self.fan_in is None else f"{self.fan_in:.0f}, {self.fan_out:.0f}",
-            *("" if x is None else f"{x:.3g}" for x in (self.mean, self.std, self.min, self.max)),
-            self.scheme or "",
-            "" if self.scale_error is None else f"{self.scale_error:+.1%}",
-        )
-
-
-_HEADER = ("tensor", "shape", "dtype", "role", "fan in, out", "mean", "std", "min", "max", "scheme", "error")
-
 
 @dataclass(frozen=True)
 class Diagnosis(Rows[DiagnosisRow]):
-    """What `diagnose` found. `print` shows it as text.
+    """What `diagnose` found. `print` shows a summary, and `to_text(full=True)` is all of it.
 
     Attributes:
         rows: A row for each tensor, in the order of the model or file; `diagnosis[name]` is that of a name.
         findings: The possible problems, the most severe first.
         skipped: Why tensors were not read, by name. Integers and booleans are not mentioned.
+        notes: What was assumed when a file was read, such as the part of a checkpoint that has the weights.
     """
 
     rows: tuple[DiagnosisRow, ...]
     findings: tuple[Finding, ...]
     skipped: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def worst(self) -> Severity | None:
@@ -162,6 +156,27 @@ class Diagnosis(Rows[DiagnosisRow]):
     def ok(self) -> bool:
         """Whether there is nothing worse than information."""
         return self.worst in (None, Severity.INFO)
+
+    def fix(self, seed: int = 0) -> Repair:
+        """New initializers for the tensors that something is wrong with, as rules.
+
+        Kernels get the scheme that most other kernels follow, or LeCun's; recurrent ones an orthogonal one,
+        embeddings a normal distribution, biases 0 and scales 1. Nothing is changed: read the rules, and pass
+        them to `fastinit.torch.initialize`, say, with `rules={**fix.rules, "*": None}`.
+
+        Args:
+            seed: The seed of the new weights, an int in [0, 2**64).
+
+        Returns:
+            The rules, and why other tensors have none.
+
+        Example:
+            >>> import fastinit, numpy as np
+            >>> found = fastinit.diagnose({"dense/kernel": np.zeros((64, 32), np.float32)})
+            >>> found.fix().rules
+            {'dense/kernel': LecunNormal()}
+        """
+        return of_diagnosis(self, check_int("seed", seed, 0, 2**64 - 1))
 
     def to_dict(self) -> dict[str, Any]:
         """All attributes by name, `ok` and `worst`, as values that `json` takes.
@@ -174,27 +189,24 @@ class Diagnosis(Rows[DiagnosisRow]):
         """
         return {"ok": self.ok, "worst": plain(self.worst), **super().to_dict()}
 
-    def __str__(self) -> str:
-        """The findings, the most severe first, and a table of the tensors."""
-        lines = []
-        notes = [finding for finding in self.findings if finding.severity == Severity.INFO]
-        worse = [
-            (f.severity, f.code, f.tensor, f.message) for f in self.findings if f.severity != Severity.INFO
-        ]
-        if worse:
-            lines += [table(("severity", "finding", "tensor", "what, and what to do"), worse, wrap=70), ""]
-        for code, same in itertools.groupby(sorted(notes, key=lambda f: f.code), lambda f: f.code):
-            first, *others = same
-            more = f" (and {len(others)} more)" if others else ""
-            where = f"{first.tensor}: " if first.tensor else ""
-            lines.append(printable(f"info, {code}: {where}{first.message}{more}"))
-        lines += [printable(f"skipped {name}: {why}") for name, why in self.skipped.items()]
-        if notes or self.skipped:
-            lines.append("")
-        lines += [table(_HEADER, [row._cells() for row in self.rows], "<<<<<>>>><>"), ""]
-        count = sum(math.prod(row.shape) for row in self.rows)
-        found = [f"{sum(f.severity == s for f in self.findings)} {s}" for s in reversed(Severity)]
-        tensors = "1 tensor" if len(self.rows) == 1 else f"{len(self.rows)} tensors"
-        elements = "1 element" if count == 1 else f"{count:,} elements"
-        lines.append(f"{tensors}, {elements}: {', '.join(found)}")
-        return "\n".join(lines)
+    def to_text(self, *, full: bool = False) -> str:
+        """What `print` shows: a summary, the findings, and a table of tensors.
+
+        Where there is much, what differs only in the numbers in its name, such as the same weight of all
+        layers, shares a row. Of findings and of tensors `print` shows 20 rows each, the tensors with findings
+        before others.
+
+        Args:
+            full: Whether to show all, with a row for each finding and each tensor.
+
+        Example:
+            >>> import fastinit
+            >>> names = [f"layers.{i}.kernel" for i in range(30)]
+            >>> found = fastinit.diagnose({x: fastinit.he_normal((64, 64), seed=0, stream=x) for x in names})
+            >>> str(found).count("layers."), found.to_text(full=True).count("layers.")
+            (1, 30)
+        """
+        return as_text(parts(self, full=full))
+
+    def _parts(self) -> list[str | Table]:
+        return parts(self, full=False)

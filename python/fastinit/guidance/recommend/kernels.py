@@ -20,7 +20,6 @@ from fastinit.initializers import (
 from fastinit.theory.variance import with_bias, without_bias
 
 from . import papers
-from .layers import AXES
 from .question import DEPTH
 from .recommendation import Alternative
 
@@ -56,20 +55,13 @@ def kernel(question: Question, axes: str = "plain") -> Initializer:
     if mode == "fan_out" and flow.gradient > 0.0:
         scale /= flow.gradient  # the square of the backward gain
     distribution = question.distribution or ("uniform" if is_glorot else "truncated_normal")
-    return scaled(scale, mode, distribution, _keys(question, axes))
+    return scaled(scale, mode, distribution, question.layer.axes(axes))
 
 
 def linear_kernel(question: Question, axes: str = "plain") -> Initializer:
     """The kernel where the activation is linear or not compensated for: Glorot's."""
     mode, distribution = question.mode or "fan_avg", question.distribution or "uniform"
-    return scaled(1.0, mode, distribution, _keys(question, axes))
-
-
-def _keys(question: Question, axes: str) -> dict[str, Any]:
-    keys = dict(AXES[axes, question.layer.layout])
-    if question.layer.groups > 1:
-        keys["groups"] = question.layer.groups
-    return keys
+    return scaled(1.0, mode, distribution, question.layer.axes(axes))
 
 
 def bias(question: Question) -> Initializer:
@@ -220,7 +212,7 @@ def _critical(question: Question, weight: str, axes: str) -> list[Alternative]:
     if flow.is_stable and not question.is_kept(other.gradient):
         return []
     distribution = question.distribution or "truncated_normal"
-    critical = scaled(other.scale, "fan_in", distribution, _keys(question, axes))
+    critical = scaled(other.scale, "fan_in", distribution, question.layer.axes(axes))
     return [
         Alternative(
             {weight: critical, "bias": RandomNormal(stddev=other.bias_std)},

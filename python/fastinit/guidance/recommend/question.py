@@ -91,8 +91,9 @@ def ask(
     depth: int | None,
 ) -> Question:
     """Checks and resolves the arguments of `recommend`."""
-    if activation is None and layer.family in ("simple_rnn", "lstm", "gru"):
-        activation = "tanh"
+    if activation is None:
+        is_recurrent = layer.family in ("simple_rnn", "lstm", "gru", "conv_lstm")
+        activation = "tanh" if is_recurrent and layer.activation is None else layer.activation
     found = resolve(activation, param)
     if mode is not None:
         check_choice("mode", mode, MODES)
@@ -101,7 +102,8 @@ def ask(
         depth = check_int("depth", depth, 1)
     # An activation that couples units belongs to the loss: the layer before it counts as linear.
     flow = without_bias(resolve("linear") if found.kind == "joint" else found)
-    is_plain = layer.family in ("dense", "conv", "depthwise_conv", "separable_conv", "conv_transpose")
+    plain = ("dense", "bilinear", "conv", "depthwise_conv", "separable_conv", "conv_transpose")
+    is_plain = layer.family in plain and "bias" not in layer.lacks
     drifts = depth is not None and not flow.is_stable and depth * math.log(flow.slope) > math.log(FACTOR)
     if is_plain and drifts and bias == 0.0 and mode in (None, "fan_in"):
         flow = with_bias(found) or flow

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastinit._results import Result, Verdict
-from fastinit._terminal import table
+from fastinit._terminal import Table
 
 from .spelling import short
 
@@ -71,10 +70,13 @@ class Recommendation(Result):
         layer: The family of the layer.
         layout: The order of the axes of the kernels in `weights`: `"in_out"` or `"out_in"`.
         weights: An initializer for each weight, by name.
-        keras: The same as arguments of a Keras layer, by the same names; an empty string where Keras has no
-            argument for it.
-        torch: The same as calls of functions of `fastinit.torch`, most of which are also in `torch.nn.init`;
-            an empty string where there is no such call.
+        keras: The same for plain Keras: arguments of the layer, or assignments to the weights of a built
+            `layer` where it has no argument; with `import keras, math`. A `lambda` is for fans that no class
+            of Keras knows; a saved model does not load it, fastinit's initializers can be loaded. Empty where
+            Keras has no such layer.
+        torch: The same for plain PyTorch: code with the names of `torch.nn.init` and of the attributes of the
+            layer, such as `weight`. Its `kaiming_normal_` and `xavier_normal_` do not truncate; the variance
+            is the same. Empty where PyTorch has no such layer.
         reason: Why.
         alternatives: Other good choices.
         warnings: What to look out for.
@@ -86,6 +88,8 @@ class Recommendation(Result):
             as for `gain`.
         judgement: The judgement of `proposal`; `None` if there was none.
     """
+
+    _schema = 1
 
     activation: str
     layer: str
@@ -102,7 +106,7 @@ class Recommendation(Result):
     gradient: float | None = None
     judgement: Judgement | None = None
 
-    def __str__(self) -> str:
+    def _parts(self) -> list[str | Table]:
         """The table, and below it the reason and the rest."""
         rows = [
             row
@@ -114,26 +118,22 @@ class Recommendation(Result):
             )
             if row[-1]
         ]
-        lines = [
+        lines: list[str | Table] = [
             f"{self.layer}, {self.activation}",
-            table(("weight", "in", "initializer"), rows, wrap=90),
+            Table(("weight", "in", "initializer"), rows, wrap=90),
             "",
         ]
         if self.slope is not None:
             effect = f"slope of the variance {self.slope:.4g}, gradients times {self.gradient:.4g}"
             lines.append(f"in plain layers: {effect}")
         if self.judgement is not None:
-            lines.append(_wrapped(f"proposal: {self.judgement.verdict}. {self.judgement.text}"))
+            lines.append(f"proposal: {self.judgement.verdict}. {self.judgement.text}")
         notes = [("why", self.reason), *(("note", text) for text in self.warnings)]
         notes += [
             ("or", f"{', '.join(f'{k} {short(v)}' for k, v in other.weights.items())}: {other.when}")
             for other in self.alternatives
         ]
-        lines += [_wrapped(f"{title}: {text}") for title, text in notes]
+        lines += [f"{title}: {text}" for title, text in notes]
         if self.sources:
-            lines.append(_wrapped(f"sources: {'; '.join(self.sources)}"))
-        return "\n".join(lines)
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 110, subsequent_indent="  ")
+            lines.append(f"sources: {'; '.join(self.sources)}")
+        return lines

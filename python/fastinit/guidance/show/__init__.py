@@ -1,4 +1,4 @@
-"""Pictures of initializers, arrays, signals and comparisons.
+"""Pictures of initializers, arrays, signals, comparisons and traces.
 
 `show` needs matplotlib, which is imported when it is called; `pictures` draws with it.
 """
@@ -21,6 +21,7 @@ from fastinit._registry import install_hint
 from fastinit.guidance.choices import by_label, initializer, label
 from fastinit.guidance.compare import Comparison
 from fastinit.guidance.signal import Signal
+from fastinit.guidance.trace import Trace
 from fastinit.initializers import Initializer, RandomNormal, RandomUniform, TruncatedNormal, VarianceScaling
 from fastinit.theory.distributions import Distribution, marchenko_pastur, normal
 
@@ -81,7 +82,8 @@ def show(
     sample over their limiting distribution for large matrices. An array is drawn in the same way, over the
     normal density, or the Marchenko-Pastur distribution, of the same mean and standard deviation. Several of
     them stand side by side on the same axes. The result of `fastinit.signal` is drawn as curves over the
-    layers, that of `fastinit.compare` as curves over the epochs.
+    layers, that of `fastinit.compare` as curves over the epochs, that of `fastinit.trace` as curves over the
+    layers in the order of execution.
 
     Atoms, which are values of positive probability such as the zeros of `Sparse` or the singular values of an
     orthogonal matrix, are drawn as stems; the height of the axes stands for a probability of about 1.
@@ -92,7 +94,7 @@ def show(
             * an initializer: a name, a configuration or an object;
             * an array of at least one dimension, of NumPy or any framework;
             * a sequence of these, or a mapping of labels to them, at most 24;
-            * a `Signal` or a `Comparison`.
+            * a `Signal`, a `Comparison` or a `Trace`.
         shape: The shape of the tensors that initializers make.
         kind: What to draw of initializers and arrays: `"histogram"` (also `None`) or `"singular_values"`. A
             tensor of more than two dimensions is reshaped to a matrix with the last axis as its columns; the
@@ -130,7 +132,7 @@ def show(
     if kind is not None:
         check_choice("kind", kind, _KINDS)
     file = None if path is None else check_path(path)
-    if kind is not None and isinstance(x, (Signal, Comparison)):
+    if kind is not None and isinstance(x, (Signal, Comparison, Trace)):
         raise ValueError(
             f"kind is for initializers and arrays, and a {type(x).__name__} is drawn as curves, got {kind!r}"
         )
@@ -140,6 +142,8 @@ def show(
         figure = pictures.comparison(x)
     elif isinstance(x, Signal):
         figure = pictures.signal(x)
+    elif isinstance(x, Trace):
+        figure = pictures.trace(x)
     else:
         sizes = sizes_of(shape)
         things = _things(x)
@@ -206,7 +210,7 @@ def _thing(given: Any) -> Any:
         given = keras.ops.convert_to_numpy(given.value)
     if not hasattr(given, "__array__"):
         raise TypeError(
-            "show draws initializers, arrays, signals and comparisons, got "
+            "show draws initializers, arrays, signals, comparisons and traces, got "
             f"{type(given).__name__}: {given!r:.80}"
         )
     array = np.asarray(given)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fastinit._typing import Array
     from fastinit.guidance.compare import Comparison
     from fastinit.guidance.signal import Signal
+    from fastinit.guidance.trace import Trace
 
     from . import Panel
 
@@ -234,6 +235,39 @@ def signal(signal: Signal) -> Figure:
     return _curves(title, "layer", layers, [row.name for row in rows], charts)
 
 
+def trace(trace: Trace) -> Figure:
+    """The measurements of the layers of a network, in the order of execution."""
+    if not trace.rows:
+        raise ValueError(f"a trace of {trace.model} without layers has nothing to draw")
+
+    def curve(name: str) -> Array:
+        """What is not known of a layer is as in the layer before or, at first, in the first that is known."""
+        found = [getattr(row, name) for row in trace.rows]
+        known = [at for at, value in enumerate(found) if value is not None]
+        nearest = [
+            max((k for k in known if k <= at), default=min(known, default=0)) for at in range(len(found))
+        ]
+        return np.array([np.nan if found[at] is None else found[at] for at in nearest], np.float64)
+
+    def has(name: str) -> bool:
+        return any(getattr(row, name) is not None for row in trace.rows)
+
+    charts = [_Chart("standard deviation of the activations\n(log scale)", [curve("std")], _WINDOW)]
+    for name, label in (
+        ("gradient_std", "standard deviation of the gradients\n(log scale)"),
+        ("sample_distance", "distance of the samples\n(log scale)"),
+    ):
+        if has(name):
+            charts.append(_Chart(label, [curve(name)], _WINDOW))
+    for name, label in (("dead", "share of dead units"), ("saturated", "share of saturated inputs")):
+        if has(name):
+            charts.append(_Chart(label, [curve(name)]))
+    title = f"{trace.model}: {trace.verdict.replace('_', ' ')}"
+    title += "" if trace.first is None else f" from layer {_literally(trace.first)} on"
+    layers = np.arange(1, len(trace.rows) + 1)
+    return _curves(title, "layer, in the order of execution", layers, [trace.model], charts)
+
+
 def comparison(comparison: Comparison) -> Figure:
     """The training of a network, for several initializers."""
     rows = comparison.rows
@@ -261,7 +295,10 @@ def _curves(title: str, label: str, x: Array, names: Sequence[str], charts: Sequ
     with _style():
         figure = Picture(figsize=(9.0, 0.8 + 3.0 * rows + 0.2 * lines), layout="constrained")
         marks: set[str] = set()
-        for axes, chart in zip(figure.subplots(rows, 2, squeeze=False).flat, charts, strict=True):
+        grid = list(figure.subplots(rows, 2, squeeze=False).flat)
+        for axes in grid[len(charts) :]:
+            axes.remove()
+        for axes, chart in zip(grid, charts, strict=False):
             axes.set_xlabel(label)
             axes.set_ylabel(chart.label)
             axes.grid(axis="y")

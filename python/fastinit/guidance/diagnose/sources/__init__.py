@@ -1,20 +1,24 @@
 """Where tensors come from: arrays, files, and the objects of frameworks, each in a separate file.
 
-Frameworks are touched only here, and never imported.
+Frameworks are touched only here. None is imported, but PyTorch to read its files.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastinit._files import check_input
+
 from ..order import assumed
 from ..tensors import Skipped
 from . import keras, torch
 from .arrays import from_array, is_array
+from .checkpoints import unwrapped
 from .files import from_path
 
 if TYPE_CHECKING:
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
     from ..order import Run
     from ..tensors import Tensor
+
+_OF_TORCH = (".pt", ".pth", ".bin", ".ckpt")
 
 
 def runs_of(x: Any, tensors: list[Tensor]) -> list[Run]:
@@ -31,22 +37,26 @@ def runs_of(x: Any, tensors: list[Tensor]) -> list[Run]:
     return torch.runs_of(x) if torch.is_module(x) else assumed(tensors)
 
 
-def tensors_of(x: Any, layout: str | None) -> tuple[list[Tensor], dict[str, str]]:
-    """The tensors of `x`, those that share memory as one, and why others are skipped, by name.
+def tensors_of(x: Any, layout: str | None) -> tuple[list[Tensor], dict[str, str], tuple[str, ...]]:
+    """The tensors of `x`, those that share memory as one; why others are skipped, by name; what was assumed.
 
     Raises:
         ValueError: If a file is damaged or of an unknown kind, or there are no tensors.
         TypeError: If `x` is of a kind that cannot be diagnosed.
     """
-    found: Iterator[Tensor | Skipped]
-    if isinstance(x, (str, os.PathLike)):
+    found: Iterable[Tensor | Skipped]
+    notes: list[str] = []
+    if isinstance(x, (str, os.PathLike)) and Path(x).suffix.lower() in _OF_TORCH and not Path(x).is_dir():
+        check_input(x)
+        found, notes = _from_checkpoint(torch.load(Path(x)), is_file=True)
+    elif isinstance(x, (str, os.PathLike)):
         found = from_path(Path(x))
     elif keras.is_layer(x):
         found = keras.from_layer(x)
     elif torch.is_module(x):
         found = torch.from_module(x)
     elif isinstance(x, Mapping):
-        found = _from_mapping(x)
+        found, notes = _from_checkpoint(x, is_file=False)
     elif is_array(x):
         found = _from_mapping({"array": x})
     else:
@@ -74,7 +84,7 @@ def tensors_of(x: Any, layout: str | None) -> tuple[list[Tensor], dict[str, str]
         where = f"{x} has" if isinstance(x, (str, os.PathLike)) else "there are"
         hint = " (a model of Keras has none until it is built)" if keras.is_layer(x) else ""
         raise ValueError(f"{where} no tensors of floating-point numbers to diagnose{hint}")
-    return _affine(merged.values()), skipped
+    return _affine(merged.values()), skipped, tuple(notes)
 
 
 def _affine(tensors: Iterable[Tensor]) -> list[Tensor]:
@@ -87,6 +97,11 @@ def _affine(tensors: Iterable[Tensor]) -> list[Tensor]:
         else tensor
         for tensor in tensors
     ]
+
+
+def _from_checkpoint(x: Mapping[Any, Any], *, is_file: bool) -> tuple[Iterable[Tensor | Skipped], list[str]]:
+    weights, notes, skipped = unwrapped(x, is_file=is_file)
+    return itertools.chain(_from_mapping(weights), skipped), notes
 
 
 def _from_mapping(x: Mapping[Any, Any], prefix: str = "") -> Iterator[Tensor | Skipped]:

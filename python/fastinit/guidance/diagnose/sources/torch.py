@@ -1,9 +1,13 @@
-"""Tensors and modules of PyTorch, which is never imported: its objects exist only where it is loaded."""
+"""Tensors, modules and files of PyTorch, which is imported for files only; otherwise it is loaded already."""
 
 from __future__ import annotations
 
+import pickle
 import re
 import sys
+import warnings
+import zipfile
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastinit.theory.parse import resolve
@@ -12,10 +16,11 @@ from ..order import Order
 from ..roles import describe, hidden_sizes, role_of
 from ..tensors import Skipped
 from .arrays import unreadable
-from .elements import bits_of, is_readable, read_array
+from .elements import bits_of, is_readable, parsing, read_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from fastinit._typing import Array
 
@@ -66,6 +71,59 @@ def from_tensor(name: str, value: Any, layout: str = "out_in", **known: Any) -> 
     shape = tuple(value.shape)
     memory = (str(value.device), value.data_ptr(), value.stride(), shape, dtype)
     return describe(name, shape, dtype, read, layout, memory=memory, **known)
+
+
+def load(path: Path) -> Mapping[Any, Any]:
+    """What a file of `torch.save` contains. Nothing in it is executed; its tensors are mapped into memory.
+
+    Raises:
+        ValueError: If it is damaged, contains other objects than tensors and plain values, or no mapping.
+        ImportError: If PyTorch is not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(f"reading {path.name} needs torch: pip install torch") from error
+    with parsing(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the format of old files
+        # Files of PyTorch before 1.6 are no archives, and cannot be mapped.
+        try:
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        except pickle.UnpicklingError as error:  # Its text says how to execute the file nevertheless.
+            name = re.search(r"GLOBAL ([\w.]+)", str(error))
+            what = f"an object of {name[1]}" if name else "a pickle"
+            raise ValueError(
+                f"{what} is in it, and is not loaded; save the state_dict() of the model"
+            ) from None
+        except RuntimeError as error:
+            if "TorchScript" in str(error):
+                raise ValueError(
+                    "it is TorchScript; save the state_dict() of what torch.jit.load returns"
+                ) from None
+            raise
+        for value in _leaves(found):
+            if value.layout is torch.strided and not value.is_meta:
+                stored = value.untyped_storage().nbytes()
+                if value.numel() * value.element_size() > stored:
+                    raise ValueError(f"a tensor of shape {tuple(value.shape)!s:.80} has {stored:,} bytes")
+    if is_tensor(found):
+        return {"tensor": found}
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{path} has a {type(found).__name__}, and not a state dict")
+    return found
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """The tensors in what was loaded."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if is_tensor(one):
+            yield one
+        elif isinstance(one, Mapping):
+            waiting.extend(one.values())
+        elif isinstance(one, (list, tuple)):
+            waiting.extend(one)
 
 
 def from_module(model: Any) -> Iterator[Tensor | Skipped]:

@@ -1,0 +1,240 @@
+"""What `trace` returns, as objects, as plain values and as text."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fastinit._results import Result, Rows, Verdict
+from fastinit._terminal import printable, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastinit.guidance.repair import Repair
+
+# More rows are not printed: the first, the last, and those that something is wrong with are.
+_PRINTED = 40
+
+
+class TraceVerdict(Verdict):
+    """What is wrong with a network.
+
+    Attributes:
+        GOOD: Nothing was found.
+        NOT_FINITE: An activation or a gradient is NaN or infinite.
+        VANISHES, EXPLODES: Activations, or gradients, become a thousand times smaller or larger from a layer
+            on, up to the end of the network, or its beginning; or the output is more than ten times as large
+            as the input, and than 1.
+        DEAD: More than nine tenths of the units of an activation have the same output for all samples.
+        SATURATES: An activation is saturated for more than half of its inputs.
+        ALIKE: From a layer on, the outputs for different samples are the same, to a thousandth.
+    """
+
+    GOOD = "good"
+    NOT_FINITE = "not_finite"
+    VANISHES = "vanishes"
+    EXPLODES = "explodes"
+    DEAD = "dead"
+    SATURATES = "saturates"
+    ALIKE = "alike"
+
+
+@dataclass(frozen=True)
+class TraceProblem(Result):
+    """Something that is wrong, and the layer where it begins.
+
+    Attributes:
+        verdict: What it is.
+        layer: The name of the row where it begins: in the order of execution, for gradients in the reverse.
+        backward: Whether it is about gradients.
+        message: What was measured, with numbers.
+    """
+
+    verdict: TraceVerdict
+    layer: str
+    backward: bool
+    message: str
+
+
+@dataclass(frozen=True)
+class TraceRow(Result):
+    """One call of a layer. What cannot be measured is `None`; what is not finite is NaN.
+
+    Attributes:
+        name: The name of the layer; of the second call and later ones with the number, as in `"act (2)"`.
+        type: The name of its class; in a JAX function, of the activation, or of the operation on an array.
+        activation: The activation that it is, or ends with, as in `fastinit.gain`; `None` for no known one.
+        shape: The shape of its output; of its first floating-point tensor, if there are several.
+        mean, std: Of the elements of the output.
+        gradient_std: The standard deviation of the gradient of the loss with respect to the output.
+        dead: The share of units whose output is the same, to six digits, in all samples and places.
+        no_gradient: The share of units whose gradient is zero in all samples and places.
+        saturated: The share of the inputs of the activation at which it is saturated: nearly flat, but not
+            inactive, as ReLU is below 0. `None` for one that does not saturate.
+        sample_distance: How different the outputs for different samples are: their standard deviation over
+            the samples, relative to their root mean square; 0 where the output does not depend on the input.
+            `None` if the first axis is not that of the samples.
+        parameters: The number of elements of its own parameters.
+        weight_norm: The Euclidean norm of its own trainable parameters together.
+        weight_gradient_norm: That of the gradient with respect to them.
+        learning_rate: The learning rate for `update_ratio`.
+    """
+
+    name: str
+    type: str
+    activation: str | None
+    shape: tuple[int, ...]
+    mean: float
+    std: float
+    gradient_std: float | None
+    dead: float | None
+    no_gradient: float | None
+    saturated: float | None
+    sample_distance: float | None
+    parameters: int
+    weight_norm: float | None
+    weight_gradient_norm: float | None
+    learning_rate: float
+
+    @property
+    def update_ratio(self) -> float | None:
+        """The norm of a step of plain gradient descent, relative to that of the parameters.
+
+        About 1e-3 is usual. It is infinite where all parameters are 0, and `None` without a gradient.
+        """
+        if self.weight_norm is None or self.weight_gradient_norm is None:
+            return None
+        step = self.learning_rate * self.weight_gradient_norm
+        if self.weight_norm == 0.0:
+            return math.inf if step else 0.0
+        return step / self.weight_norm
+
+    def to_dict(self) -> dict[str, Any]:
+        """All attributes by name, and the update ratio, as values that `json` takes."""
+        ratio = self.update_ratio
+        if ratio is not None and not math.isfinite(ratio):
+            return {**super().to_dict(), "update_ratio": str(ratio)}
+        return {**super().to_dict(), "update_ratio": ratio}
+
+    def _cells(self) -> tuple[str, ...]:
+        return (
+            self.name,
+            self.type,
+            " x ".join(map(str, self.shape)) or "()",
+            f"{self.std:.3g}",
+            *("" if x is None else f"{x:.2e}" for x in (self.gradient_std,)),
+            *("" if x is None else f"{x:.0%}" for x in (self.dead, self.saturated)),
+            *("" if x is None else f"{x:.2g}" for x in (self.sample_distance,)),
+            *("" if x is None else f"{x:.1e}" for x in (self.update_ratio,)),
+        )
+
+
+_HEADER = ("layer", "type", "output", "std", "gradient", "dead", "saturated", "distance", "update")
+
+
+@dataclass(frozen=True)
+class Trace(Rows[TraceRow]):
+    """What `trace` measured. `print` shows a table, `fastinit.show` draws it.
+
+    Attributes:
+        rows: A row for each call of a layer, in the order of execution; `trace[name]` is that of a name.
+        problems: What is wrong, the layers nearest to the input first.
+        model: The name of the class of the model, or of the function.
+        framework: `"torch"`, `"jax"`, or `"keras"` with its backend, as in `"keras on jax"`.
+        samples: The number of samples in the batch.
+        input_std: The standard deviation of the first floating-point input; `None` if there is none.
+        loss: The loss; `None` where no gradient was taken.
+        learning_rate: The learning rate that the update ratios are for.
+        seed: The seed.
+        unused: The names of trainable parameters that the loss does not depend on.
+    """
+
+    rows: tuple[TraceRow, ...]
+    problems: tuple[TraceProblem, ...]
+    model: str
+    framework: str
+    samples: int
+    input_std: float | None
+    loss: float | None
+    learning_rate: float
+    seed: int
+    unused: tuple[str, ...] = ()
+    _repair: Callable[[int], Repair] | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_repair": None}  # It refers to the model.
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    @property
+    def verdict(self) -> TraceVerdict:
+        """What is wrong at the first layer where something is."""
+        return self.problems[0].verdict if self.problems else TraceVerdict.GOOD
+
+    @property
+    def first(self) -> str | None:
+        """The name of the first layer where something goes wrong; `None` if nothing does."""
+        return self.problems[0].layer if self.problems else None
+
+    @property
+    def text(self) -> str:
+        """What is wrong in words, with numbers."""
+        return "\n".join(f"{one.verdict}: {one.message}" for one in self.problems) or "good"
+
+    def fix(self, seed: int = 0) -> Repair:
+        """The rules that repair what was found, as `fastinit.lsuv` makes them; the model stays as it is.
+
+        Args:
+            seed: The seed of the new weights, an int in [0, 2**64).
+
+        Returns:
+            The rules, and what a trace with them still finds. Empty where nothing is wrong.
+
+        Raises:
+            ValueError: If the model, or a layer of it, has changed so that the batch does not fit any more.
+            TypeError: If the model is a function of JAX, or the trace has been copied or pickled.
+        """
+        from fastinit.guidance.repair import Repair
+
+        if self.ok:
+            return Repair(self.framework, seed, (), {}, ())
+        if self._repair is None:
+            raise TypeError(
+                "a trace of a function of JAX, or one that was copied, has no model to make rules for"
+            )
+        return self._repair(seed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All attributes by name, `ok`, the verdict and the text, as values that `json` takes."""
+        values = {name: value for name, value in super().to_dict().items() if not name.startswith("_")}
+        return {"ok": self.ok, "verdict": self.verdict.value, "text": self.text, **values}
+
+    def table(self) -> str:
+        """The table with all rows."""
+        return table(_HEADER, [row._cells() for row in self.rows], "<<<>>>>>>")
+
+    def __str__(self) -> str:
+        """What is wrong, and the table; of more than 40 rows the first, the last and the bad ones."""
+        samples = "1 sample" if self.samples == 1 else f"{self.samples} samples"
+        loss = "forward only" if self.loss is None else f"loss {self.loss:.4g}"
+        title = f"{self.model} ({self.framework}), {samples}, {loss}"
+        lines = [title, *(printable(line) for line in self.text.split("\n"))]
+        if self.unused:
+            lines.append(f"the loss does not depend on: {', '.join(map(printable, self.unused))}")
+        shown: list[tuple[str, ...]] = []
+        bad = {problem.layer for problem in self.problems}
+        half, hidden = _PRINTED // 2, 0
+        for at, row in enumerate(self.rows):
+            if len(self.rows) <= _PRINTED or not half <= at < len(self.rows) - half or row.name in bad:
+                if hidden:
+                    shown.append((f"... {hidden} more", *[""] * (len(_HEADER) - 1)))
+                    hidden = 0
+                shown.append(row._cells())
+            else:
+                hidden += 1
+        return "\n".join([*lines, "", table(_HEADER, shown, "<<<>>>>>>")])

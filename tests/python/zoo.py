@@ -21,6 +21,9 @@ number of elements beyond the extremes of the others. Tensors whose names differ
 one by one and together, since a tensor of a few elements says little. A test fails at p-values below 1e-10. A
 run makes about 200,000 tests, so right distributions would fail in one run of 50,000, over random seeds. With
 2,000 elements, standard deviations that differ by a sixth are told apart, with 16,000 or more by a twentieth.
+
+With `--diagnose` it prints what `diagnose` finds in the models as their libraries make them, those of
+torchvision and Keras too: given whole, and as arrays by name.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def trace(
     the CPU, one layer after the other, in float64.
 
     Example:
-        >>> import torch, fastinit
+        >>> import fastinit, torch
         >>> layers = [m for _ in range(20) for m in (torch.nn.Linear(64, 64), torch.nn.ReLU())]
         >>> model = torch.nn.Sequential(*layers, torch.nn.Linear(64, 10))
         >>> found = fastinit.trace(model, batch=32)
@@ -209,7 +209,7 @@ def lsuv(
         Exception: What the model itself raises.
 
     Example:
-        >>> import torch, fastinit
+        >>> import fastinit, torch
         >>> model = torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.Tanh(), torch.nn.Linear(256, 64))
         >>> found = fastinit.lsuv(model, batch=128, seed=1)
         >>> list(found.rules)

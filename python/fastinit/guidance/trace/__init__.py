@@ -91,7 +91,7 @@ def trace(
     layers of Keras inside of recurrent layers and wrappers, and of JAX inside of `scan`, which a loop of the
     backend calls, have no rows; on the NumPy backend of Keras there is no backward pass. Modules in
     `torch.compile` run uncompiled; parameters that are frozen have no update ratio. Activations are copied to
-    the CPU, one layer after the other, in float64.
+    the CPU, one layer after the other.
 
     Example:
         >>> import fastinit, torch

@@ -59,10 +59,12 @@ html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
 
+# Links of the README are absolute, since PyPI shows it too; on the site they lead to its pages.
+FILES = "https://github.com/fastinit/fastinit/blob/main/"
 # The pages, in the order of the sidebar.
 PAGES = {
     "Use": ("docs", "start initializers pytorch keras jax frameworks"),
-    "Choose": ("docs", "guide trace"),
+    "Choose": ("docs", "guide recipes trace"),
     "Notebooks": ("examples/notebooks", "pytorch keras choosing"),
     "Look up": ("docs", "migration troubleshooting how-it-works stream-v2 figures"),
     "Reference": ("docs/api", "fastinit guidance torch keras jax haiku types"),
@@ -73,8 +75,9 @@ MODULES = ("", ".guidance", ".torch", ".keras", ".jax", ".haiku")
 
 
 def change_source(app: Sphinx, name: str, source: list[str]) -> None:
-    """Adds the sidebar to the root page, and turns notebooks into Markdown."""
+    """Adds the sidebar to the root page, makes its links relative, and turns notebooks into Markdown."""
     if name == root_doc:
+        source[0] = source[0].replace(FILES, "")
         for caption, (folder, pages) in PAGES.items():
             entries = "\n".join(f"{folder}/{page}" for page in pages.split())
             source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{entries}\n```\n"

@@ -78,7 +78,7 @@ from .initializers import (
 )
 
 if _TYPE_CHECKING:
-    from .guidance import TraceLog, compare, diagnose, gain, lsuv, recommend, show, signal, trace
+    from .guidance import TraceLog, compare, diagnose, gain, lsuv, recipe, recommend, show, signal, trace
 
 __all__ = [
     "STREAM_VERSION",
@@ -126,6 +126,7 @@ __all__ = [
     "random_bits",
     "random_normal",
     "random_uniform",
+    "recipe",
     "recommend",
     "set_num_threads",
     "show",
@@ -138,7 +139,18 @@ __all__ = [
 ]
 
 
-_GUIDANCE = ("TraceLog", "compare", "diagnose", "gain", "lsuv", "recommend", "show", "signal", "trace")
+_GUIDANCE = (
+    "TraceLog",
+    "compare",
+    "diagnose",
+    "gain",
+    "lsuv",
+    "recipe",
+    "recommend",
+    "show",
+    "signal",
+    "trace",
+)
 
 
 def __getattr__(name: str) -> _Any:

@@ -15,8 +15,8 @@ def install_hint(extra: str) -> str:
     """How to install what a feature needs.
 
     Args:
-        extra: The name of an optional dependency group: `"bf16"`, `"cli"`, `"compare"`, `"plot"` or
-            `"safetensors"`.
+        extra: The name of an optional dependency group: `"bf16"`, `"cli"`, `"compare"`, `"hdf5"`, `"onnx"`,
+            `"plot"` or `"safetensors"`.
 
     Example:
         >>> from fastinit._registry import install_hint

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastinit._results import Result, Rows
-from fastinit._terminal import table
+from fastinit._terminal import Table
 
 if TYPE_CHECKING:
     import fastinit
@@ -97,7 +97,7 @@ class Report(Rows[ReportRow]):
     computed: tuple[str, ...] = ()
     seconds: float = field(default=0.0, compare=False)
 
-    def __str__(self) -> str:
+    def _parts(self) -> list[str | Table]:
         """The table, and below it the findings."""
         header = (
             *("tensor", "shape", "dtype", "rule", "distribution"),
@@ -119,7 +119,7 @@ class Report(Rows[ReportRow]):
                     f"{row.seconds * 1e3:.1f}",
                 )
             )
-        lines = [table(header, cells, "<<<<<<>>>>")]
+        lines: list[str | Table] = [Table(header, cells, "<<<<<<>>>>")]
         count = sum(math.prod(row.shape) for row in self.rows)
         lines.append(f"{len(self.rows)} tensors, {count:,} elements, {self.seconds:.2f} s")
         notes = [
@@ -132,7 +132,7 @@ class Report(Rows[ReportRow]):
             ("computed by the model's own code", self.computed),
         ]
         lines += [f"{title}: {', '.join(names)}" for title, names in notes if names]
-        return "\n".join(lines)
+        return lines
 
 
 def _dtype_name(dtype: Any) -> str:

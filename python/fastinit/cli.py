@@ -1,7 +1,8 @@
 """The command `fastinit`: the functions of the package, from a shell.
 
-Results go to standard output, as tables, or as one JSON document with `--json`. Progress and errors go to
-standard error. The exit status is 0; 1 if `diagnose` found something severe; 2 for invalid input.
+Results go to standard output, as tables that fit the terminal, or as one JSON document with `--json`, whose
+`schema` names its kind and version. Progress and errors go to standard error. The exit status is 0; 1 if
+`diagnose` found what `--fail-on` says; 2 for invalid input.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import mmap
 import os
 import platform
 import re
+import secrets
 import statistics
 import time
 import traceback
@@ -33,9 +35,11 @@ from typer.core import TyperGroup
 
 import fastinit
 
+from ._checks import check_choice
 from ._files import check_input, replacing, reserve
-from ._registry import MODES, NAMES, class_name
-from ._terminal import printable, table
+from ._registry import DISTRIBUTION, MODES, NAMES, class_name
+from ._results import plain
+from ._terminal import paragraph, printable, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,12 +73,25 @@ def _escaped() -> Iterator[None]:
 
 app = typer.Typer(
     cls=_Group,
-    help="Initial weights of neural networks: choose an initializer, make weights, and check existing ones.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:  # noqa: FBT001 - a callback of Typer
+    if asked:
+        _say(f"{DISTRIBUTION} {fastinit.__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Completion of commands, options and names in this shell: fastinit --install-completion")
+def _main(
+    version: Annotated[  # noqa: FBT002 - an option; its callback prints the version
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Initial weights of neural networks: choose an initializer, make weights, and check existing ones."""
 
 
 class _Severities(RegexHighlighter):
@@ -109,7 +126,7 @@ def _check_picture(path: Path | None) -> None:
 def _answer(result: Any, *, json: bool, picture: Path | None = None) -> None:
     """Prints a result as tables or as JSON, and draws it if a path is given."""
     if json:
-        print(json_format.dumps(result if isinstance(result, dict | list) else result.to_dict(), indent=2))
+        print(json_format.dumps(result if isinstance(result, dict) else result.to_dict(), indent=2))
     else:
         _say(str(result))
     if picture is not None:
@@ -117,7 +134,13 @@ def _answer(result: Any, *, json: bool, picture: Path | None = None) -> None:
 
 
 def _command(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds a command, which reports invalid input as one line on standard error, with exit status 2."""
+    """Adds a command, which reports invalid input as one line on standard error, with exit status 2.
+
+    The lines from `Example:` on in its docstring are shown below its options.
+    """
+    text, _, examples = (inspect.getdoc(command) or "").partition("Example:")
+    # Typer joins the lines of a paragraph.
+    epilog = "\n\n".join(f"Example: {line.strip()}" for line in examples.strip().splitlines())
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -129,7 +152,7 @@ def _command(command: Callable[..., None]) -> Callable[..., None]:
             _note(f"fastinit: {error}")
             raise typer.Exit(2) from None
 
-    return app.command(command.__name__.rstrip("_"))(run)
+    return app.command(command.__name__.rstrip("_"), help=text.strip(), epilog=epilog)(run)
 
 
 # Arguments
@@ -174,6 +197,16 @@ def _array(path: str) -> Array:
     return array
 
 
+def _complete_initializer(incomplete: str) -> list[str]:
+    return [name for name in NAMES if name.startswith(incomplete)]
+
+
+def _complete_activation(incomplete: str) -> list[str]:
+    from fastinit.theory.activations import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Seed = Annotated[int, typer.Option(help="The seed, from 0 to 2**64 - 1.")]
 Names = Annotated[
@@ -181,10 +214,14 @@ Names = Annotated[
     typer.Argument(
         metavar="INITIALIZER",
         help="Initializers such as he_normal, or random_normal:stddev=0.01 with parameters.",
+        autocompletion=_complete_initializer,
     ),
 ]
 Picture = Annotated[Path | None, typer.Option("--output", "-o", help="Also draw a picture: .png or .svg.")]
-Activation = Annotated[str, typer.Option(help="The activation, such as relu, tanh or gelu.")]
+Activation = Annotated[
+    str,
+    typer.Option(help="The activation, such as relu, tanh or gelu.", autocompletion=_complete_activation),
+]
 Layout = Annotated[
     str | None,
     typer.Option(help="in_out for kernels of Keras and JAX, out_in for PyTorch; detected by default."),
@@ -200,7 +237,10 @@ Parameter = Annotated[
 
 @_command
 def recommend(
-    activation: Annotated[str | None, typer.Argument(help="The activation, such as relu or gelu.")] = None,
+    activation: Annotated[
+        str | None,
+        typer.Argument(help="The activation, such as relu or gelu.", autocompletion=_complete_activation),
+    ] = None,
     layer: Annotated[
         str, typer.Option(help="The layer, such as dense, lstm, attention or Conv2D.")
     ] = "dense",
@@ -212,10 +252,18 @@ def recommend(
     bias: Annotated[float, typer.Option(help="The initial value of biases.")] = 0.0,
     depth: Annotated[int | None, typer.Option(help="The number of layers, or of residual branches.")] = None,
     layout: Layout = None,
-    proposal: Annotated[str | None, typer.Option(help="An initializer to compare with the advice.")] = None,
+    proposal: Annotated[
+        str | None,
+        typer.Option(help="An initializer to compare with the advice.", autocompletion=_complete_initializer),
+    ] = None,
     json: Json = False,  # noqa: FBT002 - an option
 ) -> None:
-    """Recommend an initializer for each weight of a layer, with reasons."""
+    """Recommend an initializer for each weight of a layer, with reasons.
+
+    Example:
+        fastinit recommend gelu --layer conv --depth 30
+        fastinit recommend relu --proposal random_normal:stddev=0.01
+    """
     answer = fastinit.recommend(
         activation,
         layer,
@@ -231,25 +279,59 @@ def recommend(
 
 
 @_command
+def recipe(
+    name: Annotated[str | None, typer.Argument(help="Such as gpt2; all recipes without one.")] = None,
+    parameters: Annotated[
+        list[str] | None, typer.Argument(metavar="PARAMETER=VALUE", help="Such as layers=12.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--list", help="List all recipes.")] = False,  # noqa: FBT002
+    json: Json = False,  # noqa: FBT002 - an option
+) -> None:
+    """Print how a whole architecture is initialized, with its source."""
+    if every and name is not None:
+        raise ValueError(f"--list takes no recipe, got {name!r}")
+    given: dict[str, Any] = {}
+    for text in parameters or ():
+        key, equals, value = text.partition("=")
+        if not key or not equals or key in given:
+            raise ValueError(f"parameters must be written NAME=VALUE, each once; got {text!r}")
+        try:
+            given[key] = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            given[key] = value
+    _answer(fastinit.recipe() if name is None else fastinit.recipe(name, **given), json=json)
+
+
+@_command
 def gain(
-    activation: Annotated[str, typer.Argument(help="The activation.")],
+    activation: Annotated[str, typer.Argument(help="The activation.", autocompletion=_complete_activation)],
     param: Parameter = None,
     json: Json = False,  # noqa: FBT002 - an option
 ) -> None:
-    """Print the gains of an activation, for the signal and for its gradient."""
+    """Print the gains of an activation, for the signal and for its gradient.
+
+    Example:
+        fastinit gain leaky_relu --param 0.2
+    """
     gains = {
         direction: fastinit.gain(activation, param, direction=direction)
         for direction in ("forward", "backward")
     }
     if json:
-        _answer(gains, json=True)
+        _answer({"schema": "gain/1", **gains}, json=True)
     else:
         _say(table(("direction", "gain"), [(name, f"{value:.12g}") for name, value in gains.items()], "<>"))
 
 
 @_command
 def diagnose(
-    file: Annotated[Path, typer.Argument(help="A .safetensors, .npz or .npy file, or a folder of shards.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A .safetensors, .npz, .npy, .pt, .pth, .bin, .ckpt, .keras, .h5, .onnx or .gguf file, or a "
+            "folder of shards."
+        ),
+    ],
     layout: Layout = None,
     expect: Annotated[
         list[str] | None,
@@ -257,9 +339,26 @@ def diagnose(
             help="PATTERN=INITIALIZER: the initializer of the tensors with these names. Repeatable."
         ),
     ] = None,
+    fail_on: Annotated[
+        str, typer.Option(help="From which severity on the exit status is 1: severe, warning, info or never.")
+    ] = "severe",
+    full: Annotated[  # noqa: FBT002 - an option
+        bool, typer.Option("--all", help="List every finding and every tensor, each in a row.")
+    ] = False,
+    quiet: Annotated[  # noqa: FBT002 - an option
+        bool, typer.Option("--quiet", "-q", help="Print only severe findings and warnings, each in a line.")
+    ] = False,
     json: Json = False,  # noqa: FBT002 - an option
 ) -> None:
-    """Check the initial weights in a file. The exit status is 1 if a finding is severe."""
+    """Check the initial weights in a file. The exit status is 1 if a finding is severe.
+
+    Example:
+        fastinit diagnose model.safetensors
+        fastinit diagnose model.pt --fail-on warning --quiet
+        fastinit diagnose model.npz --expect "*.kernel=he_normal"
+    """
+    grades = ("info", "warning", "severe", "never")
+    check_choice("--fail-on", fail_on, grades)
     expected: dict[str, fastinit.Initializer] | None = None
     if expect:
         pairs = [pair.partition("=") for pair in expect]
@@ -267,8 +366,15 @@ def diagnose(
             raise ValueError(f"--expect must be written PATTERN=INITIALIZER, got {' '.join(expect)}")
         expected = {pattern: _initializer(name) for pattern, _, name in pairs}
     diagnosis = fastinit.diagnose(file, layout=layout, expect=expected)
-    _answer(diagnosis, json=json)
-    if diagnosis.worst == "severe":
+    if json:
+        _answer(diagnosis, json=True)
+    elif quiet:
+        for found in diagnosis.findings:
+            if found.severity != "info":
+                _say(f"{found.severity}, {found.code}, {found.tensor or file}: {found.message}")
+    else:
+        _say(diagnosis.to_text(full=full))
+    if diagnosis.worst in grades[grades.index(fail_on) :]:
         raise typer.Exit(1)
 
 
@@ -283,7 +389,11 @@ def signal(
     output: Picture = None,
     json: Json = False,  # noqa: FBT002 - an option
 ) -> None:
-    """Show how a signal and its gradient change with depth in a plain network, for some initializers."""
+    """Show how a signal and its gradient change with depth in a plain network, for some initializers.
+
+    Example:
+        fastinit signal he_normal glorot_uniform --depth 30 --output signal.png
+    """
     _check_picture(output)
     result = fastinit.signal(
         _named(initializers), activation=activation, param=param, depth=depth, width=width, seed=seed
@@ -301,7 +411,11 @@ def show(
     kind: Annotated[str, typer.Option(help="histogram or singular_values.")] = "histogram",
     seed: Seed = 0,
 ) -> None:
-    """Draw the values of initializers or arrays, side by side, with their expected distributions."""
+    """Draw the values of initializers or arrays, side by side, with their expected distributions.
+
+    Example:
+        fastinit show he_normal orthogonal --shape 512x512 --kind singular_values --output values.svg
+    """
     found = {name: _array(name) if name.endswith(".npy") else _initializer(name) for name in given}
     fastinit.show(found, _sizes(shape), kind=kind, seed=seed, path=output)
 
@@ -321,7 +435,11 @@ def compare(
     output: Picture = None,
     json: Json = False,  # noqa: FBT002 - an option
 ) -> None:
-    """Train the same network on images of digits, once from each initializer."""
+    """Train the same network on images of digits, once from each initializer.
+
+    Example:
+        fastinit compare he_normal random_normal:stddev=0.01 --depth 10 --output training.png
+    """
     _check_picture(output)
     result = fastinit.compare(
         _named(initializers),
@@ -341,7 +459,11 @@ def compare(
 
 @_command
 def list_(json: Json = False) -> None:  # noqa: FBT002 - an option
-    """List the initializers and their parameters."""
+    """List the initializers and their parameters.
+
+    Example:
+        fastinit list
+    """
     found = []
     for name in NAMES:
         parameters = dict(inspect.signature(getattr(fastinit, class_name(name))).parameters)
@@ -352,7 +474,7 @@ def list_(json: Json = False) -> None:  # noqa: FBT002 - an option
         summary = (inspect.getdoc(getattr(fastinit, name)) or "").split("\n\n")[0].replace("\n", " ")
         found.append({"name": name, "parameters": own, "is_random": is_random, "summary": summary})
     if json:
-        _answer(found, json=True)
+        _answer({"schema": "list/1", "initializers": found}, json=True)
         return
     axes = ("in_axis", "out_axis", "batch_axis", "groups")
     rows = []
@@ -362,7 +484,11 @@ def list_(json: Json = False) -> None:  # noqa: FBT002 - an option
         spelled = [name if value is None else f"{name}={value}" for name, value in own.items()]
         rows.append((str(one["name"]), str(one["summary"]), ", ".join(spelled)))
     _say(table(("initializer", "description", "parameters"), rows))
-    _say(f"Initializers that depend on fans also take {', '.join(axes)}; all take blocks, block_axis.")
+    _say(
+        paragraph(
+            f"Initializers that depend on fans also take {', '.join(axes)}; all take blocks, block_axis."
+        )
+    )
 
 
 @_command
@@ -375,11 +501,18 @@ def sample(
     dtype: Annotated[str, typer.Option(help="float32, float64, float16 or bfloat16.")] = "float32",
     threads: Annotated[int | None, typer.Option(help="The largest number of threads.")] = None,
 ) -> None:
-    """Write a new tensor to a file, which is replaced once it is complete and on the disk."""
+    """Write a new tensor to a file, which is replaced once it is complete and on the disk.
+
+    A .safetensors file also has the seed, the stream, the initializer and the version, in its metadata.
+
+    Example:
+        fastinit sample he_normal 4096x4096 --seed 0 --output kernel.safetensors
+    """
     chosen, sizes = _initializer(initializer), _sizes(shape)
     chosen.check(sizes, dtype)
     kind = fastinit.zeros(0, dtype=dtype).dtype
-    create = {".npy": _npy_header, ".safetensors": _safetensors_header}.get(output.suffix)
+    headers: dict[str, Callable[..., bytes]] = {".npy": _npy_header, ".safetensors": _safetensors_header}
+    create = headers.get(output.suffix)
     if create is None:
         raise ValueError(f"the file must be .npy or .safetensors, got {str(output)!r}")
     if output.suffix == ".npy" and dtype == "bfloat16":
@@ -387,10 +520,20 @@ def sample(
     if output.suffix == ".safetensors" and stream == "__metadata__":
         raise ValueError("a tensor in .safetensors cannot be called '__metadata__'; use another --stream")
     key = int(stream) if stream.isdecimal() else stream
-    header = create(kind, sizes, "tensor" if stream.isdecimal() else stream)
+    is_drawn = chosen.seed is None and seed is None
+    used = secrets.randbits(64) if is_drawn else chosen.seed if seed is None else seed
+    about = {
+        "fastinit.seed": str(used),
+        "fastinit.stream": stream,
+        "fastinit.initializer": json_format.dumps(plain(chosen)),
+        "fastinit.dtype": dtype,
+        "fastinit.version": fastinit.__version__,
+        "fastinit.stream_version": str(fastinit.STREAM_VERSION),
+    }
+    header = create(kind, sizes, "tensor" if stream.isdecimal() else stream, about)
 
     def fill(out: Array) -> None:
-        chosen(sizes, seed=seed, stream=key, dtype=dtype, out=out, threads=threads)
+        chosen(sizes, seed=used if is_drawn else seed, stream=key, dtype=dtype, out=out, threads=threads)
 
     start, size = time.perf_counter(), len(header) + math.prod(sizes) * kind.itemsize
     try:
@@ -404,6 +547,9 @@ def sample(
         needed = size - len(header)
         raise OSError(f"cannot write {output}, of {needed:,} bytes: {error.strerror or error}") from None
     seconds = time.perf_counter() - start
+    if is_drawn and "seed" in inspect.signature(type(chosen)).parameters:
+        kept = ", which the .npy format has no place for" if output.suffix == ".npy" else ""
+        _note(f"seed {used}{kept}: --seed {used} makes the same values")
     _note(f"{output}: {size:,} bytes in {seconds:.2f} s, {size / seconds / 1e9:.1f} GB/s")
 
 
@@ -428,18 +574,21 @@ def _fill_mapped(file: IO[bytes], size: int, fill: Callable[[mmap.mmap], None]) 
         memory.close()
 
 
-def _npy_header(kind: np.dtype[Any], shape: tuple[int, ...], _: str) -> bytes:
+def _npy_header(kind: np.dtype[Any], shape: tuple[int, ...], *_: object) -> bytes:
     header = io.BytesIO()
     about = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, about)
     return header.getvalue()
 
 
-def _safetensors_header(kind: np.dtype[Any], shape: tuple[int, ...], name: str) -> bytes:
+def _safetensors_header(
+    kind: np.dtype[Any], shape: tuple[int, ...], name: str, about: dict[str, str]
+) -> bytes:
     # The package safetensors can only write tensors that are in memory. The header is one line of JSON.
     size = math.prod(shape) * kind.itemsize
     code = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16"}[kind.name]
-    header = json_format.dumps({name: {"dtype": code, "shape": shape, "data_offsets": [0, size]}}).encode()
+    tensor = {"dtype": code, "shape": shape, "data_offsets": [0, size]}
+    header = json_format.dumps({"__metadata__": about, name: tensor}).encode()
     header = header.ljust(-(-(len(header) + 8) // 64) * 64 - 8)  # aligns the data to 64 bytes
     return len(header).to_bytes(8, "little") + header
 
@@ -453,7 +602,11 @@ def bench(
     rounds: Annotated[int, typer.Option(help="The number of measurements of each.", min=1)] = 7,
     json: Json = False,  # noqa: FBT002 - an option
 ) -> None:
-    """Measure the speed of fills on this machine, against a constant and NumPy."""
+    """Measure the speed of fills on this machine, against a constant and NumPy.
+
+    Example:
+        fastinit bench --size 64
+    """
     memory = np.empty(size * 2**18, np.float32)
     half = memory.view(np.float16)[: memory.size]
     generator = np.random.Generator(np.random.SFC64(0))
@@ -475,7 +628,10 @@ def bench(
                 rates_of[name].append(made.nbytes / (time.perf_counter() - start))
     rates = {name: statistics.median(found) for name, found in rates_of.items()}
     if json:
-        _answer({"bytes_per_second": rates, "bytes": memory.nbytes, **fastinit.build_info()}, json=True)
+        _answer(
+            {"schema": "bench/1", "bytes_per_second": rates, "bytes": memory.nbytes, **fastinit.build_info()},
+            json=True,
+        )
         return
     limit = max(rates.values())
     rows = [(name, f"{rate / 1e9:.2f}", f"{rate / limit:.2f}") for name, rate in rates.items()]
@@ -485,7 +641,11 @@ def bench(
 
 @_command
 def info(json: Json = False) -> None:  # noqa: FBT002 - an option
-    """Print which fastinit this is, the processor features in use, and the frameworks installed."""
+    """Print which fastinit this is, the processor features in use, and the frameworks installed.
+
+    Example:
+        fastinit info --json
+    """
     about = fastinit.build_info()
     found: dict[str, Any] = {
         # First, what distinguishes this package from another one with the same import name.
@@ -498,13 +658,14 @@ def info(json: Json = False) -> None:  # noqa: FBT002 - an option
         "cpus": os.cpu_count(),
     }
     frameworks = ("torch", "keras", "jax", "tensorflow", "tensorflow-cpu")
-    for package in ("numpy", "ml_dtypes", *frameworks, "safetensors", "matplotlib", "scikit-learn"):
+    readers = ("safetensors", "h5py", "onnx")
+    for package in ("numpy", "ml_dtypes", *frameworks, *readers, "matplotlib", "scikit-learn"):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             found[package] = None
     if json:
-        _answer(found, json=True)
+        _answer({"schema": "info/1", **found}, json=True)
         return
     shown = {"file": "compiled module"}
     texts = {name: ", ".join(value) if isinstance(value, list) else value for name, value in found.items()}

@@ -4,6 +4,8 @@ import contextlib
 import errno
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import stat
@@ -45,6 +47,7 @@ def test_help_names_every_command():
     commands = [
         "list",
         "recommend",
+        "recipe",
         "gain",
         "diagnose",
         "show",
@@ -60,7 +63,9 @@ def test_help_names_every_command():
 
 
 def test_list_has_every_initializer():
-    found = json.loads(run("list", "--json")[0])
+    document = json.loads(run("list", "--json")[0])
+    assert document["schema"] == "list/1"
+    found = document["initializers"]
     assert {one["name"] for one in found} == {
         name
         for name in fastinit.__all__
@@ -129,6 +134,29 @@ def test_sample_writes_safetensors(tmp_path, dtype):
     safetensors = pytest.importorskip("safetensors")
     with safetensors.safe_open(file, "numpy") as opened:
         assert list(opened.keys()) == ["k"]
+
+
+def test_the_seed_that_was_drawn(tmp_path):
+    for suffix in (".npy", ".safetensors"):
+        file, again = tmp_path / f"w{suffix}", tmp_path / f"again{suffix}"
+        _, err = run("sample", "he_normal:groups=2", "8x6", "-o", file, "--stream", "a")
+        seed = int(re.match(r"seed (\d+)", err)[1])
+        assert ("no place" in err) == (suffix == ".npy")
+        _, err = run("sample", "he_normal:groups=2", "8x6", "-o", again, "--stream", "a", "--seed", seed)
+        assert not err.startswith("seed")
+        assert file.read_bytes() == again.read_bytes()
+    raw = file.read_bytes()
+    about = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
+    assert about["fastinit.seed"] == str(seed)
+    assert about["fastinit.stream"] == "a"
+    assert about["fastinit.version"] == fastinit.__version__
+    made = fastinit.get(json.loads(about["fastinit.initializer"]))
+    made = made((8, 6), seed=int(about["fastinit.seed"]), stream=about["fastinit.stream"])
+    assert raw.endswith(made.tobytes())
+    others = tmp_path / "others.safetensors"
+    for initializer in ("zeros", "he_normal:seed=3"):  # without a seed, or with its own
+        assert not run("sample", initializer, "8x6", "-o", others)[1].startswith("seed")
+    assert b'"fastinit.seed": "3"' in others.read_bytes()
 
 
 @pytest.mark.parametrize("shape", ["0x3", "5x0"])
@@ -377,6 +405,24 @@ def test_a_signal_leaves_no_file(tmp_path, suffix, name):
     assert file.read_bytes() == b"precious"
 
 
+def test_recipe():
+    assert run("recipe", "--list")[0] == run("recipe")[0]
+    assert all(row.name in run("recipe")[0] for row in fastinit.recipe().rows)
+    answer = json.loads(run("recipe", "gpt2", "layers=12", "std=0.01", "--json")[0])
+    assert answer == json.loads(json.dumps(fastinit.recipe("gpt2", layers=12, std=0.01).to_dict()))
+    out, _ = run("recipe", "vit", "scheme=moco")
+    assert "GlorotUniform(blocks=3)" in out
+    for arguments, message in (
+        (("gpt",), "did you mean 'gpt2'"),
+        (("gpt2",), "needs layers"),
+        (("gpt2", "layers"), "NAME=VALUE"),
+        (("gpt2", "layers=1", "layers=2"), "each once"),
+        (("gpt2", "--list"), "takes no recipe"),
+    ):
+        _, err = run("recipe", *arguments, status=2)
+        assert message in err
+
+
 def test_recommend_and_gain():
     out, _ = run("recommend", "relu", "--layer", "lstm")
     assert "recurrent_kernel" in out
@@ -398,7 +444,8 @@ def test_diagnose(tmp_path):
     good, bad = tmp_path / "good.npz", tmp_path / "bad.npz"
     kernel = fastinit.he_normal((128, 64), seed=0)
     np.savez(good, kernel=kernel)
-    np.savez(bad, kernel=kernel, other=np.zeros((128, 64), np.float32))
+    others = {f"other_{i}": np.zeros((64, 64), np.float32) for i in range(2)}
+    np.savez(bad, kernel=kernel, **others)  # Two in a row are never trained.
     run("diagnose", good)
     out, _ = run("diagnose", bad, status=1)
     assert "other" in out
@@ -412,6 +459,143 @@ def test_diagnose(tmp_path):
     (tmp_path / "foreign.safetensors").write_bytes(b"something else")
     _, err = run("diagnose", tmp_path / "foreign.safetensors", status=2)
     assert "foreign.safetensors" in err
+
+
+def test_the_severity_that_fails(tmp_path):
+    file, clean = tmp_path / "w.npz", tmp_path / "clean.npz"
+    tensors = {f"{i}.kernel": fastinit.he_normal((64, 64), seed=0, stream=i) for i in range(4)}
+    np.savez(clean, **tensors)
+    np.savez(file, **tensors, odd=fastinit.random_normal((64, 64), stddev=0.002, seed=1))
+    worst = str(fastinit.diagnose(file).worst)
+    assert worst == "warning"
+    for severity, status in (("severe", 0), ("warning", 1), ("info", 1), ("never", 0)):
+        run("diagnose", file, "--fail-on", severity, status=status)
+        run("diagnose", clean, "--fail-on", severity)
+    _, err = run("diagnose", file, "--fail-on", "warnings", status=2)
+    assert "did you mean 'warning'" in err
+    out, err = run("diagnose", file, "--quiet")
+    assert out.startswith("warning, too_small, odd: ")
+    assert out.count("\n") == 1
+    assert run("diagnose", clean, "-q") == ("", "")
+
+
+def test_all_tensors(tmp_path):
+    file = tmp_path / "w.npz"
+    np.savez(file, **{f"{i}.kernel": fastinit.he_normal((8, 8), seed=0, stream=i) for i in range(40)})
+    assert len(run("diagnose", file)[0].splitlines()) == 4
+    out = run("diagnose", file, "--all")[0]
+    assert all(f"\n{i}.kernel " in out for i in range(40))
+
+
+def test_every_document_has_a_schema(tmp_path):
+    np.save(tmp_path / "w.npy", np.zeros((8, 8), np.float32))
+    few = ("--depth", "2", "--width", "8")
+    calls = {
+        ("recommend", "relu"): "recommendation/1",
+        ("gain", "relu"): "gain/1",
+        ("diagnose", "w.npy", "--fail-on", "never"): "diagnosis/1",
+        ("signal", "zeros", *few): "signal/1",
+        ("list",): "list/1",
+        ("bench", "--size", "1", "--rounds", "1"): "bench/1",
+        ("info",): "info/1",
+    }
+    for call, schema in calls.items():
+        assert json.loads(run(*call, "--json", folder=tmp_path)[0])["schema"] == schema
+
+
+def examples():
+    """The examples in the help of the commands."""
+    from fastinit import cli
+
+    return [
+        line.partition(": ")[2] for one in cli.app.registered_commands for line in one.epilog.split("\n\n")
+    ]
+
+
+def test_every_command_has_an_example(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "150")
+    out, _ = run("--help")
+    commands = re.findall(r"^\W*([a-z]+) ", out.partition("Commands")[2], re.MULTILINE)
+    assert len(commands) >= 10
+    assert {example.split()[1] for example in examples()} >= {
+        "recommend",
+        "gain",
+        "diagnose",
+        "sample",
+        "info",
+    }
+    for example in examples():
+        name = example.split()[1]
+        assert example in " ".join(run(name, "--help")[0].split())
+
+
+@pytest.mark.parametrize("example", examples())
+def test_examples_run(tmp_path, example):
+    _, *arguments = shlex.split(example)
+    if arguments[0] in ("compare", "bench"):
+        pytest.skip("it takes long")
+    if arguments[0] in ("signal", "show"):
+        pytest.importorskip("matplotlib")
+        arguments += ["--width", "16"] if arguments[0] == "signal" else ["--shape", "16x8"]
+    if arguments[0] == "sample":
+        arguments[2] = "64x64"
+    kernel = fastinit.he_normal((64, 64), seed=0)
+    for part in arguments:
+        if part.endswith(".npz"):
+            np.savez(tmp_path / part, **{"a.kernel": kernel})
+        elif part.endswith(".safetensors") and "--output" not in arguments:
+            pytest.importorskip("safetensors.numpy").save_file({"a": kernel}, tmp_path / part)
+        elif part.endswith(".pt"):
+            torch = pytest.importorskip("torch")
+            torch.save(torch.nn.Linear(8, 8).state_dict(), tmp_path / part)
+    run(*arguments, folder=tmp_path)
+
+
+def test_version_and_completion():
+    assert run("--version")[0] == f"fastinit-nn {fastinit.__version__}\n"
+    script, _ = run("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    assert "_FASTINIT_COMPLETE=complete_bash" in script
+    for words, number, expected in [
+        ("fastinit sam", 1, ["sample"]),
+        ("fastinit gain leaky", 2, ["leaky_relu"]),
+        ("fastinit signal he_", 2, ["he_normal", "he_uniform"]),
+        ("fastinit recommend relu --proposal glorot_n", 4, ["glorot_normal"]),
+    ]:
+        complete = {"_FASTINIT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(number)}
+        assert sorted(run(**complete)[0].split()) == expected
+
+
+WIDTHS = (60, 80, 100, 120, 200)
+TABLES = {
+    "recommend": ("recommend", "gelu", "--layer", "lstm", "--proposal", "zeros"),
+    "gain": ("gain", "relu"),
+    "signal": ("signal", "--depth", "6", "--width", "8"),
+    "list": ("list",),
+    "info": ("info",),
+    "diagnose": ("diagnose", "w.npz", "--fail-on", "never"),
+    "diagnose all": ("diagnose", "w.npz", "--fail-on", "never", "--all"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_no_table_is_wider_than_the_terminal(tmp_path, monkeypatch, capsys, name):
+    from fastinit import cli
+
+    monkeypatch.chdir(tmp_path)
+    long = "a_network.of_many.modules.layers.{}.attention.projection.kernel"
+    tensors = {long.format(i): fastinit.random_normal((64, 64), stddev=10.0**-i, seed=i) for i in range(6)}
+    np.savez(tmp_path / "w.npz", **tensors, x=np.zeros(4, np.complex64))
+    words = []
+    for width in WIDTHS:
+        monkeypatch.setenv("COLUMNS", str(width))
+        cli.app(TABLES[name], standalone_mode=False)
+        out, _ = capsys.readouterr()
+        assert max(map(len, out.splitlines())) <= width
+        # What is one word at the greatest width is not broken at a smaller one but at signs between letters.
+        words.append(set(re.split(r"[^\w%+-]+|_", out)))
+    for found in words[:-1]:
+        lost = words[-1] - found
+        assert not {word for word in lost if re.fullmatch(r"[\d.,e%+-]+|[A-Za-z]{,12}", word)}
 
 
 @pytest.fixture(name="odd")

@@ -28,7 +28,7 @@ def usual():
 def test_the_default_tells_good_from_bad(usual):
     he, glorot, small, large, _ = usual.rows
     assert [row.name for row in usual.rows] == [
-        "recommended: HeNormal",
+        "recommended: Orthogonal(gain=1.414)",
         "glorot_uniform",
         "too small: normal, std 0.01",
         "too large: normal, std 1",
@@ -80,6 +80,22 @@ def test_threads_are_as_before():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_recommendations_bring_their_biases():
+    deep = fastinit.recommend("gelu", depth=50)
+    found = compare([deep, "he_normal"], activation="gelu", **SMALL)
+    row = found.rows[0]
+    assert (row.initializer, row.bias) == (deep.weights["kernel"], deep.weights["bias"])
+    assert row.bias != fastinit.Zeros() == found["he_normal"].bias
+    assert row != compare([deep.weights["kernel"]], activation="gelu", **SMALL).rows[0]
+    weights, biases = _compare._parameters(
+        fastinit.guidance.choices.parse_choices(deep).popitem()[1], [8, 4, 3], 7
+    )
+    assert [w.shape for w in weights] == [(8, 4), (4, 3)]
+    expected = fastinit.random_normal(4, 0.0, row.bias.stddev, seed=7, stream="layers.0.bias")
+    np.testing.assert_array_equal(biases[0], expected)
+    np.testing.assert_array_equal(biases[1], np.zeros(3))
 
 
 def test_losses_and_gradients_against_pytorch():
@@ -204,7 +220,9 @@ def test_progress(capsys):
     compare(["zeros", "huge"][:1], depth=1, width=2, epochs=3, progress=lambda *call: calls.append(call))
     assert calls == [(1, 3, "zeros"), (2, 3, "zeros"), (3, 3, "zeros")]
     compare("zeros", depth=1, width=2, epochs=3, progress=True)
-    assert capsys.readouterr().err.rstrip().endswith("100%")
+    text = capsys.readouterr().err
+    assert text.startswith("\r" + " " * 33 + "0%  loading the images and torch")
+    assert text.endswith("100%  zeros, epoch 3 of 3\n")
     # A run that diverges counts as done.
     calls.clear()
     compare({"huge": fastinit.Constant(1e30)}, **SMALL | {"progress": lambda *call: calls.append(call)})

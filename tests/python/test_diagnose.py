@@ -181,15 +181,18 @@ def test_planted_fault(model, fault, layout):
     assert loud(diagnose(model, layout=layout)) == [(FAULTS[fault], name)]
 
 
-def test_few_values_of_the_wrong_size():
+def test_random_signs_are_judged_by_their_size():
     signs = np.sign(np.random.default_rng(0).normal(size=(64, 64))).astype(np.float32)
     found = diagnose({"a/kernel": signs * np.float32(1e30), "b/kernel": signs[::-1] * np.float32(0.11)})
-    assert loud(found) == [("few_values", "a/kernel"), ("few_values", "b/kernel"), ("too_large", "a/kernel")]
+    assert loud(found) == [("too_large", "a/kernel")]
 
 
 def test_severity():
     model = dense(fastinit.he_normal)
-    assert diagnose(model | {"dense_1/kernel": np.zeros((192, 192), np.float32)}).worst == "severe"
+    zero = {f"dense_{i}/kernel": np.zeros((192, 192), np.float32) for i in (1, 2)}
+    zero["dense_2/kernel"] = zero["dense_2/kernel"][:, :128].copy()
+    assert diagnose(model | zero).worst == "severe"  # Neither ever gets a gradient.
+    assert diagnose(model | {"dense_1/kernel": zero["dense_1/kernel"]}).worst == "warning"
     clipped = spoil(model["dense_1/kernel"], "clipped")
     found = diagnose(model | {"dense_1/kernel": clipped})
     assert (found.worst, found.ok) == ("warning", False)
@@ -361,7 +364,7 @@ def test_a_single_element_among_kernels(layout):
 def test_grids_of_half_types_are_no_spikes(shape, dtype):
     for init in (fastinit.he_uniform, fastinit.random_uniform, fastinit.he_normal):
         model = {f"{i}/kernel": init(shape, seed=i, dtype=dtype) for i in range(80)}
-        assert loud(diagnose(model)) == []
+        assert [code for code, _ in loud(diagnose(model)) if code != "vanishing"] == []
 
 
 @pytest.mark.parametrize(
@@ -374,6 +377,182 @@ def test_what_float64_cannot_square(scale, code):
     json.dumps(found.to_dict(), allow_nan=False)
     biases = {"0/bias": np.array([scale, -scale]), "1/bias": np.array([10.0, 20.0])}
     assert ("bias_not_zero", "1/bias") in loud(diagnose(biases))
+
+
+# Structure that looks random
+
+
+@pytest.mark.parametrize("rank", range(1, 9))
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_low_rank(rank, dtype):
+    rng = np.random.default_rng(rank)
+    model = dense(fastinit.he_normal, (64, 96, 64, 48, 10))
+    product = rng.normal(size=(96, rank)) @ rng.normal(size=(rank, 64)) / math.sqrt(48 * rank)
+    model["dense_1/kernel"] = product.astype(fastinit.zeros((1,), dtype=dtype).dtype)
+    assert loud(diagnose(model)) == [("low_rank", "dense_1/kernel")]
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (16, 200), (200, 16), (3, 3, 16, 32), (1, 1, 8, 8)], ids=str)
+@pytest.mark.parametrize("several", [False, True])
+def test_sequences_are_of_low_rank(shape, several):
+    size = math.prod(shape)
+    bound = math.sqrt(6 / (size // shape[-1]))
+    made = {"sequence": np.linspace(-bound, bound, size, dtype=np.float32).reshape(shape)}
+    if several:  # These are measured together.
+        made |= {f"drawn.{i}": fastinit.he_uniform(shape, seed=i) for i in range(5)}
+    assert loud(diagnose(made, layout="in_out")) == [("low_rank", "sequence")]
+
+
+@pytest.mark.parametrize(
+    "shape", [(4, 4), (5, 7), (8, 8), (16, 16), (9, 300), (3, 3, 4, 4), (2048, 4)], ids=str
+)
+def test_drawn_kernels_are_not_of_low_rank(shape):
+    for seed in range(20):
+        model = {f"{i}.kernel": fastinit.lecun_uniform(shape, seed=seed, stream=i) for i in range(5)}
+        for init in (fastinit.Orthogonal(), fastinit.Sparse(0.8)):
+            if len(shape) == 2:
+                model[repr(init)] = init(shape, seed=seed)
+        assert "low_rank" not in {f.code for f in diagnose(model).findings}
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("shape", [(64, 64), (24, 40)], ids=str)
+def test_negated_and_transposed_twins(shape, several):
+    made = {"a.kernel": fastinit.he_normal(shape, seed=0)}
+    made |= {f"more.{i}.kernel": fastinit.he_normal(shape, seed=i) for i in range(1, 6 if several else 2)}
+    a = made["a.kernel"]
+    for copy in (-a, a.T.copy(), -2 * a.T, np.asfortranarray(a.T) * 0.5, a.T.astype(np.float64)):
+        found = diagnose(made | {"b.kernel": copy}, layout="in_out")
+        assert ("twins", "b.kernel") in loud(found)
+        assert len(loud(found)) == 1
+    # The same memory is tied, and decoders may start as transposed encoders.
+    assert loud(diagnose(made | {"b.kernel": a.T})) == []
+    pair = {"encoder.kernel": a, "decoder.kernel": a.T.copy()}
+    assert ("twins", "info") in [(f.code, f.severity) for f in diagnose(pair).findings]
+    assert loud(diagnose(pair)) == []
+
+
+def test_many_small_orthogonal_kernels():
+    """None of them is left for those that are measured together."""
+    model = {f"{i}.kernel": fastinit.orthogonal((48, 48), seed=i) for i in range(6)}
+    found = diagnose(model)
+    assert found.findings == ()
+    assert {row.scheme for row in found.rows} == {"orthogonal(gain=1)"}
+
+
+# What is rarely seen, and right
+
+
+@pytest.mark.parametrize("rows", range(1, 6))
+@pytest.mark.parametrize("gain", [0.01, 1.0])
+@pytest.mark.parametrize("layout", ["out_in", "in_out"])
+def test_heads_of_few_orthogonal_units(rows, gain, layout):
+    turn = (lambda x: x) if layout == "out_in" else np.transpose
+    for seed in range(5):
+        head = fastinit.orthogonal((rows, 64), gain=gain, seed=9 + seed)
+        bodies = {f"{i}.weight": turn(fastinit.orthogonal((64, 64), 1.4, seed=i)) for i in range(2)}
+        found = diagnose(bodies | {"mean.weight": turn(head)}, layout=layout)
+        assert loud(found) == []
+        if rows > 1 or gain < 1.0:
+            assert found["mean.weight"].scheme == f"orthogonal(gain={gain:g})"
+    # The same size without the structure is too small, whatever the name.
+    assert loud(diagnose({"mean.weight": fastinit.random_normal((5, 64), stddev=0.00125, seed=0)}))
+
+
+@pytest.mark.parametrize("name", ["", "norm.", "blocks.0.ln_1."])
+def test_normalizations_over_several_axes(name):
+    ones, zeros = np.ones((4, 32), np.float32), np.zeros((4, 32), np.float32)
+    assert loud(diagnose({f"{name}weight": ones, f"{name}bias": zeros})) == []
+    if name:
+        assert loud(diagnose({f"{name}weight": ones, "fc.weight": fastinit.he_normal((8, 64), seed=0)})) == []
+    # A layer of ones has a bias for each unit.
+    assert loud(diagnose({f"fc.{name}dense.weight": ones, f"fc.{name}dense.bias": zeros[:, 0]}))
+
+
+@pytest.mark.parametrize("scale", [10.0, 30.0, 0.01])
+def test_normalizations_that_start_far_from_one(scale):
+    model = gpt2()
+    for name in [name for name in model if "ln_1" in name]:
+        model[name] *= np.float32(scale)
+    assert {code for code, _ in loud(diagnose(model))} == {"scale_not_one"}
+
+
+def test_constants_that_are_no_kernels():
+    """Names and shapes of models of transformers."""
+    made = {f"layers.{i}.attention.gru_rel_pos_const": np.ones((1, 12, 1, 1), np.float32) for i in range(3)}
+    made |= {f"layers.{i}.rg_lru.recurrent_gate_bias": np.zeros((8, 16), np.float32) for i in range(3)}
+    made |= {f"layers.{i}.codebook.embed": np.zeros((64, 16), np.float32) for i in range(3)}
+    made |= {f"layers.{i}.dense.weight": fastinit.lecun_normal((32, 32), seed=i) for i in range(3)}
+    assert loud(diagnose(made)) == []
+
+
+def test_a_vector_that_is_called_scale():
+    drawn = {"attention/scale": fastinit.random_uniform((64,), -0.3, 0.3, seed=0)}
+    assert diagnose(drawn).findings == ()
+    assert loud(diagnose({"norm/scale": drawn["attention/scale"]})) == [("scale_not_one", "norm/scale")]
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
+def test_numbers_of_8_bits_are_few(dtype):
+    kind = getattr(pytest.importorskip("ml_dtypes"), dtype)
+    kernels = {
+        f"{i}/kernel": init((200, 200), seed=i).astype(kind)
+        for i, init in enumerate([fastinit.he_normal, fastinit.random_uniform, fastinit.glorot_uniform])
+    }
+    assert diagnose(kernels).findings == ()
+    # Also where they are stored with more bits. A sampler of as few values is another thing.
+    assert diagnose({name: kernel.astype(np.float32) for name, kernel in kernels.items()}).findings == ()
+    few = np.random.default_rng(0).normal(0, 0.1, 200).astype(np.float16)
+    sampled = {"0/kernel": few[np.random.default_rng(1).integers(0, 200, (200, 200))]}
+    assert {f.code for f in diagnose(sampled).findings} == {"few_values"}
+
+
+def test_masks_and_random_signs():
+    rng = np.random.default_rng(0)
+    signs = np.sign(rng.normal(size=(200, 200))).astype(np.float32)
+    mask = (rng.random((200, 200)) < 0.5).astype(np.float32)
+    kernels = {
+        "mask": mask,
+        "connections.weight": mask[::-1],
+        "signs": signs / 14,
+        "three": signs * mask / 10,
+    }
+    found = diagnose(kernels)
+    assert found.findings == ()
+    assert found["connections.weight"].scheme == "zeros and ones"
+    assert loud(diagnose({"signs": signs})) == [("too_large", "signs")]
+
+
+@pytest.mark.parametrize("form", ["torch", "keras", "optax"])
+def test_what_optimizers_keep_is_not_judged(form):
+    gradient = np.random.default_rng(0).standard_t(3, (40, 60)).astype(np.float32) * 1e-4
+    first, second = {
+        "torch": ("state.0.exp_avg", "state.0.exp_avg_sq"),
+        "keras": ("adam/dense_kernel_momentum", "adam/dense_kernel_velocity"),
+        "optax": ("opt_state/0/mu/dense/kernel", "opt_state/0/nu/dense/kernel"),
+    }[form]
+    kernel = fastinit.lecun_normal((40, 60), seed=0)
+    assert loud(diagnose({"dense/kernel": kernel, first: gradient, second: gradient**2})) == []
+
+
+def test_small_trained_kernels_are_recognized():
+    """Heavy tails, or random biases that differ from layer to layer."""
+    rng = np.random.default_rng(0)
+    heavy = {f"{i}.weight": rng.standard_t(3, (32, 24)).astype(np.float32) + 0.5 for i in range(3)}
+    assert loud(diagnose(heavy)) == []
+    assert "looks_trained" in {f.code for f in diagnose(heavy).findings}
+    sizes, moved = (24, 32, 20, 30), {}
+    for i, (m, n) in enumerate(itertools.pairwise(sizes)):
+        moved[f"{i}.weight"] = rng.normal(0.15, 0.55, (n, m)).astype(np.float32)
+        moved[f"{i}.bias"] = rng.normal((0.0, 0.8, -0.5)[i], 0.6, n).astype(np.float32)
+    assert loud(diagnose(moved)) == []
+    assert "looks_trained" in {f.code for f in diagnose(moved).findings}
+    # As `recommend` draws them, they are of one distribution.
+    drawn = {}
+    for i in range(8):
+        drawn[f"{i}.weight"] = fastinit.VarianceScaling(1.93)((32, 32), seed=i)
+        drawn[f"{i}.bias"] = fastinit.random_normal((32,), stddev=0.47, seed=i)
+    assert "looks_trained" not in {f.code for f in diagnose(drawn).findings}
 
 
 def test_false_alarms_are_rare():
@@ -489,6 +668,7 @@ def test_wrong_arguments():
 def test_result():
     model = dense(fastinit.he_normal)
     model["dense_1/kernel"] = np.zeros((192, 192), np.float32)
+    model["dense_2/kernel"] = np.zeros((192, 128), np.float32)
     found = diagnose(model)
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["worst"] == "severe"
     text = str(found)
@@ -752,9 +932,6 @@ def test_damaged_files(checkpoint, tmp_path):
         except ValueError as error:
             text = str(error)
         assert message in text
-    (tmp_path / "c.pt").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"torch\.load"):
-        diagnose(tmp_path / "c.pt")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell the largest memory in this way")

@@ -3,12 +3,15 @@
 import io
 import json
 import os
+import pickle
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import tracemalloc
+import warnings
 import zipfile
 
 import numpy as np
@@ -35,6 +38,13 @@ MANY = {
     "kernels": lambda i: {f"layer{i}.kernel": drawn(i)},
     "kernels of one layer": lambda i: {f"k{i}kernel": drawn(i)},
     "kernels that are zero": lambda i: {f"layer{i}.kernel": np.zeros((8, 8), np.float32)},
+    "some that are zero": lambda i: {f"layer{i}.kernel": drawn(i) * np.float32(i % 2)},
+    "two kinds, one zero": lambda i: {
+        f"layer{i}.{k}.kernel": drawn(2 * i + k) * np.float32(k) for k in (0, 1)
+    },
+    "constant kernels": lambda i: {f"layer{i}.kernel": np.full((8, 8), 0.1, np.float32)},
+    "transposed kernels": lambda i: {f"layer{i}.kernel": drawn(i // 2).T.copy() if i % 2 else drawn(i // 2)},
+    "symmetric kernels": lambda i: {f"layer{i}.kernel": drawn(0) + drawn(0).T},
     "equal kernels": lambda i: {f"layer{i}.kernel": drawn(0)},
     "biases": lambda i: {f"layer{i}.bias": drawn(i, 8)},
     "kernels and biases of one layer": lambda i: {f"k{i}kernel": drawn(i), f"k{i}bias": drawn(i + 999, 8)},
@@ -259,20 +269,29 @@ def test_damaged_archives(tmp_path, size):
             diagnose(file)
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".npy", ".safetensors"])
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".safetensors", ".h5", ".gguf", ".onnx", ".pt"])
 def test_any_change_of_a_file_is_an_error_or_none(tmp_path, suffix):
     file = tmp_path / f"w{suffix}"
     if suffix == ".npz":
         np.savez_compressed(file, a=drawn(0), b=np.asfortranarray(drawn(1)), c=np.zeros(3, np.float16))
     elif suffix == ".npy":
         np.save(file, drawn(0))
+    elif suffix == ".h5":
+        dense_file(file)
+    elif suffix == ".gguf":
+        gguf_file(file, {"a.weight": (0, (8, 8), drawn(0).tobytes())})
+    elif suffix == ".onnx":
+        onnx_file(file)
+    elif suffix == ".pt":
+        pytest.importorskip("torch").save(as_torch({"a.weight": drawn(0)}), file)
     else:
         pytest.importorskip("safetensors")
         safetensors_file(file)
     good = file.read_bytes()
     random = np.random.default_rng(0)
     refused = 0
-    for at in random.integers(0, len(good), 300):
+    for at in random.integers(0, len(good), 300 if suffix in (".npz", ".npy", ".safetensors") else 100):
         bad = bytearray(good)
         bad[at] ^= 1 << random.integers(8)
         file.write_bytes(bad)
@@ -282,6 +301,430 @@ def test_any_change_of_a_file_is_an_error_or_none(tmp_path, suffix):
             refused += 1
             assert file.name in str(error)  # noqa: PT017
     assert refused
+
+
+# Files of frameworks
+
+
+WEIGHTS = {
+    "0.weight": fastinit.he_normal((48, 32), seed=0, stream="0", in_axis=1, out_axis=0),
+    "0.bias": np.zeros(48, np.float32),
+    "1.weight": np.ones(48, np.float32),
+    "1.running_var": np.ones(48, np.float32),
+    "2.weight": fastinit.he_normal((8, 48), seed=0, stream="2", in_axis=1, out_axis=0),
+}
+OPTIMIZER = {"state": {0: {"exp_avg": np.zeros((48, 32))}}, "param_groups": [{"lr": 0.1}]}
+
+
+def as_torch(x):
+    """The same with tensors of PyTorch."""
+    torch = pytest.importorskip("torch")
+    if isinstance(x, np.ndarray):
+        return torch.from_numpy(x.copy())
+    if isinstance(x, dict):
+        return {name: as_torch(value) for name, value in x.items()}
+    return [as_torch(value) for value in x] if isinstance(x, list) else x
+
+
+def prefixed(prefix):
+    return {prefix + name: value for name, value in WEIGHTS.items()}
+
+
+# The checkpoint, where its weights are, the prefix that is left out, and what is skipped.
+CHECKPOINTS = {
+    "plain": (WEIGHTS, None, None, set()),
+    "with other things": ({**WEIGHTS, "epoch": 3, "names": ["a"], "best": None}, None, None, {"names"}),
+    "DistributedDataParallel": (prefixed("module."), None, "module.", set()),
+    "compiled": (prefixed("_orig_mod.module."), None, "_orig_mod.module.", set()),
+    "a part called model": (prefixed("model."), None, None, set()),
+    "tutorial": (
+        {"epoch": 3, "model_state_dict": WEIGHTS, "optimizer_state_dict": OPTIMIZER, "loss": 0.5},
+        "model_state_dict",
+        None,
+        {"optimizer_state_dict"},
+    ),
+    "Lightning": (
+        {
+            "state_dict": prefixed("model."),
+            "optimizer_states": [OPTIMIZER],
+            "lr_schedulers": [{"last_epoch": 2}],
+            "pytorch-lightning_version": "2.5",
+        },
+        "state_dict",
+        "model.",
+        {"optimizer_states", "lr_schedulers"},
+    ),
+    "timm": (
+        {"state_dict": WEIGHTS, "state_dict_ema": WEIGHTS, "optimizer": OPTIMIZER, "arch": "x"},
+        "state_dict",
+        None,
+        {"state_dict_ema", "optimizer"},
+    ),
+    "DeepSpeed": ({"module": WEIGHTS, "optimizer": None, "dp_world_size": 8}, "module", None, {"optimizer"}),
+    "BasicSR": ({"params": WEIGHTS}, "params", None, set()),
+    "inside each other": ({"model": {"state_dict": WEIGHTS, "epoch": 1}}, "model.state_dict", None, set()),
+}
+
+
+@pytest.mark.parametrize("is_file", [True, False], ids=["file", "mapping"])
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_checkpoints_are_unwrapped(tmp_path, kind, is_file):
+    torch = pytest.importorskip("torch")
+    made, place, prefix, skipped = CHECKPOINTS[kind]
+    x = as_torch(made)
+    if is_file:
+        x = tmp_path / "w.pt"
+        torch.save(as_torch(made), x)
+    elif place is None:
+        pytest.skip("names in a mapping stay as they are")
+    found = diagnose(x)
+    names = set(prefixed("model.")) if kind == "a part called model" else set(WEIGHTS)
+    assert {row.name for row in found.rows} == names
+    assert found[next(iter(names & {"0.weight", "model.0.weight"}))].scheme == "he_normal"
+    assert set(found.skipped) == skipped
+    notes = " ".join(found.notes)
+    assert (place is None) == ("checkpoint" not in notes)
+    assert place is None or f"those in {place!r}" in notes
+    assert (prefix is None) == ("prefix" not in notes)
+    assert prefix is None or f"the prefix {prefix!r}" in notes
+    assert all(note in str(found) for note in found.notes)
+
+
+def test_mappings_that_are_no_checkpoints_stay_as_they_are():
+    flax = {"params": {"Dense_0": {"kernel": drawn(0)}}, "batch_stats": {"bn": {"mean": np.zeros(8)}}}
+    assert {row.name for row in diagnose(flax).rows} == {"params/Dense_0/kernel", "batch_stats/bn/mean"}
+    assert diagnose({"params": flax["params"]}).rows[0].name == "params/Dense_0/kernel"
+    two = {"generator": {"k": drawn(0)}, "discriminator": {"k": drawn(1)}}
+    assert {row.name for row in diagnose(two).rows} == {"generator/k", "discriminator/k"}
+    found = diagnose({**two, "optimizer": {"a": drawn(2)}, "step": 7})
+    assert {row.name for row in found.rows} == {"generator/k", "discriminator/k"}
+    assert set(found.skipped) == {"optimizer"}
+    with pytest.raises(TypeError, match="'step' must be an array, got int"):
+        diagnose({"k": drawn(0), "step": 7})
+    # The moments of an optimizer are not taken for a model that has a part of that name.
+    assert diagnose({"optim": drawn(0)}).rows[0].name == "optim"
+
+
+class Executes:
+    def __reduce__(self):
+        return (open, ("executed", "w"))
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".ckpt"])
+def test_no_pickle_is_executed(tmp_path, monkeypatch, suffix):
+    torch = pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / f"w{suffix}"
+    torch.save({"a": Executes()}, file)
+    with pytest.raises(ValueError, match=r"an object of io\.open is in it, and is not loaded") as caught:
+        diagnose(file)
+    assert str(file) in str(caught.value)
+    file.write_bytes(pickle.dumps({"a": Executes()}))
+    with pytest.raises(ValueError, match="is not loaded"):
+        diagnose(file)
+    assert os.listdir(tmp_path) == [file.name]  # noqa: PTH208
+
+
+def test_other_files_of_pytorch(tmp_path):
+    torch = pytest.importorskip("torch")
+    file = tmp_path / "w.pt"
+    torch.save(as_torch(WEIGHTS), file, _use_new_zipfile_serialization=False)
+    assert diagnose(file)["2.weight"].shape == (8, 48)
+    torch.save(torch.ones(3, 4).bfloat16(), file)
+    assert diagnose(file)["tensor"].dtype == "bfloat16"
+    torch.save({"a": torch.zeros(1).expand(10**6, 10**6)}, file)
+    with pytest.raises(ValueError, match="has 4 bytes"):
+        diagnose(file)
+    torch.save([torch.ones(3)], file)
+    with pytest.raises(ValueError, match="has a list, and not a state dict"):
+        diagnose(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(torch.nn.Linear(3, 4)), file)
+    with pytest.raises(ValueError, match="it is TorchScript"):
+        diagnose(file)
+
+
+def dense_file(path, name="layers/dense", **attributes):
+    """The weights of a dense layer and a batch normalization, as Keras writes them."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        file.attrs.update(attributes)
+        group = file.create_group(f"{name}/vars")
+        group.attrs["name"] = "hidden"
+        group["0"], group["1"] = fastinit.he_normal((32, 48), seed=0), np.zeros(48, np.float32)
+        group = file.create_group(f"{name}_batch_normalization_3/vars")
+        for number in range(4):
+            group[str(number)] = np.full(48, float(number in (0, 3)), np.float32)
+        file["optimizer/vars/0"] = np.ones((32, 48), np.float32)
+    return path
+
+
+def test_keras_weights(tmp_path):
+    found = diagnose(dense_file(tmp_path / "w.weights.h5"))
+    roles = {row.name: row.role for row in found.rows}
+    norm = "dense_batch_normalization_3"
+    assert roles == {
+        "hidden/kernel": "kernel",
+        "hidden/bias": "bias",
+        f"{norm}/gamma": "scale",
+        f"{norm}/beta": "bias",
+        f"{norm}/moving_mean": "running_mean",
+        f"{norm}/moving_variance": "running_var",
+    }
+    assert found["hidden/kernel"].scheme == "he_normal"
+    assert found["hidden/kernel"].fan_in == 32
+    assert found.skipped == {"optimizer": "it is the state of an optimizer"}
+    assert not found.findings
+
+
+HIDDEN = {
+    "an external link": lambda h5py, file: file.__setitem__("x", h5py.ExternalLink("secret.h5", "/k")),
+    "a soft link": lambda h5py, file: file.__setitem__("x", h5py.SoftLink("/layers")),
+    "external data": lambda _, file: file.create_dataset("x", (4,), "f4", external=[("secret", 0, 16)]),
+    "no data": lambda _, file: file.create_dataset("x", (2**20, 2**20), "f4", chunks=(64, 64)),
+    "no contiguous data": lambda _, file: file.create_dataset("x", (2**20, 2**20), "f4"),
+    "a virtual dataset": lambda h5py, file: file.create_virtual_dataset("x", h5py.VirtualLayout((4,), "f4")),
+}
+
+
+@pytest.mark.parametrize("kind", HIDDEN)
+def test_nothing_outside_a_file_of_keras_is_opened(tmp_path, kind):
+    h5py = pytest.importorskip("h5py")
+    (tmp_path / "secret").write_bytes(bytes(16))
+    file = dense_file(tmp_path / "w.h5")
+    with h5py.File(file, "a") as opened:
+        HIDDEN[kind](h5py, opened)
+    with pytest.raises(ValueError, match=r"another place|less elements") as caught:
+        diagnose(file)
+    assert str(file) in str(caught.value)
+
+
+def test_other_files_in_hdf5(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    file = dense_file(tmp_path / "w.h5")
+    kernel = fastinit.he_normal((320, 480), seed=0)
+    with h5py.File(file, "a") as opened:
+        opened["circle"] = opened["layers"]
+        opened.create_dataset("big", data=kernel.astype(">f4"))
+        opened.create_dataset("packed", data=kernel, compression="gzip", chunks=(100, 100))
+        opened.create_dataset("half", data=kernel.astype(np.float16))
+        opened.create_dataset(
+            "brain", data=fastinit.he_normal((320, 480), seed=0, dtype="bfloat16").view("V2")
+        )
+        opened["text"] = "no number"
+        opened["count"] = np.arange(3)
+    found = diagnose(file)
+    for name in ("big", "packed", "half", "brain"):
+        assert found[f"model/{name}"].std == pytest.approx(
+            kernel.std(dtype=float), rel=1e-2 if name == "brain" else 1e-3
+        )
+    assert set(found.skipped) == {"optimizer", "model/text"}
+    good = file.read_bytes()
+    for length in range(0, len(good), len(good) // 40):
+        file.write_bytes(good[:length])
+        with pytest.raises(ValueError, match=r"w\.h5"):
+            diagnose(file)
+
+
+def test_a_model_of_keras_equals_its_files(python, tmp_path):
+    pytest.importorskip("keras")
+    pytest.importorskip("h5py")
+    program = f"""
+    import os
+    os.environ["KERAS_BACKEND"] = "numpy"
+    import logging
+    logging.disable()
+    import keras
+    from keras import layers
+    from fastinit import diagnose
+    x = keras.Input((8, 8, 3))
+    y = layers.DepthwiseConv2D(3)(layers.Conv2D(4, 3, name="first")(x))
+    y = layers.BatchNormalization(scale=False)(layers.SeparableConv2D(5, 2, use_bias=False)(y))
+    y = layers.LayerNormalization()(layers.Conv2DTranspose(6, 3)(y))
+    y = keras.Sequential([layers.Reshape((-1, 6)), layers.Bidirectional(layers.GRU(7))])(y)
+    y = layers.Dense(4, kernel_initializer="orthogonal", name="last")(y)
+    model = keras.Model(x, y)
+    model.compile("adam")
+    def rows_of(found):
+        return sorted((r.role, r.shape, r.std, r.fan_in, r.scheme, r.name.split("/")[-1]) for r in found.rows)
+    expected = rows_of(diagnose(model))
+    for name in ("w.keras", "w.h5", "w.weights.h5"):
+        path = os.path.join({str(tmp_path)!r}, name)
+        (model.save_weights if "weights" in name else model.save)(path)
+        found = diagnose(path)
+        for row, other in zip(rows_of(found), expected, strict=True):
+            assert row == other, (name, row, other)
+        assert not found.findings and len(found.skipped) == 1, found
+        assert found.rows[0].name.startswith("first/") or name != "w.keras", found.rows[0]
+    print("equal")
+    """
+    assert python(program) == "equal\n"
+
+
+def strings(text):
+    return len(text).to_bytes(8, "little") + text.encode()
+
+
+def gguf_file(path, tensors, values=(), version=3):
+    """A file of llama.cpp: tensors by name, as the number of their type, their shape, and their bytes."""
+    head, data = b"", b""
+    for name, (kind, shape, raw) in tensors.items():
+        head += strings(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape[::-1], kind, len(data))
+        data += raw.ljust(-(-len(raw) // 32) * 32, b"\0")
+    head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(values)) + b"".join(values) + head
+    path.write_bytes(head.ljust(-(-len(head) // 32) * 32, b"\0") + data)
+    return path
+
+
+def test_gguf(tmp_path):
+    kernel = fastinit.he_normal((64, 32), seed=0, in_axis=1, out_axis=0)
+    values = [
+        strings("general.architecture") + struct.pack("<I", 8) + strings("llama"),
+        strings("scores") + struct.pack("<IIQ3f", 9, 6, 3, 1, 2, 3),
+        strings("tokens") + struct.pack("<IIQ", 9, 8, 2) + strings("a") + strings("bc"),
+        strings("n") + struct.pack("<IQ", 10, 7),
+    ]
+    tensors = {
+        "token_embd.weight": (0, (16, 32), fastinit.random_normal((16, 32), stddev=1.0, seed=0).tobytes()),
+        "blk.0.attn_q.weight": (1, (64, 32), kernel.astype(np.float16).tobytes()),
+        "blk.1.attn_q.weight": (30, (64, 32), (kernel.view(np.uint32) >> 16).astype(np.uint16).tobytes()),
+        "blk.0.attn_norm.weight": (0, (32,), np.ones(32, np.float32).tobytes()),
+        "blk.0.ffn_up.weight": (8, (64, 32), bytes(64 * 34)),
+        "rope": (26, (3,), bytes(12)),
+    }
+    file = gguf_file(tmp_path / "w.gguf", tensors, values)
+    found = diagnose(file)
+    assert {row.name: row.role for row in found.rows} == {
+        "token_embd.weight": "embedding",
+        "blk.0.attn_q.weight": "kernel",
+        "blk.1.attn_q.weight": "kernel",
+        "blk.0.attn_norm.weight": "scale",
+    }
+    assert found["blk.0.attn_q.weight"].fan_in == 32
+    assert found["blk.0.attn_q.weight"].scheme == found["blk.1.attn_q.weight"].scheme == "he_normal"
+    assert "quantized (type 8 of GGML)" in found.skipped["blk.0.ffn_up.weight"]
+    assert set(found.skipped) == {"blk.0.ffn_up.weight"}
+    try:
+        import gguf
+    except ImportError:
+        return
+    for tensor in gguf.GGUFReader(file).tensors:
+        if tensor.name not in found.skipped and tensor.name != "rope":
+            assert found[tensor.name].shape == tuple(tensor.shape.tolist()[::-1])
+
+
+def test_gguf_that_is_damaged(tmp_path):
+    ones = np.ones((4, 4), np.float32).tobytes()
+    file = gguf_file(tmp_path / "w.gguf", {"a.weight": (0, (4, 4), ones)})
+    good = file.read_bytes()
+    for length in range(len(good) - 64):
+        file.write_bytes(good[:length])
+        with pytest.raises(ValueError, match=r"w\.gguf"):
+            diagnose(file)
+    for shape in ((2**40, 2**20), (2**63, 4)):
+        gguf_file(file, {"a": (0, shape, ones)})
+        with pytest.raises(ValueError, match="ends before the data"):
+            diagnose(file)
+    for version in (1, 4, 3 << 24):
+        gguf_file(file, {"a": (0, (4, 4), ones)}, version=version)
+        with pytest.raises(ValueError, match="version"):
+            diagnose(file)
+    head = b"GGUF" + struct.pack("<IQQ", 3, 2**60, 2**60)
+    for end in (b"", strings("k") + struct.pack("<IIQ", 9, 9, 2**60), struct.pack("<Q", 2**62)):
+        file.write_bytes(head + end)
+        with pytest.raises(ValueError, match="damaged"):
+            diagnose(file)
+
+
+def onnx_file(path, **options):
+    onnx = pytest.importorskip("onnx")
+    node = onnx.helper.make_node
+    shapes = {
+        "emb": (40, 32),
+        "fc.w": (64, 32),
+        "matmul": (64, 10),
+        "conv": (3, 8, 3, 3),
+        "w": (1, 64, 10),
+        "r": (1, 64, 16),
+        "half": (10, 20),
+        "table": (12, 12),
+    }
+    made = {
+        name: fastinit.random_normal(shape, stddev=0.2, seed=0, stream=name) for name, shape in shapes.items()
+    }
+    made["half"] = made["half"].astype(np.float16)
+    made |= {"g": np.ones(8, np.float32), "b": np.zeros(8, np.float32), "shape": np.array([1, 2])}
+    nodes = [
+        node("Gather", ["emb", "ids"], ["x0"]),
+        node("Gemm", ["x0", "fc.w"], ["x1"], transB=1),
+        node("MatMul", ["x1", "matmul"], ["x2"]),
+        node("Cast", ["half"], ["wide"], to=1),
+        node("MatMul", ["x2", "wide"], ["x3"]),
+        node("ConvTranspose", ["x3", "conv"], ["x4"]),
+        node("LayerNormalization", ["x4", "g", "b"], ["x5"]),
+        node("LSTM", ["x5", "w", "r"], ["x6"], hidden_size=16),
+        node("Add", ["x6", "table"], ["y"]),
+    ]
+    tensors = [onnx.numpy_helper.from_array(array, name) for name, array in made.items()]
+    bits = onnx.TensorProto.DataType.BFLOAT16
+    tensors.append(onnx.helper.make_tensor("fc.brain", bits, (4, 4), range(16)))
+    graph = onnx.helper.make_graph(nodes, "g", [], [], tensors)
+    onnx.save(onnx.helper.make_model(graph), path, **options)
+    return path
+
+
+@pytest.mark.parametrize("is_external", [True, False], ids=["beside", "inside"])
+def test_onnx(tmp_path, is_external):
+    options = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0}
+    found = diagnose(onnx_file(tmp_path / "w.onnx", **(options if is_external else {})))
+    rows = {row.name: (row.role, row.fan_in, row.fan_out) for row in found.rows}
+    assert rows == {
+        "emb": ("embedding", 32, 40),
+        "fc.w": ("kernel", 32, 64),
+        "matmul": ("kernel", 64, 10),
+        "half": ("kernel", 10, 20),
+        "conv": ("kernel", 72, 27) if rows["conv"][1] == 72 else ("kernel", 27, 72),
+        "g": ("scale", None, None),
+        "b": ("bias", None, None),
+        "w": ("kernel", 10, 64),
+        "r": ("recurrent", 16, 64),
+        "table": ("parameter", None, None),
+        "fc.brain": ("kernel", 4, 4),
+    }
+    assert found["fc.brain"].max == 15.0
+    assert found["emb"].std == pytest.approx(0.2, rel=0.1)
+    assert not found.skipped
+
+
+def test_onnx_names_files_beside_it_only(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    file = onnx_file(tmp_path / "w.onnx", save_as_external_data=True, location="w.data", size_threshold=0)
+    model = onnx.load(file, load_external_data=False)
+    for place in ("../w.data", "/etc/passwd", "..", "", "missing", "a\\b"):
+        for tensor in model.graph.initializer:
+            for entry in tensor.external_data:
+                entry.value = place if entry.key == "location" else entry.value
+        file.write_bytes(model.SerializeToString())
+        with pytest.raises((ValueError, OSError), match="file"):
+            diagnose(file)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "library"), [(".h5", "h5py"), (".keras", "h5py"), (".onnx", "onnx"), (".pt", "torch")]
+)
+def test_the_error_says_what_to_install(tmp_path, monkeypatch, suffix, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    file = tmp_path / f"w{suffix}"
+    file.write_bytes(b"something else")
+    with pytest.raises(ImportError, match=rf"reading w\{suffix} needs {library}: pip install"):
+        diagnose(file)
+
+
+def test_an_unknown_suffix(tmp_path):
+    (tmp_path / "w.txt").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"must be \.safetensors, .* or a directory"):
+        diagnose(tmp_path / "w.txt")
 
 
 # Interrupts

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import re
 
 import pytest
 
@@ -272,6 +273,46 @@ def test_tied_parameters_are_one():
     found = diagnose(Transformer(32, 2))
     assert found["head.weight"].names == ("embed.weight", "head.weight")
     assert found["head.weight"].role == "embedding"
+
+
+class Tied(nn.Module):
+    """An embedding that makes the output, too."""
+
+    def __init__(self, std, width=64, config=None):
+        super().__init__()
+        self.embed = nn.Embedding(300, width)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 300, bias=False)
+        self.head.weight = self.embed.weight
+        self.config = config
+        nn.init.normal_(self.embed.weight, 0.0, std)
+
+
+def test_an_embedding_that_makes_the_output():
+    """What `recommend` says of it is clean; its default for other embeddings makes a loss far too large."""
+    torch.manual_seed(0)
+    embedding = fastinit.recommend("linear", "embedding")
+    (stddev,) = (init.stddev for init in embedding.weights.values())
+    model = Tied(stddev)
+    assert loud(diagnose(model)) == [("too_large", "embed.weight")]
+    found = diagnose(model.state_dict()).findings  # Whether the output is scaled is not known.
+    assert [(f.code, f.severity) for f in found] == [("too_large", "info")]
+    logits = model.head(model.norm(torch.randn(100, 64)))
+    (told,) = re.findall(r"standard deviation of (\S+),", diagnose(model).findings[0].message)
+    assert float(told) == pytest.approx(logits.std().item(), rel=0.05)
+    loss = nn.functional.cross_entropy(logits, torch.randint(300, (100,)))
+    assert loss > 3 * math.log(300)
+    assert "variance 1 / dimension" in str(embedding)
+    for std in (0.02, 1 / math.sqrt(64)):
+        assert loud(diagnose(Tied(std))) == []
+
+    class Config:  # As of T5, whose output is divided by the root of the width.
+        scale_decoder_outputs = True
+
+    assert loud(diagnose(Tied(1.0, config=Config()))) == []
+    separate = Tied(1.0)
+    separate.head = nn.Linear(64, 300)
+    assert loud(diagnose(separate)) == []
 
 
 def test_expectations_take_the_layout_of_the_module():

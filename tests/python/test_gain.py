@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import special
 
+import fastinit
 from fastinit import gain
 from fastinit.theory.activations import names, normal_cdf, saturation
 from fastinit.theory.gains import moments
@@ -54,6 +55,16 @@ HIGH = {
         [0],
     ),
     "softplus": (lambda z: mpmath.log1p(mpmath.exp(z)), lambda z: 1 / (1 + mpmath.exp(-z)), [0]),
+    "quick_gelu": (
+        lambda z: z / (1 + mpmath.exp(-_m("1.702") * z)),
+        lambda z: (
+            (1 + mpmath.exp(-_m("1.702") * z) * (1 + _m("1.702") * z))
+            / (1 + mpmath.exp(-_m("1.702") * z)) ** 2
+        ),
+        [0],
+    ),
+    "relu_squared": (lambda z: max(z, 0) ** 2, lambda z: 2 * max(z, 0), [0]),
+    "sin": (mpmath.sin, mpmath.cos, [0, -2, 2]),
     "sigmoid": (
         lambda z: 1 / (1 + mpmath.exp(-z)),
         lambda z: mpmath.exp(-z) / (1 + mpmath.exp(-z)) ** 2,
@@ -100,6 +111,7 @@ def test_closed_forms_equal_the_quadrature(name):
         ("elu", 0.0, math.sqrt(2)),
         ("threshold", None, math.sqrt(2)),
         ("glu", None, gain("sigmoid")),
+        ("reglu", None, gain("relu")),
     ],
 )
 def test_parameters(name, param, expected):
@@ -109,6 +121,10 @@ def test_parameters(name, param, expected):
 def test_the_gain_of_what_is_the_same_is_the_same():
     assert gain("swish") == gain("SiLU") == gain("silu")
     assert gain("hard-swish") == gain("hard_silu")
+    assert gain("relu2") == gain("squared_relu") == gain("ReLU-squared") == gain("relu_squared")
+    assert gain("gelu_new") == gain("gelu_pytorch_tanh") == gain("gelu_fast") == gain("gelu_tanh")
+    assert gain("gated-gelu") == gain("geglu")
+    assert gain("sine") == gain("sin")
     assert gain(None) == gain("linear") == 1.0
     assert gain("selu") == pytest.approx(1.0, rel=1e-15)
     assert gain(np.tanh) == pytest.approx(gain("tanh"), rel=1e-12)
@@ -199,7 +215,14 @@ theirs = {
     "leaky_relu": functools.partial(activations.leaky_relu, negative_slope=0.01),
     "prelu": functools.partial(activations.leaky_relu, negative_slope=0.25),
     "threshold": functools.partial(activations.threshold, threshold=0.0, default_value=0.0),
+    # Not in Keras: of PyTorch.
+    "quick_gelu": lambda z: z * torch.sigmoid(1.702 * z),
+    "relu_squared": lambda z: torch.relu(z).square(),
+    "sin": torch.sin,
 }
+for name, gate in {"geglu": "gelu", "reglu": "relu", "swiglu": "silu"}.items():
+    gate = getattr(torch.nn.functional, gate)
+    theirs[name] = lambda z, gate=gate: z.chunk(2, -1)[0] * gate(z.chunk(2, -1)[1])
 rng = np.random.default_rng(0)
 found = {}
 for name in names():
@@ -272,7 +295,43 @@ def test_sparsemax_is_the_nearest_point_of_the_simplex():
     assert ((z - p) - ((z - p) * p).sum(axis=-1, keepdims=True) <= 1e-12).all()
 
 
-@pytest.mark.parametrize("name", ["sparsemax", "softmax", "log_softmax", "glu"])
+def test_functions_of_transformers_are_known(python):
+    """By the names and the modules of its configurations."""
+    for module in ("transformers", "torch"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not there")
+    assert "done" in python("""
+        import numpy as np, torch
+        from transformers.activations import ACT2FN
+        from fastinit.theory.parse import resolve
+        z = np.linspace(-6, 6, 241)
+        names = (
+            "gelu gelu_fast gelu_new gelu_python gelu_pytorch_tanh gelu_accurate hardswish leaky_relu linear "
+            "mish quick_gelu relu relu2 relu6 sigmoid silu swish tanh"
+        )
+        for name in names.split():
+            module = ACT2FN[name]
+            expected = module(torch.from_numpy(z)).numpy()
+            np.testing.assert_allclose(resolve(name)(z), expected, rtol=1e-6, atol=1e-9, err_msg=name)
+            found = resolve(module)
+            assert (found.known, found.name) == (True, resolve(name).name), name
+        print("done")
+    """)
+
+
+@pytest.mark.parametrize("name", ["geglu", "glu", "swiglu"])
+def test_gains_of_gated_activations(name):
+    # By a product of Gauss-Hermite rules, over both halves of the input.
+    nodes, weights = np.polynomial.hermite_e.hermegauss(120)
+    z = np.stack(np.meshgrid(nodes, nodes, indexing="ij"), axis=-1).reshape(-1, 2)
+    weights = np.outer(weights, weights).ravel() / weights.sum() ** 2
+    activation = resolve(name)
+    assert gain(name) == pytest.approx((weights @ activation(z)[:, 0] ** 2) ** -0.5, rel=1e-9)
+    slopes = (activation.backward(z, np.ones((len(z), 1))) ** 2).sum(axis=1)
+    assert gain(name, direction="backward") == pytest.approx((weights @ slopes) ** -0.5, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["sparsemax", "softmax", "log_softmax", "glu", "geglu", "swiglu"])
 def test_gradients_of_what_couples_units(name):
     rng = np.random.default_rng(2)
     z = rng.normal(size=(1, 6))
@@ -412,10 +471,118 @@ def test_saturation(name, low, high):
     assert saturation(resolve(name)) == pytest.approx((low, high), abs=0.03)
 
 
+# Mean squares that diverge, and those that only look like it
+
+DIVERGENT = {
+    "exp(z^2/3)": lambda z: np.exp(z**2 / 3),
+    "exp(z^2/4)": lambda z: np.exp(z**2 / 4),
+    "exp(z^2/4) / sqrt(1 + |z|)": lambda z: np.exp(z**2 / 4) / np.sqrt(1 + np.abs(z)),
+    "exp(z^2/3), on one side": lambda z: np.where(z < 0, np.exp(z**2 / 3), 0.0),
+    "1 + 1e-60 exp(z^2/3)": lambda z: 1 + 1e-60 * np.exp(z**2 / 3),
+    "exp(|z|^3/100)": lambda z: np.exp(np.abs(z) ** 3 / 100),
+    "exp(z^4)": lambda z: np.exp(z**4),
+    "cosh(z^2)": lambda z: np.cosh(z**2),
+    "sin(z) exp(z^2/3)": lambda z: np.sin(z) * np.exp(z**2 / 3),
+    "1/z": lambda z: 1 / z,
+    "1/z^2": lambda z: 1 / z**2,
+    "1/(z - 0.3)": lambda z: 1 / (z - 0.3),
+    "1/relu(z - 1)": lambda z: np.where(z > 1, 1 / np.where(z > 1, z - 1, 1), 0.0),
+    "|z|^-1/2": lambda z: np.abs(z) ** -0.5,
+    "|z - 2.71|^-1/2": lambda z: np.abs(z - 2.71) ** -0.5,
+    "|z|^-0.51": lambda z: np.abs(z) ** -0.51,
+    "exp(1/z)": lambda z: np.exp(1 / z),
+    "tan": np.tan,
+    "math.exp": np.vectorize(lambda z: math.exp(z * z / 3)),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", DIVERGENT)
+def test_mean_squares_that_diverge(name):
+    with pytest.raises(ValueError, match="must be positive and finite, got inf"):
+        gain(DIVERGENT[name])
+
+
+def _power(p):
+    """E |z|**(-2 p)"""
+    return 2**-p * special.gamma(0.5 - p) / math.sqrt(math.pi)
+
+
+# Functions with their mean squares.
+CONVERGENT = {
+    "exp(z^2/5)": (lambda z: np.exp(z**2 / 5), 0.2**-0.5),
+    "exp(0.24 z^2)": (lambda z: np.exp(0.24 * z**2), 0.04**-0.5),
+    "math.exp, which overflows": (np.vectorize(lambda z: math.exp(z * z / 5)), 0.2**-0.5),
+    "exp(15 z)": (lambda z: np.exp(15 * z), math.exp(450)),
+    "sinh(5 z)": (lambda z: np.sinh(5 * z), (math.exp(50) - 1) / 2),
+    "1e150 z": (lambda z: 1e150 * z, 1e300),
+    "1e-150 z": (lambda z: 1e-150 * z, 1e-300),
+    "z^9": (lambda z: z**9, math.factorial(18) / (math.factorial(9) * 2**9)),
+    "|z|^-0.1": (lambda z: np.abs(z) ** -0.1, _power(0.1)),
+    "|z|^-0.4": (lambda z: np.abs(z) ** -0.4, _power(0.4)),
+    "|z|^-0.49": (lambda z: np.abs(z) ** -0.49, _power(0.49)),
+    "log|z|": (lambda z: np.log(np.abs(z)), ((np.euler_gamma + math.log(2)) / 2) ** 2 + math.pi**2 / 8),
+    "sign": (np.sign, 1.0),
+    "floor": (np.floor, 2 * sum(k * special.ndtr(-k) * 2 for k in range(1, 40)) + 0.5),
+    "a step at 0.3": (lambda z: z > 0.3, special.ndtr(-0.3)),
+    "|z|": (np.abs, 1.0),
+    "sqrt|z|": (lambda z: np.sqrt(np.abs(z)), math.sqrt(2 / math.pi)),
+    "1/(|z| + 1e-6)": (lambda z: 1 / (np.abs(z) + 1e-6), None),
+    "a window": (lambda z: np.abs(z) < 1, special.ndtr(1) - special.ndtr(-1)),
+    "a table up to 20": (lambda z: np.where(np.abs(z) < 20, z, np.nan), 1.0),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", CONVERGENT)
+def test_mean_squares_that_converge(name):
+    function, expected = CONVERGENT[name]
+    if expected is None:
+        with mpmath.workdps(30):
+            parts = [0, *(_m(10) ** k for k in range(-9, 1)), 4, 16]
+            expected = 2 * mpmath.quad(lambda z: mpmath.npdf(z) / (z + _m(1e-6)) ** 2, parts)
+    assert gain(function) == pytest.approx(float(expected) ** -0.5, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        np.floor,
+        np.sign,
+        lambda z: z + (z > 0.3),
+        lambda z: np.sqrt(np.abs(z)),
+        lambda z: np.exp(z**2 / 3),
+        lambda z: np.log(np.abs(z)),
+    ],
+)
+def test_derivatives_whose_mean_square_diverges(function):
+    with pytest.raises(ValueError, match=r"the derivative of .* must be positive and finite, got inf"):
+        gain(function, direction="backward")
+
+
+def test_derivatives_whose_mean_square_does_not_diverge():
+    assert gain(np.abs, direction="backward") == pytest.approx(1.0, rel=1e-3)
+    assert gain(lambda z: z.clip(0) ** 2, direction="backward") == pytest.approx(2**-0.5, rel=1e-6)
+    expected = 0.75 * math.sqrt(_power(0.25))
+    assert gain(lambda z: np.abs(z) ** 0.75, direction="backward") == pytest.approx(1 / expected, rel=0.05)
+    assert gain(lambda z: np.exp(z**2 / 5), direction="backward") == pytest.approx(
+        (0.16 * 0.2**-1.5) ** -0.5, rel=1e-6
+    )
+
+
+def test_recommend_refuses_what_diverges():
+    with pytest.raises(ValueError, match="must be positive and finite, got inf"):
+        fastinit.recommend(lambda z: np.exp(z**2 / 3))
+    # At larger variances this one diverges, too.
+    assert 0.5 < fastinit.recommend(lambda z: np.exp(z**2 / 5), depth=20).gain < 0.7
+
+
 # Variance
 
 
-@pytest.mark.parametrize("name", ["tanh", "gelu", "hard_shrink", "glu", "exponential"])
+@pytest.mark.parametrize(
+    "name", ["tanh", "gelu", "hard_shrink", "glu", "swiglu", "relu_squared", "sin", "exponential"]
+)
 def test_slope_of_the_map_of_variances(name):
     activation = resolve(name)
     for q in (0.3, 1.0, 2.0):

@@ -15,7 +15,7 @@ import fastinit
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(fastinit.__file__).parent
-LAZY = {"TraceLog", "lsuv", "trace", "compare", "diagnose", "gain", "recommend", "show", "signal"}
+LAZY = {"TraceLog", "compare", "diagnose", "gain", "lsuv", "recipe", "recommend", "show", "signal", "trace"}
 
 
 def modules():

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {path: path.read_text(encoding="utf-8") for path in PAGES}
+FILES = "https://github.com/fastinit/fastinit/blob/main/"
 OTHERS = [ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 BLOCK = re.compile(r"^```python\n>>> .*?^```$", re.DOTALL | re.MULTILINE)
 FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
@@ -58,8 +59,13 @@ def anchors(text):
 
 @pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=page_id)
 def test_links_lead_somewhere(page):
-    text = page.read_text(encoding="utf-8")
-    for link in re.findall(r"\]\(([^)\s]+)\)", FENCED.sub("", text)):
+    text = FENCED.sub("", page.read_text(encoding="utf-8"))
+    labels = dict(re.findall(r"^\[(.+)\]: (\S+)$", text, re.MULTILINE))
+    assert not set(re.findall(r"\]\[([^\]]+)\]", text)) - set(labels)
+    for link in [*re.findall(r"\]\(([^)\s]+)\)", text), *labels.values()]:
+        # PyPI shows the README without the other files, so its links must be absolute.
+        assert page.name != "README.md" or link.startswith(("https://", "#")), link
+        link = link.removeprefix(FILES)
         if link.startswith("https://"):
             continue
         target, _, anchor = link.partition("#")

@@ -72,6 +72,79 @@ def test_several_share_their_axes():
     assert small.get_ylim()[1] > bars(small)[0].max() > bars(large)[0].max()
 
 
+def test_none_is_hidden_by_axes_of_others(tmp_path):
+    kinds = {
+        "small": fastinit.RandomNormal(stddev=0.001),
+        "large": fastinit.RandomNormal(stddev=1.0),
+        "zeros": "zeros",
+        "sparse": fastinit.Sparse(0.7),
+    }
+    small, large, zeros, sparse = show(kinds, (50, 60), path=tmp_path / "x.png").axes
+    for axes in (small, large, sparse):
+        heights, edges = bars(axes)
+        assert 0.5 < heights.max() / axes.get_ylim()[1] < 1.0
+        assert np.ptp(edges) > 0.5 * np.ptp(axes.get_xlim())
+    low, high = zeros.get_xlim()
+    assert low <= -1.0 < 1.0 <= high
+    # Equal widths, but densities of different height.
+    tall, flat = show({"tall": np.r_[np.zeros(9999), 1.0], "flat": np.linspace(0, 1, 10**4)}).axes
+    assert tall.get_ylim() != flat.get_ylim()
+
+
+def contrast(one, other):
+    """The contrast of two colours, as the guidelines for web content define it (WCAG 2.2, 1.4.3)."""
+
+    def luminance(color):
+        parts = np.array(matplotlib.colors.to_rgb(color))
+        parts = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return parts @ [0.2126, 0.7152, 0.0722]
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_text_and_lines_can_be_seen():
+    from fastinit.guidance.show import pictures
+
+    figure = show(["he_normal", "zeros"])
+    ground = figure.get_facecolor()
+    assert ground[3] == 1.0
+    words = figure.findobj(matplotlib.text.Text)
+    assert len(words) > 10
+    assert min(contrast(text.get_color(), ground) for text in words) >= 4.5
+    assert min(contrast(color, ground) for color in (*pictures.COLORS, pictures.CURVE)) >= 3
+    looks = list(itertools.islice(pictures._looks(), 24))
+    assert len({str(look) for look in looks}) == 24
+
+
+NAMES = {
+    "a call": ["recommended: VarianceScaling(scale=2.536, mode='fan_avg', distribution='uniform')", "a", "b"],
+    "long ones": [f"a very long label of an initializer {i} " * 4 for i in range(7)],
+    "one word": ["w" * 300, "x"],
+    "many": [f"he_normal_{i}" for i in range(20)],
+}
+
+
+@pytest.mark.parametrize("names", NAMES)
+def test_no_text_is_clipped(names):
+    from matplotlib.backends import backend_agg
+
+    gone = {"dead": 1.0, "saturated": 0.5}
+    runs = [Run(name, 1e-4 ** np.arange(10.0), **gone) for name in NAMES[names]]
+    for figure in (show(signal(*runs)), show(dict.fromkeys(NAMES[names], "he_normal"), (30, 20))):
+        backend_agg.FigureCanvasAgg(figure).draw()
+        words = [*figure.texts, *figure.legends[0].get_texts()]
+        for axes in figure.axes:
+            words += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        for text in words:
+            box = text.get_window_extent()
+            assert box.x0 >= -1.0, text.get_text()
+            assert box.x1 <= figure.bbox.width + 1.0, text.get_text()
+        titles = [axes.title.get_window_extent() for axes in figure.axes if axes.get_title()]
+        for one, other in itertools.combinations(titles, 2):
+            assert not one.overlaps(other)
+
+
 def test_names_of_objects_say_what_differs():
     figure = show([fastinit.RandomNormal(stddev=0.5), fastinit.HeNormal()])
     assert [axes.get_title() for axes in figure.axes] == ["RandomNormal(stddev=0.5)", "HeNormal"]
@@ -208,13 +281,14 @@ def test_singular_values_of_blocks():
 
 
 class Run:
-    def __init__(self, name, forward, backward=None, dead=0.0, saturated=0.0):
+    def __init__(self, name, forward, backward=None, dead=0.0, saturated=0.0, distance=1.0):
         self.name = name
         self.activation_std = np.asarray(forward, float)
         self.preactivation_std = self.activation_std
         self.gradient_std = self.activation_std[::-1] if backward is None else np.asarray(backward, float)
         self.dead = np.full(len(self.activation_std), dead)
         self.saturated = np.full(len(self.activation_std), saturated)
+        self.sample_distance = np.full(len(self.activation_std), distance)
 
 
 def signal(*runs):
@@ -224,7 +298,8 @@ def signal(*runs):
 def test_a_signal():
     depths = np.arange(10.0)
     figure = show(signal(Run("good", 1.0 + 0.01 * depths), Run("small", 0.5**depths)))
-    forward, backward = figure.axes
+    forward, backward, distance = figure.axes  # No share is above 0.
+    assert distance.get_ylabel() == "distance between samples\n(log scale)"
     assert figure.get_suptitle() == "Signal through 10 layers of 64 units, relu"
     assert forward.get_yscale() == backward.get_yscale() == "log"
     assert forward.get_xlabel() == "layer"
@@ -250,7 +325,8 @@ def test_a_signal_that_vanishes_or_explodes(tmp_path):
         Run("nan", [np.nan] * 10),
     ]
     figure = show(signal(*runs), path=tmp_path / "signal.png")
-    forward, backward, dead, saturated = figure.axes
+    forward, backward, distance, dead, saturated = figure.axes
+    assert distance.lines[0].get_ydata().tolist() == [1.0] * 10
     assert legend(figure)[5:] == [
         "vanishes: 0, or below the chart",
         "explodes: not finite, or above the chart",
@@ -290,7 +366,7 @@ def test_files(tmp_path, suffix):
     else:
         assert first.read_bytes().startswith(b"\x89PNG")
         image = matplotlib.image.imread(first, format="png")
-        assert image[0, 0, 3] == 0.0  # the ground is transparent
+        assert image[0, 0].tolist() == [1.0] * 4  # white, also on dark pages
 
 
 def test_a_notebook_displays_it():
@@ -371,21 +447,3 @@ def test_without_matplotlib(python):
 def test_what_cannot_be_drawn(call, error, message):
     with pytest.raises(error, match=message):
         call()
-
-
-def test_colours_are_seen_on_light_and_on_dark():
-    from matplotlib.colors import to_rgb
-
-    from fastinit.guidance.show import pictures
-
-    def luminance(color):
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
-        return np.dot([0.2126, 0.7152, 0.0722], linear)
-
-    for color, ground in itertools.product(
-        {*pictures.COLORS, pictures.TEXT, pictures.CURVE}, ["#ffffff", "#111111"]
-    ):
-        light, dark = sorted([luminance(color), luminance(ground)], reverse=True)
-        assert (light + 0.05) / (dark + 0.05) >= 3.0, (color, ground)
-    looks = list(itertools.islice(pictures._looks(), 24))
-    assert len({str(look) for look in looks}) == 24

@@ -41,6 +41,8 @@ PACKAGES = {
     "haiku": ["haiku.py"],
     "sklearn": ["guidance/compare/*"],
     "matplotlib": ["guidance/show/*"],
+    "h5py": ["guidance/diagnose/sources/hdf5.py"],
+    "onnx": ["guidance/diagnose/sources/onnx.py"],
     "safetensors": ["guidance/diagnose/*", "torch/*", "cli.py"],
     "ml_dtypes": ["*"],
     "rich": ["cli.py", "_terminal.py"],

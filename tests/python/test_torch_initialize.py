@@ -2123,7 +2123,8 @@ def test_report_as_a_dict():
         assert fastinit.get(plain["initializer"]) == row.initializer
 
 
-def test_table():
+def test_table(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     model = nn.Sequential(*tied(nn.Embedding(40, 30), nn.Linear(30, 40)), nn.Conv2d(4, 6, 3))
     report = initialize(model, SEED, {"2.weight": "he_normal"})
     head, *lines, summary = str(report).split("\n")

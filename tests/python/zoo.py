@@ -32,6 +32,7 @@ import copy
 import ctypes
 import fnmatch
 import functools
+import inspect
 import math
 import multiprocessing
 import os
@@ -102,6 +103,14 @@ def names_of(library):
     """The names of all models of a library: types of configurations, or the list above."""
     if library == "timm":
         return TIMM.split()
+    if library == "torchvision":
+        from torchvision import models
+
+        return [name for name in models.list_models() if not name.startswith("quantized")]
+    if library == "keras":
+        from keras import applications
+
+        return sorted(name for name, value in vars(applications).items() if inspect.isfunction(value))
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     return list(CONFIG_MAPPING_NAMES)
@@ -115,6 +124,16 @@ def builder(library, name):
         if not timm.is_model(name):
             raise Skipped("this version of timm does not have it")
         return functools.partial(timm.create_model, name)
+    if library == "torchvision":
+        from torchvision import models
+
+        function = models.get_model_builder(name)
+        lacks = [one for one in inspect.signature(function).parameters if one.startswith("weights")]
+        return functools.partial(function, **dict.fromkeys(lacks))
+    if library == "keras":
+        from keras import applications
+
+        return functools.partial(getattr(applications, name), weights=None)
     return _transformers_builder(name)
 
 
@@ -140,6 +159,7 @@ _SIZES = [
 _SCALES = [(8, 2), (16, 2), (4, 2), (8, 4), (2, 2), (1, 2), (1, 4)]
 _SMALL = 3_000_000
 _LARGEST = 60_000_000
+_LARGEST_DIAGNOSED = 150_000_000  # VGG has 140 million
 
 
 def _shrink_value(name, value, factor, depth):
@@ -210,6 +230,39 @@ def _transformers_builder(name):
     if size > _LARGEST:
         raise Skipped(f"cannot be made small: {size:,} parameters")
     return lambda: cls(copy.deepcopy(config))
+
+
+# Diagnosing
+
+
+def alarms(library, name):
+    """What `diagnose` finds in a model as its library makes it, and in its arrays by name.
+
+    Returns:
+        The findings that are worse than information, for both forms.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            build = builder(library, name)
+            if library != "keras":
+                size = sum(tensor.numel() for tensor in on_meta(build).parameters())
+                if size > _LARGEST_DIAGNOSED:
+                    raise Skipped(f"{size:,} parameters")
+            seed(1)
+            model = build()
+        except Skipped:
+            raise
+        except Exception as error:
+            raise Skipped(f"the library alone: {_text(error)}") from error
+        if library == "keras":
+            arrays = {weight.path: np.asarray(weight.value.detach()) for weight in model.weights}
+        else:
+            arrays = model.state_dict()
+        return {
+            form: [f for f in fastinit.diagnose(given).findings if f.severity != "info"]
+            for form, given in (("model", model), ("arrays", arrays))
+        }
 
 
 # Comparing
@@ -506,7 +559,7 @@ def _text(error):
 # The command
 
 
-def _examine(job):
+def _examine(job, function=examine):
     def stop(*_):
         raise TimeoutError(f"more than {LIMIT} s")
 
@@ -514,7 +567,7 @@ def _examine(job):
     signal.alarm(LIMIT)
     torch.set_num_threads(1)
     try:
-        return examine(*job)
+        return function(*job)
     except (Skipped, TimeoutError) as reason:
         return str(reason)
     finally:
@@ -529,13 +582,44 @@ def _print(title, texts):
         print(f"{title}: {tensor}: {text}", flush=True)
 
 
+def _count_alarms(libraries, names):
+    """Prints what `diagnose` finds in all models."""
+    for library in libraries:
+        counts = Counter()
+        for name in names_of(library):
+            if not any(fnmatch.fnmatch(name, pattern) for pattern in names):
+                continue
+            found = _examine((library, name), alarms)
+            if isinstance(found, str):
+                print(f"skipped: {library} {name}: {found}", flush=True)
+                continue
+            counts.update(models=1, **{form: int(bool(findings)) for form, findings in found.items()})
+            for form, findings in found.items():
+                texts = {f"{f.severity} {f.code} {f.tensor}": f.message for f in findings}
+                _print(f"{library} {name}, {form}", texts)
+        print(
+            f"{library}: {counts['models']} models; diagnose finds something in {counts['model']} of them, "
+            f"and in the arrays by name of {counts['arrays']}",
+            flush=True,
+        )
+    return 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", default=["*"], help="models, with wildcards; all by default")
-    parser.add_argument("--library", choices=WAYS, action="append", help="only this one")
+    parser.add_argument(
+        "--library", choices=(*WAYS, "torchvision", "keras"), action="append", help="only this one"
+    )
     parser.add_argument("--way", choices=WAYS["transformers"], action="append", help="only this one")
     parser.add_argument("--notes", action="store_true", help="print also what is not a difference")
+    parser.add_argument(
+        "--diagnose", action="store_true", help="print what diagnose finds, also in torchvision and Keras"
+    )
     options = parser.parse_args()
+    if options.diagnose:
+        os.environ.setdefault("KERAS_BACKEND", "torch")
+        return _count_alarms(options.library or (*WAYS, "torchvision", "keras"), options.names)
     jobs = []
     for library in options.library or WAYS:
         ways = [way for way in WAYS[library] if way in (options.way or WAYS[library])]

@@ -1,7 +1,7 @@
 """Which initializer to use, its effect on signals and training, and problems of given weights.
 
-The functions are also in `fastinit` itself: `recommend`, `gain`, `signal`, `diagnose`, `trace`, `lsuv`,
-`show` and `compare`.
+The functions are also in `fastinit` itself: `recommend`, `recipe`, `gain`, `signal`, `diagnose`, `trace`,
+`lsuv`, `show` and `compare`.
 Frameworks, matplotlib and scikit-learn are imported only when they are needed.
 """
 
@@ -9,6 +9,7 @@ from fastinit.theory.gains import gain
 
 from .compare import Comparison, ComparisonRow, ComparisonVerdict, compare
 from .diagnose import Code, Diagnosis, DiagnosisRow, Finding, Severity, diagnose
+from .recipes import Formula, Recipe, RecipeRule, Recipes, RecipeSummary, recipe
 from .recommend import recommend
 from .recommend.recommendation import Alternative, Judgement, JudgementVerdict, Recommendation
 from .repair import Repair, RepairRow
@@ -26,8 +27,13 @@ __all__ = [
     "Diagnosis",
     "DiagnosisRow",
     "Finding",
+    "Formula",
     "Judgement",
     "JudgementVerdict",
+    "Recipe",
+    "RecipeRule",
+    "RecipeSummary",
+    "Recipes",
     "Recommendation",
     "Repair",
     "RepairRow",
@@ -44,6 +50,7 @@ __all__ = [
     "diagnose",
     "gain",
     "lsuv",
+    "recipe",
     "recommend",
     "show",
     "signal",

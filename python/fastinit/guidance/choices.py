@@ -44,9 +44,11 @@ def parse_choices(given: Any) -> dict[str, Choice]:
     return found
 
 
-def default_choices(activation: object, param: float | None = None) -> dict[str, Choice]:
+def default_choices(
+    activation: object, param: float | None = None, depth: int | None = None
+) -> dict[str, Choice]:
     """An instructive comparison: the recommended initializer, the usual default, and three bad choices."""
-    right = _choice(recommend(activation, param=param))
+    right = _choice(recommend(activation, param=param, depth=depth))
     return {
         f"recommended: {label(right.kernel)}": right,
         "glorot_uniform": Choice(GlorotUniform()),

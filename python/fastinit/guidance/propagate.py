@@ -87,7 +87,7 @@ def propagate(
             series["dead"][at] = np.mean((slope <= _DEAD * max(1.0, float(slope.max()))).all(axis=0))
             series["saturated"][at] = np.mean((z < low) | (z > high))
             series["unit_distance"][at] = _distance(z, 1) if z.shape[1] > 1 else 1.0
-            series["sample_distance"][at] = _distance(z, 0)
+            series["sample_distance"][at] = _distance(z, 0) if samples > 1 else 1.0
         gradient = normal(widths[-1], "gradient")
         for layer in range(depth, 0, -1):
             series["gradient_std"][layer - 1] = _std(gradient)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 
 from fastinit._checks import check_int, check_number
 from fastinit._results import Result, Rows, Verdict
-from fastinit._terminal import table
+from fastinit._terminal import Table
 from fastinit.initializers import Constant, Initializer, Zeros
 from fastinit.theory.parse import resolve
 
@@ -28,13 +29,16 @@ _FLAT = 3.0
 _GONE = 10.0
 # Below this `unit_distance` all units of a layer are alike.
 _ALIKE = 1e-6
+# Below this `sample_distance` a layer does not tell its inputs apart.
+_CONSTANT = 0.01
 
 
 class SignalVerdict(Verdict):
     """What the layers do to a standard deviation that is 1 at first.
 
     `FLAT`: it stays within a factor of 3. `DRIFTS`: within a factor of 10. `VANISHES`, `EXPLODES`: it does
-    not. `COLLAPSES`: all units of the last layer are alike.
+    not. `COLLAPSES`: all units of the last layer are alike. `CONSTANT`: its outputs hardly depend on the
+    input: samples differ by less than 1 % of the signal.
     """
 
     FLAT = "flat"
@@ -42,6 +46,7 @@ class SignalVerdict(Verdict):
     VANISHES = "vanishes"
     EXPLODES = "explodes"
     COLLAPSES = "collapses"
+    CONSTANT = "constant"
 
 
 def _judge(std: float) -> SignalVerdict:
@@ -70,7 +75,8 @@ class SignalRow(Result):
         unit_distance: How different the units of a layer are: the standard deviation of the pre-activations
             over the units, divided by their root mean square; 0 where all units are alike, 1 in a layer of
             one unit.
-        sample_distance: The same over the samples; 0 where a layer does not depend on the input any more.
+        sample_distance: The same over the samples; 0 where a layer does not depend on the input any more; 1
+            with a single sample.
     """
 
     name: str
@@ -89,7 +95,14 @@ class SignalRow(Result):
         """The verdict on the signal, at the last layer."""
         if self.unit_distance[-1] < _ALIKE:
             return SignalVerdict.COLLAPSES
+        if self._is_constant:
+            return SignalVerdict.CONSTANT
         return _judge(self.preactivation_std[-1])
+
+    @property
+    def _is_constant(self) -> bool:
+        """Whether the last layer does not tell the samples apart; a signal of zero has vanished instead."""
+        return 0.0 < self.preactivation_std[-1] < math.inf and self.sample_distance[-1] < _CONSTANT
 
     @property
     def gradient_verdict(self) -> SignalVerdict:
@@ -98,7 +111,7 @@ class SignalRow(Result):
 
     @property
     def text(self) -> str:
-        """Both verdicts in words, with numbers."""
+        """The verdicts in words, with numbers."""
         std = self.preactivation_std
         signal, last = _judge(std[-1]), std[-1]
         end = f", {last:.1e} at the end"
@@ -111,6 +124,12 @@ class SignalRow(Result):
         if self.verdict is SignalVerdict.COLLAPSES:
             return (
                 f"collapses: all units are alike from layer {_since(self.unit_distance < _ALIKE)} on; {text}"
+            )
+        if self.verdict is SignalVerdict.CONSTANT:
+            text = (
+                f"constant: samples differ by less than {_CONSTANT:.0%} of the signal from layer "
+                f"{_since(self.sample_distance < _CONSTANT)}, {self.sample_distance[-1]:.1e} at the end; "
+                f"signal {text}"
             )
         gradient, first = self.gradient_verdict, self.gradient_std[0]
         words = {SignalVerdict.FLAT: "", SignalVerdict.DRIFTS: f" to {first:.2g}"}
@@ -157,11 +176,20 @@ class Signal(Rows[SignalRow]):
         """The number of layers."""
         return len(self.widths) - 1
 
-    def __str__(self) -> str:
-        """The table, and below it the verdicts."""
+    def _parts(self) -> list[str | Table]:
+        """The table, and below it the verdicts. `distance` is that of the samples, `sample_distance`."""
         depth = self.depth
         layers = sorted({1, 2, 5, *np.linspace(1, depth, min(depth, 6)).round().astype(int).tolist()})
-        header = ("initializer", "layer", "pre-activation", "activation", "gradient", "dead", "saturated")
+        header = (
+            "initializer",
+            "layer",
+            "pre-activation",
+            "activation",
+            "gradient",
+            "distance",
+            "dead",
+            "saturated",
+        )
         lines = [
             (
                 row.name if layer == 1 else "",
@@ -169,6 +197,7 @@ class Signal(Rows[SignalRow]):
                 f"{row.preactivation_std[layer - 1]:.3g}",
                 f"{row.activation_std[layer - 1]:.3g}",
                 f"{row.gradient_std[layer - 1]:.3g}",
+                f"{row.sample_distance[layer - 1]:.2g}",
                 f"{row.dead[layer - 1]:.0%}",
                 f"{row.saturated[layer - 1]:.0%}",
             )
@@ -179,7 +208,7 @@ class Signal(Rows[SignalRow]):
         width = f"width {spell_widths(self.widths)}"
         title = f"standard deviations in {depth} layers of {self.activation}, {width}, {self.samples} samples"
         verdicts = [f"{row.name}: {row.text}" for row in self.rows]
-        return "\n".join([title, table(header, lines, "<>>>>>>"), *verdicts])
+        return [title, Table(header, lines, "<>>>>>>>"), *verdicts]
 
 
 def signal(
@@ -242,7 +271,11 @@ def signal(
     samples = check_int("samples", samples, 1)
     seed = check_int("seed", seed, 0, 2**64 - 1)
     default = _bias(bias)
-    choices = default_choices(activation, param) if initializers is None else parse_choices(initializers)
+    if initializers is None:
+        # With layers of different widths, the kernel that suits all of them.
+        choices = default_choices(activation, param, len(sizes) - 1 if len(set(sizes)) == 1 else None)
+    else:
+        choices = parse_choices(initializers)
     rows = []
     for name, choice in choices.items():
         biases = default if choice.bias is None else choice.bias

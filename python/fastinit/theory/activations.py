@@ -1,4 +1,10 @@
-"""Activations as NumPy functions of float64, with exact derivatives: all those of Keras 3."""
+"""Activations as NumPy functions of float64, with exact derivatives: all those of Keras 3, and common others.
+
+Not in Keras are the gated ones other than `glu`, `quick_gelu`, `relu_squared` and `sin`. References: Shazeer,
+"GLU variants improve transformer", arXiv:2002.05202; Hendrycks and Gimpel, "Gaussian error linear units",
+arXiv:1606.08415; So and others, "Primer", arXiv:2109.08668; Sitzmann and others, "Implicit neural
+representations with periodic activation functions", arXiv:2006.09661.
+"""
 
 from __future__ import annotations
 
@@ -38,14 +44,14 @@ class Activation:
     """An activation, with its parameter bound.
 
     Attributes:
-        name: Its name in Keras; for an unknown function, the name of the function.
+        name: Its name in Keras, if it is there; for an unknown function, the name of the function.
         function: The activation, as a function of a float64 array.
         derivative: Its derivative; for an activation that is not elementwise, the derivative of each output
             with respect to its own input.
         param: Its parameter, `None` if it has none.
-        kind: `"elementwise"`; `"gated"` if each output depends on two inputs (GLU, which halves the last
-            axis); `"joint"` if each output depends on all units of a layer (softmax and similar, along the
-            last axis).
+        kind: `"elementwise"`; `"gated"` if each output depends on two inputs (GLU and similar, which halve
+            the last axis: the first half times a function of the second); `"joint"` if each output depends on
+            all units of a layer (softmax and similar, along the last axis).
         known: Whether the name is one of `names()`.
         pull: The vector-Jacobian product of an activation that is not elementwise: a function of the inputs
             and the gradient with respect to the outputs.
@@ -162,18 +168,23 @@ def _sparse_plus(z: Array) -> Array:
 # Activations of more than one input
 
 
-def _glu(z: Array) -> Array:
-    linear, gate = np.split(z, 2, axis=-1)
-    return linear * _sigmoid(gate)
+def _gated(gate: str) -> _Formula:
+    """The first half of the last axis, times an activation of the second."""
 
+    def function(z: Array) -> Array:
+        linear, second = np.split(z, 2, axis=-1)
+        return linear * FORMULAS[gate].function(second)
 
-def _glu_slope(z: Array) -> Array:
-    return _sigmoid(np.split(z, 2, axis=-1)[1])
+    def derivative(z: Array) -> Array:
+        return FORMULAS[gate].function(np.split(z, 2, axis=-1)[1])
 
+    def pull(z: Array, gradient: Array) -> Array:
+        linear, second = np.split(z, 2, axis=-1)
+        formula = FORMULAS[gate]
+        parts = gradient * formula.function(second), gradient * linear * formula.derivative(second)
+        return np.concatenate(parts, axis=-1)
 
-def _glu_pull(z: Array, gradient: Array) -> Array:
-    linear, gate = np.split(z, 2, axis=-1)
-    return np.concatenate([gradient * _sigmoid(gate), gradient * linear * _sigmoid_slope(gate)], axis=-1)
+    return _Formula(function, derivative, kind="gated", pull=pull)
 
 
 def _softmax(z: Array) -> Array:
@@ -214,6 +225,11 @@ def _sparsemax_pull(z: Array, gradient: Array) -> Array:
     return support * (gradient - mean)
 
 
+# The gated activations, with the activation of the second half of their inputs.
+GATES = {"geglu": "gelu", "glu": "sigmoid", "reglu": "relu", "swiglu": "silu"}
+# The scale of `quick_gelu`, with which z * sigmoid(scale * z) is near GELU.
+_QUICK = 1.702
+
 # The derivative at a kink is that on its left.
 FORMULAS: dict[str, _Formula] = {
     "celu": _Formula(
@@ -224,9 +240,10 @@ FORMULAS: dict[str, _Formula] = {
     ),
     "elu": _Formula(_elu, _elu_slope, "alpha", 1.0),
     "exponential": _Formula(np.exp, np.exp),
+    "geglu": _gated(GATES["geglu"]),
     "gelu": _Formula(lambda z: z * normal_cdf(z), lambda z: normal_cdf(z) + z * _density(z)),
     "gelu_tanh": _Formula(_gelu_tanh, _gelu_tanh_slope),
-    "glu": _Formula(_glu, _glu_slope, kind="gated", pull=_glu_pull),
+    "glu": _gated(GATES["glu"]),
     "hard_shrink": _Formula(
         lambda z, a: np.where(np.abs(z) > a, z, 0.0),
         lambda z, a: np.where(np.abs(z) > a, 1.0, 0.0),
@@ -251,8 +268,14 @@ FORMULAS: dict[str, _Formula] = {
     "prelu": _Formula(
         lambda z, a: np.where(z > 0, z, a * z), lambda z, a: np.where(z > 0, 1.0, a), "negative_slope", 0.25
     ),
+    "quick_gelu": _Formula(
+        lambda z: z * _sigmoid(_QUICK * z),
+        lambda z: _sigmoid(_QUICK * z) + np.clip(_QUICK * z, -800.0, 800.0) * _sigmoid_slope(_QUICK * z),
+    ),
+    "reglu": _gated(GATES["reglu"]),
     "relu": _Formula(lambda z: np.maximum(z, 0.0), lambda z: np.where(z > 0, 1.0, 0.0)),
     "relu6": _Formula(lambda z: np.clip(z, 0.0, 6.0), lambda z: np.where((z > 0) & (z <= 6), 1.0, 0.0)),
+    "relu_squared": _Formula(lambda z: np.square(np.maximum(z, 0.0)), lambda z: 2.0 * np.maximum(z, 0.0)),
     "selu": _Formula(
         lambda z: SELU_SCALE * _elu(z, SELU_ALPHA), lambda z: SELU_SCALE * _elu_slope(z, SELU_ALPHA)
     ),
@@ -260,6 +283,7 @@ FORMULAS: dict[str, _Formula] = {
     "silu": _Formula(
         lambda z: z * _sigmoid(z), lambda z: _sigmoid(z) + np.clip(z, -800.0, 800.0) * _sigmoid_slope(z)
     ),
+    "sin": _Formula(np.sin, np.cos),
     "soft_shrink": _Formula(
         lambda z, a: np.sign(z) * np.maximum(np.abs(z) - a, 0.0),
         lambda z, a: np.where(np.abs(z) > a, 1.0, 0.0),
@@ -285,6 +309,7 @@ FORMULAS: dict[str, _Formula] = {
         "b",
         4.0,
     ),
+    "swiglu": _gated(GATES["swiglu"]),
     "tanh": _Formula(np.tanh, lambda z: 1.0 - np.square(np.tanh(z))),
     "tanh_shrink": _Formula(lambda z: z - np.tanh(z), lambda z: np.square(np.tanh(z))),
     "threshold": _Formula(

@@ -10,10 +10,12 @@ import functools
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fastinit._checks import check_choice
 from fastinit._suggest import did_you_mean
 
-from .activations import SELU_ALPHA, SELU_SCALE, Activation
+from .activations import GATES, SELU_ALPHA, SELU_SCALE, Activation
 from .parse import resolve
 from .quadrature import normal_mean_square
 
@@ -60,7 +62,8 @@ def gain(
     Raises:
         ValueError: If a name, `direction` or `convention` is unknown, `param` is out of range or the
             activation has none, the activation has no gain (softmax couples the units of a layer; a function
-            may be zero everywhere or have an infinite mean square), or the function fails.
+            may be zero everywhere or have an infinite mean square, as 1 / z and exp(z**2 / 3), and the
+            derivative of a step), or the function fails.
         TypeError: If an argument is of the wrong kind.
 
     Example:
@@ -89,7 +92,24 @@ def gain(
     found = resolve(activation, param)
     if direction == "forward":
         return root_gain(mean_square(found), f"the activation {found}")
-    return root_gain(mean_square_slope(found), f"the derivative of {found}")
+    square = math.inf if _has_steps(found) else mean_square_slope(found)
+    return root_gain(square, f"the derivative of {found}")
+
+
+def _has_steps(activation: Activation) -> bool:
+    """Whether E f'(z)**2 is infinite, as at a step: then the sum of squares grows as points get nearer.
+
+    The derivatives of known activations are exact. (Those of the few with steps are those between the steps.)
+    """
+    if activation.known:
+        return False
+    squares = []
+    for count in (2**14, 2**18):
+        z = np.linspace(-8.0, 8.0, count) + 1e-6  # A singularity is rather at 0 than here.
+        with np.errstate(all="ignore"):
+            slope = np.diff(activation(z)) / np.diff(z)
+        squares.append(float(np.exp(-(z[1:] ** 2) / 2) @ slope**2) / count)
+    return squares[1] > 1.25 * squares[0]  # At sqrt(abs(z)) it is 1.4, at abs(z)**0.6 1.1, at a kink 1.
 
 
 def root_gain(square: float, of: str = "an activation") -> float:
@@ -150,24 +170,28 @@ _SQUARES: dict[str, Callable[[float], float]] = {
     "linear": lambda _: 1.0,
     "prelu": lambda a: 0.5 * (1.0 + a * a),
     "relu": lambda _: 0.5,
+    "relu_squared": lambda _: 1.5,
     "selu": lambda _: SELU_SCALE**2 * (0.5 + _half_of_elu(SELU_ALPHA)),
+    "sin": lambda _: -0.5 * math.expm1(-2.0),
 }
 _SLOPE_SQUARES: dict[str, Callable[[float], float]] = {
     **{name: _SQUARES[name] for name in ("exponential", "leaky_relu", "linear", "prelu", "relu")},
     "elu": lambda a: 0.5 + _half_of_elu_slope(a),
+    "relu_squared": lambda _: 2.0,
     "selu": lambda _: SELU_SCALE**2 * (0.5 + _half_of_elu_slope(SELU_ALPHA)),
+    "sin": lambda _: 0.5 * (1.0 + math.exp(-2.0)),
 }
 
 
 def mean_square(activation: Activation) -> float:
-    """E f(z)**2 for a standard normal z; of GLU, for two independent ones."""
+    """E f(z)**2 for a standard normal z; of a gated activation, for two independent ones."""
     if activation.known and activation.name in _SQUARES:
         return _SQUARES[activation.name](activation.param or 0.0)
     return moments(activation, 1.0)[0]
 
 
 def mean_square_slope(activation: Activation) -> float:
-    """E f'(z)**2 for a standard normal z; of GLU, the sum over both inputs."""
+    """E f'(z)**2 for a standard normal z; of a gated activation, the sum over both inputs."""
     if activation.known and activation.name in _SLOPE_SQUARES:
         return _SLOPE_SQUARES[activation.name](activation.param or 0.0)
     return moments(activation, 1.0)[2]
@@ -190,7 +214,7 @@ def moments(activation: Activation, variance: float) -> tuple[float, float, floa
         )
     root = math.sqrt(variance)
     if activation.kind == "gated":
-        gate = resolve("sigmoid")
+        gate = resolve(GATES[activation.name])
         square, change, slope = moments(gate, variance)
         return variance * square, square + variance * change, square + variance * slope
 

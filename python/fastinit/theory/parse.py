@@ -22,12 +22,27 @@ if TYPE_CHECKING:
     from fastinit._typing import Array
 
 _ALIASES = {
+    "accurate_gelu": "gelu_tanh",
     "exp": "exponential",
+    "fast_gelu": "gelu_tanh",
+    "gated_gelu": "geglu",
+    "gated_silu": "swiglu",
+    "gelu_accurate": "gelu_tanh",
     "gelu_approximate": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "gelu_python": "gelu",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_quick": "quick_gelu",
     "hard_swish": "hard_silu",
     "identity": "linear",
-    "none": "linear",
     "leaky_rectify": "leaky_relu",
+    "new_gelu": "gelu_tanh",
+    "none": "linear",
+    "relu2": "relu_squared",
+    "sine": "sin",
+    "squared_relu": "relu_squared",
     "swish": "silu",
 }
 
@@ -137,13 +152,18 @@ def _of_framework(thing: Any) -> Activation | None:
     layer = hasattr(thing, "training") or hasattr(thing, "trainable_weights")
     source = str(getattr(kind if layer else thing, "__module__", None) or "").split(".")[0]
     # Built-in functions have no module, but those of torch and JAX have types of their own.
-    if source not in ("torch", "keras", "jax") and not kind.__module__.startswith(("torch", "jaxlib", "jax")):
+    if source not in ("torch", "keras", "jax", "transformers") and not kind.__module__.startswith(
+        ("torch", "jaxlib", "jax")
+    ):
         return None
     title = kind.__name__ if layer else str(getattr(thing, "__name__", ""))
     if layer and source == "keras" and title == "Activation":
         return resolve(thing.activation)
-    name = _BY_PLAIN_NAME.get(_plain(title))
-    if name is None or (title.lower() == "linear" and source != "keras"):  # PyTorch's has weights.
+    plain = _plain(title)
+    if source == "transformers":  # Such as QuickGELUActivation.
+        plain = plain.removesuffix("activation")
+    name = _BY_PLAIN_NAME.get(plain)
+    if name is None or (title.lower() == "linear" and source == "torch"):  # PyTorch's has weights.
         return None
     if not layer:
         if name == "threshold":  # The function needs its threshold as an argument.
@@ -152,7 +172,7 @@ def _of_framework(thing: Any) -> Activation | None:
             name = "gelu_tanh"
         return named(name, 0.2 if (source, name) == ("keras", "leaky_relu") else _parameter(name, None))
     if name == "gelu":
-        return named("gelu_tanh" if thing.approximate == "tanh" else "gelu", None)
+        return named("gelu_tanh" if getattr(thing, "approximate", "none") == "tanh" else "gelu", None)
     if name == "prelu":
         return named(name, _mean_slope(thing))
     if source == "keras" and name == "relu":
@@ -183,8 +203,8 @@ def _mean_slope(layer: Any) -> float:
     weights = getattr(layer, "weight", None)
     if weights is None:
         weights = getattr(layer, "alpha", None)
-    if weights is None:  # Not built yet: Keras's default is zeros.
-        return 0.0
+    if weights is None:  # A layer of Keras that has not been built.
+        weights = layer.alpha_initializer((64,))
     values = np.asarray(weights.detach() if hasattr(weights, "detach") else weights, dtype=np.float64)
     return float(np.sqrt(np.mean(np.square(values))))
 
@@ -196,7 +216,7 @@ def _of_function(function: Callable[[Any], Any]) -> Activation:
     """An elementwise function, with a numerical derivative."""
     name = getattr(function, "__name__", type(function).__name__)
     call = _caller(function, name)
-    single = call(np.zeros(1)).dtype != np.float64
+    single = call(np.ones(1)).dtype != np.float64
 
     def values(z: Array) -> Array:
         return call(z).astype(np.float64)
@@ -219,7 +239,8 @@ def _caller(function: Callable[[Any], Any], name: str) -> Callable[[Array], Arra
     for convert in _conversions(function):
 
         def call(z: Array, convert: Callable[[Array], Any] = convert) -> Array:
-            result = function(convert(z.copy()))  # The function may work in place.
+            with np.errstate(all="ignore"):
+                result = function(convert(z.copy()))  # The function may work in place.
             if hasattr(result, "detach"):
                 result = result.detach().cpu()
             return np.asarray(result)

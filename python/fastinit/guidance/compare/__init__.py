@@ -27,8 +27,9 @@ from fastinit._registry import install_hint
 from fastinit._results import Result, Rows, Verdict
 from fastinit._runtime import random_bits
 from fastinit._suggest import did_you_mean
-from fastinit._terminal import Bar, table
+from fastinit._terminal import Bar, Table
 from fastinit.guidance.choices import default_choices, parse_choices
+from fastinit.initializers import Zeros
 from fastinit.theory.parse import resolve
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from fastinit._terminal import Progress
     from fastinit._typing import Array
+    from fastinit.guidance.choices import Choice
     from fastinit.initializers import Initializer
 
     class Network(Protocol):
@@ -79,6 +81,7 @@ class ComparisonRow(Result):
     Attributes:
         name: The label of the initializer.
         initializer: The initializer of all weight matrices.
+        bias: That of the biases of the hidden layers; those of the last layer are zero.
         train_loss: The mean cross-entropy of the training images, in nats.
         validation_loss: That of the validation images.
         validation_accuracy: The fraction of validation images that are classified correctly; 0.1 by guessing.
@@ -93,6 +96,7 @@ class ComparisonRow(Result):
 
     name: str
     initializer: Initializer
+    bias: Initializer
     train_loss: tuple[float, ...]
     validation_loss: tuple[float, ...]
     validation_accuracy: tuple[float, ...]
@@ -157,7 +161,7 @@ class Comparison(Rows[ComparisonRow]):
     seed: int
     backend: str
 
-    def __str__(self) -> str:
+    def _parts(self) -> list[str | Table]:
         """A table with a row for each initializer."""
         header = (
             "initializer",
@@ -182,13 +186,13 @@ class Comparison(Rows[ComparisonRow]):
                     row.text,
                 )
             )
-        return (
+        return [
             f"{self.depth} hidden layers of {self.width} units, {self.activation}; {self.epochs} epochs "
             f"of SGD, batches of {self.batch_size}, learning rate {self.learning_rate:g}; seed {self.seed}, "
-            f"{self.backend}\n"
-            f"{table(header, lines, '<>>>>><')}\n"
-            "first gradient: the norm of the gradient of the first layer's weights before the first step"
-        )
+            f"{self.backend}",
+            Table(header, lines, "<>>>>><"),
+            "first gradient: the norm of the gradient of the first layer's weights before the first step",
+        ]
 
 
 def compare(
@@ -206,17 +210,18 @@ def compare(
 ) -> Comparison:
     """Trains the same network on the same images from several initializers.
 
-    The network is plain: hidden layers of equal width, an activation, ten outputs, zero biases; no
-    normalization and no residual connections. It is trained by SGD without momentum. The images are the 1797
-    handwritten digits that come with scikit-learn, 8 by 8 pixels, a fifth of them for validation.
+    The network is plain: hidden layers of equal width, an activation, ten outputs; no normalization and no
+    residual connections. Biases are zero, but for those that `recommend` gives to hidden layers. It is
+    trained by SGD without momentum. The images are the 1797 handwritten digits that come with scikit-learn,
+    8 by 8 pixels, a fifth of them for validation.
     All runs have the same batches in the same order, and weights of the same seed and streams. The results of
     PyTorch and Keras differ by rounding. On one machine the same arguments give the same numbers.
 
     Args:
         initializers: One initializer or several: names, configurations, initializers of fastinit, or results
-            of `recommend`, whose kernel is used; a sequence of these, or a mapping of labels to them. Each is
-            used for all weight matrices, of shape (inputs, outputs). `None` for the recommended one,
-            Glorot's, one that is too small, one that is too large, and zeros.
+            of `recommend`, whose kernel and bias are used; a sequence of these, or a mapping of labels to
+            them. Each is used for all weight matrices, of shape (inputs, outputs). `None` for the recommended
+            one for this depth, Glorot's, one that is too small, one that is too large, and zeros.
         activation: The activation of the hidden layers, in any case: `"elu"`, `"gelu"`, `"leaky_relu"` (with
             the slope 0.01), `"linear"`, `"mish"`, `"relu"`, `"selu"`, `"sigmoid"`, `"silu"`, `"softplus"`,
             `"softsign"` or `"tanh"`; or an elementwise function of tensors of the framework.
@@ -257,36 +262,35 @@ def compare(
         performance on ImageNet classification", ICCV 2015, arXiv:1502.01852. The images: Alpaydin and Kaynak,
         "Optical recognition of handwritten digits", UCI Machine Learning Repository, 1998.
     """
-    choices = default_choices(activation) if initializers is None else parse_choices(initializers)
-    given = {name: choice.kernel for name, choice in choices.items()}
-    seed = check_int("seed", seed, 0, 2**64 - 1)
     depth, width = check_int("depth", depth, 1), check_int("width", width, 1)
+    choices = (
+        parse_choices(initializers) if initializers is not None else default_choices(activation, depth=depth)
+    )
+    seed = check_int("seed", seed, 0, 2**64 - 1)
     epochs = check_int("epochs", epochs, 1)
     learning_rate = check_number("learning_rate", learning_rate)
     if learning_rate <= 0.0:
         raise ValueError(f"learning_rate must be positive and finite, got {learning_rate!r}")
-    data = _data(seed)
-    batch_size = check_int("batch_size", batch_size, 1, len(data.y))
     framework, engine = _chosen(backend)
-    networks: Any = importlib.import_module(f".{framework}_network", __package__)
-    function = _activation(activation, networks.ACTIVATIONS)
-    sizes = [data.x.shape[1], *[width] * depth, 10]
-    # Made before the first run, so that an initializer that cannot make matrices is refused at once.
-    weights = {name: _weights(initializer, sizes, seed) for name, initializer in given.items()}
-    used = len(data.y) // batch_size * batch_size
-    order = [
-        _shuffled(len(data.y), seed, f"epoch.{epoch}")[:used].reshape(-1, batch_size)
-        for epoch in range(1, epochs + 1)
-    ]
-    rows = []
-    bar = Bar(progress, len(given) * epochs)
-    try:
+    title = f"loading the images and {framework}"
+    with contextlib.closing(Bar(progress, len(choices) * epochs, title)) as bar:
+        data = _data(seed)
+        batch_size = check_int("batch_size", batch_size, 1, len(data.y))
+        networks: Any = importlib.import_module(f".{framework}_network", __package__)
+        function = _activation(activation, networks.ACTIVATIONS)
+        sizes = [data.x.shape[1], *[width] * depth, 10]
+        # Made before the first run, so that an initializer that cannot make matrices is refused at once.
+        parameters = {name: _parameters(choice, sizes, seed) for name, choice in choices.items()}
+        used = len(data.y) // batch_size * batch_size
+        order = [
+            _shuffled(len(data.y), seed, f"epoch.{epoch}")[:used].reshape(-1, batch_size)
+            for epoch in range(1, epochs + 1)
+        ]
+        rows = []
         with _one_thread():
-            for name, initializer in given.items():
-                network = networks.Network(weights[name], function, learning_rate)
-                rows.append(_run(name, initializer, network, data, order, bar))
-    finally:
-        bar.close()
+            for name, choice in choices.items():
+                network = networks.Network(*parameters[name], function, learning_rate)
+                rows.append(_run(name, choice, network, data, order, bar))
     return Comparison(
         rows=tuple(rows),
         activation=activation
@@ -345,25 +349,33 @@ def _shuffled(size: int, seed: int, stream: str) -> Array:
     return np.argsort(random_bits(size, seed=seed, stream=stream, dtype="uint64"), kind="stable")
 
 
-def _weights(initializer: Initializer, sizes: Sequence[int], seed: int) -> list[Array]:
-    """The weight matrices of all layers."""
-    own = initializer.seed is not None
-    return [
-        initializer(shape, seed=None if own else seed, stream=f"layers.{layer}.weight")
+def _parameters(choice: Choice, sizes: Sequence[int], seed: int) -> tuple[list[Array], list[Array]]:
+    """The weight matrices and the biases of all layers."""
+
+    def make(initializer: Initializer, shape: tuple[int, ...], stream: str) -> Array:
+        return initializer(shape, seed=seed if initializer.seed is None else None, stream=stream)
+
+    weights = [
+        make(choice.kernel, shape, f"layers.{layer}.weight")
         for layer, shape in enumerate(itertools.pairwise(sizes))
     ]
+    bias = choice.bias or Zeros()
+    biases = [make(bias, (size,), f"layers.{layer}.bias") for layer, size in enumerate(sizes[1:-1])]
+    return weights, [*biases, np.zeros(sizes[-1], np.float32)]
 
 
 def _run(
-    name: str, initializer: Initializer, network: Network, data: _Data, order: Sequence[Array], bar: Bar
+    name: str, choice: Choice, network: Network, data: _Data, order: Sequence[Array], bar: Bar
 ) -> ComparisonRow:
     """Trains a network and measures it; `order` has the batches of each epoch."""
     begin = time.perf_counter()
+    bar.show(f"{name}, before training")
     measured = [_measure(network, data)]
     norms = [(math.nan, math.nan)]
     diverged = None if np.isfinite(measured[0]).all() else 0
     for epoch, batches in enumerate(order, 1):
         if diverged is None:
+            bar.show(f"{name}, epoch {epoch} of {len(order)}")
             steps = _epoch(network, data, batches)
             if epoch == 1:
                 norms = steps[:1]
@@ -379,7 +391,8 @@ def _run(
     first_norms, all_norms = zip(*norms, strict=True)
     return ComparisonRow(
         name=name,
-        initializer=initializer,
+        initializer=choice.kernel,
+        bias=choice.bias or Zeros(),
         train_loss=train_loss,
         validation_loss=validation_loss,
         validation_accuracy=accuracy,

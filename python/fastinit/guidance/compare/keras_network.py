@@ -50,18 +50,22 @@ def _norm(x: Any) -> Any:
 
 
 class Network:
-    """A network of dense layers with zero biases, in float32."""
+    """A network of dense layers, in float32."""
 
     def __init__(
-        self, weights: Sequence[Array], activation: Callable[[Any], Any], learning_rate: float
+        self,
+        weights: Sequence[Array],
+        biases: Sequence[Array],
+        activation: Callable[[Any], Any],
+        learning_rate: float,
     ) -> None:
         inputs = keras.Input((len(weights[0]),), dtype="float32")
         outputs = [inputs]
-        for i, weight in enumerate(weights):
+        for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             last = i == len(weights) - 1
             layer = layers.Dense(weight.shape[1], None if last else activation, dtype="float32")
             outputs.append(layer(outputs[-1]))
-            layer.set_weights([weight, np.zeros(weight.shape[1], np.float32)])
+            layer.set_weights([weight, bias])
         self._outputs = keras.Model(inputs, outputs[1:])
         self._model = keras.Model(inputs, outputs[-1])
         self._optimizer = _SGD(learning_rate, name="sgd")

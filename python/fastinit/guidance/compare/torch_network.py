@@ -31,18 +31,21 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Network:
-    """A network of dense layers with zero biases, on the CPU, in float32."""
+    """A network of dense layers, on the CPU, in float32."""
 
     def __init__(
-        self, weights: Sequence[Array], activation: Callable[[Any], Any], learning_rate: float
+        self,
+        weights: Sequence[Array],
+        biases: Sequence[Array],
+        activation: Callable[[Any], Any],
+        learning_rate: float,
     ) -> None:
         self._activation = activation
         self._learning_rate = learning_rate
-        self._weights = [torch.from_numpy(weight.copy()).requires_grad_() for weight in weights]
-        self._biases = [
-            torch.zeros(weight.shape[1], device="cpu", dtype=torch.float32).requires_grad_()
-            for weight in weights
-        ]
+        self._weights, self._biases = (
+            [torch.from_numpy(array.copy()).requires_grad_() for array in arrays]
+            for arrays in (weights, biases)
+        )
 
     def step(self, x: Array, y: Array) -> tuple[float, float]:
         """Makes a step of training; returns the norms of the gradients of the first weights and of all."""

@@ -3,7 +3,8 @@
 From the argument to the result: `sources` finds the tensors, which `tensors` describes and `roles` recognizes
 by name; `measure` takes their statistics, each of the `parts` in one pass (`onepass`, `units`), and `small`
 ones together; `judge` compares them with known `schemes`, with the rest of the `model` and with what is
-`expected`; `results` is what is returned.
+`expected`, and judges layers in a row, whose `order` the sources tell, by their `depth` and their `zeros`;
+`results` is what is returned.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .judge import judge
 from .measure import measured
 from .results import Code, Diagnosis, DiagnosisRow, Finding, Severity
 from .schemes import fans
-from .sources import tensors_of
+from .sources import runs_of, tensors_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,14 +61,24 @@ def diagnose(
     that follows such a scheme is not reported, nor is a deviation that is not significant for the number of
     elements or, where the order of the axes is only assumed, one that the other order explains.
 
+    Of layers that are known to follow each other, the product of their gains is judged: it is a problem if a
+    signal or its gradient vanishes or explodes, though each layer is usual. The layers are those of a
+    `torch.nn.Sequential`, also inside of other modules, and those of a sequential or functional model of
+    Keras. Arrays are taken as such a row only if they fit together and are of one kind. A kernel of zeros is
+    severe only where it, or its units, cannot be trained.
+
     Args:
         x: What to diagnose:
 
             * an array of any shape, also of JAX, or a tensor of PyTorch;
-            * a mapping of names to arrays, also a nested one, or a state dict;
+            * a mapping of names to arrays, also a nested one, a state dict, or a checkpoint that contains one
+              beside other things, which are skipped;
             * the path of a `.safetensors`, `.npz` or `.npy` file, of a `.safetensors.index.json`, or of a
               directory of `.safetensors` files; files of any size are read in pieces, in little memory (an
               `.npy` in Fortran order as a whole);
+            * that of a file of PyTorch (`.pt`, `.pth`, `.bin`, `.ckpt`), Keras (`.keras`, `.h5`), ONNX or
+              llama.cpp (`.gguf`); all but the last need torch, h5py or onnx. No pickle is executed, and
+              nothing outside the file is opened but data beside an `.onnx`;
             * a module of PyTorch;
             * a model or layer of Keras that has been built.
         batch: Of a module or a model: an input, as in `fastinit.trace`, which then runs the model, too; what
@@ -92,7 +103,7 @@ def diagnose(
             `expect`, or a pattern of it, fits no tensor.
         FileNotFoundError: If there is no such file.
         TypeError: If `x`, or a value in it, is of a kind that cannot be diagnosed.
-        ImportError: If a `.safetensors` file is given and the library safetensors is not installed.
+        ImportError: If the library that reads a file is not installed; the error says how to install it.
 
     Example:
         >>> import fastinit
@@ -111,12 +122,13 @@ def diagnose(
         AISTATS 2010. He, Zhang, Ren and Sun, "Delving deep into rectifiers: surpassing human-level
         performance on ImageNet classification", ICCV 2015, arXiv:1502.01852. Saxe, McClelland and Ganguli,
         "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks", ICLR 2014,
-        arXiv:1312.6120. Pébay, "Formulas for robust, one-pass parallel computation of covariances and
+        arXiv:1312.6120. Schoenholz, Gilmer, Ganguli and Sohl-Dickstein, "Deep information propagation", ICLR
+        2017, arXiv:1611.01232. Pébay, "Formulas for robust, one-pass parallel computation of covariances and
         arbitrary-order statistical moments", Sandia report SAND2008-6212.
     """
     if layout is not None:
         check_choice("layout", layout, LAYOUTS)
-    tensors, skipped = tensors_of(x, layout)
+    tensors, skipped, notes = tensors_of(x, layout)
     expected = _expectations(expect, tensors)
     total = sum(tensor.size for tensor in tensors)
     bar = Bar(total > _LARGE and sys.stderr.isatty() if progress is None else progress, total)
@@ -124,9 +136,9 @@ def diagnose(
         statistics = list(measured(tensors, bar))
     finally:
         bar.close()
-    findings = [*judge(statistics, expected), *_traced(x, batch)]
+    findings = [*judge(statistics, expected, runs_of(x, tensors)), *_traced(x, batch)]
     findings.sort(key=lambda finding: -list(Severity).index(finding.severity))
-    return Diagnosis(tuple(map(_row, statistics)), tuple(findings), skipped)
+    return Diagnosis(tuple(map(_row, statistics)), tuple(findings), skipped, notes)
 
 
 def _expectations(expect: Any, tensors: list[Tensor]) -> dict[str, Initializer]:

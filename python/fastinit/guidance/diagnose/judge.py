@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from .depth import judge_runs
 from .expected import judge_expected
 from .model import Model
 from .results import Code, Severity
-from .roles import is_output
-from .schemes import FAMILIES, FEW, TRUNCATION, fans, schemes
+from .roles import is_output, leaf_of
+from .schemes import FAMILIES, FEW, TRUNCATION, fans, fitting, schemes
 from .siblings import find_modes, find_twins, find_unlike
 from .statistics import ERRORS
 from .structure import constant_name, judge_structure
@@ -25,20 +26,24 @@ if TYPE_CHECKING:
 
     from fastinit.initializers import Initializer
 
+    from .order import Run
     from .results import Finding
     from .statistics import Statistics
 
 INFO, WARNING, SEVERE = Severity
 
 
-def judge(tensors: Sequence[Statistics], expected: dict[str, Initializer]) -> list[Finding]:
+def judge(
+    tensors: Sequence[Statistics], expected: dict[str, Initializer], runs: Sequence[Run]
+) -> list[Finding]:
     """All findings, the most severe first, and otherwise in the order of the tensors.
 
     Args:
         tensors: The tensors, as measured. The schemes that they follow are noted in them.
         expected: The initializer that a tensor should follow, by name.
+        runs: The layers that follow each other, as far as it is known.
     """
-    model = Model(tensors, expected)
+    model = Model(tensors, expected, runs)
     if model.trained:
         text = (
             "the weights follow no distribution that initializers draw from, so they look trained; only what "
@@ -47,8 +52,9 @@ def judge(tensors: Sequence[Statistics], expected: dict[str, Initializer]) -> li
         model.add(None, Code.LOOKS_TRAINED, INFO, text)
     for s in model.tensors:
         _judge(model, s)
-    find_modes(model)
     find_twins(model)
+    find_modes(model)
+    judge_runs(model)
     return sorted(model.findings, key=lambda finding: list(Severity).index(finding.severity), reverse=True)
 
 
@@ -153,6 +159,10 @@ NORMALIZED = 8.0
 def _size(model: Model, s: Statistics) -> None:
     """Judges the scale of a kernel that follows no known scheme."""
     std, enough = s.std, s.moments.count >= FEW
+    norm = s.rms * math.sqrt(s.size)
+    if max(s.tensor.shape) == s.size and abs(norm - float(f"{norm:.2g}")) <= s.tensor.rounding * norm:
+        _orthogonal(model, s, norm, 0.0, s.size)  # A single unit, whose norm was set.
+        return
     found = fans(s.tensor)
     inputs = [into for into, _ in (found[:2] if s.tensor.certain else found)]
     small, large = s.rms * math.sqrt(max(inputs)), s.rms * math.sqrt(min(inputs))
@@ -162,7 +172,7 @@ def _size(model: Model, s: Statistics) -> None:
     if enough and small < SMALL / room:
         times = 1 / max(small, 1e-300)
         text = f"the std {std:.4g} with {max(inputs):.0f} inputs makes a signal {times:.3g} times "
-        if is_output(s.tensor):
+        if is_output(s.tensor) or model.is_last(s):
             model.add(s, Code.TOO_SMALL, INFO, text + "smaller, so the output starts near its bias")
         else:
             text += "smaller, so it vanishes within a few layers" + advice
@@ -182,6 +192,17 @@ EMBEDDING_SMALL, EMBEDDING_LARGE = 1e-4, 4.0
 
 
 def _embedding(model: Model, s: Statistics) -> None:
+    logits = s.rms * math.sqrt(s.tensor.shape[-1])
+    if s.tensor.tied and logits > LARGE:
+        text = (
+            f"the embedding makes the output, too, and with a root mean square of {s.rms:.4g} it turns "
+            f"normalized signals into logits with a standard deviation of {logits:.3g}, so the loss starts "
+            "far too large unless the model scales them; draw it with variance 1 / dimension: "
+            f"fastinit.random_normal with stddev={s.rms / logits:.3g}"
+        )
+        # A model of T5 says that it scales them; its arrays do not.
+        model.add(s, Code.TOO_LARGE, WARNING if s.tensor.certain else INFO, text)
+        return
     if s.moments.count < FEW or EMBEDDING_SMALL <= s.rms <= EMBEDDING_LARGE:
         return
     text = (
@@ -217,7 +238,7 @@ def _orthogonal(model: Model, s: Statistics, gain: float, cosine: float, length:
 
 
 # The scale of a normalization far from 1. DCGAN draws it from N(1, 0.02).
-SCALE_LOW, SCALE_HIGH = 0.1, 10.0
+SCALE_LOW, SCALE_MOST, SCALE_HIGH = 0.1, 4.0, 10.0
 
 
 def _scale(model: Model, s: Statistics) -> None:
@@ -227,12 +248,14 @@ def _scale(model: Model, s: Statistics) -> None:
         s.scheme = constant_name(low)
     if low == high == 1.0:
         return
+    if not s.tensor.norm and leaf_of(s.name) != "weight" and low < 0.0 < high and fitting(s):
+        return  # A vector that is drawn, such as that of additive attention, and no scale.
     severity = INFO
     if low == high == 0.0:
         text = "the scale is 0, so its branch starts at zero unless the layer adds 1 to it"
     elif low == high:
         text = f"the scale is {low:.4g}"
-        usual = SCALE_LOW <= low <= SCALE_HIGH if s.tensor.norm else 0.0 < low <= SCALE_HIGH
+        usual = SCALE_LOW <= low <= SCALE_MOST if s.tensor.norm else 0.0 < low <= SCALE_HIGH
         severity = INFO if usual else WARNING
     else:
         text = f"the scale ranges {s.range}, with mean {s.moments.mean:.4g}"
@@ -262,8 +285,7 @@ def _bias(model: Model, s: Statistics) -> None:
         if gates and abs(s.size * s.rms**2 - s.at_high) < 0.01 * s.at_high:
             s.scheme = "zeros, and ones for a gate"
             return
-        fan = min(model.least_fan(s), *s.tensor.hidden, math.inf)
-        if largest <= (1 + s.eps) / math.sqrt(max(fan, 1.0)):
+        if model.is_small_bias(s):
             s.scheme = "U(±1/sqrt(fan))"
             return
     off = (largest >= BIAS_CONSTANT or (s.rms >= BIAS and not s.constant)) and not model.is_shared(s)

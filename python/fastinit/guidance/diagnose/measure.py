@@ -18,16 +18,17 @@ import numpy as np
 
 from fastinit._runtime import get_num_threads
 
-from .onepass import SAMPLE
+from .onepass import ORTHONORMAL, SAMPLE
 from .parts import parts
-from .small import together
+from .small import low_rank, together
 from .statistics import Counts, Statistics
-from .units import alike, even_zeros, keys
+from .units import KEY, alike, even_zeros, keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from fastinit._terminal import Bar
+    from fastinit._typing import Array
 
     from .onepass import Measured
     from .parts import Part
@@ -39,6 +40,9 @@ _FEW = 2**20
 # The elements that a thread measures before it takes more, and the least that a part counts as.
 _BATCH = 2**18
 _LEAST = 2**10
+
+# The rounding with which two to five units cannot be orthonormal by chance.
+EXACT = 2e-3
 
 _COUNTS = tuple(field.name for field in fields(Counts))
 
@@ -96,39 +100,43 @@ def _reduced(part: Part, found: Measured) -> Statistics:
     tensor, samples = part.tensor, found.samples or [np.empty(0, np.float32)]
     counts = {name: getattr(found, name) for name in _COUNTS}
     sample = (samples[0] if len(samples) == 1 else np.concatenate(samples))[: 2 * SAMPLE]
-    s = Statistics(**counts, tensor=tensor, sample=sample, gram=part.gram)
+    s = Statistics(**counts, tensor=tensor, sample=sample, gram=part.gram and part.enough)
     if part.units and found.low < found.high and not (found.nan or found.infinite):
         for axis in (tensor.in_axis, tensor.out_axis):
             s.equal[axis], s.empty[axis] = alike(tensor, found, part.at, axis)
         (s.key,) = keys(sample[None])
+        if len(tensor.shape) == 2 and found.first_rows is not None and len(found.first_rows) >= KEY:
+            (s.turned,) = keys(found.first_rows[None, :KEY, 0])
         s.even_zeros = found.zeros > 0.01 * found.size and even_zeros(tensor, part.at)
-    if part.gram:
-        s.orthogonality = _orthogonality(part, found)
+    if part.gram and (product := _gram(part, found)) is not None:
+        s.orthogonality = _orthogonality(part, product)
+        s.rank = int(low_rank(product, tensor.eps))
     return s
 
 
-def _orthogonality(part: Part, found: Measured) -> tuple[float, float, int] | None:
-    """The norm of some units, the root mean square of their cosines, and their length."""
-    rows, columns = part.rows, part.columns
-    if rows <= columns:
-        if found.first_rows is None:
-            return None
-        first = found.first_rows.astype(np.float64)
-        squares, length = np.einsum("ic,ic->i", first, first), columns
-    else:
-        if found.columns_gram is None:
-            return None
-        gram, length = found.columns_gram, rows
-        squares = gram.diagonal()
-    # Norms of independent units differ, and what is not finite differs from itself.
-    norms = np.sqrt(squares)
-    low, high = float(norms.min()), float(norms.max())
-    if len(norms) < 6 or not low > 0.0 or not high - low < 0.01 * high:
+def _gram(part: Part, found: Measured) -> Array | None:
+    """The inner products of the first units, rows or columns, whichever are longer."""
+    if part.rows > part.columns or found.first_rows is None:
+        return found.columns_gram
+    if len(found.first_rows) < 2:  # Rows are too long to keep more.
         return None
-    if rows <= columns:
-        gram = np.einsum("ic,jc->ij", first, first)
+    first = found.first_rows.astype(np.float64)
+    return np.einsum("ic,jc->ij", first, first)
+
+
+def _orthogonality(part: Part, gram: Array) -> tuple[float, float, int] | None:
+    """The norm of some units, the root mean square of their cosines, and their length."""
+    gram, length = gram[:ORTHONORMAL, :ORTHONORMAL], max(part.rows, part.columns)
+    # Norms of independent units differ, and what is not finite differs from itself.
+    norms = np.sqrt(gram.diagonal())
+    low, high = float(norms.min()), float(norms.max())
+    if not low > 0.0 or not high - low < 0.01 * high:
+        return None
     cosines = (gram / norms[:, None] / norms)[np.triu_indices(len(gram), 1)]
     rms = float(np.sqrt((cosines**2).mean()))
+    if not part.enough:  # Few units may be nearly orthonormal by chance, but not within rounding.
+        exact = max(rms, high / low - 1) <= part.tensor.rounding <= EXACT
+        return (float(norms.mean()), rms, length) if exact else None
     # For independent units, the mean square of this many cosines is below a 25th of its expectation in one
     # case of ten million.
     even = high - low < 0.01 * norms.mean()

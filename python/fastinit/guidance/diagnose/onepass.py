@@ -33,8 +33,11 @@ CHUNK = 2**18
 # Elements of the sample. A value that occurs once in a thousand is seen 33 times in it.
 SAMPLE = 2**15
 
-# Rows and columns whose inner products are kept. Their 28 pairs tell orthonormal from independent ones.
-GRAM = 8
+# Rows and columns whose inner products are kept: they show a rank of at most half their number.
+GRAM = 16
+
+# Those that are judged whether they are orthonormal. The 28 pairs of eight tell that from independent ones.
+ORTHONORMAL = 8
 
 # Rows or columns beyond this number are not projected, to bound memory.
 _MOST_UNITS = 2**22
@@ -229,8 +232,10 @@ def _project(found: Measured, matrix: Array, start: int, rows: int) -> None:
 
 def _inner(found: Measured, matrix: Array, start: int) -> None:
     """Adds the inner products of the first columns, and keeps the first rows."""
-    if start == 0:
-        found.first_rows = matrix[:GRAM].copy()
-    first = matrix[:, :GRAM]
-    part = np.einsum("ri,rj->ij", first, first).astype(np.float64)
+    before = 0 if found.first_rows is None else len(found.first_rows)
+    if start == before < GRAM:
+        rows = matrix[: GRAM - before].copy()
+        found.first_rows = rows if found.first_rows is None else np.concatenate([found.first_rows, rows])
+    first = matrix[:, :GRAM].astype(np.float64)
+    part = np.einsum("ri,rj->ij", first, first)
     found.columns_gram = _sum(found.columns_gram, part)

@@ -41,6 +41,11 @@ class Part(NamedTuple):
     gram: bool
 
     @property
+    def enough(self) -> bool:
+        """Whether there are enough units to tell nearly orthonormal from independent ones."""
+        return min(self.rows, self.columns) >= 6
+
+    @property
     def size(self) -> int:
         """The number of its elements."""
         return (self.stop - self.start) * self.columns
@@ -70,4 +75,4 @@ def _matrix(kind: Kind) -> tuple[int, int, int, bool, bool]:
         return at, 0, max(1, math.prod(shape[at:])), False, False
     rows, columns = math.prod(shape[:at]), math.prod(shape[at:])
     units = units and kind.is_weight
-    return at, rows, columns, units, units and kind.is_kernel and min(rows, columns) >= 6
+    return at, rows, columns, units, units and kind.is_kernel and min(rows, columns) > 1

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastinit._checks import check_int
-from fastinit._results import Result, Rows, Verdict, plain
-from fastinit._terminal import printable, table
+from fastinit._results import Result, Rows, Verdict, as_text, plain
 from fastinit.guidance.repair import of_diagnosis
 
+from .text import parts
+
 if TYPE_CHECKING:
+    from fastinit._terminal import Table
     from fastinit.guidance.repair import Repair
 
 
@@ -37,13 +37,15 @@ class Code(Verdict):
         NAN, INFINITE: Some elements are not finite numbers.
         ALL_ZERO, CONSTANT: All elements are equal.
         IDENTICAL_UNITS, ZERO_UNITS: Some units are equal to each other, or zero.
+        LOW_RANK: Units are sums of a few of them, as in a product of narrow matrices.
         TOO_SMALL, TOO_LARGE: A signal vanishes; it explodes or saturates.
+        VANISHING, EXPLODING: The same in layers that follow each other, each of which may be harmless.
         WRONG_MODE: The scale follows fan_out, and that of the other kernels fan_in, or the other way round.
         UNCORRECTED_TRUNCATION: The variance lost by truncating a normal distribution was not corrected for.
         MEAN_NOT_ZERO: The elements of a kernel are not centered.
         CLIPPED, SPIKE, FEW_VALUES: A bound or another value is repeated; there are too few different values.
         NOT_ORTHOGONAL: A tensor should be orthogonal, or nearly is.
-        TWINS: Two tensors are equal, or have the same draws at different scales.
+        TWINS: Two tensors are equal, or have the same draws at different scales, negated, or transposed.
         BIAS_NOT_ZERO, SCALE_NOT_ONE: A bias does not start at 0; a scale does not start at 1.
         NEGATIVE_VARIANCE, RUNNING_STATISTICS: The running statistics of a normalization are not at their
             start.
@@ -58,8 +60,11 @@ class Code(Verdict):
     CONSTANT = "constant"
     IDENTICAL_UNITS = "identical_units"
     ZERO_UNITS = "zero_units"
+    LOW_RANK = "low_rank"
     TOO_SMALL = "too_small"
     TOO_LARGE = "too_large"
+    VANISHING = "vanishing"
+    EXPLODING = "exploding"
     WRONG_MODE = "wrong_mode"
     UNCORRECTED_TRUNCATION = "uncorrected_truncation"
     MEAN_NOT_ZERO = "mean_not_zero"
@@ -125,35 +130,22 @@ class DiagnosisRow(Result):
     scheme: str | None
     scale_error: float | None
 
-    def _cells(self) -> tuple[str, ...]:
-        return (
-            self.name if len(self.names) == 1 else f"{self.name} (+{len(self.names) - 1})",
-            " x ".join(map(str, self.shape)) or "()" if len(self.shape) <= 8 else f"{len(self.shape)} axes",
-            self.dtype,
-            self.role,
-            "" if self.fan_in is None else f"{self.fan_in:.0f}, {self.fan_out:.0f}",
-            *("" if x is None else f"{x:.3g}" for x in (self.mean, self.std, self.min, self.max)),
-            self.scheme or "",
-            "" if self.scale_error is None else f"{self.scale_error:+.1%}",
-        )
-
-
-_HEADER = ("tensor", "shape", "dtype", "role", "fan in, out", "mean", "std", "min", "max", "scheme", "error")
-
 
 @dataclass(frozen=True)
 class Diagnosis(Rows[DiagnosisRow]):
-    """What `diagnose` found. `print` shows it as text.
+    """What `diagnose` found. `print` shows a summary, and `to_text(full=True)` is all of it.
 
     Attributes:
         rows: A row for each tensor, in the order of the model or file; `diagnosis[name]` is that of a name.
         findings: The possible problems, the most severe first.
         skipped: Why tensors were not read, by name. Integers and booleans are not mentioned.
+        notes: What was assumed when a file was read, such as the part of a checkpoint that has the weights.
     """
 
     rows: tuple[DiagnosisRow, ...]
     findings: tuple[Finding, ...]
     skipped: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def worst(self) -> Severity | None:
@@ -197,27 +189,24 @@ class Diagnosis(Rows[DiagnosisRow]):
         """
         return {"ok": self.ok, "worst": plain(self.worst), **super().to_dict()}
 
-    def __str__(self) -> str:
-        """The findings, the most severe first, and a table of the tensors."""
-        lines = []
-        notes = [finding for finding in self.findings if finding.severity == Severity.INFO]
-        worse = [
-            (f.severity, f.code, f.tensor, f.message) for f in self.findings if f.severity != Severity.INFO
-        ]
-        if worse:
-            lines += [table(("severity", "finding", "tensor", "what, and what to do"), worse, wrap=70), ""]
-        for code, same in itertools.groupby(sorted(notes, key=lambda f: f.code), lambda f: f.code):
-            first, *others = same
-            more = f" (and {len(others)} more)" if others else ""
-            where = f"{first.tensor}: " if first.tensor else ""
-            lines.append(printable(f"info, {code}: {where}{first.message}{more}"))
-        lines += [printable(f"skipped {name}: {why}") for name, why in self.skipped.items()]
-        if notes or self.skipped:
-            lines.append("")
-        lines += [table(_HEADER, [row._cells() for row in self.rows], "<<<<<>>>><>"), ""]
-        count = sum(math.prod(row.shape) for row in self.rows)
-        found = [f"{sum(f.severity == s for f in self.findings)} {s}" for s in reversed(Severity)]
-        tensors = "1 tensor" if len(self.rows) == 1 else f"{len(self.rows)} tensors"
-        elements = "1 element" if count == 1 else f"{count:,} elements"
-        lines.append(f"{tensors}, {elements}: {', '.join(found)}")
-        return "\n".join(lines)
+    def to_text(self, *, full: bool = False) -> str:
+        """What `print` shows: a summary, the findings, and a table of tensors.
+
+        Where there is much, what differs only in the numbers in its name, such as the same weight of all
+        layers, shares a row. Of findings and of tensors `print` shows 20 rows each, the tensors with findings
+        before others.
+
+        Args:
+            full: Whether to show all, with a row for each finding and each tensor.
+
+        Example:
+            >>> import fastinit
+            >>> names = [f"layers.{i}.kernel" for i in range(30)]
+            >>> found = fastinit.diagnose({x: fastinit.he_normal((64, 64), seed=0, stream=x) for x in names})
+            >>> str(found).count("layers."), found.to_text(full=True).count("layers.")
+            (1, 30)
+        """
+        return as_text(parts(self, full=full))
+
+    def _parts(self) -> list[str | Table]:
+        return parts(self, full=False)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _BUFFER = re.compile(
     r"mask|inv_freq|freqs|rotary|position_ids|relative_position_index|num_batches|anchor|(^|[._/])filt|causal"
     r"|blur|_cached|weight_[ug]$|original0$|rel_pos_idx"
+    # What optimizers keep.
+    r"|(^|[._/])(exp_avg\w*|max_exp_avg\w*|momentum_buffer|square_avg)$|(^|[._/])(opt|optimizer)(_state)?[._/]"
+    r"|_(momentum|velocity|accumulator)(:\d+)?$"
 )
 _POSITION = re.compile(r"(^|[._/])(pe|pos|wpe)([._/]|$)|pos_|_pos|position|sincos")
 _TOKEN = re.compile(r"token[s]?$|[._/]latents?$|queries$|query_embed$|prototype")
@@ -26,6 +29,7 @@ _EMBEDDING = re.compile(
 )
 _SCALE = re.compile(r"(^|_)(gamma\w*|scale|layer_?scale\w*|ls\d?|gain)$|^g$")
 _NORM = re.compile(r"norm|(^|[._/])(bn|ln|gn)_?\w?\d*[._/]")
+_OF_NORM = re.compile(r"(norm\w*|(^|[._/])(bn|ln|gn)_?\w?\d*)[._/](weight|scale|gamma)$")
 _BIAS = re.compile(r"bias|^beta$|^b\d*$|offset$")
 _OUTPUT = re.compile(r"(^|[._/])(heads?|classifier|(to_)?logits|out|output|final|predictions?)([._/]|$)")
 _NUMBER = re.compile(r"\d+(?=[./])")  # before the last part of a name, where no role depends on it
@@ -59,7 +63,9 @@ def role_of(name: str, shape: tuple[int, ...]) -> str:
         return "bias"
     if _SCALE.search(leaf) and flat:
         return "scale"
-    if leaf.startswith(("weight_hh", "recurrent")):
+    if len(shape) > 1 and _OF_NORM.search(lower):
+        return "scale"  # Over several axes.
+    if leaf.startswith(("weight_hh", "recurrent")) and not _BIAS.search(leaf):
         return "recurrent"
     if len(shape) >= 2:
         if _BIAS.search(leaf) or _SCALE.search(leaf) or _TOKEN.search(lower):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter, defaultdict
@@ -12,7 +13,7 @@ from .schemes import fans, matching, schemes
 from .statistics import CLOSE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from .model import Model
     from .schemes import Scheme
@@ -120,6 +121,25 @@ _COPY = re.compile(
 )
 
 
+# Encoders and decoders may start as transposes of each other.
+_INVERSE = re.compile(r"enc.*dec|dec.*enc")
+
+
+def _pairs(alike: dict[object, list[Statistics]]) -> Iterator[tuple[Statistics, Statistics, bool]]:
+    """Tensors with the same draws, and whether one is the transpose of the other."""
+    for first, *others in alike.values():
+        yield from ((first, s, False) for s in others)
+    seen: set[int] = set()
+    for s in itertools.chain.from_iterable(alike.values()):
+        seen.add(id(s))
+        for other in alike.get(s.turned, ())[:1]:
+            same = other.tensor.shape == s.tensor.shape[::-1] and not s.tensor.shares(other.tensor)
+            close = math.isclose(s.moments.kurtosis, other.moments.kurtosis, rel_tol=1e-3)
+            if id(other) not in seen and same and close:
+                seen.add(id(other))
+                yield s, other, True
+
+
 def find_twins(model: Model) -> None:
     """Finds tensors that are equal, or the same draws at another scale."""
     blamed = model.blamed()
@@ -128,16 +148,18 @@ def find_twins(model: Model) -> None:
         plain = s.key is None or s.size < 8 or s.scheme in ("identity", "dirac")
         if not plain and s.name not in blamed:
             alike[s.key].append(s)
-    for first, *others in alike.values():
-        for s in others:
-            equal = s.moments == first.moments and s.tensor.shape == first.tensor.shape
-            what = "is equal to" if equal else "has, up to its scale, the same draws as"
-            names = " ".join((*s.tensor.names, *first.tensor.names)).lower()
-            # Targets, teachers and moving averages are copies; so is a tied output in a file.
-            copy = _COPY.search(names) or "embedding" in (first.tensor.role, s.tensor.role)
-            on_purpose = model.trained or (equal and copy)
-            text = (
-                f"it {what} {first.name!r}, so two layers start the same and may stay so; give each tensor "
-                "its own stream or seed"
-            )
-            model.add(s, Code.TWINS, Severity.INFO if on_purpose else Severity.WARNING, text)
+    for first, s, turned in _pairs(alike):
+        equal = s.moments == first.moments and s.tensor.shape == first.tensor.shape and not turned
+        what = "is equal to" if equal else "has, up to its scale and its sign, the same draws as"
+        if turned:
+            what = "is, up to its scale and its sign, the transpose of"
+        names = " ".join((*s.tensor.names, *first.tensor.names)).lower()
+        # Targets, teachers and moving averages are copies; so is a tied output in a file.
+        copy = _COPY.search(names) or "embedding" in (first.tensor.role, s.tensor.role)
+        inverse = turned and _INVERSE.search(names)
+        on_purpose = model.trained or (equal and copy) or inverse
+        text = (
+            f"it {what} {first.name!r}, so two layers start the same and may stay so; give each tensor "
+            "its own stream or seed"
+        )
+        model.add(s, Code.TWINS, Severity.INFO if on_purpose else Severity.WARNING, text)

@@ -8,13 +8,13 @@ measures them one by one.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .onepass import GRAM, moments, safe, weights
+from .onepass import GRAM, ORTHONORMAL, moments, safe, weights
 from .statistics import Statistics
-from .units import by_axis, differ, enough, keys
+from .units import KEY, by_axis, differ, enough, keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,10 +54,14 @@ def _measured(group: Sequence[Part]) -> list[tuple[Part, Statistics]]:
     if part.units:
         usual &= (low == high) | ((zeros <= _ZEROS * size) & _distinct(flat, part))
     if part.gram:
-        usual &= ~_even(flat, part)
+        usual &= ~_unlike_independent(flat, part)
     which = np.flatnonzero(usual)
+    if not len(which):
+        return []
     flat, low, high = flat[which], low[which], high[which]
     lows, highs = low.tolist(), high.tolist()
+    nothing: list[Any] = [None] * len(which)
+    turned = part.units and len(part.tensor.shape) == 2 and min(part.rows, part.columns) >= KEY
     found = zip(
         which.tolist(),
         moments(flat, lows, highs, np.empty((2, flat.size), flat.dtype)),
@@ -67,7 +71,8 @@ def _measured(group: Sequence[Part]) -> list[tuple[Part, Statistics]]:
         np.count_nonzero(flat == high[:, None], axis=1).tolist(),
         zeros[which].tolist(),
         flat,
-        keys(flat) if part.units else [None] * len(which),
+        keys(flat) if part.units else nothing,
+        keys(flat.reshape(len(which), part.rows, part.columns)[:, :KEY, 0]) if turned else nothing,
         strict=True,
     )
     return [
@@ -75,7 +80,7 @@ def _measured(group: Sequence[Part]) -> list[tuple[Part, Statistics]]:
             group[at],
             Statistics(
                 size=size,
-                gram=part.gram,
+                gram=part.gram and part.enough,
                 tensor=group[at].tensor,
                 moments=moment,
                 low=least,
@@ -85,9 +90,10 @@ def _measured(group: Sequence[Part]) -> list[tuple[Part, Statistics]]:
                 zeros=zero,
                 sample=sample,
                 key=key,
+                turned=turn,
             ),
         )
-        for at, moment, least, most, at_low, at_high, zero, sample, key in found
+        for at, moment, least, most, at_low, at_high, zero, sample, key, turn in found
     ]
 
 
@@ -105,12 +111,33 @@ def _distinct(flat: Array, part: Part) -> Array:
     return found
 
 
-def _even(flat: Array, part: Part) -> Array:
-    """In which tensors the first rows, or columns, have nearly the same norm."""
+def low_rank(gram: Array, eps: float) -> Any:
+    """The rank of units by their inner products, if it is at most half their number; otherwise 0.
+
+    Args:
+        gram: The products, of several tensors along the first axes.
+        eps: The relative rounding of elements, which adds to the rank.
+    """
+    count = gram.shape[-1]
+    if count < 4:
+        return np.zeros(gram.shape[:-2], int)
+    whole = np.trace(gram, axis1=-2, axis2=-1)
+    usable = np.isfinite(whole) & (np.einsum("...ii->...i", gram) > 0.0).all(axis=-1)
+    gram = np.where(usable[..., None, None], gram, np.eye(count))
+    values = np.linalg.eigvalsh(gram)
+    rank = (values > (eps**2 + 1e-12) * values.mean(axis=-1)[..., None]).sum(axis=-1)
+    return np.where(usable & (2 * rank <= count), rank, 0)
+
+
+def _unlike_independent(flat: Array, part: Part) -> Array:
+    """In which tensors the first rows, or columns, have nearly the same norm, or a low rank."""
     stack = flat.reshape(-1, part.rows, part.columns)
     if part.rows > part.columns:
         stack = stack.transpose(0, 2, 1)
     first = stack[:, :GRAM]
-    norms = np.sqrt(np.einsum("kic,kic->ki", first, first, dtype=np.float64))
+    first = first.astype(np.float64)
+    gram = np.einsum("kic,kjc->kij", first, first)
+    norms = np.sqrt(np.einsum("kii->ki", gram)[:, :ORTHONORMAL])
     low, high = norms.min(axis=1), norms.max(axis=1)
-    return (low > 0.0) & (high - low < _NORMS * high)
+    even = (low > 0.0) & (high - low < (_NORMS if part.enough else part.tensor.rounding) * high)
+    return even | (low_rank(gram, part.tensor.eps) > 0)

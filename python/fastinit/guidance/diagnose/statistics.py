@@ -24,8 +24,25 @@ ERRORS = 6.0
 CLOSE = 0.01
 
 # The numbers of layers, not those of fc1 and fc2 in each: whole parts of a name, and those of layer1,
-# stage_2, dense_3/.
-_NUMBER = re.compile(r"(?<![^./])\d+(?=[./])|(?<=layer|stage|block)_?\d+|_\d+(?=/)")
+# stage_2, dense_3/, weight_hh_l0.
+_NUMBER = re.compile(r"(?<![^./])\d+(?=[./])|(?<=layer|stage|block)_?\d+|_\d+(?=/)|(?<=_[ih]h_l)\d+")
+
+
+# The most numbers of a name that are looked at, from its end.
+_MOST_NUMBERS = 4
+
+
+def rows(name: str) -> list[tuple[str, tuple[int, str]]]:
+    """The rows of layers that a tensor is in: its name without one of its numbers, and that number.
+
+    Numbers can be compared: longer ones are greater.
+    """
+    found = list(_NUMBER.finditer(name))[-_MOST_NUMBERS:]
+    numbers = [number.group().strip("_").lstrip("0") for number in found]
+    return [
+        (f"{name[: place.start()]}*{name[place.end() :]}", (len(number), number))
+        for place, number in zip(found, numbers, strict=True)
+    ]
 
 
 @dataclass
@@ -139,7 +156,9 @@ class Statistics(Counts):
         orthogonality: If rows or columns are nearly orthonormal: their norm, the root mean square of their
             cosines, and their length.
         even_zeros: Whether all units have the same number of zeros.
+        rank: The rank of its first units, if that is at most half their number; otherwise 0.
         key: Equal for tensors with the same draws.
+        turned: The key that its transpose has; `None` for tensors that are no matrices.
         families: The families of distributions that the elements may belong to.
         matches: The schemes that explain its family and its scale.
         scheme: The name of the scheme that it follows, or of the nearest one.
@@ -160,7 +179,9 @@ class Statistics(Counts):
     gram: bool = False
     orthogonality: tuple[float, float, int] | None = None
     even_zeros: bool = False
+    rank: int = 0
     key: object = None
+    turned: object = None
     families: tuple[Family, ...] = ()
     matches: Matches = NONE
     scheme: str | None = None

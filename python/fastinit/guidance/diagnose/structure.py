@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .results import Code, Severity
-from .roles import is_output
+from .zeros import judge_zero
 
 if TYPE_CHECKING:
     from .model import Model
@@ -23,11 +23,9 @@ def judge_structure(model: Model, s: Statistics) -> bool:
     if (s.constant and s.size > 1) or s.low == s.high == 0.0:
         s.scheme = constant_name(s.low)
         if s.low == 0.0:
-            _zero(model, s)
+            judge_zero(model, s)
         else:
-            text = f"all {s.size:,} elements are {s.low:.4g}, so units get the same gradient and stay equal; "
-            text += "draw them at random, as with fastinit.lecun_normal"
-            model.add(s, Code.CONSTANT, Severity.SEVERE, text)
+            _constant(model, s)
         return True
     if is_identity(s):
         s.scheme = "identity" if len(s.tensor.shape) == 2 else "dirac"
@@ -35,7 +33,37 @@ def judge_structure(model: Model, s: Statistics) -> bool:
     if s.even_zeros and s.zeros > s.in_empty_units:
         s.scheme = f"sparse({s.zeros / s.size:.3g})"
         return True
-    return find_units(model, s) or find_piles(model, s)
+    return find_units(model, s) or _low_rank(model, s) or find_piles(model, s)
+
+
+def _low_rank(model: Model, s: Statistics) -> bool:
+    if not s.rank or model.trained:
+        return False
+    units = s.tensor.shape[s.tensor.out_axis]
+    full = min(units, s.size // units)
+    text = (
+        f"its rank is about {s.rank}, and that of independent elements {full}, so most of what enters is "
+        "lost; draw each element at random"
+    )
+    model.add(s, Code.LOW_RANK, Severity.WARNING, text)
+    return True
+
+
+def _constant(model: Model, s: Statistics) -> None:
+    """Judges a kernel of one value: its units stay equal if those above it are, too."""
+    if max(s.tensor.shape) == s.size:
+        return  # It has one unit, or is a vector that is no kernel.
+    text = f"all {s.size:,} elements are {s.low:.4g}, so all units are equal and only the sum of the inputs "
+    text += "passes"
+    run, at = model.places.get(s.name, (None, 0))
+    stay = model.constants == len(model.kernels)
+    if run is not None:
+        above = [model.by_name.get(layer.kernel) for layer in run.layers[at + 1 : at + 2]]
+        stay = any(t is not None and t.constant for t in above)
+    if stay:
+        text += "; they get the same gradient and stay equal"
+    text += "; draw them at random, as with fastinit.lecun_normal"
+    model.add(s, Code.CONSTANT, Severity.SEVERE if stay else Severity.WARNING, text)
 
 
 def is_identity(s: Statistics) -> bool:
@@ -43,22 +71,6 @@ def is_identity(s: Statistics) -> bool:
     into, out = s.tensor.shape[s.tensor.in_axis], s.tensor.shape[s.tensor.out_axis]
     others = s.at_high if s.low == 0.0 else s.at_low if s.high == 0.0 else 0
     return others + s.zeros == s.size and 0 < others <= max(into, out)
-
-
-def _zero(model: Model, s: Statistics) -> None:
-    siblings = model.siblings(s)
-    whole_group = siblings.number > 1 and siblings.zero
-    severity = Severity.INFO
-    if any("lora_b" in name.lower() for name in s.tensor.names):
-        text = "as is usual for the second matrix of LoRA"
-    elif is_output(s.tensor) and model.zeros < len(model.kernels):
-        text = "so the output starts at its bias, and the first step changes no layer below"
-    elif whole_group and model.zeros <= len(model.kernels) / 2:
-        text = f"as in all {siblings.number} layers of its kind, so these branches start at zero"
-    else:
-        severity = Severity.SEVERE
-        text = "so neither signal nor gradient passes; draw them at random, as with fastinit.lecun_normal"
-    model.add(s, Code.ALL_ZERO, severity, f"all elements are 0, {text}")
 
 
 def find_units(model: Model, s: Statistics) -> bool:
@@ -85,8 +97,8 @@ def find_units(model: Model, s: Statistics) -> bool:
             text = f"{count:,} of {total:,} {kind}s (axis {axis}) are equal to another one: {shown}"
             if what == "output" and not embedding:
                 own_input = tensor.groups > 1 or tensor.shape[tensor.in_axis] == 1
-                severity = Severity.INFO if own_input else Severity.SEVERE
-                text += "; they get the same gradient and stay equal, so draw each one at random"
+                severity = Severity.INFO if own_input else Severity.WARNING
+                text += "; until the kernel above tells them apart they are one, so draw each one at random"
             else:
                 severity = Severity.WARNING
                 text += "; what enters there cannot be told apart, so draw each one at random"
@@ -105,6 +117,11 @@ def find_piles(model: Model, s: Statistics) -> bool:
     sample = s.sample
     if sample.size < 512 or model.trained:
         return False
+    if s.at_low + s.at_high + s.zeros * (s.low < 0.0 < s.high) == s.size and s.low in (0.0, -s.high):
+        if s.low < 0.0:
+            return False  # Random signs, perhaps with zeros: only their size matters.
+        s.scheme = "zeros and ones" if s.high == 1.0 else f"zeros and {s.high:.4g}"
+        return True  # A mask.
     values, counts = np.unique(sample, return_counts=True)
     if len(values) >= 32:
         for at in dict.fromkeys((0, len(values) - 1, int(counts.argmax()))):
@@ -131,6 +148,8 @@ def _few_values(model: Model, s: Statistics, distinct: int) -> None:
     sample = s.sample
     # Numbers of float32 that were rounded to a half type before have zeros in their last bits.
     half = sample.dtype == np.float32 and not bool((sample.view(np.uint32) & 0x1FFF).any())
+    if half and not bool((sample.view(np.uint32) & 0xFFFFF).any()):
+        return  # Numbers of 8 bits, of which there are few.
     text = f"only {distinct:,} different values are among {sample.size:,} elements, "
     if not half and distinct < sample.size / 2 and sample.size >= 1024:
         text += "so the sampler repeats itself or has few bits; draw the tensor again, as with fastinit"

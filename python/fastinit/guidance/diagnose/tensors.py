@@ -69,8 +69,10 @@ class Tensor:
         transposed: Whether it belongs to a transposed convolution.
         norm: Whether a scale belongs to a normalization rather than to a branch.
         hidden: The possible sizes of the hidden state, for the kernels and biases of recurrent layers.
+        tied: Whether it is an embedding and makes the output, too.
         orthogonal: Whether its layer declares it orthogonal.
-        memory: Identifies its memory; equal for tensors that share it. `None` if it shares none.
+        memory: Identifies its memory, by device, address and more; equal for tensors that are the same.
+            `None` if it shares none.
     """
 
     names: tuple[str, ...]
@@ -85,8 +87,14 @@ class Tensor:
     transposed: bool = False
     norm: bool = False
     hidden: tuple[int, ...] = ()
+    tied: bool = False
     orthogonal: bool = False
     memory: object = field(default=None, compare=False)
+
+    def shares(self, other: Tensor) -> bool:
+        """Whether it begins where another one does, in the same memory."""
+        mine, its = self.memory, other.memory
+        return isinstance(mine, tuple) and isinstance(its, tuple) and mine[:2] == its[:2]
 
     @property
     def name(self) -> str:

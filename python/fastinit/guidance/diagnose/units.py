@@ -152,16 +152,21 @@ def _by_unit(tensor: Tensor, at: int, axis: int) -> Iterator[tuple[Array, Array]
         row += len(matrix)
 
 
+# The number of elements by which tensors with the same draws are found.
+KEY = 8
+
+
 @np.errstate(divide="ignore", invalid="ignore")
 def keys(rows: Array) -> list[bytes | None]:
     """The first elements of each row, relative to the largest, to two digits; `None` if few values differ."""
-    first = rows[:, :8].astype(np.float64)
+    first = rows[:, :KEY].astype(np.float64)
     sizes = np.sort(np.abs(first), axis=1)
+    largest = np.take_along_axis(first, np.abs(first).argmax(axis=1)[:, None], axis=1)
     several = np.count_nonzero(sizes[:, 1:] > sizes[:, :-1], axis=1) >= 5
-    relative = first / sizes[:, -1:]
+    relative = first / largest
     power = np.where(first == 0.0, 0.0, np.floor(np.log10(np.abs(relative))))
     digits = np.rint(relative / 10.0 ** (power - 1))
     more = np.abs(digits) == 100
     digits, power = np.where(more, digits / 10, digits), power + more
-    found = digits + 1000 * power
+    found = digits + 1000 * power + 0.0  # -0 becomes 0.
     return [row.tobytes() if enough else None for row, enough in zip(found, several.tolist(), strict=True)]

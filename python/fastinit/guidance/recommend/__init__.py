@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fastinit.initializers import Constant
-
-from .families import FAMILIES
+from ..recipes.model import is_model, recipe_for
+from .families import answer_for
 from .judge import judge
 from .layers import resolve_layer
 from .question import ask
@@ -20,9 +19,6 @@ from .recommendation import Recommendation
 from .spelling import keras_spelling, torch_spelling
 
 if TYPE_CHECKING:
-    from fastinit.initializers import Initializer
-
-    from .families import Answer
     from .question import Question
 
 
@@ -47,27 +43,42 @@ def recommend(
     recommend Glorot's for ReLU, which halves the variance in each layer; and with plain Glorot's for tanh the
     variance falls as one over the depth, which is acceptable for a few layers.
 
-    The variance is stable in a deep plain network, one without normalization and residual connections, only
-    if the map from the variance of one layer to that of the next has a slope of at most 1 (`slope`). At every
-    scale it is above 1 for `gelu`, `silu`, `hard_silu`, `mish`, `glu`, `hard_shrink`, `soft_shrink` and
-    `tanh_shrink` (and `threshold` above 0): with zero biases the variance drifts away. With random biases it
-    is stable; they are recommended, together with the matching scale, if `depth` is given and the drift over
-    that depth is more than a factor of 4. Then the variance after 50 layers is within a factor of 4 of that
-    of the input for all activations. `exponential` has a stable scale, but it is not the square of its gain.
-    For `softmax`, `log_softmax` and `sparsemax`, which couple units, the variance is not defined; they are
-    treated as the activation after an output layer.
+    In a deep plain network, one without normalization and residual connections, that is not enough: what
+    matters is how signals, gradients and the difference of two inputs change over the whole depth. With
+    `depth` given, and where the usual scale would change the variance of signals or of gradients by more than
+    a factor of 4, dense layers and convolutions get the scale that changes these three least: that with the
+    least sum of the squared logarithms of their factors (`over_depth`). For `tanh` the gain falls from 1.59
+    at a few layers to 1.13 at 100, near 1, the edge of chaos, since with 1.59 each layer multiplies the
+    variance of gradients by 1.18. From 10 layers on, dense layers get orthogonal kernels of this gain, which
+    add less noise than independent weights.
 
-    Gradients are a separate problem. At any scale that preserves signals they vanish in deep plain networks
-    for `sigmoid`, `hard_sigmoid`, `sparse_sigmoid`, `log_sigmoid`, `softplus`, `squareplus`, `sparse_plus`,
-    `exponential`, `hard_shrink` and, with random biases, `tanh_shrink` (`gradient`).
+    The variance is stable only if the map from the variance of one layer to that of the next has a slope of
+    at most 1 (`slope`). At every scale it is above 1 for `gelu`, `quick_gelu`, `silu`, `hard_silu`, `mish`,
+    `glu`, `hard_shrink`, `soft_shrink` and `tanh_shrink` (and `threshold` above 0): with zero biases the
+    variance drifts away. Random biases limit the drift; with `depth`, they are recommended where they halve
+    the sum. Nothing helps with `swiglu`, `geglu`, `reglu` and `relu_squared`: they are products of their
+    inputs, their slope is about 2, and they need normalization. For `softmax`, `log_softmax` and `sparsemax`,
+    which couple units, the variance is not defined; they are treated as the activation after an output layer.
+
+    With the usual gain, gradients vanish in deep plain networks, and inputs become alike, for `sigmoid`,
+    `hard_sigmoid`, `sparse_sigmoid`, `log_sigmoid`, `softplus`, `squareplus`, `sparse_plus`, `exponential`
+    and `hard_shrink` (`gradient`). `depth` gives far larger weights for some of them; where even these do not
+    help, a warning says so.
 
     Args:
         activation: The activation after the layer: a name in any case, a function or layer of Keras, PyTorch
-            or JAX, or an elementwise function of arrays; `None` for `"tanh"` in recurrent layers and
-            `"linear"` otherwise.
-        layer: The family, `"dense"`, `"conv"`, `"depthwise_conv"`, `"separable_conv"`, `"conv_transpose"`,
-            `"embedding"`, `"simple_rnn"`, `"lstm"`, `"gru"`, `"attention"`, `"normalization"`, `"output"` or
-            `"residual"`; or the name, the class or an object of a layer of Keras or PyTorch.
+            or JAX, or an elementwise function of arrays; `None` for that of `layer`, if it is an object that
+            has one, and otherwise for `"tanh"` in recurrent layers and `"linear"` in others. If both say
+            something else, this one counts, and a warning says so. Or a whole model of PyTorch or Keras;
+            other arguments are not used then.
+        layer: The family, `"dense"`, `"bilinear"`, `"conv"`, `"depthwise_conv"`, `"separable_conv"`,
+            `"conv_transpose"`, `"embedding"`, `"simple_rnn"`, `"lstm"`, `"gru"`, `"conv_lstm"`,
+            `"attention"` (multi-head), `"dot_attention"` and `"additive_attention"` (Keras's `Attention` and
+            `AdditiveAttention`), `"normalization"`, `"prelu"`, `"output"` or `"residual"`; or the name, the
+            class or an object of a layer of Keras or PyTorch. Of an object everything counts that the
+            answer depends on: its activation, the weights that it has (without bias, with LoRA), groups,
+            strides, the equation of `EinsumDense`, the number of layers and directions. A wrapper stands
+            for the layer inside.
         distribution: `"uniform"`, `"truncated_normal"` or `"untruncated_normal"`, as in `variance_scaling`;
             `None` for uniform with Glorot's and truncated normal otherwise.
         mode: `"fan_in"`, which preserves the variance of signals; `"fan_out"`, which preserves that of
@@ -75,8 +86,9 @@ def recommend(
             Glorot's and `"fan_in"` otherwise.
         param: The parameter of the activation, such as the slope of `"leaky_relu"`, as in `gain`.
         bias: The value of biases; finite. If it is not 0, random biases are not recommended.
-        depth: The number of such layers in a row without normalization or residual connections; for
-            `"residual"`, the number of branches that are added, 2 for each block of a transformer.
+        depth: The number of such layers in a row without normalization or residual connections, for which
+            the scale is chosen; more than 300 count as 300 there. For `"residual"`, the number of branches
+            that are added, 2 for each block of a transformer.
         layout: The order of the axes of kernels: `"in_out"`, (..., in, out), as in Keras and JAX, or
             `"out_in"`, (out, in, ...), as in PyTorch; `None` for `"out_in"` if `layer` is of PyTorch, and
             `"in_out"` otherwise.
@@ -86,10 +98,13 @@ def recommend(
             layer the kernel of the inputs.
 
     Returns:
-        A `Recommendation`. Its `weights` are initializers of fastinit.
+        A `Recommendation`. Its `weights` are initializers of fastinit. For a whole model, a `Recipe`: that of
+        `fastinit.recipe` which fits it, with its parameters read from the model, or else rules for each of
+        its layers.
 
     Raises:
-        ValueError: If a name is unknown or an argument out of range.
+        ValueError: If a name is unknown or an argument out of range, `layer` has no weights, it consists of
+            several layers, or its weights do not come from an initializer (Keras's `Normalization`).
         TypeError: If an argument is of the wrong kind.
 
     Example:
@@ -102,8 +117,10 @@ def recommend(
         poor
         >>> round(fastinit.recommend("gelu").slope, 3)  # above 1: the variance drifts in a deep plain stack
         1.144
-        >>> round(fastinit.recommend("gelu", depth=50).weights["bias"].stddev, 3)
-        0.468
+        >>> fastinit.recommend("tanh", depth=50).weights["kernel"]
+        Orthogonal(gain=1.174)
+        >>> fastinit.recommend("gelu", depth=50).weights["bias"]
+        RandomNormal(stddev=0.5)
 
     References:
         Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
@@ -111,19 +128,22 @@ def recommend(
         Hayou, Doucet and Rousseau, "On the impact of the activation function on deep neural networks
         training", ICML 2019, arXiv:1902.06853. Those of each answer are in its `sources`.
     """
+    if is_model(activation):
+        whole: Any = recipe_for(activation, recommend)
+        return whole
     of_layer = resolve_layer(layer, layout, groups)
     question = ask(activation, param, of_layer, mode, distribution, bias, depth)
-    answer, weights = _answer(question)
+    answer = answer_for(question)
     flow = question.flow if answer.is_activated else None
     # The spelling for Keras has Keras's axes, in either layout.
-    _, in_keras = _answer(replace(question, layer=replace(of_layer, layout="in_out")))
+    in_keras = answer_for(replace(question, layer=replace(of_layer, layout="in_out"))).weights
     return Recommendation(
         activation=str(question.activation),
         layer=of_layer.family,
         layout=of_layer.layout,
-        weights=weights,
+        weights=answer.weights,
         keras={name: keras_spelling(name, made, of_layer) for name, made in in_keras.items()},
-        torch={name: torch_spelling(name, made, of_layer) for name, made in weights.items()},
+        torch={name: torch_spelling(name, made, of_layer) for name, made in answer.weights.items()},
         reason=answer.reason,
         alternatives=answer.alternatives,
         warnings=answer.warnings,
@@ -131,14 +151,21 @@ def recommend(
         gain=None if flow is None else math.sqrt(flow.scale),
         slope=None if flow is None else flow.slope,
         gradient=None if flow is None else flow.gradient,
+        depth_scale=None if flow is None else _depth_scale(flow.gradient),
+        over_depth=None if flow is None or depth is None else _over_depth(question),
         judgement=None if proposal is None else judge(proposal, question, answer),
     )
 
 
-def _answer(question: Question) -> tuple[Answer, dict[str, Initializer]]:
-    """The answer of the family, and the initializers of all weights, including that of PReLU."""
-    answer = FAMILIES[question.layer.family](question)
-    weights = dict(answer.weights)
-    if question.is_("prelu") and answer.is_activated:
-        weights["alpha"] = Constant(question.activation.param or 0.0)
-    return answer, weights
+def _depth_scale(gradient: float) -> float:
+    """The number of layers over which a factor for each layer becomes e or 1 / e."""
+    if abs(gradient - 1.0) < 1e-9:  # the rounding of the quadrature
+        return math.inf
+    return 1.0 / abs(math.log(gradient)) if gradient > 0.0 else 0.0
+
+
+def _over_depth(question: Question) -> dict[str, float] | None:
+    if question.activation.kind == "joint":
+        return None
+    variance, gradient, distance = map(float, question.effect())
+    return {"signal": variance, "gradient": gradient, "distance": distance}

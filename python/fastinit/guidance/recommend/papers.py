@@ -9,6 +9,7 @@ CHAOS = (
 )
 SELU = "Klambauer and others, NeurIPS 2017, arXiv:1706.02515"
 SAXE = "Saxe, McClelland and Ganguli, ICLR 2014, arXiv:1312.6120"
+ISOMETRY = "Pennington, Schoenholz and Ganguli, NeurIPS 2017, arXiv:1711.04735"
 IDENTITY = "Le, Jaitly and Hinton, 2015, arXiv:1504.00941"
 FORGET = (
     "Gers, Schmidhuber and Cummins, Neural Computation 12, 2000",
@@ -23,3 +24,10 @@ ATTENTION = "Vaswani and others, NeurIPS 2017, arXiv:1706.03762"
 BATCH_NORM = "Ioffe and Szegedy, ICML 2015, arXiv:1502.03167"
 DELTA = "Xiao and others, ICML 2018, arXiv:1806.05393"
 FOCAL = "Lin and others, ICCV 2017, arXiv:1708.02002"
+BAHDANAU = "Bahdanau, Cho and Bengio, ICLR 2015, arXiv:1409.0473"
+LUONG = "Luong, Pham and Manning, EMNLP 2015, arXiv:1508.04025"
+CONV_LSTM = "Shi and others, NeurIPS 2015, arXiv:1506.04214"
+SPECTRAL = "Miyato, Kataoka, Koyama and Yoshida, ICLR 2018, arXiv:1802.05957"
+LORA = "Hu and others, ICLR 2022, arXiv:2106.09685"
+TIED = "Press and Wolf, EACL 2017, arXiv:1608.05859"
+HENAFF = "Henaff, Szlam and LeCun, ICML 2016, arXiv:1602.06662"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fastinit._checks import check_choice, check_int, check_number
 from fastinit._registry import MODES
 from fastinit.initializers import Constant, Initializer, Zeros
+from fastinit.theory.depth import Effect, best, effects
 from fastinit.theory.parse import resolve
 from fastinit.theory.variance import Flow, with_bias, without_bias
 
@@ -19,8 +20,17 @@ if TYPE_CHECKING:
 
 # A variance counts as preserved if it changes at most by this factor over the depth of the network.
 FACTOR = 4.0
+# A variance that stays within this factor is flat.
+FLAT = 9.0
+# Beyond this factor a variance has vanished or exploded.
+LIMIT = 100.0
+# Below this distance, relative to the signal, a network does not tell inputs apart.
+ALIKE = 0.01
 # The depth of a plain network where none is given.
 DEPTH = 50
+# From this depth on, orthogonal kernels are recommended: the products of many random matrices, even of the
+# right variance, scale a few directions by far more than the others.
+_ORTHOGONAL_FROM = 10
 
 _DISTRIBUTIONS = ("uniform", "truncated_normal", "untruncated_normal")
 
@@ -52,6 +62,7 @@ class Question:
         distribution: The distribution of `VarianceScaling`, `None` for the usual one.
         bias: The initializer of biases that are not random.
         depth: The number of layers, `None` if it was not given.
+        is_deep: Whether the flow was chosen for this depth, since the usual one does not last for it.
     """
 
     activation: Activation
@@ -61,6 +72,15 @@ class Question:
     distribution: str | None
     bias: Initializer
     depth: int | None
+    is_deep: bool = False
+
+    @property
+    def is_orthogonal(self) -> bool:
+        """Whether the kernel is orthogonal: in dense layers, for a depth, unless the arguments exclude it."""
+        is_free = self.mode is None and self.distribution is None
+        is_dense = self.layer.family == "dense" and self.layer.equation is None
+        is_fit = is_dense and self.activation.kind == "elementwise"
+        return is_free and is_fit and (self.depth or 0) >= _ORTHOGONAL_FROM
 
     @property
     def is_rectifier(self) -> bool:
@@ -72,13 +92,18 @@ class Question:
         """Whether the mean of both fans is used, unless `mode` says otherwise."""
         return self.activation.known and self.activation.name in _GLOROT
 
+    def effect(self) -> Effect:
+        """What the layers do to inputs of variance 1, and to gradients."""
+        flow = self.flow
+        return effects(self.activation, flow.scale, flow.bias_std, self.depth or DEPTH)
+
     def is_(self, name: str) -> bool:
         """Whether the activation is the one of this name."""
         return self.activation.known and self.activation.name == name
 
     def is_kept(self, factor: float) -> bool:
         """Whether a variance that each layer multiplies by `factor` is preserved over the depth."""
-        return factor > 0.0 and abs(math.log(factor)) * (self.depth or DEPTH) <= math.log(FACTOR)
+        return _is_kept(factor, self.depth or DEPTH)
 
 
 def ask(
@@ -91,8 +116,9 @@ def ask(
     depth: int | None,
 ) -> Question:
     """Checks and resolves the arguments of `recommend`."""
-    if activation is None and layer.family in ("simple_rnn", "lstm", "gru"):
-        activation = "tanh"
+    if activation is None:
+        is_recurrent = layer.family in ("simple_rnn", "lstm", "gru", "conv_lstm")
+        activation = "tanh" if is_recurrent and layer.activation is None else layer.activation
     found = resolve(activation, param)
     if mode is not None:
         check_choice("mode", mode, MODES)
@@ -101,11 +127,22 @@ def ask(
         depth = check_int("depth", depth, 1)
     # An activation that couples units belongs to the loss: the layer before it counts as linear.
     flow = without_bias(resolve("linear") if found.kind == "joint" else found)
-    is_plain = layer.family in ("dense", "conv", "depthwise_conv", "separable_conv", "conv_transpose")
-    drifts = depth is not None and not flow.is_stable and depth * math.log(flow.slope) > math.log(FACTOR)
-    if is_plain and drifts and bias == 0.0 and mode in (None, "fan_in"):
-        flow = with_bias(found) or flow
+    plain = ("dense", "bilinear", "conv", "depthwise_conv", "separable_conv", "conv_transpose")
+    is_plain = layer.family in plain
+    is_deep = (
+        depth is not None
+        and is_plain
+        and mode in (None, "fan_in")
+        and not (_is_kept(flow.gradient, depth - 1) and (flow.is_stable or _is_kept(flow.slope, depth - 1)))
+    )
+    if is_deep and depth is not None:
+        helps = bias == 0.0 and "bias" not in layer.lacks and with_bias(found) is not None
+        flow = best(found, depth, biases=helps)
     if distribution is not None:
         check_choice("distribution", distribution, _DISTRIBUTIONS)
     biases = Zeros() if bias == 0.0 else Constant(bias)
-    return Question(found, layer, flow, mode, distribution, biases, depth)
+    return Question(found, layer, flow, mode, distribution, biases, depth, is_deep)
+
+
+def _is_kept(factor: float, depth: int) -> bool:
+    return factor > 0.0 and abs(math.log(factor)) * depth <= math.log(FACTOR)

@@ -81,9 +81,10 @@ def show(
     An initializer is drawn as the histogram of a sample over the exact density, or the singular values of the
     sample over their limiting distribution for large matrices. An array is drawn in the same way, over the
     normal density, or the Marchenko-Pastur distribution, of the same mean and standard deviation. Several of
-    them stand side by side on the same axes. The result of `fastinit.signal` is drawn as curves over the
-    layers, that of `fastinit.compare` as curves over the epochs, that of `fastinit.trace` as curves over the
-    layers in the order of execution.
+    them stand side by side on the same axes, or, where their widths or heights differ by more than a factor
+    of 10, each on its own. The result of `fastinit.signal` is drawn as curves over the layers, that of
+    `fastinit.compare` as curves over the epochs, that of `fastinit.trace` as curves over the layers in the
+    order of execution.
 
     Atoms, which are values of positive probability such as the zeros of `Sparse` or the singular values of an
     orthogonal matrix, are drawn as stems; the height of the axes stands for a probability of about 1.
@@ -104,8 +105,8 @@ def show(
             files.
 
     Returns:
-        A figure of matplotlib, on a transparent background, that a notebook displays. It does not belong to
-        pyplot, and need not be closed.
+        A figure of matplotlib, on a white background, that a notebook displays. It does not belong to pyplot,
+        and need not be closed.
 
     Raises:
         ValueError: If the kind, the name of an initializer or the suffix of `path` is unknown, `path` is

@@ -1,7 +1,7 @@
 """Drawing with matplotlib. This module is imported only when something is drawn.
 
-All pictures have mid tones on a transparent background, since the page may be light or dark. Colours can be
-told apart with colour blindness, and each has its own line style.
+All pictures have a white background, on dark pages too: no colour of small text has enough contrast with both
+white and dark. Colours can be told apart with colour blindness, and each has its own line style.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.textpath import TextPath
 
 from fastinit._files import replacing
+from fastinit._terminal import wrapped
 from fastinit.guidance.signal import spell_widths
 
 if TYPE_CHECKING:
@@ -34,11 +36,12 @@ if TYPE_CHECKING:
 
     from . import Panel
 
-TEXT = "#7a7a7a"
+TEXT = "#404040"  # contrast 10 with white; at least 4.5 is needed for small text
+GROUND = "#ffffff"
 SAMPLE = "#8dbbf9"
 CURVE = "#d5600e"
-# Each has a contrast of at least 3 with white and with #111, and differs from its neighbours in lightness or
-# hue also for dichromats.
+# Each has a contrast of at least 3 with the background, and differs from its neighbours in lightness or hue
+# also for dichromats.
 COLORS = ("#2f81f7", "#d5600e", "#12977a", "#c2619b", "#9a7d0a", "#7a7a7a")
 LINES: tuple[Any, ...] = (
     "-",
@@ -58,16 +61,20 @@ _MARKS = {
 }
 # The height of axes in which shares are drawn.
 _TOP = 1.08
+# Histograms whose widths or heights differ by more than this factor have axes of their own.
+_ALIKE = 10.0
+# About the width of a character, in ems.
+_CHARACTER = 0.55
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
     "svg.fonttype": "none",
     "svg.hashsalt": "fastinit",  # Equal figures give equal files.
     "text.color": TEXT,
-    "figure.facecolor": "none",
+    "figure.facecolor": GROUND,
     "axes.labelcolor": TEXT,
     "axes.edgecolor": TEXT,
-    "axes.facecolor": "none",
+    "axes.facecolor": GROUND,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 10,
@@ -79,7 +86,7 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.6,
     "savefig.dpi": 150,
-    "savefig.facecolor": "none",
+    "savefig.facecolor": GROUND,
     "xtick.color": TEXT,
     "ytick.color": TEXT,
 }
@@ -117,7 +124,7 @@ def distributions(panels: Sequence[Panel], title: str, label: str) -> Figure:
     rows = -(-len(panels) // columns)
     with _style():
         figure = Picture(figsize=(max(4.8, 3.6 * columns), 0.9 + 2.9 * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat[len(panels) :]:
             axes.remove()
         shown = list(grid.flat[: len(panels)])
@@ -129,11 +136,10 @@ def distributions(panels: Sequence[Panel], title: str, label: str) -> Figure:
         heights = [
             _panel(axes, panel, styles.get(panel.line)) for axes, panel in zip(shown, panels, strict=True)
         ]
-        shown[0].set_ylim(0.0, 1.25 * max(heights) if is_smooth else _TOP)
+        _limit(shown, heights)
         for i, (axes, panel) in enumerate(zip(shown, panels, strict=True)):
             _atoms(axes, panel)
             axes.set_xlabel(label)
-            axes.tick_params(labelbottom=True)
             if i % columns == 0:
                 axes.set_ylabel("density" if is_smooth else f"share of the {label}s")
         handles: list[Any] = [Patch(color=SAMPLE, label="sample")] if is_smooth else []
@@ -146,10 +152,33 @@ def distributions(panels: Sequence[Panel], title: str, label: str) -> Figure:
     return figure
 
 
+def _limit(shown: Sequence[Axes], heights: Sequence[float]) -> None:
+    """Gives all panels the same limits or, where one of them would be hidden, limits of their own."""
+    smooth = [axes for axes, height in zip(shown, heights, strict=True) if height]
+    widths = [float(np.ptp(axes.get_xlim())) for axes in smooth]
+    tall = [height for height in heights if height]
+    if smooth and max(max(widths) / min(widths), max(tall) / min(tall)) > _ALIKE:
+        for axes, height in zip(shown, heights, strict=True):
+            axes.set_ylim(0.0, 1.25 * height if height else _TOP)
+            if not height:  # values of positive probability only
+                middle = float(np.mean(axes.get_xlim()))
+                room = max(1.0, abs(middle), float(np.ptp(axes.get_xlim())))
+                axes.set_xlim(middle - room, middle + room)
+        return
+    ends = np.array([axes.get_xlim() for axes in shown])
+    columns = shown[0].get_subplotspec().get_gridspec().ncols  # type: ignore[union-attr]
+    for i, axes in enumerate(shown):
+        axes.set_xlim(ends[:, 0].min(), ends[:, 1].max())
+        axes.set_ylim(0.0, 1.25 * max(tall) if tall else _TOP)
+        axes.tick_params(labelleft=i % columns == 0)
+
+
 def _panel(axes: Axes, panel: Panel, style: Any) -> float:
     """Draws the continuous part, and returns its height."""
-    notes = "\n".join(panel.notes)
-    axes.set_title(_literally(panel.name), pad=5 + 11 * len(panel.notes))
+    width = 72 * axes.figure.get_figwidth() / axes.get_subplotspec().get_gridspec().ncols  # type: ignore[union-attr]
+    notes = "\n".join(_fitted(note, width, 8) for note in panel.notes)
+    title = _fitted(_literally(panel.name), width, 10)
+    axes.set_title(title, pad=16 + 11 * notes.count("\n"))
     axes.annotate(notes, (0.5, 1.0), (0, 3), "axes fraction", "offset points", ha="center", fontsize=8)
     expected, rest = panel.distribution, panel.values
     for value, _ in expected.atoms:
@@ -203,6 +232,7 @@ def _atoms(axes: Axes, panel: Panel) -> None:
             ha="left" if side > 0 else "right",
             va="bottom" if probability < 0.5 else "top",
             fontsize=8,
+            bbox={"facecolor": GROUND, "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
         )
 
 
@@ -226,11 +256,11 @@ def signal(signal: Signal) -> Figure:
     charts = [
         _Chart("standard deviation of the activations\n(log scale)", curves("activation_std"), _WINDOW),
         _Chart("standard deviation of the gradients\n(log scale)", curves("gradient_std"), _WINDOW),
+        _Chart("distance between samples\n(log scale)", curves("sample_distance"), (1e-9, 10.0)),
     ]
-    dead, saturated = curves("dead"), curves("saturated")
-    if any(share.any() for share in (*dead, *saturated)):
-        charts.append(_Chart("share of dead units", dead))
-        charts.append(_Chart("share of saturated units", saturated))
+    for label, name in (("share of dead units", "dead"), ("share of saturated units", "saturated")):
+        if any(share.max() >= 0.005 for share in curves(name)):  # Less is a line at 0.
+            charts.append(_Chart(label, curves(name)))
     title = f"Signal through {len(layers)} layers of {spell_widths(signal.widths)} units, {signal.activation}"
     return _curves(title, "layer", layers, [row.name for row in rows], charts)
 
@@ -295,10 +325,10 @@ def _curves(title: str, label: str, x: Array, names: Sequence[str], charts: Sequ
     with _style():
         figure = Picture(figsize=(9.0, 0.8 + 3.0 * rows + 0.2 * lines), layout="constrained")
         marks: set[str] = set()
-        grid = list(figure.subplots(rows, 2, squeeze=False).flat)
-        for axes in grid[len(charts) :]:
+        grid = figure.subplots(rows, 2, squeeze=False)
+        for axes in grid.flat[len(charts) :]:
             axes.remove()
-        for axes, chart in zip(grid, charts, strict=False):
+        for axes, chart in zip(grid.flat, charts, strict=False):
             axes.set_xlabel(label)
             axes.set_ylabel(chart.label)
             axes.grid(axis="y")
@@ -378,10 +408,36 @@ def _mark(mark: str, label: str) -> Line2D:
 
 
 def _finish(figure: Figure, handles: Sequence[Any], title: str) -> None:
-    """Adds the legend, below all axes, and the title."""
-    columns = min(3, len(handles))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8, handlelength=3.5)
-    figure.suptitle(title)
+    """Adds the legend, below all axes, and the title; both fit the width of the figure."""
+    width = 72 * figure.get_figwidth()
+    size, beside = 8, 60  # points of the text, and of the line and the spaces beside it
+    for handle in handles:
+        handle.set_label(_fitted(str(handle.get_label()), width - beside, size))
+    sizes = [beside + _extent(str(handle.get_label()), size) for handle in handles]
+
+    def needed(columns: int) -> float:
+        rows, more = divmod(len(sizes), columns)  # The first columns have one more.
+        ends = np.cumsum([0, *(rows + (column < more) for column in range(columns))])
+        return sum(max(sizes[start:stop]) for start, stop in itertools.pairwise(ends.tolist()))
+
+    columns = next((n for n in (3, 2) if n <= len(handles) and needed(n) <= width), 1)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=size, handlelength=3.5)
+    figure.suptitle(_fitted(title, width, 11))
+
+
+def _fitted(text: str, width: float, size: float) -> str:
+    """The text in lines of at most this width in points."""
+    most = round(width / (size * _CHARACTER))
+    while True:
+        found = "\n".join(wrapped(text, most))
+        if most < 10 or _extent(found, size) <= width:
+            return found
+        most = round(0.9 * most)
+
+
+def _extent(text: str, size: float) -> float:
+    """The width of the widest line, in points."""
+    return max(float(TextPath((0, 0), line, size).get_extents().width) for line in text.split("\n"))
 
 
 def _literally(name: str) -> str:

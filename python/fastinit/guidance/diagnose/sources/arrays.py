@@ -42,7 +42,7 @@ def from_array(name: str, value: Any, layout: str, **known: Any) -> Tensor | Ski
         array = array.astype(array.dtype.newbyteorder("="))
     raw = array.view(bits_of(dtype))
     interface = raw.__array_interface__
-    memory = (interface["data"][0], interface["strides"], raw.shape, dtype)
+    memory = ("cpu", interface["data"][0], interface["strides"], raw.shape, dtype)
     read = functools.partial(read_array, raw, dtype)
     return describe(name, array.shape, dtype, read, layout, memory=memory, **known)
 

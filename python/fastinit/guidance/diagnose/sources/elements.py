@@ -162,3 +162,19 @@ def file_reader(
         yield from read_array(array, dtype, start, stop, step)
 
     return read
+
+
+@contextlib.contextmanager
+def parsing(path: object) -> Iterator[None]:
+    """The same for what other libraries read, whose errors may be of any kind."""
+    try:
+        yield
+    except (ImportError, MemoryError):
+        raise
+    except OSError as error:
+        if error.errno is not None and error.errno != errno.EINVAL:
+            raise
+        raise ValueError(f"{path} is damaged or of another format: {error}") from None
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"{path} is damaged or of another format: {lines[0]:.300}") from None

@@ -25,20 +25,14 @@ from fastinit._registry import install_hint
 from ..roles import describe
 from .arrays import unreadable
 from .elements import bits_of, file_reader, is_readable, read_array, read_exactly, reading
+from .gguf import from_gguf
+from .hdf5 import from_hdf5
+from .onnx import from_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..tensors import Skipped, Tensor
-
-_LOAD = "load it, and pass what torch.load(path, weights_only=True) returns"
-_HINTS = {
-    ".pt": _LOAD,
-    ".pth": _LOAD,
-    ".bin": _LOAD,
-    ".keras": "load it, and pass what keras.saving.load_model(path) returns",
-    ".h5": "load it, and pass the model after load_weights(path)",
-}
 
 
 def from_path(path: Path) -> Iterator[Tensor | Skipped]:
@@ -48,7 +42,7 @@ def from_path(path: Path) -> Iterator[Tensor | Skipped]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged, of an unknown kind, not a regular file, or a directory without
             `.safetensors` files.
-        ImportError: If it is a `.safetensors` file and the library safetensors is not installed.
+        ImportError: If the library that reads it is not installed.
     """
     suffix = path.suffix.lower()
     if not path.is_dir():
@@ -67,9 +61,17 @@ def from_path(path: Path) -> Iterator[Tensor | Skipped]:
         yield from _from_npz(path)
     elif suffix == ".npy":
         yield _from_npy("array", functools.partial(io.FileIO, path), path.stat().st_size, path)
+    elif suffix in (".h5", ".hdf5", ".keras"):
+        yield from from_hdf5(path)
+    elif suffix == ".onnx":
+        yield from from_onnx(path)
+    elif suffix == ".gguf":
+        yield from from_gguf(path)
     else:
-        known = "it must be .safetensors, .safetensors.index.json, .npz, .npy or a directory"
-        raise ValueError(f"cannot read {path}: {_HINTS.get(suffix, known)}")
+        raise ValueError(
+            f"cannot read {path}: it must be .safetensors, .safetensors.index.json, .npz, .npy, .pt, .pth, "
+            ".bin, .ckpt, .keras, .h5, .onnx, .gguf or a directory"
+        )
 
 
 # safetensors

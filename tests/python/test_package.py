@@ -15,7 +15,7 @@ import fastinit
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(fastinit.__file__).parent
-LAZY = {"compare", "diagnose", "gain", "recipe", "recommend", "show", "signal"}
+LAZY = {"TraceLog", "compare", "diagnose", "gain", "lsuv", "recipe", "recommend", "show", "signal", "trace"}
 
 
 def modules():
@@ -73,6 +73,8 @@ def test_examples_run(module):
         pytest.skip(f"needs {error.name}")
     if module == "fastinit.guidance.compare":
         pytest.importorskip("sklearn")
+    if module.startswith("fastinit.guidance.trace"):
+        pytest.importorskip("torch")
     assert doctest.testmod(imported).failed == 0
 
 

@@ -498,3 +498,19 @@ def test_picture():
     assert "saturates from layer 1 on" in figure.get_suptitle()
     with pytest.raises(ValueError, match="Trace"):
         fastinit.show(fastinit.trace(plain(1), 4), kind="histogram")
+
+
+def test_statistics_of_extremes():
+    from fastinit.guidance.trace.measure import measure
+
+    ramp = np.arange(4.0)[:, None] * np.ones(3)
+    usual = measure(ramp, -1, 4)
+    for scale in (1e-200, 1e200):
+        found = measure(ramp * scale, -1, 4)
+        assert found.std == pytest.approx(usual.std * scale)
+        assert found.distance == pytest.approx(usual.distance)
+    assert measure(np.zeros((4, 3)), -1, 4) == (0.0, 0.0, 1.0, 1.0, 0.0)
+    assert measure(np.ones((4, 3)), -1, 1).distance is None
+    assert measure(np.ones((1, 3)), -1, 1).dead is None
+    for bad in (math.nan, math.inf):
+        assert math.isnan(measure(np.array([[1.0, bad]]), -1, 1).std)

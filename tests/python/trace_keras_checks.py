@@ -6,7 +6,9 @@ import pytest
 from keras import layers
 
 import fastinit
+import fastinit.keras
 
+fastinit.keras.enable()  # With JAX, Keras compiles its own initializers.
 BACKEND = keras.config.backend()
 TRAINS = BACKEND != "numpy"  # Keras has no gradients on NumPy
 

@@ -91,10 +91,10 @@ def trace(
     layers of Keras inside of recurrent layers and wrappers, and of JAX inside of `scan`, which a loop of the
     backend calls, have no rows; on the NumPy backend of Keras there is no backward pass. Modules in
     `torch.compile` run uncompiled; parameters that are frozen have no update ratio. Activations are copied to
-    the CPU, one layer after the other, in float64.
+    the CPU, one layer after the other.
 
     Example:
-        >>> import torch, fastinit
+        >>> import fastinit, torch
         >>> layers = [m for _ in range(20) for m in (torch.nn.Linear(64, 64), torch.nn.ReLU())]
         >>> model = torch.nn.Sequential(*layers, torch.nn.Linear(64, 10))
         >>> found = fastinit.trace(model, batch=32)
@@ -209,7 +209,7 @@ def lsuv(
         Exception: What the model itself raises.
 
     Example:
-        >>> import torch, fastinit
+        >>> import fastinit, torch
         >>> model = torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.Tanh(), torch.nn.Linear(256, 64))
         >>> found = fastinit.lsuv(model, batch=128, seed=1)
         >>> list(found.rules)

@@ -310,4 +310,5 @@ def _is_floating(x: Any) -> bool:
 
 
 def _array(x: Any) -> Array:
-    return np.asarray(x, np.float64)
+    array = np.asarray(x)
+    return array if array.dtype == np.float64 else array.astype(np.float32, copy=False)

@@ -274,7 +274,7 @@ class Network:
             kernel = by_layer[layer]
             if kernel.name in gains:
                 return z
-            found = float(np.std(_array(z)))
+            found = float(_array(z).std(dtype=np.float64))
             gains[kernel.name] = gain = std / found if 0.0 < found < math.inf else 1.0
             kernel_variable = variables[kernel.name]
             kernel_variable.assign(kernel_variable.value * gain)
@@ -534,5 +534,6 @@ def _with_first(x: Any, new: Any) -> Any:
 
 
 def _array(x: Any) -> Array:
-    """The elements as an array of float64."""
-    return np.asarray(keras.ops.convert_to_numpy(x), np.float64)
+    """The elements as an array of float32 or float64."""
+    array = np.asarray(keras.ops.convert_to_numpy(x))
+    return array if array.dtype == np.float64 else array.astype(np.float32, copy=False)

@@ -46,7 +46,7 @@ class TraceLog:
         FileNotFoundError: If the folder of the file does not exist.
 
     Example:
-        >>> import torch, fastinit
+        >>> import fastinit, torch
         >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> steps = []
@@ -87,9 +87,9 @@ class TraceLog:
         Raises:
             ImportError: If neither `lightning` nor `pytorch_lightning` is installed.
         """
-        from .lightning_callback import TraceCallback
+        from .lightning_callback import callback
 
-        return TraceCallback(self)
+        return callback(self)
 
 
 def _writer(to: Any) -> Callable[[int, Trace], object]:

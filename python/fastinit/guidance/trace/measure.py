@@ -1,4 +1,7 @@
-"""Statistics of the activations of a layer, or of their gradient: one code for all frameworks, in float64."""
+"""Statistics of the activations of a layer, or of their gradient: one code for all frameworks.
+
+Sums are in float64.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fastinit.guidance.propagate import _distance, _std
 from fastinit.theory.activations import saturation
 
 if TYPE_CHECKING:
@@ -44,18 +46,30 @@ def measure(x: Array, axis: int, samples: int) -> Statistics:
         axis: The axis of the units.
         samples: The number of samples in the batch.
     """
-    x = np.asarray(x, dtype=np.float64)
+    x = np.asarray(x)
+    x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
     x = x.reshape(-1, 1) if x.ndim < 2 else x
-    if x.size == 0 or not np.isfinite(x).all():
+    if x.size == 0:
         return Statistics(math.nan, math.nan, None, 0.0, None)
-    units = np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis])
-    flat = np.ptp(units, axis=0) <= _DEAD * float(np.abs(x).max())
+    others = tuple(sorted(set(range(x.ndim)) - {axis % x.ndim}))
+    low, high = x.min(axis=others).astype(np.float64), x.max(axis=others).astype(np.float64)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        return Statistics(math.nan, math.nan, None, 0.0, None)
+    largest = float(max(-low.min(), high.max()))
+    # Squares of such numbers would be out of the range of float64.
+    scale = largest if largest > 1e150 or 0.0 < largest < 1e-150 else 1.0
+    x = x if scale == 1.0 else x / scale
+    mean, variance = float(x.mean(dtype=np.float64)), float(x.var(dtype=np.float64))
+    distance = None
+    if x.shape[0] == samples > 1:
+        square = variance + mean * mean
+        distance = math.sqrt(float(x.var(axis=0, dtype=np.float64).mean()) / square) if square > 0.0 else 0.0
     return Statistics(
-        mean=float(x.mean()),
-        std=_std(x),
-        dead=float(flat.mean()) if len(units) > 1 else None,
-        zero=float((units == 0.0).all(axis=0).mean()),
-        distance=_distance(x, 0) if x.shape[0] == samples > 1 else None,
+        mean=mean * scale,
+        std=math.sqrt(variance) * scale,
+        dead=float((high - low <= _DEAD * largest).mean()) if x.size > len(low) else None,
+        zero=float(((low == 0.0) & (high == 0.0)).mean()),
+        distance=distance,
     )
 
 
@@ -64,5 +78,4 @@ def saturated(z: Array, activation: Activation) -> float | None:
     low, high = saturation(activation)
     if math.isinf(low) and math.isinf(high):
         return None
-    z = np.asarray(z, dtype=np.float64)
     return float(np.mean((z < low) | (z > high))) if z.size else None

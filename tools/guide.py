@@ -87,7 +87,7 @@ def line_up(activation: str, depth: int) -> dict[str, Any]:
         "He": "he_normal",
         "LeCun": "lecun_normal",
         "orthogonal": "orthogonal",
-        "with the gain": fastinit.Orthogonal(fastinit.gain(activation)),
+        "gain": fastinit.Orthogonal(fastinit.gain(activation)),
     }
 
 

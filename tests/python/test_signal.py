@@ -41,6 +41,7 @@ LOST = {
     "hard_sigmoid": ["drifts", "flat"],
     "hard_silu": ["drifts", "flat"],
     "log_sigmoid": ["explodes", "flat"],
+    "quick_gelu": ["flat", "flat"],
     "sigmoid": ["drifts", "flat"],
     "silu": ["drifts", "flat"],
     "soft_shrink": ["drifts", "flat"],

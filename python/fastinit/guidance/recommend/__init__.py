@@ -120,7 +120,7 @@ def recommend(
         >>> fastinit.recommend("tanh", depth=50).weights["kernel"]
         Orthogonal(gain=1.174)
         >>> fastinit.recommend("gelu", depth=50).weights["bias"]
-        RandomNormal(stddev=0.5)
+        RandomNormal(stddev=0.4)
 
     References:
         Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",

@@ -14,6 +14,9 @@ import pytest
 
 import fastinit
 
+# pytest-xdist sets the width of its own terminal.
+os.environ["COLUMNS"] = "120"
+
 # One instance of each class, with a shape that it takes.
 INITIALIZERS = [
     (fastinit.Zeros(), (4, 6)),

@@ -338,7 +338,7 @@ def test_results_as_values():
     values = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert values["verdict"] == found.verdict
     assert values["rows"][0]["name"] == "0"
-    assert len(str(found).splitlines()) < 60 < len(found.table().splitlines())
+    assert len(str(found).splitlines()) < 60 < len(found.to_text(full=True).splitlines())
     assert "more" in str(found)
     rules = json.loads(json.dumps(found.fix().to_dict(), allow_nan=False))["rows"]
     assert fastinit.get(rules[0]["initializer"]) == found.fix().rows[0].initializer

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastinit._results import Result, Rows
-from fastinit._terminal import printable, table
+from fastinit._terminal import Table
 from fastinit.guidance.recommend.spelling import short
 from fastinit.initializers import LecunNormal, Ones, Orthogonal, RandomNormal, VarianceScaling, Zeros, get
 from fastinit.theory.gains import gain as theoretical_gain
@@ -96,15 +96,15 @@ class Repair(Rows[RepairRow]):
         """All attributes by name, as values that `json` takes; `fastinit.get` takes the initializers."""
         return {name: value for name, value in super().to_dict().items() if not name.startswith("_")}
 
-    def __str__(self) -> str:
+    def _parts(self) -> list[str | Table]:
         """The rules, why other parameters have none, and what they do not repair."""
         if not self.rows:
-            return "no rules"
+            return ["no rules"]
         cells = [(row.name, short(row.initializer), row.reason) for row in self.rows]
-        lines = [table(("parameter", "initializer", "why"), cells)]
-        lines += [printable(f"no rule for {name}: {why}") for name, why in self.skipped.items()]
-        lines += [printable(f"still {problem.verdict}: {problem.message}") for problem in self.problems]
-        return "\n".join(lines)
+        parts: list[str | Table] = [Table(("parameter", "initializer", "why"), cells)]
+        parts += [f"no rule for {name}: {why}" for name, why in self.skipped.items()]
+        parts += [f"still {problem.verdict}: {problem.message}" for problem in self.problems]
+        return parts
 
 
 def measured_rules(

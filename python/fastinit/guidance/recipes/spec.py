@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fastinit._checks import check_choice, check_int, check_number
 from fastinit._results import Result, Rows
 from fastinit._suggest import did_you_mean
-from fastinit._terminal import table
+from fastinit._terminal import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -141,10 +141,9 @@ class Recipes(Rows[RecipeSummary]):
 
     rows: tuple[RecipeSummary, ...]
 
-    def __str__(self) -> str:
+    def _parts(self) -> list[str | Table]:
         rows = [(row.name, f"{row.title}. Fits {row.fits}") for row in self.rows]
-        width = max(len(name) for name, _ in rows)
-        return table(("recipe", "what it is"), rows, wrap=_WIDTH - width - 2)
+        return [Table(("recipe", "what it is"), rows, wrap=_WIDTH)]
 
 
 @dataclass(frozen=True)

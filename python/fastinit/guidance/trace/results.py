@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fastinit._results import Result, Rows, Verdict
-from fastinit._terminal import printable, table
+from fastinit._results import Result, Rows, Verdict, as_text
+from fastinit._terminal import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -214,27 +214,42 @@ class Trace(Rows[TraceRow]):
         values = {name: value for name, value in super().to_dict().items() if not name.startswith("_")}
         return {"ok": self.ok, "verdict": self.verdict.value, "text": self.text, **values}
 
-    def table(self) -> str:
-        """The table with all rows."""
-        return table(_HEADER, [row._cells() for row in self.rows], "<<<>>>>>>")
+    def to_text(self, *, full: bool = False) -> str:
+        """What `print` shows: what is wrong, and a table of layers.
 
-    def __str__(self) -> str:
-        """What is wrong, and the table; of more than 40 rows the first, the last and the bad ones."""
+        Args:
+            full: Whether to show all rows; otherwise of more than 40 the first, the last and the bad ones.
+        """
+        return as_text(self._shown(full=full))
+
+    def _parts(self) -> list[str | Table]:
+        return self._shown(full=False)
+
+    def _shown(self, *, full: bool) -> list[str | Table]:
         samples = "1 sample" if self.samples == 1 else f"{self.samples} samples"
         loss = "forward only" if self.loss is None else f"loss {self.loss:.4g}"
-        title = f"{self.model} ({self.framework}), {samples}, {loss}"
-        lines = [title, *(printable(line) for line in self.text.split("\n"))]
+        lines = [f"{self.model} ({self.framework}), {samples}, {loss}", *self.text.split("\n")]
         if self.unused:
-            lines.append(f"the loss does not depend on: {', '.join(map(printable, self.unused))}")
-        shown: list[tuple[str, ...]] = []
+            lines.append(f"the loss does not depend on: {', '.join(self.unused)}")
         bad = {problem.layer for problem in self.problems}
+        full = full or len(self.rows) <= _PRINTED
         half, hidden = _PRINTED // 2, 0
+        cells: list[tuple[str, ...]] = []
         for at, row in enumerate(self.rows):
-            if len(self.rows) <= _PRINTED or not half <= at < len(self.rows) - half or row.name in bad:
+            if (
+                full
+                or len(self.rows) <= 2 * half
+                or not half <= at < len(self.rows) - half
+                or row.name in bad
+            ):
                 if hidden:
-                    shown.append((f"... {hidden} more", *[""] * (len(_HEADER) - 1)))
+                    cells.append((f"... {hidden} more", *[""] * (len(_HEADER) - 1)))
                     hidden = 0
-                shown.append(row._cells())
+                cells.append(row._cells())
             else:
                 hidden += 1
-        return "\n".join([*lines, "", table(_HEADER, shown, "<<<>>>>>>")])
+        # What was measured of no layer has no column.
+        used = [i for i in range(len(_HEADER)) if any(line[i] for line in cells)]
+        rows = [[line[i] for i in used] for line in cells]
+        header, align = ([text[i] for i in used] for text in (_HEADER, "<<<>>>>>>"))
+        return [*lines, "", Table(header, rows, "".join(align))]

@@ -287,7 +287,11 @@ def recipe(
     every: Annotated[bool, typer.Option("--list", help="List all recipes.")] = False,  # noqa: FBT002
     json: Json = False,  # noqa: FBT002 - an option
 ) -> None:
-    """Print how a whole architecture is initialized, with its source."""
+    """Print how a whole architecture is initialized, with its source.
+
+    Example:
+        fastinit recipe gpt2 layers=12
+    """
     if every and name is not None:
         raise ValueError(f"--list takes no recipe, got {name!r}")
     given: dict[str, Any] = {}

@@ -53,7 +53,7 @@ def test_example(arguments, expected):
     if importlib.util.find_spec(framework) is None:
         pytest.skip(f"needs {framework}")
     command = [sys.executable, "-W", "ignore", str(EXAMPLES / name), *options]
-    env = {**os.environ, "KERAS_BACKEND": "numpy"}  # the backend that needs nothing else
+    env = {**os.environ, "COLUMNS": "200", "KERAS_BACKEND": "numpy"}  # the backend that needs nothing else
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stderr
     for text in expected:

@@ -710,7 +710,8 @@ def test_recipes_have_what_they_promise(name):
         assert row.formula in " ".join(str(recipe).split())
 
 
-def test_the_list():
+def test_the_list(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     listed = fastinit.recipe()
     assert [row.name for row in listed.rows] == list(SPECS)
     assert listed["gpt2"].parameters == {"layers": None, "std": 0.02, "positions": 0.02}

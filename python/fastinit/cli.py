@@ -254,7 +254,9 @@ def recommend(
     layout: Layout = None,
     proposal: Annotated[
         str | None,
-        typer.Option(help="An initializer to compare with the advice.", autocompletion=_complete_initializer),
+        typer.Option(
+            help="An initializer for the kernel, to be judged.", autocompletion=_complete_initializer
+        ),
     ] = None,
     json: Json = False,  # noqa: FBT002 - an option
 ) -> None:

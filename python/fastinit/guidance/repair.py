@@ -57,7 +57,8 @@ class Repair(Rows[RepairRow]):
         seed: The seed of the new weights; the stream of each is the name of its parameter.
         rows: A row for each rule; `repair[name]` is that of a parameter.
         skipped: Why other parameters have no rule, by name.
-        problems: What is still wrong with these rules.
+        problems: What a trace with these rules still finds; empty for `lsuv` and for a diagnosis, which make
+            no such trace.
     """
 
     framework: str

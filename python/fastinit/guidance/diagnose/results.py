@@ -162,7 +162,7 @@ class Diagnosis(Rows[DiagnosisRow]):
 
         Kernels get the scheme that most other kernels follow, or LeCun's; recurrent ones an orthogonal one,
         embeddings a normal distribution, biases 0 and scales 1. Nothing is changed: read the rules, and pass
-        them to `fastinit.torch.initialize`, say, with `rules={**fix.rules, "*": None}`.
+        them to `fastinit.torch.initialize`, say, with `rules={**repair.rules, "*": None}`.
 
         Args:
             seed: The seed of the new weights, an int in [0, 2**64).

@@ -86,7 +86,8 @@ class Recommendation(Result):
         alternatives: Other good choices.
         warnings: What to look out for.
         sources: The papers.
-        gain: The root of the variance of the kernel times its fan; `None` if the activation does not matter.
+        gain: The square root of the product of the kernel's variance and its fan; `None` if the
+            activation does not matter.
         slope: The slope of the variance map at its fixed point: above 1 a plain stack of such layers does not
             preserve the variance. `None` as for `gain`.
         gradient: The factor by which each layer of a plain stack multiplies the variance of gradients. `None`

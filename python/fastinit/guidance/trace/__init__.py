@@ -188,7 +188,8 @@ def lsuv(
     one forward pass measures all gains exactly.
 
     The model is not changed: the rules are returned, to be read, stored and applied. `apply` writes the
-    weights, and so does `fastinit.torch.initialize` with `rules={**rules, "*": None}`, with the same bits.
+    weights, and so does `fastinit.torch.initialize` with `rules={**found.rules, "*": None}`: the bits are the
+    same.
 
     Args:
         model: A module of PyTorch, or a built model or layer of Keras.
@@ -199,7 +200,7 @@ def lsuv(
         seed: The seed of the weights, and of a random batch; an int in [0, 2**64).
 
     Returns:
-        The rules, by the names of the parameters. Embeddings, kernels that are embeddings, too, recurrent
+        The rules, by the names of the parameters. Embeddings, kernels shared with an embedding, recurrent
         layers, attention with one fused weight, and layers that are not called have no rule; `skipped` says
         why.
 

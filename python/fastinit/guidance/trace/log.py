@@ -24,7 +24,7 @@ _SCALARS = ("std", "gradient_std", "dead", "saturated", "sample_distance", "upda
 class TraceLog:
     """Traces a network at step 0 and then every so many steps, always with the same batch.
 
-    Training does not notice: a trace leaves nothing behind in the network. In a loop, call it with the model
+    Training is not affected: a trace changes nothing in the network. In a loop, call it with the model
     and the step. With `fit` of Keras, pass `log.keras()` as a callback; with Lightning, `log.lightning()`,
     which traces on the process of rank 0 only.
 

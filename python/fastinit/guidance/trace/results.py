@@ -25,9 +25,10 @@ class TraceVerdict(Verdict):
         GOOD: Nothing was found.
         NOT_FINITE: An activation or a gradient is NaN or infinite.
         VANISHES, EXPLODES: Activations, or gradients, become a thousand times smaller or larger from a layer
-            on, up to the end of the network, or its beginning; or the output is more than ten times as large
-            as the input, and than 1.
-        DEAD: More than nine tenths of the units of an activation have the same output for all samples.
+            on, up to the end of the network, or its beginning; or the standard deviation of the output is
+            above 10 and above ten times that of the input.
+        DEAD: All units from a layer on, or more than nine tenths of those of an activation, have the same
+            output for all samples.
         SATURATES: An activation is saturated for more than half of its inputs.
         ALIKE: From a layer on, the outputs for different samples are the same, to a thousandth.
     """

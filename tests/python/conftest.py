@@ -1,5 +1,6 @@
 """Fixtures and helpers that the tests share."""
 
+import contextlib
 import os
 import re
 import signal
@@ -13,6 +14,13 @@ import numpy as np
 import pytest
 
 import fastinit
+
+# A process that loads TensorFlow first, and then Triton by way of PyTorch, aborts.
+with contextlib.suppress(ImportError):
+    import triton  # noqa: F401
+
+# Whichever test imports Keras first: the backend that needs nothing else, rather than TensorFlow.
+os.environ.setdefault("KERAS_BACKEND", "numpy")
 
 # pytest-xdist sets the width of its own terminal.
 os.environ["COLUMNS"] = "120"

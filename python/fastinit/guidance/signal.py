@@ -18,19 +18,18 @@ from fastinit.theory.parse import resolve
 
 from .choices import default_choices, initializer, parse_choices
 from .propagate import propagate
+from .recommend.question import ALIKE, FLAT, LIMIT
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .propagate import Floats
 
-# A standard deviation within this factor of 1 is flat; beyond the second factor it has vanished or exploded.
-_FLAT = 3.0
-_GONE = 10.0
+# A standard deviation within the first factor of 1 is flat; beyond the second it has vanished or exploded.
+# The limits of `recommend` are of variances.
+_FLAT, _GONE = math.sqrt(FLAT), math.sqrt(LIMIT)
 # Below this `unit_distance` all units of a layer are alike.
-_ALIKE = 1e-6
-# Below this `sample_distance` a layer does not tell its inputs apart.
-_CONSTANT = 0.01
+_EQUAL = 1e-6
 
 
 class SignalVerdict(Verdict):
@@ -93,7 +92,7 @@ class SignalRow(Result):
     @property
     def verdict(self) -> SignalVerdict:
         """The verdict on the signal, at the last layer."""
-        if self.unit_distance[-1] < _ALIKE:
+        if self.unit_distance[-1] < _EQUAL:
             return SignalVerdict.COLLAPSES
         if self._is_constant:
             return SignalVerdict.CONSTANT
@@ -102,7 +101,7 @@ class SignalRow(Result):
     @property
     def _is_constant(self) -> bool:
         """Whether the last layer does not tell the samples apart; a signal of zero has vanished instead."""
-        return 0.0 < self.preactivation_std[-1] < math.inf and self.sample_distance[-1] < _CONSTANT
+        return 0.0 < self.preactivation_std[-1] < math.inf and self.sample_distance[-1] < ALIKE
 
     @property
     def gradient_verdict(self) -> SignalVerdict:
@@ -123,12 +122,12 @@ class SignalRow(Result):
         text = f"{signal}{words.get(signal, '')}"
         if self.verdict is SignalVerdict.COLLAPSES:
             return (
-                f"collapses: all units are alike from layer {_since(self.unit_distance < _ALIKE)} on; {text}"
+                f"collapses: all units are alike from layer {_since(self.unit_distance < _EQUAL)} on; {text}"
             )
         if self.verdict is SignalVerdict.CONSTANT:
             text = (
-                f"constant: samples differ by less than {_CONSTANT:.0%} of the signal from layer "
-                f"{_since(self.sample_distance < _CONSTANT)}, {self.sample_distance[-1]:.1e} at the end; "
+                f"constant: samples differ by less than {ALIKE:.0%} of the signal from layer "
+                f"{_since(self.sample_distance < ALIKE)}, {self.sample_distance[-1]:.1e} at the end; "
                 f"signal {text}"
             )
         gradient, first = self.gradient_verdict, self.gradient_std[0]

@@ -173,6 +173,42 @@ def test_no_trace_is_left(training):
     assert same(before, state_of(model))
 
 
+@pytest.mark.parametrize("trains", [False, True])
+def test_the_batch_is_as_before(trains):
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(64, 2))
+    x = torch.randn(8, 64, requires_grad=trains)
+    before = x.detach().clone()
+    first = fastinit.trace(model, x)
+    fastinit.lsuv(model, x)
+    assert torch.equal(x, before)
+    assert x.grad is None
+    assert fastinit.trace(model, x) == first
+    array = before.numpy().copy()
+    assert fastinit.trace(model, array) == first
+    assert (array == before.numpy()).all()
+
+
+def test_no_hook_is_left_on_what_a_module_returns():
+    class Position(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 64))
+
+        def forward(self, _):
+            return self.weight
+
+    class Same(nn.Module):
+        def forward(self, x):
+            return x
+
+    position, x = Position(), torch.randn(4, 64, requires_grad=True)
+    for model in (position, nn.Sequential(Same(), nn.Linear(64, 2))):
+        assert fastinit.trace(model, x).rows[0].gradient_std
+    assert not position.weight._backward_hooks
+    assert not x._backward_hooks
+    assert x.grad is None
+
+
 def small_biases(module):
     nn.init.kaiming_normal_(module.weight)
     nn.init.constant_(module.bias, -4.9)

@@ -99,10 +99,11 @@ class Network:
         return (self._tensor(batch),), {}
 
     def _tensor(self, value: Any) -> Any:
+        # A copy, since a layer may work in place.
         if isinstance(value, np.ndarray):
             value = torch.from_numpy(value.copy())
-            value = value.to(self.dtype) if value.is_floating_point() else value
-        return value.to(self.device) if isinstance(value, torch.Tensor) else value
+            return value.to(self.device, self.dtype if value.is_floating_point() else value.dtype)
+        return value.to(self.device, copy=True) if isinstance(value, torch.Tensor) else value
 
     def _random(self, batch: Any, seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
         first = next((m for m in self.names if any(True for _ in m.parameters(recurse=False))), None)
@@ -163,10 +164,11 @@ class Network:
     ) -> Record:
         """Runs the model forward and backward."""
         arguments, keywords = self.inputs(batch, seed)
-        samples, std = _about((*arguments, *keywords.values()))
-        record = Record(samples, std)
+        given = (*arguments, *keywords.values())
+        record = Record(*_about(given))
         wanted = self.layers(layers)
-        leaves: list[Tensor] = []
+        # Otherwise no gradient would go back beyond the first parameter.
+        leaves = [x for x in given if isinstance(x, torch.Tensor) and x.requires_grad]
         with (
             self._unchanged(training=training, seed=seed),
             _Hooks(wanted, record, leaves) as hooks,
@@ -471,8 +473,9 @@ class _Hooks:
         z = self.inputs.pop(module, None)
         call = self.record.add(name, kind, _array(y), axis, self.activations[module], z)
         if y.requires_grad:
-            record = self.record
-            y.register_hook(lambda gradient: record.add_gradient(call, _array(gradient)))
+            record = self.record  # Removed again, since it may be on a parameter that the module returns.
+            hook = y.register_hook(lambda gradient: record.add_gradient(call, _array(gradient)))
+            self.handles.append(hook)
 
 
 def _unit_axis(module: Module, before: int) -> int:
@@ -500,7 +503,7 @@ def _about(arguments: Sequence[Any]) -> tuple[int, float | None]:
     tensors = [x for x in arguments if isinstance(x, torch.Tensor)]
     samples = next((int(x.shape[0]) for x in tensors if x.dim()), 1)
     x = _first(arguments if isinstance(arguments, (tuple, list)) else list(arguments))
-    return samples, None if x is None else float(x.double().std(correction=0))
+    return samples, None if x is None else float(x.detach().double().std(correction=0))
 
 
 def _array(x: Tensor) -> Array:

@@ -173,6 +173,31 @@ def test_no_trace_is_left(training):
     assert same(before, state_of(model))
 
 
+def test_buffers_are_as_before():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(64, 2)
+            self.register_buffer("mask", None)
+            self.register_buffer("count", torch.zeros(()))
+            self.register_buffer("scale", torch.tensor(0.5).expand(64))
+
+        def forward(self, x):
+            self.mask = torch.ones(64)
+            self.count += 1
+            self.register_buffer("late", self.mask)
+            return self.head(x * self.mask * self.scale)
+
+    model = Net()
+    before, count = state_of(model), model.count
+    assert fastinit.trace(model, (4, 64)).ok
+    assert same(before, state_of(model))
+    fastinit.lsuv(model, (4, 64))
+    assert same(before, state_of(model))
+    assert model.mask is None
+    assert model.count is count
+
+
 @pytest.mark.parametrize("trains", [False, True])
 def test_the_batch_is_as_before(trains):
     model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(64, 2))

@@ -217,11 +217,12 @@ class Network:
     def _unchanged(self, *, training: bool | None, seed: int) -> Iterator[None]:
         """A context that restores the modes, the buffers and the generators."""
         modes = [(module, module.training) for module in self.names]
-        buffers = [
-            (module._buffers, name, buffer, buffer.detach().clone())
-            for module in self.names
-            for name, buffer in module._buffers.items()
-            if buffer is not None and not buffer.is_meta
+        buffers = [(module._buffers, dict(module._buffers)) for module in self.names]
+        values = [
+            (buffer, buffer.detach().clone())
+            for _, own in buffers
+            for buffer in own.values()
+            if buffer is not None and not buffer.is_meta and not _is_expanded(buffer)
         ]
         devices = {p.device.index for p in self.model.parameters() if p.device.type == "cuda"}
         numpy_state, python_state = np.random.get_state(), random.getstate()
@@ -239,12 +240,14 @@ class Network:
         finally:
             for module, mode in modes:
                 module.training = mode
-            with torch.no_grad():
-                for owner, name, buffer, value in buffers:
-                    owner[name] = buffer
-                    buffer.copy_(value)
             np.random.set_state(numpy_state)
             random.setstate(python_state)
+            for now, before in buffers:
+                now.clear()
+                now.update(before)
+            with torch.no_grad():
+                for buffer, value in values:
+                    buffer.copy_(value)
 
     def _seed(self, devices: Iterable[int], seed: int) -> None:
         """Seeds all generators that the model may use; those of other devices are left alone."""
@@ -406,6 +409,13 @@ def _values(rule: Initializer, parameter: Tensor, seed: int, name: str) -> Tenso
         tuple(parameter.shape), seed=None if rule.seed is not None else seed, stream=name, dtype=dtype
     )
     return torch.from_numpy(array).to(parameter.device, parameter.dtype)
+
+
+def _is_expanded(x: Tensor) -> bool:
+    """Whether elements are the same memory, as after `expand`: then PyTorch cannot write to it in place."""
+    if x.layout != torch.strided:
+        return False
+    return any(size > 1 and stride == 0 for size, stride in zip(x.shape, x.stride(), strict=True))
 
 
 class _Hooks:

@@ -328,6 +328,13 @@ def test_compiled_modules():
     assert [row.name for row in fastinit.trace(compiled, 4).rows] == ["0", "1", "2", "3", "4"]
     inner = nn.Sequential(torch.compile(plain(2)), nn.Linear(10, 3))
     assert [row.name for row in fastinit.trace(inner, (4, 64)).rows] == [*(f"0.{i}" for i in range(5)), "1"]
+    body = nn.Sequential(nn.LayerNorm(64), nn.Linear(64, 64))
+    nn.init.zeros_(body[0].weight)
+    normed = nn.Sequential(torch.compile(body), nn.Linear(64, 3))
+    repair = fastinit.trace(normed, (4, 64)).fix()
+    assert {"0.0.weight", "0.0.bias"} <= set(repair.rules)
+    repair.apply()
+    assert fastinit.trace(normed, (4, 64)).ok
 
 
 def test_unusual_modules():
@@ -449,6 +456,31 @@ def test_lsuv_rules_give_the_same_weights_everywhere():
         fastinit.torch.initialize(other, seed=9, rules={**found.rules, "*": None})
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), other.parameters(), strict=True))
     assert str(found).count("\n") >= 6 + 4
+
+
+def test_rules_have_the_first_name_of_what_is_tied():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = nn.Parameter(torch.ones(64))
+            self.up, self.norm, self.head = nn.Linear(64, 64), nn.LayerNorm(64), nn.Linear(64, 64)
+            self.up.bias = self.norm.bias = self.bias
+            nn.init.zeros_(self.up.weight)
+
+        def forward(self, x):
+            return self.head(torch.relu(self.norm(self.up(x))))
+
+    model = Net()
+    rules = fastinit.lsuv(model, (16, 64))
+    assert list(rules.rules) == ["up.weight", "bias", "head.weight", "head.bias"]
+    rules.apply()
+    assert not model.bias.any()
+    nn.init.zeros_(model.up.weight)
+    nn.init.zeros_(model.norm.weight)
+    repair = fastinit.trace(model, (16, 64)).fix()
+    assert set(repair.rules) == {"up.weight", "bias", "norm.weight", "head.weight", "head.bias"}
+    repair.apply()
+    assert fastinit.trace(model, (16, 64)).ok
 
 
 ZOO = {

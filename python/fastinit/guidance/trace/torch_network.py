@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor
-    from torch.nn import Module
+    from torch.nn import Module, Parameter
 
     from fastinit._typing import Array
     from fastinit.initializers import Initializer
@@ -177,7 +177,7 @@ class Network:
             output = self.model(*arguments, **keywords)
             hooks.done()
             value = self._loss(output, loss, self._tensor(target), seed)
-            trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+            trained = {name: p for name, p in self.parameters().items() if p.requires_grad}
             gradients: dict[str, Tensor | None] = dict.fromkeys(trained)
             if value.requires_grad:
                 found = torch.autograd.grad(value, [*trained.values(), *leaves], allow_unused=True)
@@ -259,49 +259,54 @@ class Network:
 
     # Rules
 
+    def parameters(self) -> dict[str, Parameter]:
+        """The parameters by their names, those that are tied by the first one."""
+        return {name.replace("_orig_mod.", ""): p for name, p in self.model.named_parameters()}
+
     def kernels(self) -> tuple[list[Kernel], dict[str, str]]:
         """The kernels that rules can be for, and why others are not among them, by name."""
+        parameters = self.parameters()
+        names = {id(p): name for name, p in parameters.items()}
         users: dict[int, list[tuple[Module, str]]] = {}
         for module in self.names:
             for leaf, parameter in module._parameters.items():
                 if parameter is not None:
                     users.setdefault(id(parameter), []).append((module, leaf))
         found, skipped = [], {}
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in parameters.items():
             module, leaf = users[id(parameter)][0]
             if parameter.dim() < 2 or isinstance(module, _NORMS):
                 continue
-            name = name.replace("_orig_mod.", "")
             axis = _output_axis(module)
             if leaf != "weight" or axis is None:
                 skipped[name] = f"{type(module).__name__} is not a layer with one kernel"
             elif any(isinstance(user, _EMBEDDINGS) for user, _ in users[id(parameter)]):
                 skipped[name] = "it is an embedding, too"
             else:
-                bias = getattr(module, "bias", None)
-                bias_name = f"{name.removesuffix('weight')}bias" if isinstance(bias, nn.Parameter) else None
-                found.append(Kernel(name, module, axis, tuple(parameter.shape), bias_name))
+                bias = names.get(id(module._parameters.get("bias")))
+                found.append(Kernel(name, module, axis, tuple(parameter.shape), bias))
         return found, skipped
 
     def norms(self) -> dict[str, Initializer]:
         """The rules by which normalizations do nothing but normalize."""
-        rules: dict[str, Initializer] = {}
-        for name, module in self.model.named_modules():
-            if isinstance(module, _NORMS):
-                for leaf, _ in module.named_parameters(prefix=name, recurse=False):
-                    rules[leaf] = Zeros() if leaf.endswith("bias") else Ones()
-        return rules
+        names = {id(p): name for name, p in self.parameters().items()}
+        return {
+            names[id(parameter)]: Zeros() if leaf == "bias" else Ones()
+            for module in self.names
+            if isinstance(module, _NORMS)
+            for leaf, parameter in module._parameters.items()
+            if parameter is not None
+        }
 
     @contextlib.contextmanager
     def changed(self, rules: Mapping[str, Initializer], seed: int) -> Iterator[None]:
         """A context in which parameters have the values of rules."""
-        names = {id(p): name for name, p in self.model.named_parameters()}
+        names = {id(p): name for name, p in self.parameters().items()}
         new: dict[int, Any] = {}
         places = []
         for module in self.names:
             for leaf, parameter in module._parameters.items():
-                name = "" if parameter is None else names[id(parameter)].replace("_orig_mod.", "")
-                if parameter is None or name not in rules:
+                if parameter is None or (name := names[id(parameter)]) not in rules:
                     continue
                 places.append((module._parameters, leaf, parameter))
                 if id(parameter) not in new:
@@ -317,7 +322,7 @@ class Network:
 
     def apply(self, rules: Mapping[str, Initializer], seed: int) -> None:
         """Writes the values of rules into the parameters."""
-        parameters = {n.replace("_orig_mod.", ""): p for n, p in self.model.named_parameters()}
+        parameters = self.parameters()
         missing = next((name for name in rules if name not in parameters), None)
         if missing is not None:
             raise ValueError(f"the model has no parameter {missing!r}")

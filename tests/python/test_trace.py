@@ -483,6 +483,25 @@ def test_rules_have_the_first_name_of_what_is_tied():
     assert fastinit.trace(model, (16, 64)).ok
 
 
+def test_lsuv_keeps_what_has_no_rule():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention, self.head = nn.MultiheadAttention(16, 2, batch_first=True), nn.Linear(16, 8)
+            nn.init.normal_(self.attention.out_proj.weight, std=2.0)
+            nn.init.normal_(self.attention.out_proj.bias, std=2.0)
+
+        def forward(self, x):
+            return self.head(self.attention(x, x, x)[0])
+
+    model = Net()
+    rules = fastinit.lsuv(model, (16, 5, 16))
+    assert list(rules.rules) == ["head.weight", "head.bias"]
+    assert rules.skipped["attention.out_proj.weight"] == "its layer is not called"
+    rules.apply()
+    assert fastinit.trace(model, (16, 5, 16))["head"].std == pytest.approx(1.0, rel=1e-4)
+
+
 ZOO = {
     "torchvision resnet18": lambda: _torchvision("resnet18"),
     "torchvision mobilenet_v3": lambda: _torchvision("mobilenet_v3_small"),

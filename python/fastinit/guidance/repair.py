@@ -121,18 +121,30 @@ def measured_rules(
     """The rules of LSUV, and why other parameters have none; `base` has rules that hold meanwhile."""
     kernels, skipped = network.kernels()
     kernels = [kernel for kernel in kernels if layers(kernel.layer)]
-    rules = dict(base or {})
-    for kernel in kernels:
-        rules[kernel.name] = kernel.orthogonal(1.0)
-        if kernel.bias is not None:
-            rules[kernel.bias] = Zeros()
-    with network.changed(rules, seed):
-        gains = network.measured_gains(kernels, batch, std=std, training=training, seed=seed)
+
+    def measured() -> dict[str, float]:
+        rules = dict(base or {})
+        for kernel in kernels:
+            rules[kernel.name] = kernel.orthogonal(1.0)
+            if kernel.bias is not None:
+                rules[kernel.bias] = Zeros()
+        with network.changed(rules, seed):
+            gains: dict[str, float] = network.measured_gains(
+                kernels, batch, std=std, training=training, seed=seed
+            )
+        return gains
+
+    gains = measured()
+    while len(gains) < len(kernels):
+        # What is not called gets no rule. It may be used nevertheless, as in attention, so the gains of others
+        # are those for its present values.
+        skipped.update(
+            (kernel.name, "its layer is not called") for kernel in kernels if kernel.name not in gains
+        )
+        kernels = [kernel for kernel in kernels if kernel.name in gains]
+        gains = measured()
     rows = [RepairRow(name, rule, "normalization without effect") for name, rule in (base or {}).items()]
     for kernel in kernels:
-        if kernel.name not in gains:
-            skipped[kernel.name] = "its layer is not called"
-            continue
         rows.append(RepairRow(kernel.name, kernel.orthogonal(gains[kernel.name]), f"output of std {std:g}"))
         if kernel.bias is not None:
             rows.append(RepairRow(kernel.bias, Zeros(), "as LSUV assumes"))

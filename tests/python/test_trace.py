@@ -277,6 +277,14 @@ def test_what_is_wrong_is_found_and_fixed(case):
     assert after.fix().rows == ()
 
 
+def test_saturation_is_that_before_a_layer_that_works_in_place():
+    model = plain(1, nn.Hardsigmoid, 64, normal(1.0))
+    found = fastinit.trace(model, 32)
+    assert found["1"].saturated > 0.5
+    model[1].inplace = True
+    assert fastinit.trace(model, 32) == found
+
+
 def test_good_networks_are_good():
     def he(module):
         nn.init.kaiming_normal_(module.weight)

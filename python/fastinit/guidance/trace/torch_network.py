@@ -461,7 +461,7 @@ class _Hooks:
     def before(self, module: Module, arguments: tuple[Any, ...]) -> None:
         x = _first(arguments)
         if self.is_on and x is not None:
-            self.inputs[module] = _array(x)
+            self.inputs[module] = _array(x).copy()
 
     def after(self, module: Module, arguments: tuple[Any, ...], output: Any) -> Any:
         y = _first(output)

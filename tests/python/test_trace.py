@@ -510,6 +510,21 @@ def test_lsuv_keeps_what_has_no_rule():
     assert fastinit.trace(model, (16, 5, 16))["head"].std == pytest.approx(1.0, rel=1e-4)
 
 
+def test_apply_writes_all_or_nothing():
+    model = plain(2)
+    rules = fastinit.lsuv(model, 8)
+    model[2].weight = nn.Parameter(torch.ones(64))  # has no orthogonal values
+    before = state_of(model)
+    with pytest.raises(ValueError, match="shape"):
+        rules.apply()
+    assert same(before, state_of(model))
+    model[2].weight = None
+    before = state_of(model)
+    with pytest.raises(ValueError, match=r"no parameter '2\.weight'"):
+        rules.apply()
+    assert same(before, state_of(model))
+
+
 ZOO = {
     "torchvision resnet18": lambda: _torchvision("resnet18"),
     "torchvision mobilenet_v3": lambda: _torchvision("mobilenet_v3_small"),

@@ -136,8 +136,8 @@ def measured_rules(
 
     gains = measured()
     while len(gains) < len(kernels):
-        # What is not called gets no rule. It may be used nevertheless, as in attention, so the gains of others
-        # are those for its present values.
+        # What is not called gets no rule. It may be used nevertheless, as in attention, so the gains of the
+        # others are those for its present values.
         skipped.update(
             (kernel.name, "its layer is not called") for kernel in kernels if kernel.name not in gains
         )

@@ -253,10 +253,13 @@ class Network:
         missing = next((name for name in rules if name not in variables), None)
         if missing is not None:
             raise ValueError(f"the model has no variable {missing!r}")
-        for name, rule in rules.items():
-            shape = tuple(variables[name].shape)
-            own = rule.seed is not None
-            variables[name].assign(rule(shape, seed=None if own else seed, stream=name, dtype="float32"))
+        # All are made before one is written, so that an error leaves the model as it is.
+        values = [
+            rule(tuple(variables[name].shape), seed=seed, stream=name, dtype="float32")
+            for name, rule in rules.items()
+        ]
+        for name, value in zip(rules, values, strict=True):
+            variables[name].assign(value)
 
     def measured_gains(
         self, kernels: Sequence[Kernel], batch: Any, *, std: float, training: bool | None, seed: int

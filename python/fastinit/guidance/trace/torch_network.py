@@ -326,9 +326,11 @@ class Network:
         missing = next((name for name in rules if name not in parameters), None)
         if missing is not None:
             raise ValueError(f"the model has no parameter {missing!r}")
+        # All are made before one is written, so that an error leaves the model as it is.
+        values = [_values(rule, parameters[name], seed, name) for name, rule in rules.items()]
         with torch.no_grad():
-            for name, rule in rules.items():
-                parameters[name].copy_(_values(rule, parameters[name], seed, name))
+            for name, value in zip(rules, values, strict=True):
+                parameters[name].copy_(value)
 
     def measured_gains(
         self, kernels: Sequence[Kernel], batch: Any, *, std: float, training: bool | None, seed: int

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -205,6 +206,7 @@ class Network:
     def kernels(self) -> tuple[list[Kernel], dict[str, str]]:
         """The kernels that rules can be for, and why others are not among them, by name."""
         found, skipped = [], {}
+        paths = self._paths()
         inner = {id(part) for layer in self.names if _is_whole(layer) for part in list(_layers(layer))[1:]}
         for layer in self.names:
             for variable in _own(layer):
@@ -216,6 +218,9 @@ class Network:
                     if variable.trainable:
                         skipped[variable.path] = f"{type(layer).__name__} is not a layer with one kernel"
                     continue
+                if paths[variable.path] > 1:
+                    skipped[variable.path] = "several variables have this path"
+                    continue
                 bias = next((v.path for v in _own(layer) if v.path.endswith("/bias")), None)
                 axis = -2 if "Transpose" in type(layer).__name__ else -1
                 found.append(
@@ -226,15 +231,22 @@ class Network:
     def norms(self) -> dict[str, Initializer]:
         """The rules by which normalizations do nothing but normalize."""
         rules: dict[str, Initializer] = {}
+        paths = self._paths()
         for layer in self.names:
             if "Normalization" in type(layer).__name__:
                 for variable in _own(layer):
                     leaf = variable.path.rpartition("/")[2]
+                    if paths[variable.path] > 1:
+                        continue
                     if leaf in ("gamma", "scale"):
                         rules[variable.path] = Ones()
                     elif leaf == "beta":
                         rules[variable.path] = Zeros()
         return rules
+
+    def _paths(self) -> Counter[str]:
+        """How many variables have each path: two, if layers in different ones have the same name."""
+        return Counter(variable.path for variable in self.model.weights)
 
     @contextlib.contextmanager
     def changed(self, rules: Mapping[str, Initializer], seed: int) -> Iterator[None]:

@@ -19,7 +19,7 @@ from fastinit.theory.gains import gain as theoretical_gain
 from fastinit.theory.parse import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from fastinit.initializers import Initializer
 
@@ -110,20 +110,20 @@ class Repair(Rows[RepairRow]):
 
 def measured_rules(
     network: Any,
+    kernels: Sequence[Any],
     batch: Any,
     *,
     std: float,
-    layers: Callable[[str], bool],
     training: bool | None,
     seed: int,
     base: Mapping[str, Initializer] | None = None,
 ) -> _Rules:
-    """The rules of LSUV, and why other parameters have none; `base` has rules that hold meanwhile."""
-    kernels, skipped = network.kernels()
-    kernels = [kernel for kernel in kernels if layers(kernel.layer)]
+    """The rules of LSUV, and why kernels have none; `base` has rules that hold meanwhile."""
+    base = base or {}
+    skipped: dict[str, str] = {}
 
     def measured() -> dict[str, float]:
-        rules = dict(base or {})
+        rules = dict(base)
         for kernel in kernels:
             rules[kernel.name] = kernel.orthogonal(1.0)
             if kernel.bias is not None:
@@ -135,15 +135,13 @@ def measured_rules(
         return gains
 
     gains = measured()
-    while len(gains) < len(kernels):
+    while left := [kernel.name for kernel in kernels if kernel.name not in gains]:
         # What is not called gets no rule. It may be used nevertheless, as in attention, so the gains of the
         # others are those for its present values.
-        skipped.update(
-            (kernel.name, "its layer is not called") for kernel in kernels if kernel.name not in gains
-        )
+        skipped.update(dict.fromkeys(left, "its layer is not called"))
         kernels = [kernel for kernel in kernels if kernel.name in gains]
         gains = measured()
-    rows = [RepairRow(name, rule, "normalization without effect") for name, rule in (base or {}).items()]
+    rows = [RepairRow(name, rule, "normalization without effect") for name, rule in base.items()]
     for kernel in kernels:
         rows.append(RepairRow(kernel.name, kernel.orthogonal(gains[kernel.name]), f"output of std {std:g}"))
         if kernel.bias is not None:
@@ -159,32 +157,32 @@ def repaired(
     LSUV; LSUV with normalizations as at their start; orthogonal kernels with the gain at which the slope of
     the activation at 0 keeps a small signal.
     """
+    kernels, skipped = network.kernels()
+    norms = network.norms()
 
     def measured(base: Mapping[str, Initializer]) -> _Rules:
-        options: Any = {"layers": lambda _: True, "training": training, "seed": seed}
-        return measured_rules(network, batch, std=1.0, base=base, **options)
+        return measured_rules(network, kernels, batch, std=1.0, training=training, seed=seed, base=base)
 
-    before, norms = trace(), network.norms()
     tries: list[Callable[[], _Rules]] = [lambda: measured({})]
     if norms:
         tries.append(lambda: measured(norms))
-    tries.append(lambda: _critical(network, before))
+    tries.append(lambda: (_critical(kernels, trace()), {}))
     best: Repair | None = None
     for make in tries:
-        rows, skipped = make()
+        rows, uncalled = make()
         with network.changed({row.name: row.initializer for row in rows}, seed):
             problems = trace().problems
         if best is None or len(problems) < len(best.problems):
-            best = Repair(network.framework, seed, tuple(rows), skipped, problems, network.apply)
+            why = {**skipped, **uncalled}
+            best = Repair(network.framework, seed, tuple(rows), why, problems, network.apply)
         if not problems:
             break
     assert best is not None
     return best
 
 
-def _critical(network: Any, before: Trace) -> _Rules:
+def _critical(kernels: Sequence[Any], before: Trace) -> list[RepairRow]:
     """Orthogonal kernels, with a gain by the slope of the activation that follows."""
-    kernels, skipped = network.kernels()
     rows = []
     following: dict[str, str | None] = {}
     last: str | None = None
@@ -205,7 +203,7 @@ def _critical(network: Any, before: Trace) -> _Rules:
         rows.append(RepairRow(kernel.name, kernel.orthogonal(gain), why))
         if kernel.bias is not None:
             rows.append(RepairRow(kernel.bias, Zeros(), "zero"))
-    return rows, skipped
+    return rows
 
 
 # A diagnosis

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from .diagnose import Diagnosis, DiagnosisRow
     from .trace import Trace, TraceProblem
+    from .trace.record import Kernel
 
     # The rules, and why other parameters have none.
     _Rules = tuple[list["RepairRow"], dict[str, str]]
@@ -110,7 +111,7 @@ class Repair(Rows[RepairRow]):
 
 def measured_rules(
     network: Any,
-    kernels: Sequence[Any],
+    kernels: Sequence[Kernel],
     batch: Any,
     *,
     std: float,
@@ -181,7 +182,7 @@ def repaired(
     return best
 
 
-def _critical(kernels: Sequence[Any], before: Trace) -> list[RepairRow]:
+def _critical(kernels: Sequence[Kernel], before: Trace) -> list[RepairRow]:
     """Orthogonal kernels, with a gain by the slope of the activation that follows."""
     rows = []
     following: dict[str, str | None] = {}
@@ -193,7 +194,7 @@ def _critical(kernels: Sequence[Any], before: Trace) -> list[RepairRow]:
         elif last is not None and row.activation is not None:
             following[last] = following[last] or row.activation
     for kernel in kernels:
-        name = following.get(kernel.layer)
+        name = following.get(kernel.title)
         gain, why = 1.0, "linear"
         if name is not None:
             activation = resolve(name.partition("(")[0])

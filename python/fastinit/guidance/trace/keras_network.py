@@ -12,15 +12,17 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from fastinit.initializers import Ones, Orthogonal, Zeros
+from fastinit.initializers import Ones, Zeros
 
-from .measure import measure
+from .measure import as_floats, measure
 from .record import (
+    TOKENS,
+    Kernel,
     Record,
     Weights,
     chosen,
@@ -29,6 +31,7 @@ from .record import (
     known_activation,
     norm,
     random_input,
+    unknown_shape,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +43,6 @@ if TYPE_CHECKING:
     from .record import Call
 
 _PASSIVE = ("InputLayer", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "Identity")
-_TOKENS = 16
 
 
 class Network:
@@ -86,13 +88,10 @@ class Network:
         if shape is not None:
             return keras.ops.convert_to_tensor(random_input(shape, seed, below))
         if not known or (below is None and any(None in x.shape[1:] for x in known)):
-            raise ValueError(
-                f"the shape of the inputs of {self.title} cannot be told: pass it, with the number of "
-                f"samples first, or data; got {batch!r}"
-            )
+            raise unknown_shape(self.title, batch)
         made = []
         for at, x in enumerate(known):
-            sizes = (batch, *(_TOKENS if size is None else size for size in x.shape[1:]))
+            sizes = (batch, *(TOKENS if size is None else size for size in x.shape[1:]))
             made.append(keras.ops.convert_to_tensor(random_input(sizes, seed, below, f"input{at or ''}")))
         return made[0] if len(made) == 1 else made
 
@@ -103,7 +102,7 @@ class Network:
         if patterns is not None:
             names = chosen(patterns, list(self.names.values()))
             return {layer: name for layer, name in self.names.items() if name in names}
-        inner = {id(part) for layer in self.names if _is_whole(layer) for part in list(_layers(layer))[1:]}
+        inner = self._inside()
         return {
             layer: name
             for layer, name in self.names.items()
@@ -111,6 +110,10 @@ class Network:
             and type(layer).__name__ not in _PASSIVE
             and (_is_whole(layer) or not _children(layer) or _own(layer))
         }
+
+    def _inside(self) -> set[int]:
+        """The identities of the layers that are called in a loop of the backend."""
+        return {id(part) for layer in self.names if _is_whole(layer) for part in list(_layers(layer))[1:]}
 
     # The passes
 
@@ -178,13 +181,9 @@ class Network:
             own = list(layer.weights) if layers is not None or _is_whole(layer) else _own(layer)
             own = [v for v in own if not v.path.rpartition("/")[2].startswith("seed")]
             trained = [v for v in own if id(v) in by_identity]
-            weights = Weights(sum(math.prod(v.shape) for v in own))
             here = [g for v in trained if (g := by_identity[id(v)]) is not None]
-            if trained:
-                weights.norm = norm(_array(v.value) for v in trained)
-            if here:
-                weights.gradient_norm = norm(here)
-            record.weights[name] = weights
+            count = sum(math.prod(v.shape) for v in own)
+            record.weights[name] = Weights(count, norm(_array(v.value) for v in trained), norm(here))
         return record
 
     def _loss(self, output: Any, loss: Callable[..., Any] | None, target: Any, seed: int) -> Any:
@@ -207,7 +206,7 @@ class Network:
         """The kernels that rules can be for, and why others are not among them, by name."""
         found, skipped = [], {}
         paths = self._paths()
-        inner = {id(part) for layer in self.names if _is_whole(layer) for part in list(_layers(layer))[1:]}
+        inner = self._inside()
         for layer in self.names:
             for variable in _own(layer):
                 leaf = variable.path.rpartition("/")[2]
@@ -223,9 +222,7 @@ class Network:
                     continue
                 bias = next((v.path for v in _own(layer) if v.path.endswith("/bias")), None)
                 axis = -2 if "Transpose" in type(layer).__name__ else -1
-                found.append(
-                    Kernel(variable.path, layer, self.names[layer], axis, tuple(variable.shape), bias)
-                )
+                found.append(Kernel(variable.path, layer, self.names[layer], axis, bias))
         return found, skipped
 
     def norms(self) -> dict[str, Initializer]:
@@ -282,7 +279,7 @@ class Network:
         it is called first, and its kernel for later calls.
         """
         gains: dict[str, float] = {}
-        by_layer = {kernel.layer_object: kernel for kernel in kernels}
+        by_layer = {kernel.layer: kernel for kernel in kernels}
         variables = {variable.path: variable for variable in self.model.weights}
 
         def scaled(layer: Any, z: Any) -> Any:
@@ -305,30 +302,6 @@ class Network:
                     stack.enter_context(_attribute(layer, "call", _after(layer, layer.call, scaled)))
             self.model(x, training=True if training is None else training)
         return gains
-
-
-class Kernel(NamedTuple):
-    """A kernel of a layer.
-
-    Attributes:
-        name: The path of the variable.
-        layer_object: Its layer.
-        layer: The name of the layer.
-        axis: The axis of the outputs.
-        shape: Its shape.
-        bias: The path of the bias of the layer, if it has one.
-    """
-
-    name: str
-    layer_object: Any
-    layer: str
-    axis: int
-    shape: tuple[int, ...]
-    bias: str | None
-
-    def orthogonal(self, gain: float) -> Initializer:
-        """The orthogonal initializer for it."""
-        return Orthogonal(gain, column_axis=self.axis)
 
 
 def _before(layer: Any, inner: Any, scaled: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
@@ -549,6 +522,4 @@ def _with_first(x: Any, new: Any) -> Any:
 
 
 def _array(x: Any) -> Array:
-    """The elements as an array of float32 or float64."""
-    array = np.asarray(keras.ops.convert_to_numpy(x))
-    return array if array.dtype == np.float64 else array.astype(np.float32, copy=False)
+    return as_floats(keras.ops.convert_to_numpy(x))

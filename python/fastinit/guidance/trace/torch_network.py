@@ -12,15 +12,17 @@ import math
 import random
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from fastinit.initializers import Ones, Orthogonal, Zeros
+from fastinit.initializers import Ones, Zeros
 
 from .measure import measure
 from .record import (
+    TOKENS,
+    Kernel,
     Record,
     Weights,
     chosen,
@@ -30,6 +32,7 @@ from .record import (
     norm,
     random_input,
     saturates,
+    unknown_shape,
 )
 
 if TYPE_CHECKING:
@@ -43,8 +46,6 @@ if TYPE_CHECKING:
 
 nn = torch.nn
 
-# The length of random sequences of tokens.
-_TOKENS = 16
 # Their output is their input, or a random part of it.
 _PASSIVE = (nn.Identity, nn.modules.dropout._DropoutNd, nn.Flatten, nn.Unflatten)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
@@ -116,7 +117,7 @@ class Network:
         if shape is None:
             timm = getattr(self.model, "default_cfg", None) or {}
             if below is not None:
-                shape = (batch, _TOKENS)
+                shape = (batch, TOKENS)
             elif main == "pixel_values" and isinstance(getattr(config, "image_size", None), int):
                 shape = (batch, getattr(config, "num_channels", 3), config.image_size, config.image_size)
             elif isinstance(timm, Mapping) and timm.get("input_size"):
@@ -124,10 +125,7 @@ class Network:
             elif isinstance(first, nn.Linear):
                 shape = (batch, first.in_features)
             else:
-                raise ValueError(
-                    f"the shape of the inputs of {self.title} cannot be told: pass it, with the number of "
-                    f"samples first, or data; got {batch!r}"
-                )
+                raise unknown_shape(self.title, batch)
         x = torch.from_numpy(random_input(shape, seed, below)).to(self.device)
         padding = getattr(first, "padding_idx", None)
         if below is not None and padding is not None:  # Its embedding is zero.
@@ -187,14 +185,10 @@ class Network:
         by_identity = {id(p): gradients[name] for name, p in trained.items()}
         for module, name in wanted.items():
             own = list(module.parameters(recurse=layers is not None))
-            weights = Weights(sum(p.numel() for p in own))
             trained_here = [p for p in own if id(p) in by_identity]
             here = [g for p in trained_here if (g := by_identity[id(p)]) is not None]
-            if trained_here:
-                weights.norm = norm(map(_array, trained_here))
-            if here:
-                weights.gradient_norm = norm(map(_array, here))
-            record.weights[name] = weights
+            count = sum(p.numel() for p in own)
+            record.weights[name] = Weights(count, norm(map(_array, trained_here)), norm(map(_array, here)))
         return record
 
     def _loss(self, output: Any, loss: Callable[..., Any] | None, target: Any, seed: int) -> Tensor:
@@ -284,7 +278,7 @@ class Network:
                 skipped[name] = "it is an embedding, too"
             else:
                 bias = names.get(id(module._parameters.get("bias")))
-                found.append(Kernel(name, module, axis, tuple(parameter.shape), bias))
+                found.append(Kernel(name, module, self.names[module], axis, bias))
         return found, skipped
 
     def norms(self) -> dict[str, Initializer]:
@@ -357,39 +351,12 @@ class Network:
 
         with self._unchanged(training=training, seed=seed), torch.no_grad():
             try:
-                handles += [kernel.module.register_forward_hook(scale(kernel)) for kernel in kernels]
+                handles += [kernel.layer.register_forward_hook(scale(kernel)) for kernel in kernels]
                 self.model(*arguments, **keywords)
             finally:
                 for handle in handles:
                     handle.remove()
         return gains
-
-
-class Kernel(NamedTuple):
-    """A kernel of a layer.
-
-    Attributes:
-        name: The name of the parameter.
-        module: Its module.
-        axis: The axis of the outputs.
-        shape: Its shape.
-        bias: The name of the bias of the layer, if it has one.
-    """
-
-    name: str
-    module: Module
-    axis: int
-    shape: tuple[int, ...]
-    bias: str | None
-
-    @property
-    def layer(self) -> str:
-        """The name of its layer."""
-        return self.name.removesuffix(".weight")
-
-    def orthogonal(self, gain: float) -> Initializer:
-        """The orthogonal initializer for it."""
-        return Orthogonal(gain, column_axis=self.axis)
 
 
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
@@ -412,9 +379,7 @@ def _output_axis(module: Module) -> int | None:
 def _values(rule: Initializer, parameter: Tensor, seed: int, name: str) -> Tensor:
     """The values of a rule for a parameter."""
     dtype = "float64" if parameter.dtype == torch.float64 else "float32"
-    array = rule(
-        tuple(parameter.shape), seed=None if rule.seed is not None else seed, stream=name, dtype=dtype
-    )
+    array = rule(tuple(parameter.shape), seed=seed, stream=name, dtype=dtype)
     return torch.from_numpy(array).to(parameter.device, parameter.dtype)
 
 

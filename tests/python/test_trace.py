@@ -411,6 +411,9 @@ def test_results_as_values():
     assert again == found
     with pytest.raises(TypeError, match="copied"):
         again.fix()
+    short = fastinit.trace(plain(1), 8)
+    assert "unused=()" in repr(short)
+    assert "_repair" not in repr(short)
     values = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert values["verdict"] == found.verdict
     assert values["rows"][0]["name"] == "0"

@@ -94,10 +94,6 @@ class Repair(Rows[RepairRow]):
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_apply": None}  # It refers to the model.
 
-    def to_dict(self) -> dict[str, Any]:
-        """All attributes by name, as values that `json` takes; `fastinit.get` takes the initializers."""
-        return {name: value for name, value in super().to_dict().items() if not name.startswith("_")}
-
     def _parts(self) -> list[str | Table]:
         """The rules, why other parameters have none, and what they do not repair."""
         if not self.rows:

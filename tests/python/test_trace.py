@@ -173,6 +173,27 @@ def test_no_trace_is_left(training):
     assert same(before, state_of(model))
 
 
+@pytest.mark.parametrize("modes", [(True, True), (True, False), (False, False), (False, True)])
+@pytest.mark.parametrize("training", [True, False])
+def test_weights_that_depend_on_the_mode_are_as_before(modes, training):
+    class Merged(nn.Linear):  # as in LoRA
+        merged = False
+
+        def train(self, mode):
+            if mode == self.merged:
+                self.weight.data *= 0.5 if mode else 2.0
+                self.merged = not mode
+            return super().train(mode)
+
+    model = nn.Sequential(Merged(64, 64), nn.ReLU(), Merged(64, 2))
+    model.train(modes[0])
+    model[2].train(modes[1])
+    before = state_of(model)
+    assert fastinit.trace(model, 4, training=training).ok
+    assert same(before["tensors"], state_of(model)["tensors"])
+    assert before["training"] == state_of(model)["training"]
+
+
 def test_buffers_are_as_before():
     class Net(nn.Module):
         def __init__(self):

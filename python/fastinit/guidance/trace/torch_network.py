@@ -232,10 +232,13 @@ class Network:
                     self.model.train(training)
                 yield
         finally:
-            for module, mode in modes:
-                module.training = mode
             np.random.set_state(numpy_state)
             random.setstate(python_state)
+            if training is not None:  # In LoRA, `train` changes weights.
+                for module, mode in modes:
+                    module.train(mode)
+            for module, mode in modes:
+                module.training = mode
             for now, before in buffers:
                 now.clear()
                 now.update(before)

@@ -534,6 +534,25 @@ def test_lsuv_keeps_what_has_no_rule():
     assert fastinit.trace(model, (16, 5, 16))["head"].std == pytest.approx(1.0, rel=1e-4)
 
 
+def test_lsuv_of_layers_that_share_a_kernel():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.later, self.first = nn.Linear(16, 16, bias=False), nn.Linear(16, 16, bias=False)
+            self.first.weight = self.later.weight
+            self.head = nn.Linear(16, 4)
+
+        def forward(self, x):
+            return self.head(self.later(self.first(3.0 * x)))
+
+    model = Net()
+    rules = fastinit.lsuv(model, (64, 16))
+    assert list(rules.rules) == ["later.weight", "head.weight", "head.bias"]
+    rules.apply()
+    found = fastinit.trace(model, (64, 16))
+    assert [found[name].std for name in ("first", "head")] == pytest.approx([1.0, 1.0], rel=1e-4)
+
+
 def test_apply_writes_all_or_nothing():
     model = plain(2)
     rules = fastinit.lsuv(model, 8)

@@ -338,6 +338,8 @@ class Network:
         is the output of that call.
         """
         arguments, keywords = self.inputs(batch, seed)
+        parameters = self.parameters()
+        by_weight = {id(parameters[kernel.name]): kernel for kernel in kernels}
         gains: dict[str, float] = {}
         handles = []
 
@@ -354,7 +356,10 @@ class Network:
 
         with self._unchanged(training=training, seed=seed), torch.no_grad():
             try:
-                handles += [kernel.layer.register_forward_hook(scale(kernel)) for kernel in kernels]
+                for module in self.names:  # Several, if they share a kernel.
+                    kernel = by_weight.get(id(module._parameters.get("weight")))
+                    if kernel is not None:
+                        handles.append(module.register_forward_hook(scale(kernel)))
                 self.model(*arguments, **keywords)
             finally:
                 for handle in handles:

@@ -190,7 +190,7 @@ def _critical(kernels: Sequence[Kernel], before: Trace) -> list[RepairRow]:
         elif last is not None and row.activation is not None:
             following[last] = following[last] or row.activation
     for kernel in kernels:
-        name = following.get(kernel.title)
+        name = following.get(kernel.layer)
         gain, why = 1.0, "linear"
         if name is not None:
             activation = resolve(name.partition("(")[0])

@@ -231,8 +231,8 @@ def lsuv(
         raise TypeError("a function of JAX has no layers that rules could be for")
     kernels, skipped = network.kernels()
     if layers is not None:
-        wanted = chosen(layers, [kernel.title for kernel in kernels])
-        kernels = [kernel for kernel in kernels if kernel.title in wanted]
+        wanted = chosen(layers, [kernel.layer for kernel in kernels])
+        kernels = [kernel for kernel in kernels if kernel.layer in wanted]
     rows, uncalled = measured_rules(network, kernels, batch, std=std, training=training, seed=seed)
     return Repair(network.framework, seed, tuple(rows), {**skipped, **uncalled}, (), network.apply)
 

@@ -8,6 +8,7 @@ gradients, there is no backward pass.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import sys
 from collections import Counter
@@ -222,7 +223,7 @@ class Network:
                     continue
                 bias = next((v.path for v in _own(layer) if v.path.endswith("/bias")), None)
                 axis = -2 if "Transpose" in type(layer).__name__ else -1
-                found.append(Kernel(variable.path, layer, self.names[layer], axis, bias))
+                found.append(Kernel(variable.path, self.names[layer], axis, bias))
         return found, skipped
 
     def norms(self) -> dict[str, Initializer]:
@@ -282,8 +283,7 @@ class Network:
         by_layer = {kernel.layer: kernel for kernel in kernels}
         variables = {variable.path: variable for variable in self.model.weights}
 
-        def scaled(layer: Any, z: Any) -> Any:
-            kernel = by_layer[layer]
+        def scaled(kernel: Kernel, z: Any) -> Any:
             if kernel.name in gains:
                 return z
             found = float(_array(z).std(dtype=np.float64))
@@ -294,22 +294,22 @@ class Network:
 
         x = self.inputs(batch, seed)
         with keras.StatelessScope(), contextlib.ExitStack() as stack:
-            for layer in by_layer:
-                if hasattr(layer, "activation") and callable(layer.activation):
-                    inner = layer.activation
-                    stack.enter_context(_attribute(layer, "activation", _before(layer, inner, scaled)))
+            for layer, name in self.names.items():
+                kernel = by_layer.get(name)
+                if kernel is None:
+                    continue
+                scale = functools.partial(scaled, kernel)
+                activation = getattr(layer, "activation", None)
+                if callable(activation):
+                    stack.enter_context(_attribute(layer, "activation", _chain(scale, activation)))
                 else:
-                    stack.enter_context(_attribute(layer, "call", _after(layer, layer.call, scaled)))
+                    stack.enter_context(_attribute(layer, "call", _chain(layer.call, scale)))
             self.model(x, training=True if training is None else training)
         return gains
 
 
-def _before(layer: Any, inner: Any, scaled: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
-    return lambda z: inner(scaled(layer, z))
-
-
-def _after(layer: Any, inner: Any, scaled: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-    return lambda *args, **kwargs: scaled(layer, inner(*args, **kwargs))
+def _chain(first: Callable[..., Any], second: Callable[[Any], Any]) -> Callable[..., Any]:
+    return lambda *args, **kwargs: second(first(*args, **kwargs))
 
 
 # Layers and their names

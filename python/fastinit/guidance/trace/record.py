@@ -152,15 +152,13 @@ class Kernel(NamedTuple):
 
     Attributes:
         name: The name of the parameter.
-        layer: Its layer, an object of the framework.
-        title: The name of the layer.
+        layer: The name of its layer.
         axis: The axis of the outputs.
         bias: The name of the bias of the layer, if it has one.
     """
 
     name: str
-    layer: Any
-    title: str
+    layer: str
     axis: int
     bias: str | None
 

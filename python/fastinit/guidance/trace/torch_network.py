@@ -281,7 +281,7 @@ class Network:
                 skipped[name] = "it is an embedding, too"
             else:
                 bias = names.get(id(module._parameters.get("bias")))
-                found.append(Kernel(name, module, self.names[module], axis, bias))
+                found.append(Kernel(name, self.names[module], axis, bias))
         return found, skipped
 
     def norms(self) -> dict[str, Initializer]:

@@ -35,9 +35,12 @@ class Result:
             cls.__repr__ = Result.__repr__  # type: ignore[method-assign]
 
     def __repr__(self) -> str:
-        return _shorter(
-            f"{type(self).__name__}({', '.join(f'{k}={_short(v)}' for k, v in vars(self).items())})", 200
-        )
+        values = ", ".join(f"{name}={_short(value)}" for name, value in self._values().items())
+        return _shorter(f"{type(self).__name__}({values})", 200)
+
+    def _values(self) -> dict[str, Any]:
+        """The attributes by name, without those that begin with `_`."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def _parts(self) -> Sequence[str | Table]:
         """Paragraphs, which are wrapped when they are shown, and tables; "" for an empty line."""
@@ -67,7 +70,7 @@ class Result:
         changes its meaning; names may be added without that.
         """
         schema = {"schema": f"{type(self).__name__.lower()}/{self._schema}"} if self._schema else {}
-        return {**schema, **{name: plain(value) for name, value in vars(self).items()}}
+        return {**schema, **{name: plain(value) for name, value in self._values().items()}}
 
 
 def as_text(parts: Sequence[str | Table]) -> str:

@@ -173,6 +173,88 @@ def test_no_trace_is_left(training):
     assert same(before, state_of(model))
 
 
+@pytest.mark.parametrize("modes", [(True, True), (True, False), (False, False), (False, True)])
+@pytest.mark.parametrize("training", [True, False])
+def test_weights_that_depend_on_the_mode_are_as_before(modes, training):
+    class Merged(nn.Linear):  # as in LoRA
+        merged = False
+
+        def train(self, mode):
+            if mode == self.merged:
+                self.weight.data *= 0.5 if mode else 2.0
+                self.merged = not mode
+            return super().train(mode)
+
+    model = nn.Sequential(Merged(64, 64), nn.ReLU(), Merged(64, 2))
+    model.train(modes[0])
+    model[2].train(modes[1])
+    before = state_of(model)
+    assert fastinit.trace(model, 4, training=training).ok
+    assert same(before["tensors"], state_of(model)["tensors"])
+    assert before["training"] == state_of(model)["training"]
+
+
+def test_buffers_are_as_before():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(64, 2)
+            self.register_buffer("mask", None)
+            self.register_buffer("count", torch.zeros(()))
+            self.register_buffer("scale", torch.tensor(0.5).expand(64))
+
+        def forward(self, x):
+            self.mask = torch.ones(64)
+            self.count += 1
+            self.register_buffer("late", self.mask)
+            return self.head(x * self.mask * self.scale)
+
+    model = Net()
+    before, count = state_of(model), model.count
+    assert fastinit.trace(model, (4, 64)).ok
+    assert same(before, state_of(model))
+    fastinit.lsuv(model, (4, 64))
+    assert same(before, state_of(model))
+    assert model.mask is None
+    assert model.count is count
+
+
+@pytest.mark.parametrize("trains", [False, True])
+def test_the_batch_is_as_before(trains):
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(64, 2))
+    x = torch.randn(8, 64, requires_grad=trains)
+    before = x.detach().clone()
+    first = fastinit.trace(model, x)
+    fastinit.lsuv(model, x)
+    assert torch.equal(x, before)
+    assert x.grad is None
+    assert fastinit.trace(model, x) == first
+    array = before.numpy().copy()
+    assert fastinit.trace(model, array) == first
+    assert (array == before.numpy()).all()
+
+
+def test_no_hook_is_left_on_what_a_module_returns():
+    class Position(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 64))
+
+        def forward(self, _):
+            return self.weight
+
+    class Same(nn.Module):
+        def forward(self, x):
+            return x
+
+    position, x = Position(), torch.randn(4, 64, requires_grad=True)
+    for model in (position, nn.Sequential(Same(), nn.Linear(64, 2))):
+        assert fastinit.trace(model, x).rows[0].gradient_std
+    assert not position.weight._backward_hooks
+    assert not x._backward_hooks
+    assert x.grad is None
+
+
 def small_biases(module):
     nn.init.kaiming_normal_(module.weight)
     nn.init.constant_(module.bias, -4.9)
@@ -214,6 +296,14 @@ def test_what_is_wrong_is_found_and_fixed(case):
     after = fastinit.trace(model, 32)
     assert after.ok, after.text
     assert after.fix().rows == ()
+
+
+def test_saturation_is_that_before_a_layer_that_works_in_place():
+    model = plain(1, nn.Hardsigmoid, 64, normal(1.0))
+    found = fastinit.trace(model, 32)
+    assert found["1"].saturated > 0.5
+    model[1].inplace = True
+    assert fastinit.trace(model, 32) == found
 
 
 def test_good_networks_are_good():
@@ -267,6 +357,13 @@ def test_compiled_modules():
     assert [row.name for row in fastinit.trace(compiled, 4).rows] == ["0", "1", "2", "3", "4"]
     inner = nn.Sequential(torch.compile(plain(2)), nn.Linear(10, 3))
     assert [row.name for row in fastinit.trace(inner, (4, 64)).rows] == [*(f"0.{i}" for i in range(5)), "1"]
+    body = nn.Sequential(nn.LayerNorm(64), nn.Linear(64, 64))
+    nn.init.zeros_(body[0].weight)
+    normed = nn.Sequential(torch.compile(body), nn.Linear(64, 3))
+    repair = fastinit.trace(normed, (4, 64)).fix()
+    assert {"0.0.weight", "0.0.bias"} <= set(repair.rules)
+    repair.apply()
+    assert fastinit.trace(normed, (4, 64)).ok
 
 
 def test_unusual_modules():
@@ -335,6 +432,9 @@ def test_results_as_values():
     assert again == found
     with pytest.raises(TypeError, match="copied"):
         again.fix()
+    short = fastinit.trace(plain(1), 8)
+    assert "unused=()" in repr(short)
+    assert "_repair" not in repr(short)
     values = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert values["verdict"] == found.verdict
     assert values["rows"][0]["name"] == "0"
@@ -388,6 +488,84 @@ def test_lsuv_rules_give_the_same_weights_everywhere():
         fastinit.torch.initialize(other, seed=9, rules={**found.rules, "*": None})
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), other.parameters(), strict=True))
     assert str(found).count("\n") >= 6 + 4
+
+
+def test_rules_have_the_first_name_of_what_is_tied():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = nn.Parameter(torch.ones(64))
+            self.up, self.norm, self.head = nn.Linear(64, 64), nn.LayerNorm(64), nn.Linear(64, 64)
+            self.up.bias = self.norm.bias = self.bias
+            nn.init.zeros_(self.up.weight)
+
+        def forward(self, x):
+            return self.head(torch.relu(self.norm(self.up(x))))
+
+    model = Net()
+    rules = fastinit.lsuv(model, (16, 64))
+    assert list(rules.rules) == ["up.weight", "bias", "head.weight", "head.bias"]
+    rules.apply()
+    assert not model.bias.any()
+    nn.init.zeros_(model.up.weight)
+    nn.init.zeros_(model.norm.weight)
+    repair = fastinit.trace(model, (16, 64)).fix()
+    assert set(repair.rules) == {"up.weight", "bias", "norm.weight", "head.weight", "head.bias"}
+    repair.apply()
+    assert fastinit.trace(model, (16, 64)).ok
+
+
+def test_lsuv_keeps_what_has_no_rule():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention, self.head = nn.MultiheadAttention(16, 2, batch_first=True), nn.Linear(16, 8)
+            nn.init.normal_(self.attention.out_proj.weight, std=2.0)
+            nn.init.normal_(self.attention.out_proj.bias, std=2.0)
+
+        def forward(self, x):
+            return self.head(self.attention(x, x, x)[0])
+
+    model = Net()
+    rules = fastinit.lsuv(model, (16, 5, 16))
+    assert list(rules.rules) == ["head.weight", "head.bias"]
+    assert rules.skipped["attention.out_proj.weight"] == "its layer is not called"
+    rules.apply()
+    assert fastinit.trace(model, (16, 5, 16))["head"].std == pytest.approx(1.0, rel=1e-4)
+
+
+def test_lsuv_of_layers_that_share_a_kernel():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.later, self.first = nn.Linear(16, 16, bias=False), nn.Linear(16, 16, bias=False)
+            self.first.weight = self.later.weight
+            self.head = nn.Linear(16, 4)
+
+        def forward(self, x):
+            return self.head(self.later(self.first(3.0 * x)))
+
+    model = Net()
+    rules = fastinit.lsuv(model, (64, 16))
+    assert list(rules.rules) == ["later.weight", "head.weight", "head.bias"]
+    rules.apply()
+    found = fastinit.trace(model, (64, 16))
+    assert [found[name].std for name in ("first", "head")] == pytest.approx([1.0, 1.0], rel=1e-4)
+
+
+def test_apply_writes_all_or_nothing():
+    model = plain(2)
+    rules = fastinit.lsuv(model, 8)
+    model[2].weight = nn.Parameter(torch.ones(64))  # has no orthogonal values
+    before = state_of(model)
+    with pytest.raises(ValueError, match="shape"):
+        rules.apply()
+    assert same(before, state_of(model))
+    model[2].weight = None
+    before = state_of(model)
+    with pytest.raises(ValueError, match=r"no parameter '2\.weight'"):
+        rules.apply()
+    assert same(before, state_of(model))
 
 
 ZOO = {

@@ -188,6 +188,41 @@ def test_lsuv_and_fix():
     assert fastinit.trace(small, 16).ok
 
 
+def test_no_rule_is_for_two_variables():
+    class Block(layers.Layer):
+        def __init__(self):
+            super().__init__(name="block")
+            self.norm, self.dense = layers.LayerNormalization(name="norm"), layers.Dense(6, name="dense")
+
+        def build(self, shape):
+            self.norm.build(shape)
+            self.dense.build(shape)
+
+        def call(self, x):
+            return self.dense(self.norm(x))
+
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two, self.head = Block(), Block(), layers.Dense(3, name="head")
+
+        def call(self, x):
+            return self.head(self.two(self.one(x)))
+
+    model = Model()
+    model(batch(2, 6))
+    path = model.one.dense.kernel.path
+    assert path == model.two.dense.kernel.path
+    for block in (model.one, model.two):
+        block.norm.gamma.assign(np.zeros(6))
+    rules = fastinit.lsuv(model, batch(16, 6))
+    assert list(rules.rules) == [model.head.kernel.path, model.head.bias.path]
+    assert rules.skipped == {path: "several variables have this path"}
+    found = fastinit.trace(model, batch(16, 6))
+    assert not found.ok
+    assert set(found.fix().rules) == set(rules.rules)
+
+
 @pytest.mark.skipif(not TRAINS, reason="Keras does not train on NumPy")
 def test_callback():
     model, x = plain(1), batch(24, 32)

@@ -19,12 +19,13 @@ from fastinit.theory.gains import gain as theoretical_gain
 from fastinit.theory.parse import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from fastinit.initializers import Initializer
 
     from .diagnose import Diagnosis, DiagnosisRow
     from .trace import Trace, TraceProblem
+    from .trace.record import Kernel
 
     # The rules, and why other parameters have none.
     _Rules = tuple[list["RepairRow"], dict[str, str]]
@@ -93,10 +94,6 @@ class Repair(Rows[RepairRow]):
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_apply": None}  # It refers to the model.
 
-    def to_dict(self) -> dict[str, Any]:
-        """All attributes by name, as values that `json` takes; `fastinit.get` takes the initializers."""
-        return {name: value for name, value in super().to_dict().items() if not name.startswith("_")}
-
     def _parts(self) -> list[str | Table]:
         """The rules, why other parameters have none, and what they do not repair."""
         if not self.rows:
@@ -110,29 +107,39 @@ class Repair(Rows[RepairRow]):
 
 def measured_rules(
     network: Any,
+    kernels: Sequence[Kernel],
     batch: Any,
     *,
     std: float,
-    layers: Callable[[str], bool],
     training: bool | None,
     seed: int,
     base: Mapping[str, Initializer] | None = None,
 ) -> _Rules:
-    """The rules of LSUV, and why other parameters have none; `base` has rules that hold meanwhile."""
-    kernels, skipped = network.kernels()
-    kernels = [kernel for kernel in kernels if layers(kernel.layer)]
-    rules = dict(base or {})
+    """The rules of LSUV, and why kernels have none; `base` has rules that hold meanwhile."""
+    base = base or {}
+    skipped: dict[str, str] = {}
+
+    def measured() -> dict[str, float]:
+        rules = dict(base)
+        for kernel in kernels:
+            rules[kernel.name] = kernel.orthogonal(1.0)
+            if kernel.bias is not None:
+                rules[kernel.bias] = Zeros()
+        with network.changed(rules, seed):
+            gains: dict[str, float] = network.measured_gains(
+                kernels, batch, std=std, training=training, seed=seed
+            )
+        return gains
+
+    gains = measured()
+    while left := [kernel.name for kernel in kernels if kernel.name not in gains]:
+        # What is not called gets no rule. It may be used nevertheless, as in attention, so the gains of the
+        # others are those for its present values.
+        skipped.update(dict.fromkeys(left, "its layer is not called"))
+        kernels = [kernel for kernel in kernels if kernel.name in gains]
+        gains = measured()
+    rows = [RepairRow(name, rule, "normalization without effect") for name, rule in base.items()]
     for kernel in kernels:
-        rules[kernel.name] = kernel.orthogonal(1.0)
-        if kernel.bias is not None:
-            rules[kernel.bias] = Zeros()
-    with network.changed(rules, seed):
-        gains = network.measured_gains(kernels, batch, std=std, training=training, seed=seed)
-    rows = [RepairRow(name, rule, "normalization without effect") for name, rule in (base or {}).items()]
-    for kernel in kernels:
-        if kernel.name not in gains:
-            skipped[kernel.name] = "its layer is not called"
-            continue
         rows.append(RepairRow(kernel.name, kernel.orthogonal(gains[kernel.name]), f"output of std {std:g}"))
         if kernel.bias is not None:
             rows.append(RepairRow(kernel.bias, Zeros(), "as LSUV assumes"))
@@ -147,32 +154,32 @@ def repaired(
     LSUV; LSUV with normalizations as at their start; orthogonal kernels with the gain at which the slope of
     the activation at 0 keeps a small signal.
     """
+    kernels, skipped = network.kernels()
+    norms = network.norms()
 
     def measured(base: Mapping[str, Initializer]) -> _Rules:
-        options: Any = {"layers": lambda _: True, "training": training, "seed": seed}
-        return measured_rules(network, batch, std=1.0, base=base, **options)
+        return measured_rules(network, kernels, batch, std=1.0, training=training, seed=seed, base=base)
 
-    before, norms = trace(), network.norms()
     tries: list[Callable[[], _Rules]] = [lambda: measured({})]
     if norms:
         tries.append(lambda: measured(norms))
-    tries.append(lambda: _critical(network, before))
+    tries.append(lambda: (_critical(kernels, trace()), {}))
     best: Repair | None = None
     for make in tries:
-        rows, skipped = make()
+        rows, uncalled = make()
         with network.changed({row.name: row.initializer for row in rows}, seed):
             problems = trace().problems
         if best is None or len(problems) < len(best.problems):
-            best = Repair(network.framework, seed, tuple(rows), skipped, problems, network.apply)
+            why = {**skipped, **uncalled}
+            best = Repair(network.framework, seed, tuple(rows), why, problems, network.apply)
         if not problems:
             break
     assert best is not None
     return best
 
 
-def _critical(network: Any, before: Trace) -> _Rules:
+def _critical(kernels: Sequence[Kernel], before: Trace) -> list[RepairRow]:
     """Orthogonal kernels, with a gain by the slope of the activation that follows."""
-    kernels, skipped = network.kernels()
     rows = []
     following: dict[str, str | None] = {}
     last: str | None = None
@@ -193,7 +200,7 @@ def _critical(network: Any, before: Trace) -> _Rules:
         rows.append(RepairRow(kernel.name, kernel.orthogonal(gain), why))
         if kernel.bias is not None:
             rows.append(RepairRow(kernel.bias, Zeros(), "zero"))
-    return rows, skipped
+    return rows
 
 
 # A diagnosis

@@ -229,12 +229,12 @@ def lsuv(
     network = _network(model)
     if not hasattr(network, "kernels"):
         raise TypeError("a function of JAX has no layers that rules could be for")
-    names = [kernel.layer for kernel in network.kernels()[0]]
-    wanted = set(names) if layers is None else chosen(layers, names)
-    rows, skipped = measured_rules(
-        network, batch, std=std, layers=wanted.__contains__, training=training, seed=seed
-    )
-    return Repair(network.framework, seed, tuple(rows), skipped, (), network.apply)
+    kernels, skipped = network.kernels()
+    if layers is not None:
+        wanted = chosen(layers, [kernel.layer for kernel in kernels])
+        kernels = [kernel for kernel in kernels if kernel.layer in wanted]
+    rows, uncalled = measured_rules(network, kernels, batch, std=std, training=training, seed=seed)
+    return Repair(network.framework, seed, tuple(rows), {**skipped, **uncalled}, (), network.apply)
 
 
 def _network(model: Any, params: Any = None) -> Any:

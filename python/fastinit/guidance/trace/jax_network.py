@@ -17,13 +17,22 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from .measure import measure
-from .record import Record, Weights, chosen, direction, is_shape, known_activation, norm, random_input
+from .measure import as_floats, measure
+from .record import (
+    Record,
+    Weights,
+    chosen,
+    direction,
+    is_shape,
+    known_activation,
+    norm,
+    random_input,
+    unknown_shape,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fastinit._typing import Array
 
 _INLINE = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2")
 _PRIMITIVES = {"tanh": "tanh", "logistic": "sigmoid"}
@@ -89,7 +98,7 @@ class Network:
             raise ValueError("training is for modules with modes; a function of JAX decides that itself")
         if is_shape(batch):
             if not isinstance(batch, (tuple, list)):
-                raise ValueError(f"the shape of the inputs cannot be told: pass it, or data; got {batch!r}")
+                raise unknown_shape(self.title, batch)
             batch = random_input(batch, seed, None)
         inputs = batch if isinstance(batch, (tuple, list)) else (batch,)
         if isinstance(batch, Mapping):
@@ -97,7 +106,7 @@ class Network:
         inputs = [jax.numpy.asarray(x) for x in inputs]
         floats = [x for x in inputs if jax.numpy.issubdtype(x.dtype, np.floating)]
         samples = next((x.shape[0] for x in inputs if x.ndim), 1)
-        record = Record(int(samples), float(np.std(_array(floats[0]))) if floats else None)
+        record = Record(int(samples), float(np.std(as_floats(floats[0]))) if floats else None)
         flat, _ = jax.tree_util.tree_flatten_with_path(self.params)
         names = [_name(path) for path, _ in flat]
         leaves = [leaf for _, leaf in flat]
@@ -139,6 +148,7 @@ class Network:
         (value, (outputs, before)), (gradients, shifts) = take(trained, zeros)
         record.loss = float(value)
 
+        head: Any = None
         by_layer: dict[str, list[tuple[Any, Any]]] = {}
         floating = [name for name, leaf in zip(names, leaves, strict=True) if _is_floating(leaf)]
         for name, leaf, gradient in zip(floating, trained, gradients, strict=True):
@@ -148,20 +158,22 @@ class Network:
             call = record.add(
                 event.layer or event.kind,
                 event.kind,
-                _array(y),
+                as_floats(y),
                 -1,
                 activation,
-                _array(z) if activation else None,
+                as_floats(z) if activation else None,
             )
-            record.add_gradient(call, _array(gradient))
+            record.add_gradient(call, as_floats(gradient))
             own = by_layer.get(event.layer, [])
             if own:
                 record.weights[event.layer] = Weights(
                     count=sum(leaf.size for leaf, _ in own),
-                    norm=norm(_array(leaf) for leaf, _ in own),
-                    gradient_norm=norm(_array(gradient) for _, gradient in own),
+                    norm=norm(as_floats(leaf) for leaf, _ in own),
+                    gradient_norm=norm(as_floats(gradient) for _, gradient in own),
                 )
-                record.head_input = None if z is None else measure(_array(z), -1, record.samples)
+                head = z
+        if head is not None:
+            record.head_input = measure(as_floats(head), -1, record.samples)
         return record
 
 
@@ -307,8 +319,3 @@ def _like(aval: Any) -> Any:
 
 def _is_floating(x: Any) -> bool:
     return hasattr(x, "dtype") and jax.numpy.issubdtype(x.dtype, np.floating)
-
-
-def _array(x: Any) -> Array:
-    array = np.asarray(x)
-    return array if array.dtype == np.float64 else array.astype(np.float32, copy=False)

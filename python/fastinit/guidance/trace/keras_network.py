@@ -8,18 +8,22 @@ gradients, there is no backward pass.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from fastinit.initializers import Ones, Orthogonal, Zeros
+from fastinit.initializers import Ones, Zeros
 
-from .measure import measure
+from .measure import as_floats, measure
 from .record import (
+    TOKENS,
+    Kernel,
     Record,
     Weights,
     chosen,
@@ -28,6 +32,7 @@ from .record import (
     known_activation,
     norm,
     random_input,
+    unknown_shape,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +44,6 @@ if TYPE_CHECKING:
     from .record import Call
 
 _PASSIVE = ("InputLayer", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "Identity")
-_TOKENS = 16
 
 
 class Network:
@@ -85,13 +89,10 @@ class Network:
         if shape is not None:
             return keras.ops.convert_to_tensor(random_input(shape, seed, below))
         if not known or (below is None and any(None in x.shape[1:] for x in known)):
-            raise ValueError(
-                f"the shape of the inputs of {self.title} cannot be told: pass it, with the number of "
-                f"samples first, or data; got {batch!r}"
-            )
+            raise unknown_shape(self.title, batch)
         made = []
         for at, x in enumerate(known):
-            sizes = (batch, *(_TOKENS if size is None else size for size in x.shape[1:]))
+            sizes = (batch, *(TOKENS if size is None else size for size in x.shape[1:]))
             made.append(keras.ops.convert_to_tensor(random_input(sizes, seed, below, f"input{at or ''}")))
         return made[0] if len(made) == 1 else made
 
@@ -102,7 +103,7 @@ class Network:
         if patterns is not None:
             names = chosen(patterns, list(self.names.values()))
             return {layer: name for layer, name in self.names.items() if name in names}
-        inner = {id(part) for layer in self.names if _is_whole(layer) for part in list(_layers(layer))[1:]}
+        inner = self._inside()
         return {
             layer: name
             for layer, name in self.names.items()
@@ -110,6 +111,10 @@ class Network:
             and type(layer).__name__ not in _PASSIVE
             and (_is_whole(layer) or not _children(layer) or _own(layer))
         }
+
+    def _inside(self) -> set[int]:
+        """The identities of the layers that are called in a loop of the backend."""
+        return {id(part) for layer in self.names if _is_whole(layer) for part in list(_layers(layer))[1:]}
 
     # The passes
 
@@ -177,13 +182,9 @@ class Network:
             own = list(layer.weights) if layers is not None or _is_whole(layer) else _own(layer)
             own = [v for v in own if not v.path.rpartition("/")[2].startswith("seed")]
             trained = [v for v in own if id(v) in by_identity]
-            weights = Weights(sum(math.prod(v.shape) for v in own))
             here = [g for v in trained if (g := by_identity[id(v)]) is not None]
-            if trained:
-                weights.norm = norm(_array(v.value) for v in trained)
-            if here:
-                weights.gradient_norm = norm(here)
-            record.weights[name] = weights
+            count = sum(math.prod(v.shape) for v in own)
+            record.weights[name] = Weights(count, norm(_array(v.value) for v in trained), norm(here))
         return record
 
     def _loss(self, output: Any, loss: Callable[..., Any] | None, target: Any, seed: int) -> Any:
@@ -205,7 +206,8 @@ class Network:
     def kernels(self) -> tuple[list[Kernel], dict[str, str]]:
         """The kernels that rules can be for, and why others are not among them, by name."""
         found, skipped = [], {}
-        inner = {id(part) for layer in self.names if _is_whole(layer) for part in list(_layers(layer))[1:]}
+        paths = self._paths()
+        inner = self._inside()
         for layer in self.names:
             for variable in _own(layer):
                 leaf = variable.path.rpartition("/")[2]
@@ -216,25 +218,33 @@ class Network:
                     if variable.trainable:
                         skipped[variable.path] = f"{type(layer).__name__} is not a layer with one kernel"
                     continue
+                if paths[variable.path] > 1:
+                    skipped[variable.path] = "several variables have this path"
+                    continue
                 bias = next((v.path for v in _own(layer) if v.path.endswith("/bias")), None)
                 axis = -2 if "Transpose" in type(layer).__name__ else -1
-                found.append(
-                    Kernel(variable.path, layer, self.names[layer], axis, tuple(variable.shape), bias)
-                )
+                found.append(Kernel(variable.path, self.names[layer], axis, bias))
         return found, skipped
 
     def norms(self) -> dict[str, Initializer]:
         """The rules by which normalizations do nothing but normalize."""
         rules: dict[str, Initializer] = {}
+        paths = self._paths()
         for layer in self.names:
             if "Normalization" in type(layer).__name__:
                 for variable in _own(layer):
                     leaf = variable.path.rpartition("/")[2]
+                    if paths[variable.path] > 1:
+                        continue
                     if leaf in ("gamma", "scale"):
                         rules[variable.path] = Ones()
                     elif leaf == "beta":
                         rules[variable.path] = Zeros()
         return rules
+
+    def _paths(self) -> Counter[str]:
+        """How many variables have each path: two, if layers in different ones have the same name."""
+        return Counter(variable.path for variable in self.model.weights)
 
     @contextlib.contextmanager
     def changed(self, rules: Mapping[str, Initializer], seed: int) -> Iterator[None]:
@@ -253,10 +263,13 @@ class Network:
         missing = next((name for name in rules if name not in variables), None)
         if missing is not None:
             raise ValueError(f"the model has no variable {missing!r}")
-        for name, rule in rules.items():
-            shape = tuple(variables[name].shape)
-            own = rule.seed is not None
-            variables[name].assign(rule(shape, seed=None if own else seed, stream=name, dtype="float32"))
+        # All are made before one is written, so that an error leaves the model as it is.
+        values = [
+            rule(tuple(variables[name].shape), seed=seed, stream=name, dtype="float32")
+            for name, rule in rules.items()
+        ]
+        for name, value in zip(rules, values, strict=True):
+            variables[name].assign(value)
 
     def measured_gains(
         self, kernels: Sequence[Kernel], batch: Any, *, std: float, training: bool | None, seed: int
@@ -267,11 +280,10 @@ class Network:
         it is called first, and its kernel for later calls.
         """
         gains: dict[str, float] = {}
-        by_layer = {kernel.layer_object: kernel for kernel in kernels}
+        by_layer = {kernel.layer: kernel for kernel in kernels}
         variables = {variable.path: variable for variable in self.model.weights}
 
-        def scaled(layer: Any, z: Any) -> Any:
-            kernel = by_layer[layer]
+        def scaled(kernel: Kernel, z: Any) -> Any:
             if kernel.name in gains:
                 return z
             found = float(_array(z).std(dtype=np.float64))
@@ -282,46 +294,22 @@ class Network:
 
         x = self.inputs(batch, seed)
         with keras.StatelessScope(), contextlib.ExitStack() as stack:
-            for layer in by_layer:
-                if hasattr(layer, "activation") and callable(layer.activation):
-                    inner = layer.activation
-                    stack.enter_context(_attribute(layer, "activation", _before(layer, inner, scaled)))
+            for layer, name in self.names.items():
+                kernel = by_layer.get(name)
+                if kernel is None:
+                    continue
+                scale = functools.partial(scaled, kernel)
+                activation = getattr(layer, "activation", None)
+                if callable(activation):
+                    stack.enter_context(_attribute(layer, "activation", _chain(scale, activation)))
                 else:
-                    stack.enter_context(_attribute(layer, "call", _after(layer, layer.call, scaled)))
+                    stack.enter_context(_attribute(layer, "call", _chain(layer.call, scale)))
             self.model(x, training=True if training is None else training)
         return gains
 
 
-class Kernel(NamedTuple):
-    """A kernel of a layer.
-
-    Attributes:
-        name: The path of the variable.
-        layer_object: Its layer.
-        layer: The name of the layer.
-        axis: The axis of the outputs.
-        shape: Its shape.
-        bias: The path of the bias of the layer, if it has one.
-    """
-
-    name: str
-    layer_object: Any
-    layer: str
-    axis: int
-    shape: tuple[int, ...]
-    bias: str | None
-
-    def orthogonal(self, gain: float) -> Initializer:
-        """The orthogonal initializer for it."""
-        return Orthogonal(gain, column_axis=self.axis)
-
-
-def _before(layer: Any, inner: Any, scaled: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
-    return lambda z: inner(scaled(layer, z))
-
-
-def _after(layer: Any, inner: Any, scaled: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-    return lambda *args, **kwargs: scaled(layer, inner(*args, **kwargs))
+def _chain(first: Callable[..., Any], second: Callable[[Any], Any]) -> Callable[..., Any]:
+    return lambda *args, **kwargs: second(first(*args, **kwargs))
 
 
 # Layers and their names
@@ -534,6 +522,4 @@ def _with_first(x: Any, new: Any) -> Any:
 
 
 def _array(x: Any) -> Array:
-    """The elements as an array of float32 or float64."""
-    array = np.asarray(keras.ops.convert_to_numpy(x))
-    return array if array.dtype == np.float64 else array.astype(np.float32, copy=False)
+    return as_floats(keras.ops.convert_to_numpy(x))

@@ -6,7 +6,7 @@ Sums are in float64.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -46,8 +46,7 @@ def measure(x: Array, axis: int, samples: int) -> Statistics:
         axis: The axis of the units.
         samples: The number of samples in the batch.
     """
-    x = np.asarray(x)
-    x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
+    x = as_floats(x)
     x = x.reshape(-1, 1) if x.ndim < 2 else x
     if x.size == 0:
         return Statistics(math.nan, math.nan, None, 0.0, None)
@@ -71,6 +70,12 @@ def measure(x: Array, axis: int, samples: int) -> Statistics:
         zero=float(((low == 0.0) & (high == 0.0)).mean()),
         distance=distance,
     )
+
+
+def as_floats(x: Any) -> Array:
+    """The elements as an array of float32 or float64."""
+    array = np.asarray(x)
+    return array if array.dtype == np.float64 else array.astype(np.float32, copy=False)
 
 
 def saturated(z: Array, activation: Activation) -> float | None:

@@ -6,13 +6,14 @@ import fnmatch
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fastinit._runtime import random_bits
 from fastinit._suggest import did_you_mean
 from fastinit.functions import random_normal
+from fastinit.initializers import Orthogonal
 from fastinit.theory.parse import resolve
 
 from .measure import measure, saturated
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from fastinit._typing import Array
+    from fastinit.initializers import Initializer
     from fastinit.theory.activations import Activation
 
     from .measure import Statistics
+
+# The length of random sequences of tokens.
+TOKENS = 16
 
 
 @dataclass
@@ -53,7 +58,7 @@ class Call:
     backward: Statistics | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Weights:
     """The own parameters of a layer.
 
@@ -63,9 +68,9 @@ class Weights:
         gradient_norm: That of their gradient; `None` if the loss does not depend on any of them.
     """
 
-    count: int = 0
-    norm: float | None = None
-    gradient_norm: float | None = None
+    count: int
+    norm: float | None
+    gradient_norm: float | None
 
 
 @dataclass
@@ -136,9 +141,30 @@ def saturates(activation: Activation | None) -> bool:
     return activation is not None and saturated(np.zeros(1), activation) is not None
 
 
-def norm(values: Iterable[Array]) -> float:
-    """The Euclidean norm of several arrays together; NaN where an element is not finite."""
-    return math.hypot(*(float(np.linalg.norm(np.asarray(x, np.float64))) for x in values))
+def norm(values: Iterable[Array]) -> float | None:
+    """The Euclidean norm of several arrays together, NaN where an element is not finite; `None` of none."""
+    norms = [float(np.linalg.norm(np.asarray(x, np.float64))) for x in values]
+    return math.hypot(*norms) if norms else None
+
+
+class Kernel(NamedTuple):
+    """A kernel of a layer, which a rule can be for.
+
+    Attributes:
+        name: The name of the parameter.
+        layer: The name of its layer.
+        axis: The axis of the outputs.
+        bias: The name of the bias of the layer, if it has one.
+    """
+
+    name: str
+    layer: str
+    axis: int
+    bias: str | None
+
+    def orthogonal(self, gain: float) -> Initializer:
+        """The orthogonal initializer for it."""
+        return Orthogonal(gain, column_axis=self.axis)
 
 
 def direction(shape: Sequence[int], seed: int) -> Array:
@@ -151,6 +177,14 @@ def direction(shape: Sequence[int], seed: int) -> Array:
     size = max(1, math.prod(shape[1:]))
     r = random_normal(tuple(shape), seed=seed, stream="cotangent", dtype="float32", mean=0.0, stddev=1.0)
     return r / np.float32(max(1, samples) * math.sqrt(size))
+
+
+def unknown_shape(title: str, batch: object) -> ValueError:
+    """The error that random data would need a shape."""
+    return ValueError(
+        f"the shape of the inputs of {title} cannot be told: pass it, with the number of samples first, or "
+        f"data; got {batch!r}"
+    )
 
 
 def random_input(shape: Sequence[int], seed: int, below: int | None, stream: str = "input") -> Array:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fastinit._results import Result, Rows, Verdict, as_text
+from fastinit._results import Result, Rows, Verdict, as_text, plain
 from fastinit._terminal import Table
 
 if TYPE_CHECKING:
@@ -114,22 +114,24 @@ class TraceRow(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """All attributes by name, and the update ratio, as values that `json` takes."""
-        ratio = self.update_ratio
-        if ratio is not None and not math.isfinite(ratio):
-            return {**super().to_dict(), "update_ratio": str(ratio)}
-        return {**super().to_dict(), "update_ratio": ratio}
+        return {**super().to_dict(), "update_ratio": plain(self.update_ratio)}
 
     def _cells(self) -> tuple[str, ...]:
         return (
             self.name,
             self.type,
             " x ".join(map(str, self.shape)) or "()",
-            f"{self.std:.3g}",
-            *("" if x is None else f"{x:.2e}" for x in (self.gradient_std,)),
-            *("" if x is None else f"{x:.0%}" for x in (self.dead, self.saturated)),
-            *("" if x is None else f"{x:.2g}" for x in (self.sample_distance,)),
-            *("" if x is None else f"{x:.1e}" for x in (self.update_ratio,)),
+            _cell(self.std, ".3g"),
+            _cell(self.gradient_std, ".2e"),
+            _cell(self.dead, ".0%"),
+            _cell(self.saturated, ".0%"),
+            _cell(self.sample_distance, ".2g"),
+            _cell(self.update_ratio, ".1e"),
         )
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
 
 
 _HEADER = ("layer", "type", "output", "std", "gradient", "dead", "saturated", "distance", "update")
@@ -212,8 +214,7 @@ class Trace(Rows[TraceRow]):
 
     def to_dict(self) -> dict[str, Any]:
         """All attributes by name, `ok`, the verdict and the text, as values that `json` takes."""
-        values = {name: value for name, value in super().to_dict().items() if not name.startswith("_")}
-        return {"ok": self.ok, "verdict": self.verdict.value, "text": self.text, **values}
+        return {"ok": self.ok, "verdict": self.verdict.value, "text": self.text, **super().to_dict()}
 
     def to_text(self, *, full: bool = False) -> str:
         """What `print` shows: what is wrong, and a table of layers.
@@ -237,12 +238,7 @@ class Trace(Rows[TraceRow]):
         half, hidden = _PRINTED // 2, 0
         cells: list[tuple[str, ...]] = []
         for at, row in enumerate(self.rows):
-            if (
-                full
-                or len(self.rows) <= 2 * half
-                or not half <= at < len(self.rows) - half
-                or row.name in bad
-            ):
+            if full or not half <= at < len(self.rows) - half or row.name in bad:
                 if hidden:
                     cells.append((f"... {hidden} more", *[""] * (len(_HEADER) - 1)))
                     hidden = 0

@@ -12,15 +12,17 @@ import math
 import random
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from fastinit.initializers import Ones, Orthogonal, Zeros
+from fastinit.initializers import Ones, Zeros
 
 from .measure import measure
 from .record import (
+    TOKENS,
+    Kernel,
     Record,
     Weights,
     chosen,
@@ -30,21 +32,20 @@ from .record import (
     norm,
     random_input,
     saturates,
+    unknown_shape,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor
-    from torch.nn import Module
+    from torch.nn import Module, Parameter
 
     from fastinit._typing import Array
     from fastinit.initializers import Initializer
 
 nn = torch.nn
 
-# The length of random sequences of tokens.
-_TOKENS = 16
 # Their output is their input, or a random part of it.
 _PASSIVE = (nn.Identity, nn.modules.dropout._DropoutNd, nn.Flatten, nn.Unflatten)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
@@ -99,10 +100,11 @@ class Network:
         return (self._tensor(batch),), {}
 
     def _tensor(self, value: Any) -> Any:
+        # A copy, since a layer may work in place.
         if isinstance(value, np.ndarray):
             value = torch.from_numpy(value.copy())
-            value = value.to(self.dtype) if value.is_floating_point() else value
-        return value.to(self.device) if isinstance(value, torch.Tensor) else value
+            return value.to(self.device, self.dtype if value.is_floating_point() else value.dtype)
+        return value.to(self.device, copy=True) if isinstance(value, torch.Tensor) else value
 
     def _random(self, batch: Any, seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
         first = next((m for m in self.names if any(True for _ in m.parameters(recurse=False))), None)
@@ -115,7 +117,7 @@ class Network:
         if shape is None:
             timm = getattr(self.model, "default_cfg", None) or {}
             if below is not None:
-                shape = (batch, _TOKENS)
+                shape = (batch, TOKENS)
             elif main == "pixel_values" and isinstance(getattr(config, "image_size", None), int):
                 shape = (batch, getattr(config, "num_channels", 3), config.image_size, config.image_size)
             elif isinstance(timm, Mapping) and timm.get("input_size"):
@@ -123,10 +125,7 @@ class Network:
             elif isinstance(first, nn.Linear):
                 shape = (batch, first.in_features)
             else:
-                raise ValueError(
-                    f"the shape of the inputs of {self.title} cannot be told: pass it, with the number of "
-                    f"samples first, or data; got {batch!r}"
-                )
+                raise unknown_shape(self.title, batch)
         x = torch.from_numpy(random_input(shape, seed, below)).to(self.device)
         padding = getattr(first, "padding_idx", None)
         if below is not None and padding is not None:  # Its embedding is zero.
@@ -163,10 +162,11 @@ class Network:
     ) -> Record:
         """Runs the model forward and backward."""
         arguments, keywords = self.inputs(batch, seed)
-        samples, std = _about((*arguments, *keywords.values()))
-        record = Record(samples, std)
+        given = (*arguments, *keywords.values())
+        record = Record(*_about(given))
         wanted = self.layers(layers)
-        leaves: list[Tensor] = []
+        # Otherwise no gradient would go back beyond the first parameter.
+        leaves = [x for x in given if isinstance(x, torch.Tensor) and x.requires_grad]
         with (
             self._unchanged(training=training, seed=seed),
             _Hooks(wanted, record, leaves) as hooks,
@@ -175,7 +175,7 @@ class Network:
             output = self.model(*arguments, **keywords)
             hooks.done()
             value = self._loss(output, loss, self._tensor(target), seed)
-            trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+            trained = {name: p for name, p in self.parameters().items() if p.requires_grad}
             gradients: dict[str, Tensor | None] = dict.fromkeys(trained)
             if value.requires_grad:
                 found = torch.autograd.grad(value, [*trained.values(), *leaves], allow_unused=True)
@@ -185,14 +185,10 @@ class Network:
         by_identity = {id(p): gradients[name] for name, p in trained.items()}
         for module, name in wanted.items():
             own = list(module.parameters(recurse=layers is not None))
-            weights = Weights(sum(p.numel() for p in own))
             trained_here = [p for p in own if id(p) in by_identity]
             here = [g for p in trained_here if (g := by_identity[id(p)]) is not None]
-            if trained_here:
-                weights.norm = norm(map(_array, trained_here))
-            if here:
-                weights.gradient_norm = norm(map(_array, here))
-            record.weights[name] = weights
+            count = sum(p.numel() for p in own)
+            record.weights[name] = Weights(count, norm(map(_array, trained_here)), norm(map(_array, here)))
         return record
 
     def _loss(self, output: Any, loss: Callable[..., Any] | None, target: Any, seed: int) -> Tensor:
@@ -215,11 +211,12 @@ class Network:
     def _unchanged(self, *, training: bool | None, seed: int) -> Iterator[None]:
         """A context that restores the modes, the buffers and the generators."""
         modes = [(module, module.training) for module in self.names]
-        buffers = [
-            (module._buffers, name, buffer, buffer.detach().clone())
-            for module in self.names
-            for name, buffer in module._buffers.items()
-            if buffer is not None and not buffer.is_meta
+        buffers = [(module._buffers, dict(module._buffers)) for module in self.names]
+        values = [
+            (buffer, buffer.detach().clone())
+            for _, own in buffers
+            for buffer in own.values()
+            if buffer is not None and not buffer.is_meta and not _is_expanded(buffer)
         ]
         devices = {p.device.index for p in self.model.parameters() if p.device.type == "cuda"}
         numpy_state, python_state = np.random.get_state(), random.getstate()
@@ -235,14 +232,19 @@ class Network:
                     self.model.train(training)
                 yield
         finally:
-            for module, mode in modes:
-                module.training = mode
-            with torch.no_grad():
-                for owner, name, buffer, value in buffers:
-                    owner[name] = buffer
-                    buffer.copy_(value)
             np.random.set_state(numpy_state)
             random.setstate(python_state)
+            if training is not None:  # In LoRA, `train` changes weights.
+                for module, mode in modes:
+                    module.train(mode)
+            for module, mode in modes:
+                module.training = mode
+            for now, before in buffers:
+                now.clear()
+                now.update(before)
+            with torch.no_grad():
+                for buffer, value in values:
+                    buffer.copy_(value)
 
     def _seed(self, devices: Iterable[int], seed: int) -> None:
         """Seeds all generators that the model may use; those of other devices are left alone."""
@@ -254,49 +256,54 @@ class Network:
 
     # Rules
 
+    def parameters(self) -> dict[str, Parameter]:
+        """The parameters by their names, those that are tied by the first one."""
+        return {name.replace("_orig_mod.", ""): p for name, p in self.model.named_parameters()}
+
     def kernels(self) -> tuple[list[Kernel], dict[str, str]]:
         """The kernels that rules can be for, and why others are not among them, by name."""
+        parameters = self.parameters()
+        names = {id(p): name for name, p in parameters.items()}
         users: dict[int, list[tuple[Module, str]]] = {}
         for module in self.names:
             for leaf, parameter in module._parameters.items():
                 if parameter is not None:
                     users.setdefault(id(parameter), []).append((module, leaf))
         found, skipped = [], {}
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in parameters.items():
             module, leaf = users[id(parameter)][0]
             if parameter.dim() < 2 or isinstance(module, _NORMS):
                 continue
-            name = name.replace("_orig_mod.", "")
             axis = _output_axis(module)
             if leaf != "weight" or axis is None:
                 skipped[name] = f"{type(module).__name__} is not a layer with one kernel"
             elif any(isinstance(user, _EMBEDDINGS) for user, _ in users[id(parameter)]):
                 skipped[name] = "it is an embedding, too"
             else:
-                bias = getattr(module, "bias", None)
-                bias_name = f"{name.removesuffix('weight')}bias" if isinstance(bias, nn.Parameter) else None
-                found.append(Kernel(name, module, axis, tuple(parameter.shape), bias_name))
+                bias = names.get(id(module._parameters.get("bias")))
+                found.append(Kernel(name, self.names[module], axis, bias))
         return found, skipped
 
     def norms(self) -> dict[str, Initializer]:
         """The rules by which normalizations do nothing but normalize."""
-        rules: dict[str, Initializer] = {}
-        for name, module in self.model.named_modules():
-            if isinstance(module, _NORMS):
-                for leaf, _ in module.named_parameters(prefix=name, recurse=False):
-                    rules[leaf] = Zeros() if leaf.endswith("bias") else Ones()
-        return rules
+        names = {id(p): name for name, p in self.parameters().items()}
+        return {
+            names[id(parameter)]: Zeros() if leaf == "bias" else Ones()
+            for module in self.names
+            if isinstance(module, _NORMS)
+            for leaf, parameter in module._parameters.items()
+            if parameter is not None
+        }
 
     @contextlib.contextmanager
     def changed(self, rules: Mapping[str, Initializer], seed: int) -> Iterator[None]:
         """A context in which parameters have the values of rules."""
-        names = {id(p): name for name, p in self.model.named_parameters()}
+        names = {id(p): name for name, p in self.parameters().items()}
         new: dict[int, Any] = {}
         places = []
         for module in self.names:
             for leaf, parameter in module._parameters.items():
-                name = "" if parameter is None else names[id(parameter)].replace("_orig_mod.", "")
-                if parameter is None or name not in rules:
+                if parameter is None or (name := names[id(parameter)]) not in rules:
                     continue
                 places.append((module._parameters, leaf, parameter))
                 if id(parameter) not in new:
@@ -312,13 +319,15 @@ class Network:
 
     def apply(self, rules: Mapping[str, Initializer], seed: int) -> None:
         """Writes the values of rules into the parameters."""
-        parameters = {n.replace("_orig_mod.", ""): p for n, p in self.model.named_parameters()}
+        parameters = self.parameters()
         missing = next((name for name in rules if name not in parameters), None)
         if missing is not None:
             raise ValueError(f"the model has no parameter {missing!r}")
+        # All are made before one is written, so that an error leaves the model as it is.
+        values = [_values(rule, parameters[name], seed, name) for name, rule in rules.items()]
         with torch.no_grad():
-            for name, rule in rules.items():
-                parameters[name].copy_(_values(rule, parameters[name], seed, name))
+            for name, value in zip(rules, values, strict=True):
+                parameters[name].copy_(value)
 
     def measured_gains(
         self, kernels: Sequence[Kernel], batch: Any, *, std: float, training: bool | None, seed: int
@@ -329,6 +338,8 @@ class Network:
         is the output of that call.
         """
         arguments, keywords = self.inputs(batch, seed)
+        parameters = self.parameters()
+        by_weight = {id(parameters[kernel.name]): kernel for kernel in kernels}
         gains: dict[str, float] = {}
         handles = []
 
@@ -345,39 +356,15 @@ class Network:
 
         with self._unchanged(training=training, seed=seed), torch.no_grad():
             try:
-                handles += [kernel.module.register_forward_hook(scale(kernel)) for kernel in kernels]
+                for module in self.names:  # Several, if they share a kernel.
+                    kernel = by_weight.get(id(module._parameters.get("weight")))
+                    if kernel is not None:
+                        handles.append(module.register_forward_hook(scale(kernel)))
                 self.model(*arguments, **keywords)
             finally:
                 for handle in handles:
                     handle.remove()
         return gains
-
-
-class Kernel(NamedTuple):
-    """A kernel of a layer.
-
-    Attributes:
-        name: The name of the parameter.
-        module: Its module.
-        axis: The axis of the outputs.
-        shape: Its shape.
-        bias: The name of the bias of the layer, if it has one.
-    """
-
-    name: str
-    module: Module
-    axis: int
-    shape: tuple[int, ...]
-    bias: str | None
-
-    @property
-    def layer(self) -> str:
-        """The name of its layer."""
-        return self.name.removesuffix(".weight")
-
-    def orthogonal(self, gain: float) -> Initializer:
-        """The orthogonal initializer for it."""
-        return Orthogonal(gain, column_axis=self.axis)
 
 
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
@@ -400,10 +387,15 @@ def _output_axis(module: Module) -> int | None:
 def _values(rule: Initializer, parameter: Tensor, seed: int, name: str) -> Tensor:
     """The values of a rule for a parameter."""
     dtype = "float64" if parameter.dtype == torch.float64 else "float32"
-    array = rule(
-        tuple(parameter.shape), seed=None if rule.seed is not None else seed, stream=name, dtype=dtype
-    )
+    array = rule(tuple(parameter.shape), seed=seed, stream=name, dtype=dtype)
     return torch.from_numpy(array).to(parameter.device, parameter.dtype)
+
+
+def _is_expanded(x: Tensor) -> bool:
+    """Whether elements are the same memory, as after `expand`: then PyTorch cannot write to it in place."""
+    if x.layout != torch.strided:
+        return False
+    return any(size > 1 and stride == 0 for size, stride in zip(x.shape, x.stride(), strict=True))
 
 
 class _Hooks:
@@ -444,7 +436,7 @@ class _Hooks:
     def before(self, module: Module, arguments: tuple[Any, ...]) -> None:
         x = _first(arguments)
         if self.is_on and x is not None:
-            self.inputs[module] = _array(x)
+            self.inputs[module] = _array(x).copy()
 
     def after(self, module: Module, arguments: tuple[Any, ...], output: Any) -> Any:
         y = _first(output)
@@ -471,8 +463,9 @@ class _Hooks:
         z = self.inputs.pop(module, None)
         call = self.record.add(name, kind, _array(y), axis, self.activations[module], z)
         if y.requires_grad:
-            record = self.record
-            y.register_hook(lambda gradient: record.add_gradient(call, _array(gradient)))
+            record = self.record  # Removed again, since it may be on a parameter that the module returns.
+            hook = y.register_hook(lambda gradient: record.add_gradient(call, _array(gradient)))
+            self.handles.append(hook)
 
 
 def _unit_axis(module: Module, before: int) -> int:
@@ -500,7 +493,7 @@ def _about(arguments: Sequence[Any]) -> tuple[int, float | None]:
     tensors = [x for x in arguments if isinstance(x, torch.Tensor)]
     samples = next((int(x.shape[0]) for x in tensors if x.dim()), 1)
     x = _first(arguments if isinstance(arguments, (tuple, list)) else list(arguments))
-    return samples, None if x is None else float(x.double().std(correction=0))
+    return samples, None if x is None else float(x.detach().double().std(correction=0))
 
 
 def _array(x: Tensor) -> Array:

@@ -41,3 +41,24 @@ def initializer_of(rule: object) -> fastinit.Initializer | None:
     elif isinstance(rule, (int, float)) and not isinstance(rule, bool):
         rule = fastinit.Constant(rule)
     return rule if isinstance(rule, fastinit.Initializer) else None
+
+
+def in_layout_of_torch(initializer: fastinit.Initializer) -> fastinit.Initializer:
+    """The initializer with PyTorch's axes, `(out, in, *kernel)`, where it has the default ones.
+
+    Raises:
+        TypeError: If its outputs are the last axis in any case.
+    """
+    if isinstance(initializer, (fastinit.Dirac, fastinit.DeltaOrthogonal)):
+        raise TypeError(
+            f"{type(initializer).__name__} is for kernels whose outputs are the last axis; "
+            "use fastinit.torch.dirac_ or a function of your own"
+        )
+    config = initializer.get_config()
+    if config.get("in_axis") == -2 and config.get("out_axis") == -1:
+        config.update(in_axis=1, out_axis=0)
+    if config.get("column_axis") == -1:
+        config.update(column_axis=0)
+    if config.get("block_axis", 0) is None and not {"out_axis", "column_axis"} & config.keys():
+        config.update(block_axis=0)
+    return type(initializer).from_config(config)

@@ -15,11 +15,11 @@ import pytest
 import fastinit
 
 ROOT = Path(fastinit.__file__).parent
-PARTS = ("torch", "keras", "jax", "haiku", "guidance", "theory")
+PARTS = ("torch", "keras", "jax", "haiku", "checkpoint", "guidance", "theory")
 # Private modules that belong to the package as a whole.
-LEAVES = ("_terminal", "_suggest", "_checks", "_files", "_results", "_typing", "_registry")
+LEAVES = ("_terminal", "_suggest", "_checks", "_files", "_results", "_typing", "_registry", "_safetensors")
 # What the adapters share; they stand on the public API.
-SHARED = ("_report", "_rules")
+SHARED = ("_plan", "_report", "_rules")
 API = ("functions", "initializers", "_runtime")
 COMPILED = ("_core",)
 # The files that may import each package, besides NumPy.

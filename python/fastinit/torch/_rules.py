@@ -11,7 +11,7 @@ import torch
 
 import fastinit
 from fastinit._checks import check_int
-from fastinit._rules import initializer_of, matches, text_of
+from fastinit._rules import in_layout_of_torch, initializer_of, matches, text_of
 
 from . import _fill
 
@@ -129,30 +129,13 @@ def _as_function(rule: object) -> Callable[[Tensor], object] | None:
         return None
     initializer = initializer_of(rule)
     if initializer is not None:
-        return _filling_by(_in_layout_of_torch(initializer))
+        return _filling_by(in_layout_of_torch(initializer))
     if callable(rule) and not isinstance(rule, type):
         return rule
     raise TypeError(
         "a rule must be a function of a tensor, an initializer of fastinit or its name, a number or None; "
         f"got {rule!r}"
     )
-
-
-def _in_layout_of_torch(initializer: fastinit.Initializer) -> fastinit.Initializer:
-    """The initializer with PyTorch's axes, `(out, in, *kernel)`, where it has the default ones."""
-    if isinstance(initializer, (fastinit.Dirac, fastinit.DeltaOrthogonal)):
-        raise TypeError(
-            f"{type(initializer).__name__} is for kernels whose outputs are the last axis; "
-            "use fastinit.torch.dirac_ or a function of your own"
-        )
-    config = initializer.get_config()
-    if config.get("in_axis") == -2 and config.get("out_axis") == -1:
-        config.update(in_axis=1, out_axis=0)
-    if config.get("column_axis") == -1:
-        config.update(column_axis=0)
-    if config.get("block_axis", 0) is None and not {"out_axis", "column_axis"} & config.keys():
-        config.update(block_axis=0)
-    return type(initializer).from_config(config)
 
 
 def _filling_by(initializer: fastinit.Initializer) -> Callable[[Tensor], Tensor]:

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import functools
 import io
-import json
 import math
 import re
 import zipfile
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastinit._files import check_input
 from fastinit._registry import install_hint
+from fastinit._safetensors import DTYPES, files_of_directory, files_of_index
 
 from ..roles import describe
 from .arrays import unreadable
@@ -31,6 +30,7 @@ from .onnx import from_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from ..tensors import Skipped, Tensor
 
@@ -48,13 +48,9 @@ def from_path(path: Path) -> Iterator[Tensor | Skipped]:
     if not path.is_dir():
         check_input(path)
     if path.is_dir():
-        indices = sorted(path.glob("*.safetensors.index.json"))
-        files = _shards(indices[0]) if len(indices) == 1 else sorted(path.glob("*.safetensors"))
-        if not files:
-            raise ValueError(f"the directory {path} has no .safetensors files")
-        yield from _from_safetensors(files)
+        yield from _from_safetensors(files_of_directory(path))
     elif path.name.endswith(".index.json"):
-        yield from _from_safetensors(_shards(path))
+        yield from _from_safetensors(files_of_index(path))
     elif suffix == ".safetensors":
         yield from _from_safetensors([path])
     elif suffix == ".npz":
@@ -76,15 +72,6 @@ def from_path(path: Path) -> Iterator[Tensor | Skipped]:
 
 # safetensors
 
-_SAFETENSORS = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-}
-
 
 def _from_safetensors(files: list[Path]) -> Iterator[Tensor | Skipped]:
     seen: dict[str, Path] = {}
@@ -94,8 +81,8 @@ def _from_safetensors(files: list[Path]) -> Iterator[Tensor | Skipped]:
             if name in seen:
                 raise ValueError(f"{name!r} is in two files, {seen[name]} and {path}")
             seen[name] = path
-            dtype = _SAFETENSORS.get(kind)
-            if dtype is None:
+            dtype = DTYPES.get(kind, "")
+            if "float" not in dtype:
                 yield unreadable(name, kind, integer=kind.startswith(("BOOL", "I", "U")))
             else:
                 read = file_reader(
@@ -124,20 +111,6 @@ def _entries(path: Path) -> Iterator[tuple[str, str, tuple[int, ...], int]]:
     except SafetensorError as error:
         why = str(error).removeprefix("Error while deserializing header: ")
         raise ValueError(f"{path} is not a safetensors file, or is damaged: {why}") from None
-
-
-def _shards(index: Path) -> list[Path]:
-    """The files that an index of shards names."""
-    check_input(index)
-    try:
-        names = sorted(set(map(str, json.loads(index.read_text("utf-8"))["weight_map"].values())))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ValueError(f"{index} is not a safetensors index: it has no object 'weight_map'") from None
-    for name in names:
-        # Shards lie beside their index; nothing else is opened, whatever the index says.
-        if Path(name).name != name or not (index.parent / name).is_file():
-            raise ValueError(f"{index} names {name!r}, which is not a file beside it")
-    return [index.parent / name for name in names]
 
 
 # NumPy

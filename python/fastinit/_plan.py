@@ -1,0 +1,438 @@
+"""Plans of checkpoints: what each tensor of a model contains, as far as a seed does not decide it."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import fastinit
+
+from ._files import check_input, replacing
+from ._registry import install_hint
+from ._results import Result, Rows, plain
+from ._terminal import Table
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+
+    from ._typing import Array
+
+# The dtypes of tensors, and the bytes of an element.
+DTYPES = {
+    **dict.fromkeys(("float64", "int64", "uint64"), 8),
+    **dict.fromkeys(("float32", "int32", "uint32"), 4),
+    **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 2),
+    **dict.fromkeys(("float8_e4m3fn", "float8_e5m2", "int8", "uint8", "bool"), 1),
+}
+# The largest numbers of the small floats, which have no infinity or whose infinity is near.
+_FLOAT8 = {"float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
+# Beyond as many standard deviations there is no float32 sample of a normal distribution.
+_SIGMAS = 7.0
+
+
+def dtype_name(dtype: object) -> str:
+    """The name of a dtype of NumPy, PyTorch, JAX or ml_dtypes, or the name itself.
+
+    Raises:
+        TypeError: If tensors of a plan cannot have it.
+    """
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        try:
+            name = np.dtype(dtype).name  # type: ignore[call-overload]
+        except TypeError:
+            name = ""
+    if name not in DTYPES:
+        raise TypeError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r:.80}")
+    return name
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """The dtype of NumPy of this name.
+
+    Raises:
+        ImportError: If it is one of ml_dtypes, which is not installed.
+    """
+    if name != "bfloat16" and not name.startswith("float8"):
+        return np.dtype(name)
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise ImportError(f"{name} needs the package ml_dtypes: {install_hint('bf16')}") from error
+    return np.dtype(getattr(ml_dtypes, name))
+
+
+def sampled_dtype(name: str) -> str:
+    """The dtype in which elements of a dtype are sampled: float8 is float32, rounded once."""
+    return "float32" if name.startswith("float8") else name
+
+
+def is_float(name: str) -> bool:
+    """Whether tensors of this dtype can have random elements."""
+    return "float" in name
+
+
+@dataclass(frozen=True)
+class Part(Result):
+    """Consecutive elements of a tensor, in C order.
+
+    They are elements `first` to `first + count`, in C order, of the tensor that `initializer` makes with this
+    `shape` and `stream`, or they are given.
+
+    Attributes:
+        count: How many they are.
+        initializer: What makes them; `None` if they are given.
+        shape: The shape of what it makes.
+        stream: The stream of what it makes.
+        first: The index of the first one there.
+        data: Their bytes, little-endian, if they are given.
+    """
+
+    count: int
+    initializer: fastinit.Initializer | None
+    shape: tuple[int, ...] = ()
+    stream: int | str = 0
+    first: int = 0
+    data: bytes = b""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes that matter, as values that `json` takes."""
+        if self.initializer is None:
+            return {"count": self.count, "data": base64.b64encode(self.data).decode()}
+        return {
+            "count": self.count,
+            "initializer": plain(self.initializer),
+            "shape": list(self.shape),
+            "stream": self.stream,
+            "first": self.first,
+        }
+
+
+@dataclass(frozen=True)
+class PlanRow(Result):
+    """One tensor of a plan.
+
+    Attributes:
+        name: Its name.
+        shape: Its shape.
+        dtype: The name of its dtype.
+        parts: What it contains, in C order.
+        aliases: Other names of the same tensor; no file has them.
+        rule: The rule, or the function of the model, that says what it contains.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    parts: tuple[Part, ...]
+    aliases: tuple[str, ...] = ()
+    rule: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError(f"the name of a tensor must be a str that is not empty, got {self.name!r}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"{self.name}: dtype must be one of {', '.join(DTYPES)}; got {self.dtype!r:.80}")
+        if sum(part.count for part in self.parts) != self.size:
+            raise ValueError(f"{self.name}: the parts must have the {self.size} elements of the tensor")
+        try:
+            for part in self.parts:
+                self._check(part)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{self.name}{f', rule {self.rule!r}' if self.rule else ''}: {error}") from error
+
+    def _check(self, part: Part) -> None:
+        if part.initializer is None:
+            if len(part.data) != part.count * DTYPES[self.dtype]:
+                raise ValueError(
+                    f"{part.count} elements of {self.dtype} have other than {len(part.data)} bytes"
+                )
+            return
+        if part.first < 0 or part.first + part.count > math.prod(part.shape):
+            raise ValueError(
+                f"a tensor of shape {part.shape} has no elements {part.first} to {part.first + part.count}"
+            )
+        if is_float(self.dtype):
+            part.initializer.validate(part.shape, sampled_dtype(self.dtype))
+        if self.dtype in _FLOAT8:
+            found = part.initializer.check(part.shape)
+            ends = [found.low, found.high, *(value for value, _ in found.atoms)]
+            largest = max(
+                abs(end) if math.isfinite(end) else abs(found.mean) + _SIGMAS * found.std for end in ends
+            )
+            if largest > _FLOAT8[self.dtype]:
+                limit = _FLOAT8[self.dtype]
+                raise ValueError(f"{self.dtype} holds numbers up to {limit:g}, elements reach {largest:g}")
+        if not is_float(self.dtype):
+            self._check_integer(part.initializer)
+
+    def _check_integer(self, initializer: fastinit.Initializer) -> None:
+        value = constant_of(initializer)
+        if value is None:
+            raise ValueError(f"a tensor of {self.dtype} must be constant, got {initializer}")
+        least, most = (0, 1) if self.dtype == "bool" else _limits(self.dtype)
+        if value != math.floor(value) or not least <= value <= most:
+            raise ValueError(
+                f"a constant of {self.dtype} must be an integer from {least} to {most}, got {value}"
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names of the tensor."""
+        return (self.name, *self.aliases)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes."""
+        return self.size * DTYPES[self.dtype]
+
+    @property
+    def initializer(self) -> fastinit.Initializer | None:
+        """What makes all of it, where it is one part."""
+        return self.parts[0].initializer if len(self.parts) == 1 else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `Plan.from_dict` takes as a row; a tensor of one initializer has no parts."""
+        row: dict[str, Any] = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
+        if self.aliases:
+            row["aliases"] = list(self.aliases)
+        if self.rule:
+            row["rule"] = self.rule
+        if self.parts == whole(self.initializer, self.shape, self.name):
+            return {**row, "initializer": plain(self.initializer)}
+        return {**row, "parts": [part.to_dict() for part in self.parts]}
+
+
+@dataclass(frozen=True)
+class Plan(Rows[PlanRow]):
+    """What each tensor of a checkpoint contains, but for the seed. `print` shows it as a table.
+
+    Attributes:
+        rows: The tensors, in the order of the model; `plan[name]` is that of a name.
+        unused_rules: Rules that matched nothing.
+
+    Example:
+        >>> import fastinit.checkpoint
+        >>> plan = fastinit.checkpoint.plan(
+        ...     {"up.weight": ((256, 64), "bfloat16"), "up.bias": ((256,), "bfloat16")},
+        ...     {"*.bias": 0, "*": fastinit.RandomNormal(stddev=0.02)},
+        ... )
+        >>> plan.size, plan.nbytes, plan["up.weight"].initializer
+        (16640, 33280, RandomNormal(stddev=0.02))
+        >>> fastinit.checkpoint.Plan.from_dict(plan.to_dict()) == plan
+        True
+    """
+
+    rows: tuple[PlanRow, ...] = ()
+    unused_rules: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for row in self.rows:
+            for name in row.names:
+                if name in seen:
+                    raise ValueError(f"two tensors of the plan have the name {name!r}")
+                seen.add(name)
+
+    @property
+    def size(self) -> int:
+        """The number of elements of all tensors."""
+        return sum(row.size for row in self.rows)
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes of all tensors."""
+        return sum(row.nbytes for row in self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as values that `json` takes; `from_dict` takes them."""
+        rows = [row.to_dict() for row in self.rows]
+        return {"schema": f"plan/{self._schema}", "stream_version": fastinit.STREAM_VERSION, "rows": rows}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Plan:
+        """The plan that `to_dict` returned, before or after a conversion to JSON.
+
+        Raises:
+            ValueError: If it is not a plan, or one of another version.
+        """
+        if not isinstance(values, Mapping) or values.get("schema") != f"plan/{cls._schema}":
+            raise ValueError(f'a plan must be a dict whose "schema" is "plan/{cls._schema}"')
+        if values.get("stream_version") != fastinit.STREAM_VERSION:
+            raise ValueError(
+                f"the plan is of stream version {values.get('stream_version')!r:.80}, this fastinit has "
+                f"{fastinit.STREAM_VERSION}: it would make other values"
+            )
+        try:
+            return cls(tuple(map(_row, values["rows"])))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"the plan is damaged: {type(error).__name__}: {error}") from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the plan to a file as JSON, as a whole or not at all.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        with replacing(path) as file:
+            file.write(json.dumps(self.to_dict(), indent=1).encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """The plan in a file that `save` wrote.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it has no plan, or one of another version.
+        """
+        check_input(path)
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text("utf-8")))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"cannot read {path}: {error}") from error
+
+    def _parts(self) -> list[str | Table]:
+        """The table, and below it the sums."""
+        cells = [
+            (
+                row.name if not row.aliases else f"{row.name} (+{len(row.aliases)})",
+                " x ".join(map(str, row.shape)) or "()",
+                row.dtype,
+                size_text(row.nbytes),
+                _contents(row),
+                row.rule,
+            )
+            for row in self.rows
+        ]
+        lines: list[str | Table] = [
+            Table(("tensor", "shape", "dtype", "size", "contents", "rule"), cells, "<<<><<"),
+            f"{len(self.rows)} tensors, {self.size:,} elements, {size_text(self.nbytes)}",
+        ]
+        if self.unused_rules:
+            lines.append(f"rules that matched nothing: {', '.join(self.unused_rules)}")
+        return lines
+
+
+def whole(
+    initializer: fastinit.Initializer | None, shape: Sequence[int], stream: int | str
+) -> tuple[Part, ...]:
+    """The parts of a tensor that an initializer makes as a whole."""
+    return (Part(math.prod(shape), initializer, tuple(shape), stream),)
+
+
+def given(values: Array) -> tuple[Part, ...]:
+    """The parts of a tensor with these elements."""
+    little = values.astype(values.dtype.newbyteorder("<"), copy=False)
+    return (Part(values.size, None, data=little.tobytes()),)
+
+
+def constant_of(initializer: fastinit.Initializer) -> float | None:
+    """The value of all elements that an initializer makes; `None` if they are not constant."""
+    match initializer:
+        case fastinit.Zeros():
+            return 0.0
+        case fastinit.Ones():
+            return 1.0
+        case fastinit.Constant():
+            return initializer.value
+    return None
+
+
+def size_text(size: float) -> str:
+    """A number of bytes in words, in powers of 1000."""
+    units = ("B", "kB", "MB", "GB", "TB", "PB")
+    power = 0
+    while size >= 999.5 and power < len(units) - 1:
+        size, power = size / 1000, power + 1
+    return f"{size:.3g} {units[power]}"
+
+
+def _contents(row: PlanRow) -> str:
+    texts = []
+    for part in row.parts:
+        text = "given" if part.initializer is None else part.initializer.spell(_short)
+        if not texts or texts[-1] != text:
+            texts.append(text)
+    return " | ".join(texts)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else repr(value)
+
+
+def _limits(dtype: str) -> tuple[int, int]:
+    found = np.iinfo(dtype)
+    return int(found.min), int(found.max)
+
+
+def _row(values: Mapping[str, Any]) -> PlanRow:
+    name, shape = values["name"], tuple(values["shape"])
+    if "parts" in values:
+        parts = tuple(map(_part, values["parts"]))
+    else:
+        parts = whole(_initializer(values["initializer"]), shape, name)
+    return PlanRow(
+        name, shape, values["dtype"], parts, tuple(values.get("aliases", ())), values.get("rule", "")
+    )
+
+
+def _part(values: Mapping[str, Any]) -> Part:
+    if "data" in values:
+        return Part(values["count"], None, data=base64.b64decode(values["data"], validate=True))
+    return Part(
+        values["count"],
+        _initializer(values["initializer"]),
+        tuple(values["shape"]),
+        values["stream"],
+        values["first"],
+    )
+
+
+def _initializer(values: Mapping[str, Any]) -> fastinit.Initializer:
+    return _made(json.dumps(values, sort_keys=True))
+
+
+@functools.lru_cache(maxsize=4096)
+def _made(text: str) -> fastinit.Initializer:
+    values = json.loads(text)
+    numbers = {"inf": math.inf, "-inf": -math.inf}
+    config = {name: numbers.get(x, x) if isinstance(x, str) else x for name, x in values["config"].items()}
+    if values["class_name"] == "Formula":  # `get` does not know it.
+        from fastinit.guidance import Formula
+
+        return Formula.from_config(config)
+    found = fastinit.get({"class_name": values["class_name"], "config": config})
+    assert isinstance(found, fastinit.Initializer)
+    return found
+
+
+def merged(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """The same parts, where neighbours continue each other as one."""
+    found: list[Part] = []
+    for part in parts:
+        last = found[-1] if found else None
+        if (
+            last is not None
+            and part.initializer is not None
+            and (last.initializer, last.shape, last.stream) == (part.initializer, part.shape, part.stream)
+            and last.first + last.count == part.first
+        ):
+            found[-1] = Part(last.count + part.count, *list(vars(last).values())[1:])
+        elif part.count:
+            found.append(part)
+    return tuple(found)

@@ -363,7 +363,7 @@ def size_text(size: float) -> str:
 
 
 def _contents(row: PlanRow) -> str:
-    texts = []
+    texts: list[str] = []
     for part in row.parts:
         text = "given" if part.initializer is None else part.initializer.spell(_short)
         if not texts or texts[-1] != text:

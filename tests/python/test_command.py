@@ -324,18 +324,6 @@ def fail(number):
     assert list(folder.iterdir()) == [file]
 
 
-@pytest.fixture(name="small_disk")
-def _small_disk(tmp_path):
-    """A folder with room for half a megabyte."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", folder]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("nothing can be mounted here")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
 @pytest.mark.parametrize(("shape", "status"), [("300x300", 0), ("600x500", 2), ("99999x99999", 2)])
 @pytest.mark.parametrize("suffix", [".npy", ".safetensors"])
 def test_a_full_disk(small_disk, suffix, shape, status):

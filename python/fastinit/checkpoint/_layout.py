@@ -1,0 +1,208 @@
+"""Where each tensor of a plan is: files, their headers, and pieces that are written as units."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
+
+import numpy as np
+
+from fastinit._checks import check_int
+from fastinit._plan import DTYPES, numpy_dtype
+from fastinit._safetensors import CODES, ORDER, Entry, header
+
+from ._fill import is_by_element
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from fastinit._plan import Plan, PlanRow
+
+FORMATS = ("safetensors", "npy", "npz")
+# A piece is at most so many bytes, except where a tensor cannot be made in parts.
+PIECE = 2**24
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+class Tensor(NamedTuple):
+    """A tensor in a file, and the offset of its first byte."""
+
+    row: PlanRow
+    offset: int
+
+
+class File(NamedTuple):
+    """A file: its name, its first bytes, the tensors after them, and its size in bytes."""
+
+    name: str
+    head: bytes
+    tensors: tuple[Tensor, ...]
+    size: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive elements of a tensor, which are written and checked as a unit.
+
+    Attributes:
+        number: Its number among all pieces of the checkpoint.
+        file: The number of its file.
+        row: The tensor.
+        first: The number of its first element, in C order.
+        count: How many they are.
+        offset: Where they are in the file.
+    """
+
+    number: int
+    file: int
+    row: PlanRow
+    first: int
+    count: int
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes."""
+        return self.count * DTYPES[self.row.dtype]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything is.
+
+    Attributes:
+        files: The files.
+        pieces: The pieces of all files, in their order.
+        index: The name and the contents of the index of the files, if there is one.
+    """
+
+    files: list[File]
+    pieces: list[Piece]
+    index: tuple[str, bytes] | None
+
+    @classmethod
+    def of(
+        cls, plan: Plan, kind: str, max_shard_size: int | None, metadata: Mapping[str, str] | None
+    ) -> Layout:
+        """The layout of a plan: nothing else decides it.
+
+        Raises:
+            ValueError: If the names of two files are the same, or a header is too long.
+        """
+        if kind == "npy":
+            files = _files_of_npy(plan.rows)
+        else:
+            shards = _shards(plan.rows, max_shard_size)
+            names = [f"model-{at:05d}-of-{len(shards):05d}.safetensors" for at in range(1, len(shards) + 1)]
+            names = names if len(shards) > 1 else ["model.safetensors"]
+            files = [_safetensors(name, rows, metadata) for name, rows in zip(names, shards, strict=True)]
+        index = _index(files) if kind == "safetensors" and len(files) > 1 else None
+        return cls(files, list(_pieces(files)), index)
+
+    def of_writer(self, rank: int, world: int) -> list[Piece]:
+        """The pieces of one of several writers: neighbours, with about as many bytes as those of others."""
+        total = sum(piece.nbytes for piece in self.pieces)
+        found, done = [], 0
+        for piece in self.pieces:
+            if (2 * done + piece.nbytes) * world // max(1, 2 * total) == rank:
+                found.append(piece)
+            done += piece.nbytes
+        return found
+
+
+def _shards(rows: Sequence[PlanRow], most: int | None) -> list[list[PlanRow]]:
+    """The tensors of each file, in the order of the plan, as Hugging Face's libraries split them."""
+    shards: list[list[PlanRow]] = []
+    current: list[PlanRow] = []
+    size = 0
+    for row in rows:
+        if most is not None and row.nbytes > most:
+            shards.append([row])
+            continue
+        if most is not None and size + row.nbytes > most:
+            shards.append(current)
+            current, size = [], 0
+        current.append(row)
+        size += row.nbytes
+    if current or not shards:
+        shards.append(current)
+    return shards
+
+
+def _safetensors(name: str, rows: Sequence[PlanRow], metadata: Mapping[str, str] | None) -> File:
+    entries, begin = [], 0
+    ordered = sorted(rows, key=lambda row: (ORDER[row.dtype], row.name))
+    for row in ordered:
+        end = begin + row.nbytes
+        entries.append(Entry(row.name, CODES[row.dtype], row.shape, begin, end))
+        begin = end
+    head = header(entries, metadata)
+    tensors = tuple(Tensor(row, len(head) + one.begin) for row, one in zip(ordered, entries, strict=True))
+    return File(name, head, tensors, len(head) + begin)
+
+
+def _files_of_npy(rows: Sequence[PlanRow]) -> list[File]:
+    files = []
+    seen: dict[str, str] = {}
+    for row in rows:
+        head = npy_head(row)
+        # Everything but these may mean something else to a file system.
+        name = f"{quote(row.name, safe=' +,@[]()')}.npy"
+        other = seen.setdefault(name.casefold(), row.name)
+        if other != row.name:
+            raise ValueError(f"the files of {other!r} and {row.name!r} are the same on some systems")
+        files.append(File(name, head, (Tensor(row, len(head)),), len(head) + row.nbytes))
+    return files
+
+
+def npy_head(row: PlanRow) -> bytes:
+    """What NumPy writes before the elements of an array, of bfloat16 and float8 as bytes of no kind."""
+    head = io.BytesIO()
+    values = {"descr": numpy_dtype(row.dtype).str, "fortran_order": False, "shape": row.shape}
+    np.lib.format.write_array_header_1_0(head, values)
+    return head.getvalue()
+
+
+def _index(files: Sequence[File]) -> tuple[str, bytes]:
+    """The index of several files of safetensors, as Hugging Face's libraries write it."""
+    weight_map = {one.row.name: file.name for file in files for one in file.tensors}
+    total = sum(one.row.nbytes for file in files for one in file.tensors)
+    values = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    return "model.safetensors.index.json", (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _pieces(files: Sequence[File]) -> Iterator[Piece]:
+    number = 0
+    for file, one in enumerate(files):
+        for row, offset in one.tensors:
+            itemsize = DTYPES[row.dtype]
+            step = PIECE // itemsize if is_by_element(row) else max(1, row.size)
+            for first in range(0, row.size, step):
+                count = min(step, row.size - first)
+                yield Piece(number, file, row, first, count, offset + first * itemsize)
+                number += 1
+
+
+def bytes_of(size: int | str | None) -> int | None:
+    """The number of bytes that `"5GB"`, `"64MiB"` or an int means; `None` for no limit.
+
+    Raises:
+        ValueError: If it is something else, or not positive.
+        TypeError: If it is of another kind.
+    """
+    if size is None:
+        return None
+    if not isinstance(size, str):
+        return check_int("max_shard_size", size, 1)
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B", size.strip(), re.IGNORECASE)
+    if found is None:
+        raise ValueError(f'max_shard_size must be written like "5GB" or "512MiB", got {size!r:.80}')
+    number, unit, binary = found.groups()
+    factor = _UNITS[unit.upper()]
+    if binary:
+        factor = 1024 ** list(_UNITS.values()).index(factor)
+    return check_int("max_shard_size", int(float(number) * factor), 1)

@@ -1,0 +1,340 @@
+"""A checkpoint that is being written: which pieces are done, by any writer, and when it is whole.
+
+Until a file is whole its name ends in `.incomplete`. Each writer has a journal of the pieces that it has
+done, in the directory `fastinit.incomplete`, beside a description of the whole checkpoint, which all writers
+must agree on. Writers need no other communication: a piece has the same bytes whoever writes it, and who finds
+all pieces of a file done gives it its name. That is done by a link, which fails where the name is there
+already, so a whole file is never replaced. The index and the manifest come last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import shutil
+import time
+from typing import IO, TYPE_CHECKING, Any
+
+from fastinit._files import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from ._layout import File, Layout, Piece
+
+MANIFEST = "fastinit.json"
+_STATE = "fastinit.incomplete"
+_DESCRIPTION = "checkpoint.json"
+# So many bytes are written before the journal says so.
+_UNRECORDED = 2**26
+
+
+class Store:
+    """The directory of a checkpoint.
+
+    Args:
+        directory: The directory.
+        description: What is written there: the plan, the seed and all that decides a byte.
+        layout: Its files and their pieces.
+        sync: Whether data is on the disk before anything says that it is there.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        description: dict[str, Any],
+        layout: Layout,
+        *,
+        sync: bool,
+    ) -> None:
+        self.directory = directory
+        self.description = description
+        self.layout = layout
+        self.sync = sync
+        self._state = directory / _STATE
+        self._of_file: dict[int, set[int]] = {number: set() for number in range(len(layout.files))}
+        for piece in layout.pieces:
+            self._of_file[piece.file].add(piece.number)
+        self._done: dict[int, str] = {}
+        self._pending: list[tuple[Piece, str]] = []
+
+    # Beginning
+
+    def begin(self) -> bool:
+        """Takes up the checkpoint, or begins it; returns whether it is whole already.
+
+        Raises:
+            FileExistsError: If another checkpoint is there.
+            OSError: If there is not enough space.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        description = self._state / _DESCRIPTION
+        # The manifest again, since another writer may have completed the checkpoint in between.
+        for path in (self.manifest, description, self.manifest):
+            if (found := self._read(path)) is not None:
+                break
+        else:
+            names = [file.name for file in self.layout.files]
+            names += [self.layout.index[0]] if self.layout.index else []
+            there = [name for name in names if os.path.lexists(self.directory / name)]
+            if there:
+                raise FileExistsError(f"{self.directory / there[0]} exists, and would be overwritten")
+            self._check_space()
+            found = self._publish(description)
+        self._compare(found)
+        if self.is_complete():
+            missing = [file.name for file in self.layout.files if not (self.directory / file.name).is_file()]
+            if missing:
+                raise FileExistsError(
+                    f"{self.directory} has the manifest of this checkpoint but not its file {missing[0]}: "
+                    f"delete {MANIFEST} to write it again"
+                )
+            return True
+        self._check_space()
+        for number in range(len(self.layout.files)):
+            if not self.is_whole(number):
+                self._prepare(number)
+        return False
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest, which is there once the checkpoint is whole."""
+        return self.directory / MANIFEST
+
+    def is_complete(self) -> bool:
+        """Whether the checkpoint is whole."""
+        return self.manifest.is_file()
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        """The JSON in a file; `None` if there is no such file."""
+        try:
+            text = path.read_text("utf-8")
+        except FileNotFoundError:
+            return None
+        try:
+            found = json.loads(text)
+            if not isinstance(found, dict):
+                raise ValueError("it is not an object")
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+        return found
+
+    def _publish(self, path: Path) -> dict[str, Any]:
+        """Writes the description, unless another writer was faster; returns the one that is there."""
+        self._state.mkdir(exist_ok=True)
+        new = path.with_name(f"{_DESCRIPTION}.{os.getpid()}-{time.monotonic_ns()}")
+        try:
+            new.write_text(json.dumps(self.description, ensure_ascii=False), "utf-8")
+            try:
+                os.link(new, path)  # Fails if it is there, so all writers see the same one.
+            except FileExistsError:
+                pass
+            except OSError:  # The file system has no links.
+                if not path.exists():
+                    new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
+        found = self._read(path)
+        return self.description if found is None else found
+
+    def _compare(self, found: dict[str, Any]) -> None:
+        """Raises an error if another checkpoint is there."""
+        what = f"{self.directory} has another checkpoint"
+        mine = json.loads(json.dumps(self.description))
+        for name, value in mine.items():
+            if name != "plan" and found.get(name) != value:
+                raise FileExistsError(f"{what}, of {name} {found.get(name)!r:.80} and not {value!r:.80}")
+        plan = found.get("plan", {})
+        if plan.get("stream_version") != mine["plan"]["stream_version"]:
+            raise FileExistsError(f"{what}, of stream version {plan.get('stream_version')!r:.80}")
+        rows, others = mine["plan"]["rows"], plan.get("rows", ())
+        for row, other in zip(rows, others, strict=False):
+            if any(other.get(key) != value for key, value in row.items()):
+                raise FileExistsError(f"{what}, whose plan differs from {row['name']!r:.80} on")
+        if len(rows) != len(others):
+            raise FileExistsError(f"{what}, of {len(others)} tensors and not {len(rows)}")
+
+    def _check_space(self) -> None:
+        """Raises an error if the file system has not enough space left."""
+        needed = 0
+        for file in self.layout.files:
+            path = self._incomplete(file)
+            with contextlib.suppress(FileNotFoundError):
+                about = path.stat()
+                # Windows does not tell how much of a file is allocated.
+                needed -= getattr(about, "st_blocks", about.st_size // 512) * 512
+            if not (self.directory / file.name).exists():
+                needed += file.size
+        free = shutil.disk_usage(self.directory).free
+        if needed > free:
+            raise OSError(
+                errno.ENOSPC,
+                f"{os.strerror(errno.ENOSPC)}: the checkpoint needs {needed:,} more bytes, of which "
+                f"{free:,} are free",
+                str(self.directory),
+            )
+
+    # Writing
+
+    def _incomplete(self, file: File) -> Path:
+        return self.directory / f"{file.name}.incomplete"
+
+    def is_whole(self, number: int) -> bool:
+        """Whether a file is whole."""
+        return (self.directory / self.layout.files[number].name).is_file()
+
+    def _prepare(self, number: int) -> None:
+        """Gives a file its size and its head, if it is not there."""
+        file = self.layout.files[number]
+        with self._incomplete(file).open("ab"):
+            pass
+        with self._incomplete(file).open("r+b", buffering=0) as opened:
+            if opened.seek(0, os.SEEK_END) != file.size:
+                opened.truncate(file.size)
+            write_at(opened, 0, file.head)
+
+    def opened(self, piece: Piece) -> IO[bytes]:
+        """The file of a piece, to read and write it."""
+        return self._incomplete(self.layout.files[piece.file]).open("r+b", buffering=0)
+
+    @contextlib.contextmanager
+    def journal(self, rank: int, world: int) -> Iterator[IO[bytes]]:
+        """The journal of a writer, which no other process may have meanwhile.
+
+        Raises:
+            FileExistsError: If another process has it.
+        """
+        with (self._state / f"{rank}-of-{world}.journal").open("ab", buffering=0) as file:
+            if not _lock(file):
+                raise FileExistsError(
+                    f"another process writes part {rank} of {world} of the checkpoint in {self.directory}"
+                )
+            file.write(b"\n")  # The last line may have been cut off.
+            yield file
+
+    def note(self, journal: IO[bytes], piece: Piece, digest: str) -> None:
+        """Records that a piece is done; the journal has it after the next `flush`, at the latest."""
+        self._pending.append((piece, digest))
+        if sum(one.nbytes for one, _ in self._pending) >= _UNRECORDED or len(self._pending) >= 1000:
+            self.flush(journal)
+
+    def flush(self, journal: IO[bytes]) -> None:
+        """Writes to the journal what is done, once it is on the disk."""
+        if self.sync:
+            for piece in {one.file: one for one, _ in self._pending}.values():
+                with self.opened(piece) as file:
+                    _sync(file)
+        journal.write(b"".join(f"{piece.number} {digest}\n".encode() for piece, digest in self._pending))
+        if self.sync:
+            _sync(journal)
+        self._done.update((piece.number, digest) for piece, digest in self._pending)
+        self._pending.clear()
+
+    def done(self) -> dict[int, str]:
+        """The digests of the pieces that are done, by any writer."""
+        for path in sorted(self._state.glob("*.journal")):
+            with contextlib.suppress(FileNotFoundError):
+                for line in path.read_bytes().split(b"\n")[:-1]:
+                    found = re.fullmatch(rb"(\d+) ([0-9a-f]{8})", line)
+                    if found and int(found[1]) < len(self.layout.pieces):
+                        self._done[int(found[1])] = found[2].decode()
+        return self._done
+
+    # Ending
+
+    def finish(self, number: int) -> bool:
+        """Gives a file its name if all of its pieces are done; returns whether it is whole."""
+        wanted, file = self._of_file[number], self.layout.files[number]
+        if self.is_whole(number):  # What is left is one that was made when another writer finished it.
+            self._incomplete(file).unlink(missing_ok=True)
+        elif self._done.keys() >= wanted or self.done().keys() >= wanted:
+            with contextlib.suppress(FileNotFoundError):  # Another writer has done it.
+                if self.sync:
+                    with self._incomplete(file).open("r+b", buffering=0) as opened:
+                        _sync(opened)
+                _rename(self._incomplete(file), self.directory / file.name)
+        return self.is_whole(number)
+
+    def finish_all(self) -> bool:
+        """Writes the index and the manifest if all files are whole; returns whether the checkpoint is."""
+        if self.is_complete():
+            return True
+        if not all(self.finish(number) for number in range(len(self.layout.files))):
+            return False
+        digests = self.done()
+        if len(digests) < len(self.layout.pieces):  # Another writer has removed the journals.
+            return self.is_complete()
+        if self.layout.index is not None:
+            self._write(*self.layout.index)
+        self._write(MANIFEST, json.dumps(self._with(digests), ensure_ascii=False, indent=1).encode())
+        if self.sync and os.name != "nt":
+            folder = os.open(self.directory, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        shutil.rmtree(self._state, ignore_errors=True)
+        return True
+
+    def _write(self, name: str, contents: bytes) -> None:
+        with replacing(self.directory / name) as file:
+            file.write(contents)
+            if self.sync:
+                _sync(file)
+
+    def _with(self, digests: Mapping[int, str]) -> dict[str, Any]:
+        """The manifest: the description, and where each tensor is, with the digests of its pieces."""
+        values: dict[str, Any] = json.loads(json.dumps(self.description))
+        rows = {row["name"]: row for row in values["plan"]["rows"]}
+        for file in self.layout.files:
+            for tensor in file.tensors:
+                rows[tensor.row.name].update(file=file.name, offset=tensor.offset, digests=[])
+        for piece in self.layout.pieces:
+            rows[piece.row.name]["digests"].append(digests[piece.number])
+        return values
+
+
+def _rename(old: Path, new: Path) -> None:
+    """Renames a file unless the new name is there already; then the old file is removed."""
+    try:
+        os.link(old, new)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        raise
+    except OSError:  # The file system has no links.
+        if not new.exists():
+            old.rename(new)
+            return
+    old.unlink(missing_ok=True)
+
+
+def write_at(file: IO[bytes], offset: int, data: Any) -> None:
+    """Writes all of some bytes at an offset of a file without a buffer."""
+    view = memoryview(data).cast("B")
+    file.seek(offset)
+    while len(view):
+        view = view[file.write(view) :]
+
+
+def _sync(file: IO[bytes]) -> None:
+    """Waits until what was written to a file is on the disk."""
+    file.flush()
+    getattr(os, "fdatasync", os.fsync)(file.fileno())
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Locks a file until it is closed, where the system can; returns whether no other process has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EAGAIN, errno.EACCES)
+    return True

@@ -2,6 +2,7 @@
 
 from typing import Any, Final, final
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ._typing import Axes, Blocks, BuildInfo, DTypeLike, Index, Options, Seed, Shape, Stream
@@ -14,6 +15,7 @@ __all__ = [
     "block_stream",
     "build_info",
     "constant",
+    "crc32",
     "delta_orthogonal",
     "dirac",
     "fans",
@@ -82,6 +84,7 @@ def random_bits(
     threads: int | None = None,
 ) -> NDArray[Any]: ...
 def block_stream(stream: Stream, block: int) -> int: ...
+def crc32(data: NDArray[np.uint8], before: int) -> int: ...
 def as_seed(seed: Seed) -> int | None: ...
 def build_info() -> BuildInfo: ...
 def set_num_threads(threads: int | None) -> None: ...

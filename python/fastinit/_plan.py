@@ -35,6 +35,19 @@ DTYPES = {
 }
 # The largest numbers of the small floats, which have no infinity or whose infinity is near.
 _FLOAT8 = {"float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
+# Initializers of which any part costs no more than that part. What others make, such as orthogonal matrices,
+# is computed as a whole.
+_BY_ELEMENT = (
+    fastinit.Zeros,
+    fastinit.Ones,
+    fastinit.Constant,
+    fastinit.Identity,
+    fastinit.Dirac,
+    fastinit.RandomUniform,
+    fastinit.RandomNormal,
+    fastinit.TruncatedNormal,
+    fastinit.VarianceScaling,
+)
 # Beyond as many standard deviations there is no float32 sample of a normal distribution.
 _SIGMAS = 7.0
 
@@ -202,6 +215,13 @@ class PlanRow(Result):
         return self.size * DTYPES[self.dtype]
 
     @property
+    def is_by_element(self) -> bool:
+        """Whether any part of the tensor can be made alone; otherwise all of it is in memory at once."""
+        return all(
+            part.initializer is None or isinstance(part.initializer, _BY_ELEMENT) for part in self.parts
+        )
+
+    @property
     def initializer(self) -> fastinit.Initializer | None:
         """What makes all of it, where it is one part."""
         return self.parts[0].initializer if len(self.parts) == 1 else None
@@ -323,6 +343,13 @@ class Plan(Rows[PlanRow]):
             Table(("tensor", "shape", "dtype", "size", "contents", "rule"), cells, "<<<><<"),
             f"{len(self.rows)} tensors, {self.size:,} elements, {size_text(self.nbytes)}",
         ]
+        whole = [row for row in self.rows if not row.is_by_element]
+        if whole:
+            most = max(whole, key=lambda row: row.nbytes)
+            lines.append(
+                f"made as a whole, one at a time, in memory of their size: {len(whole)} tensors, the largest "
+                f"is {most.name} of {size_text(most.nbytes)}"
+            )
         if self.unused_rules:
             lines.append(f"rules that matched nothing: {', '.join(self.unused_rules)}")
         return lines

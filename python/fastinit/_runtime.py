@@ -90,6 +90,16 @@ def fans(
     return _core.fans(shape, in_axis, out_axis, batch_axis, groups)
 
 
+def crc32(data: Array, before: int = 0) -> int:
+    """The CRC-32 of bytes that follow others, as `zlib.crc32` has it, several times as fast.
+
+    Args:
+        data: The bytes, as a contiguous array of uint8.
+        before: The CRC-32 of the others.
+    """
+    return _core.crc32(data, before)
+
+
 def xla_handler() -> int:
     """The address of the handler by which programs of XLA fill tensors."""
     return _core.xla_handler()

@@ -61,17 +61,26 @@ class Entry(NamedTuple):
     end: int
 
 
-def header(entries: Iterable[Entry], metadata: Mapping[str, str] | None = None) -> bytes:
+def header(
+    entries: Iterable[Entry], metadata: Mapping[str, str] | None = None, *, alignment: int = 8
+) -> bytes:
     """What a file begins with, byte by byte as the library writes it.
 
+    Args:
+        entries: The tensors, in the order of their data.
+        metadata: Texts by name.
+        alignment: The data begins at a multiple of this number of bytes; the library has 8.
+
     Raises:
-        ValueError: If it is longer than the format allows, or a name is not valid Unicode.
+        ValueError: If it is longer than the format allows, or a tensor has a name that it does not allow.
     """
     values: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     for one in entries:
+        if one.name == "__metadata__":
+            raise ValueError("a tensor in .safetensors cannot be called '__metadata__'")
         values[one.name] = {"dtype": one.dtype, "shape": one.shape, "data_offsets": (one.begin, one.end)}
     text = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(8 + len(text)) % alignment)
     if len(text) > _LONGEST_HEADER:
         raise ValueError(
             f"the header of a safetensors file may have {_LONGEST_HEADER:,} bytes, got {len(text):,}"

@@ -2,7 +2,7 @@
 
 Results go to standard output, as tables that fit the terminal, or as one JSON document with `--json`, whose
 `schema` names its kind and version. Progress and errors go to standard error. The exit status is 0; 1 if
-`diagnose` found what `--fail-on` says; 2 for invalid input.
+`diagnose` found what `--fail-on` says, or `verify` a wrong byte; 2 for invalid input.
 """
 
 from __future__ import annotations
@@ -39,11 +39,13 @@ from ._checks import check_choice
 from ._files import check_input, replacing, reserve
 from ._registry import DISTRIBUTION, MODES, NAMES, class_name
 from ._results import plain
+from ._safetensors import CODES, Entry, header
 from ._terminal import paragraph, printable, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from . import checkpoint
     from ._typing import Array
 
 # Of click, which some versions of Typer contain.
@@ -159,9 +161,20 @@ def _command(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _initializer(text: str) -> fastinit.Initializer:
-    """The initializer that `he_normal` or `random_normal:stddev=0.01,mean=0` means."""
-    name, _, given = text.partition(":")
-    parameters = {}
+    """The initializer that `he_normal`, `random_normal:stddev=0.01` or `random_normal(stddev=0.01)` means."""
+    name, colon, given = text.partition(":")
+    if not colon and (call := re.fullmatch(r"(\w+)\((.*)\)", text)):
+        name, given = call.groups()
+    parameters = _parameters(given, text)
+    found: fastinit.Initializer = fastinit.get(
+        {"class_name": name, "config": parameters} if parameters else name
+    )
+    return found
+
+
+def _parameters(given: str, text: str) -> dict[str, Any]:
+    """The parameters that `key=value,key=value` means, a part of `text`."""
+    parameters: dict[str, Any] = {}
     for part in re.split(r",(?![^()]*\))", given) if given else ():  # not at commas in parentheses
         key, equals, value = part.partition("=")
         if not equals or key.strip() in parameters:
@@ -170,10 +183,7 @@ def _initializer(text: str) -> fastinit.Initializer:
             parameters[key.strip()] = ast.literal_eval(value.strip())
         except (SyntaxError, ValueError):
             parameters[key.strip()] = value.strip()
-    found: fastinit.Initializer = fastinit.get(
-        {"class_name": name, "config": parameters} if parameters else name
-    )
-    return found
+    return parameters
 
 
 def _named(texts: list[str] | None) -> dict[str, fastinit.Initializer] | None:
@@ -523,8 +533,6 @@ def sample(
         raise ValueError(f"the file must be .npy or .safetensors, got {str(output)!r}")
     if output.suffix == ".npy" and dtype == "bfloat16":
         raise ValueError("the .npy format has no bfloat16; use .safetensors")
-    if output.suffix == ".safetensors" and stream == "__metadata__":
-        raise ValueError("a tensor in .safetensors cannot be called '__metadata__'; use another --stream")
     key = int(stream) if stream.isdecimal() else stream
     is_drawn = chosen.seed is None and seed is None
     used = secrets.randbits(64) if is_drawn else chosen.seed if seed is None else seed
@@ -536,21 +544,21 @@ def sample(
         "fastinit.version": fastinit.__version__,
         "fastinit.stream_version": str(fastinit.STREAM_VERSION),
     }
-    header = create(kind, sizes, "tensor" if stream.isdecimal() else stream, about)
+    head = create(kind, sizes, "tensor" if stream.isdecimal() else stream, about)
 
     def fill(out: Array) -> None:
         chosen(sizes, seed=used if is_drawn else seed, stream=key, dtype=dtype, out=out, threads=threads)
 
-    start, size = time.perf_counter(), len(header) + math.prod(sizes) * kind.itemsize
+    start, size = time.perf_counter(), len(head) + math.prod(sizes) * kind.itemsize
     try:
         with replacing(output) as file:
-            file.write(header)
+            file.write(head)
             file.flush()
-            if size > len(header):
+            if size > len(head):
                 reserve(file, size)
-                _fill_mapped(file, size, lambda memory: fill(np.ndarray(sizes, kind, memory, len(header))))
+                _fill_mapped(file, size, lambda memory: fill(np.ndarray(sizes, kind, memory, len(head))))
     except OSError as error:
-        needed = size - len(header)
+        needed = size - len(head)
         raise OSError(f"cannot write {output}, of {needed:,} bytes: {error.strerror or error}") from None
     seconds = time.perf_counter() - start
     if is_drawn and "seed" in inspect.signature(type(chosen)).parameters:
@@ -581,22 +589,157 @@ def _fill_mapped(file: IO[bytes], size: int, fill: Callable[[mmap.mmap], None]) 
 
 
 def _npy_header(kind: np.dtype[Any], shape: tuple[int, ...], *_: object) -> bytes:
-    header = io.BytesIO()
+    made = io.BytesIO()
     about = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(header, about)
-    return header.getvalue()
+    np.lib.format.write_array_header_1_0(made, about)
+    return made.getvalue()
 
 
 def _safetensors_header(
     kind: np.dtype[Any], shape: tuple[int, ...], name: str, about: dict[str, str]
 ) -> bytes:
-    # The package safetensors can only write tensors that are in memory. The header is one line of JSON.
-    size = math.prod(shape) * kind.itemsize
-    code = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16"}[kind.name]
-    tensor = {"dtype": code, "shape": shape, "data_offsets": [0, size]}
-    header = json_format.dumps({"__metadata__": about, name: tensor}).encode()
-    header = header.ljust(-(-(len(header) + 8) // 64) * 64 - 8)  # aligns the data to 64 bytes
-    return len(header).to_bytes(8, "little") + header
+    entry = Entry(name, CODES[kind.name], shape, 0, math.prod(shape) * kind.itemsize)
+    return header([entry], about, alignment=64)
+
+
+# Checkpoints
+
+Rules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rule",
+        help="PATTERN=INITIALIZER: what the tensors of these names contain, such as "
+        "'*.weight=random_normal(stddev=0.02)' or '*.bias=0'. The first that matches wins. Repeatable.",
+    ),
+]
+FromRecipe = Annotated[
+    str | None,
+    typer.Option("--recipe", help="The rules of a recipe, after your own, such as gpt2:layers=12."),
+]
+InDtype = Annotated[
+    str | None, typer.Option("--dtype", help="The dtype of all tensors of floats, such as bfloat16.")
+]
+Threads = Annotated[int | None, typer.Option(help="The largest number of threads.")]
+
+
+def _plan(
+    like: str, rules: list[str] | None, recipe: str | None, dtype: str | None, layout: str | None
+) -> checkpoint.Plan:
+    from fastinit import checkpoint
+
+    found: dict[Any, Any] = {}
+    for text in rules or ():
+        pattern, equals, rule = text.partition("=")
+        if not pattern or not equals or not rule:
+            raise ValueError(f"--rule must be written PATTERN=INITIALIZER, got {text!r}")
+        try:
+            found[pattern] = float(rule)
+        except ValueError:
+            found[pattern] = _initializer(rule)
+    if recipe is not None:
+        name, _, given = recipe.partition(":")
+        found.update(fastinit.recipe(name, **_parameters(given, recipe)).rules)
+    return checkpoint.plan(like, found, dtype=dtype, layout=layout)
+
+
+@_command
+def plan(
+    like: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A .safetensors file (its header is enough), a .safetensors.index.json, a config.json of "
+            "transformers, the .json of a plan, or a directory.",
+        ),
+    ],
+    rule: Rules = None,
+    recipe: FromRecipe = None,
+    dtype: InDtype = None,
+    layout: Layout = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the plan: .json.")] = None,
+    json: Json = False,  # noqa: FBT002 - an option
+) -> None:
+    """Print what each tensor of a checkpoint is to contain.
+
+    Example:
+        fastinit plan model.safetensors --rule "*norm*=1" --rule "*=random_normal(stddev=0.02)" -o plan.json
+    """
+    made = _plan(like, rule, recipe, dtype, layout)
+    if output is not None:
+        if output.suffix != ".json":
+            raise ValueError(f"the file must be .json, got {str(output)!r}")
+        made.save(output)
+    _answer(made, json=json)
+
+
+@_command
+def write(
+    like: Annotated[
+        str, typer.Option(help="Which tensors there are: what the command plan takes.", show_default=False)
+    ],
+    seed: Annotated[int, typer.Option(help="The seed, from 0 to 2**64 - 1.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The directory.")],
+    rule: Rules = None,
+    recipe: FromRecipe = None,
+    dtype: InDtype = None,
+    layout: Layout = None,
+    max_shard_size: Annotated[str, typer.Option(help="The largest size of a file.")] = "5GB",
+    format: Annotated[str, typer.Option(help="safetensors, npy or npz.")] = "safetensors",  # noqa: A002
+    rank: Annotated[int, typer.Option(help="Which of several writers this is.")] = 0,
+    world: Annotated[int, typer.Option(help="The number of writers.")] = 1,
+    threads: Threads = None,
+    dry_run: Annotated[  # noqa: FBT002 - an option
+        bool, typer.Option("--dry-run", help="Print the files and their sizes, and write nothing.")
+    ] = False,
+    json: Json = False,  # noqa: FBT002 - an option
+) -> None:
+    """Write a checkpoint of initial weights, of any size. The same command again continues it.
+
+    Example:
+        fastinit write --like model.safetensors --seed 0 --rule "*=random_normal(stddev=0.02)" -o out
+        fastinit write --like config.json --seed 0 --dtype bfloat16 -o out --dry-run
+    """
+    from fastinit import checkpoint
+
+    made = _plan(like, rule, recipe, dtype, layout)
+    for name in made.unused_rules:
+        _note(f"a rule matched nothing: {name}")
+    if dry_run:
+        _answer(checkpoint.files(made, max_shard_size=max_shard_size, format=format), json=json)
+        return
+    written = checkpoint.write(
+        made,
+        output,
+        seed,
+        max_shard_size=max_shard_size,
+        format=format,
+        rank=rank,
+        world=world,
+        threads=threads,
+    )
+    _answer(written, json=json)
+
+
+@_command
+def verify(
+    directory: Annotated[Path, typer.Argument(help="A directory that write has completed.")],
+    sample: Annotated[
+        int | None, typer.Option(help="Compare only as many pieces of 16 MiB, chosen at random.")
+    ] = None,
+    threads: Threads = None,
+    json: Json = False,  # noqa: FBT002 - an option
+) -> None:
+    """Make each value of a checkpoint again, and compare. The exit status is 1 if any byte is wrong.
+
+    Example:
+        fastinit verify out --sample 20
+    """
+    from fastinit import checkpoint
+
+    found = checkpoint.verify(directory, sample=sample, threads=threads)
+    _answer(found, json=json)
+    if not found.ok:
+        raise typer.Exit(1)
 
 
 # This machine

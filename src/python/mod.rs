@@ -21,6 +21,7 @@ use crate::shape::{KernelAxes, Window};
 use args::{Given, Selection};
 use array::{Out, Scalar, produce};
 use ndarray::ArrayViewMutD;
+use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
 use std::cell::{Cell, OnceCell};
@@ -41,7 +42,7 @@ type Argument<'a, 'py> = &'a Bound<'py, PyAny>;
 mod _core {
     #[pymodule_export]
     use super::{
-        Initializer, as_seed, block_stream, build_info, constant, delta_orthogonal, dirac, fans,
+        Initializer, as_seed, block_stream, build_info, constant, crc32, delta_orthogonal, dirac, fans,
         get_num_threads, identity, orthogonal, random_bits, random_normal, random_uniform, set_num_threads,
         sparse, truncated_normal, variance_scaling, xla_handler,
     };
@@ -440,6 +441,17 @@ fn random_bits<'py>(
 #[pyfunction]
 fn as_seed(seed: Option<Argument<'_, '_>>) -> PyResult<Option<u64>> {
     args::seed(seed)
+}
+
+/// The CRC-32 of bytes that follow others, as `zlib.crc32` has it.
+#[pyfunction]
+fn crc32(py: Python<'_>, data: PyReadonlyArray1<'_, u8>, before: u32) -> PyResult<u32> {
+    let bytes = data.as_slice()?;
+    Ok(py.detach(|| {
+        let mut hasher = crc32fast::Hasher::new_with_initial(before);
+        hasher.update(bytes);
+        hasher.finalize()
+    }))
 }
 
 /// The address of the handler of XLA.

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import stat
 import subprocess
@@ -54,6 +53,9 @@ def test_help_names_every_command():
         "signal",
         "compare",
         "sample",
+        "plan",
+        "write",
+        "verify",
         "bench",
         "info",
     ]
@@ -91,6 +93,70 @@ def test_sample_writes_what_the_function_makes(tmp_path, suffix, dtype):
         found, fastinit.he_normal((300, 40), seed=3, stream="a", dtype=dtype), strict=True
     )
     assert [one.name for one in tmp_path.iterdir()] == [file.name]
+
+
+RULES = ("--rule", "*.bias=0", "--rule", "*=random_normal(stddev=0.02)")
+
+
+@pytest.fixture
+def like(tmp_path):
+    """A file of which only the header is there."""
+    save_file = pytest.importorskip("safetensors.numpy").save_file
+    arrays = {"up.weight": np.ones((300, 64), np.float32), "up.bias": np.ones(300, np.float32)}
+    file = tmp_path / "like.safetensors"
+    save_file(arrays, file)
+    data = file.read_bytes()
+    file.write_bytes(data[: 8 + int.from_bytes(data[:8], "little")])
+    return file
+
+
+def test_plan_write_and_verify(tmp_path, like):
+    out, _ = run("plan", like, *RULES, "-o", tmp_path / "plan.json")
+    assert "RandomNormal(stddev=0.02)" in out
+    assert "2 tensors, 19,500 elements, 78 kB" in out
+    assert json.loads(run("plan", tmp_path / "plan.json", "--json")[0])["schema"] == "plan/1"
+    command = ["write", "--like", tmp_path / "plan.json", "--seed", 3, "-o", tmp_path / "out", "--dtype"]
+    command += ["bfloat16", "--max-shard-size", "10kB"]
+    out, _ = run(*command, "--dry-run")
+    assert "2 files" in out
+    assert not (tmp_path / "out").exists()
+    out, _ = run(*command, "--rank", 1, "--world", 2)
+    assert "other writers have parts to write" in out
+    assert json.loads(run(*command, "--json")[0])["complete"]
+    arrays = {}
+    for file in (tmp_path / "out").glob("*.safetensors"):
+        arrays.update(pytest.importorskip("safetensors.numpy").load_file(file))
+    expected = fastinit.random_normal((300, 64), stddev=0.02, seed=3, stream="up.weight", dtype="bfloat16")
+    assert arrays["up.weight"].tobytes() == expected.tobytes()
+    assert not arrays["up.bias"].any()
+    assert ": right, " in run("verify", tmp_path / "out")[0]
+    with (tmp_path / "out" / "model-00001-of-00002.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"?")
+    assert "up.weight" in run("verify", tmp_path / "out", status=1)[0]
+    assert not json.loads(run("verify", tmp_path / "out", "--json", "--sample", 9, status=1)[0])["ok"]
+
+
+def test_rules_of_a_recipe(like):
+    out, _ = run("plan", like, "--rule", "up.bias=0.5", "--recipe", "siren:omega=10", "--rule", "*=1")
+    assert out.count("Constant") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--rule", "*"), "--rule must be written PATTERN=INITIALIZER"),
+        (("--rule", "*=he_norm"), "did you mean 'he_normal'"),
+        (("--rule", "*=random_normal(0.02)"), "parameters must be written"),
+        (("--rule", "*.bias=0"), "1 tensor has no rule: up.weight"),
+        (("--rule", "*=0", "--dtype", "int8"), "dtype must be one of floats"),
+        (("--rule", "*=0", "-o", "plan.txt"), "the file must be .json"),
+        (("--recipe", "none"), "the recipe must be one of"),
+    ],
+)
+def test_wrong_plans(like, arguments, message):
+    _, err = run("plan", like, *arguments, status=2)
+    assert message in err
 
 
 def test_sample_in_blocks(tmp_path):
@@ -537,6 +603,13 @@ def test_examples_run(tmp_path, example):
         elif part.endswith(".pt"):
             torch = pytest.importorskip("torch")
             torch.save(torch.nn.Linear(8, 8).state_dict(), tmp_path / part)
+        elif part == "config.json":
+            config = pytest.importorskip("transformers").GPT2Config(n_embd=8, n_layer=1, n_head=2)
+            config.architectures = ["GPT2LMHeadModel"]
+            config.save_pretrained(tmp_path)
+    if arguments[0] == "verify":
+        checkpoint = pytest.importorskip("fastinit.checkpoint")
+        checkpoint.write(checkpoint.plan({"a": (64, "float32", "ones")}), tmp_path / "out", 0)
     run(*arguments, folder=tmp_path)
 
 

@@ -169,15 +169,15 @@ def test_index(tmp_path):
     ("change", "message"),
     [
         (lambda data: data[:5], "ends before its header"),
-        (lambda data: b"", "ends before its header"),
+        (lambda _: b"", "ends before its header"),
         (lambda data: (2**40).to_bytes(8, "little") + data[8:], "ends before its header"),
         (lambda data: data[:20], "ends before its header"),
         (lambda data: data.replace(b"[3,2]", b"[3,3]"), "not where the format wants it"),
         (lambda data: data.replace(b"[3,2]", b"[-3]x"), "damaged"),
         (lambda data: data.replace(b'"dtype"', b'"dtypo"'), "not as the format wants it"),
         (lambda data: data.replace(b'"F32"', b'"X3"'), "damaged"),
-        (lambda data: (4).to_bytes(8, "little") + b"[1] ", "damaged"),
-        (lambda data: (200).to_bytes(8, "little") + b"[" * 200, "damaged"),
+        (lambda _: (4).to_bytes(8, "little") + b"[1] ", "damaged"),
+        (lambda _: (200).to_bytes(8, "little") + b"[" * 200, "damaged"),
     ],
 )
 def test_damaged_headers(tmp_path, change, message):
@@ -285,5 +285,5 @@ def test_files_that_are_no_plans(tmp_path):
     with pytest.raises(FileNotFoundError):
         Plan.load(tmp_path / "other.json")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="has no .safetensors files"):
+    with pytest.raises(ValueError, match=r"has no \.safetensors files"):
         checkpoint.plan(tmp_path / "empty")

@@ -22,8 +22,22 @@ True
 
 from fastinit._plan import Part, Plan, PlanRow
 
+from ._layout import FileRow, Files, files
 from ._sources import plan
 from ._verify import Difference, Verification, verify
 from ._write import Written, write
 
-__all__ = ["Difference", "Part", "Plan", "PlanRow", "Verification", "Written", "plan", "verify", "write"]
+__all__ = [
+    "Difference",
+    "FileRow",
+    "Files",
+    "Part",
+    "Plan",
+    "PlanRow",
+    "Verification",
+    "Written",
+    "files",
+    "plan",
+    "verify",
+    "write",
+]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import fastinit
 from fastinit._plan import constant_of, is_float, sampled_dtype
 
 if TYPE_CHECKING:
@@ -15,25 +14,6 @@ if TYPE_CHECKING:
 
     from fastinit._plan import Part, PlanRow
     from fastinit._typing import Array
-
-# Those of which any part costs no more than that part. The others, such as orthogonal matrices, are computed
-# as a whole.
-_BY_ELEMENT = (
-    fastinit.Zeros,
-    fastinit.Ones,
-    fastinit.Constant,
-    fastinit.Identity,
-    fastinit.Dirac,
-    fastinit.RandomUniform,
-    fastinit.RandomNormal,
-    fastinit.TruncatedNormal,
-    fastinit.VarianceScaling,
-)
-
-
-def is_by_element(row: PlanRow) -> bool:
-    """Whether any part of a tensor costs no more than that part."""
-    return all(part.initializer is None or isinstance(part.initializer, _BY_ELEMENT) for part in row.parts)
 
 
 def fill(row: PlanRow, first: int, out: Array, seed: int, threads: int) -> None:

@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 import numpy as np
 
-from fastinit._checks import check_int
-from fastinit._plan import DTYPES, numpy_dtype
+from fastinit._checks import check_choice, check_int
+from fastinit._plan import DTYPES, numpy_dtype, size_text
+from fastinit._results import Result, Rows
 from fastinit._safetensors import CODES, ORDER, Entry, header
-
-from ._fill import is_by_element
+from fastinit._terminal import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -180,11 +180,92 @@ def _pieces(files: Sequence[File]) -> Iterator[Piece]:
     for file, one in enumerate(files):
         for row, offset in one.tensors:
             itemsize = DTYPES[row.dtype]
-            step = PIECE // itemsize if is_by_element(row) else max(1, row.size)
+            step = PIECE // itemsize if row.is_by_element else max(1, row.size)
             for first in range(0, row.size, step):
                 count = min(step, row.size - first)
                 yield Piece(number, file, row, first, count, offset + first * itemsize)
                 number += 1
+
+
+@dataclass(frozen=True)
+class FileRow(Result):
+    """A file that `write` makes.
+
+    Attributes:
+        name: Its name.
+        tensors: The number of tensors in it.
+        nbytes: Its size in bytes.
+    """
+
+    name: str
+    tensors: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Files(Rows[FileRow]):
+    """The files that `write` makes, without the index and the manifest. `print` shows them as a table.
+
+    Attributes:
+        rows: The files; `files[name]` is that of a name.
+    """
+
+    rows: tuple[FileRow, ...]
+
+    def _parts(self) -> list[str | Table]:
+        cells = [(row.name, str(row.tensors), f"{row.nbytes:,}") for row in self.rows]
+        total = sum(row.nbytes for row in self.rows)
+        count = "1 file" if len(self.rows) == 1 else f"{len(self.rows)} files"
+        return [Table(("file", "tensors", "bytes"), cells, "<>>"), f"{count}, {size_text(total)}"]
+
+
+def files(
+    plan: Plan,
+    *,
+    max_shard_size: int | str | None = "5GB",
+    format: str = "safetensors",  # noqa: A002 - the word of the field
+    metadata: Mapping[str, str] | None = None,
+) -> Files:
+    """The files that `write` makes with the same arguments, and their sizes; nothing is written.
+
+    Args:
+        plan: What the tensors contain.
+        max_shard_size: As in `write`.
+        format: As in `write`, but not `"npz"`.
+        metadata: As in `write`.
+
+    Returns:
+        The files. Print them for a table.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        TypeError: If an argument is of the wrong kind.
+
+    Example:
+        >>> import fastinit.checkpoint
+        >>> plan = fastinit.checkpoint.plan({"up.weight": ((256, 64), "float32", "he_normal")})
+        >>> print(fastinit.checkpoint.files(plan))
+        file               tensors   bytes
+        model.safetensors        1  65,648
+        1 file, 65.6 kB
+    """
+    kind = check_choice("format", format, FORMATS[:-1])
+    layout = Layout.of(plan, kind, bytes_of(max_shard_size), metadata_of(metadata))
+    return Files(tuple(FileRow(one.name, len(one.tensors), one.size) for one in layout.files))
+
+
+def metadata_of(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """The metadata of the headers.
+
+    Raises:
+        TypeError: If it is not a mapping from texts to texts.
+    """
+    if metadata is None:
+        return {"format": "pt"}  # Libraries of Hugging Face refuse files without it.
+    found = dict(metadata)
+    if not all(isinstance(text, str) for pair in found.items() for text in pair):
+        raise TypeError(f"metadata must be a mapping from str to str, got {metadata!r:.80}")
+    return found
 
 
 def bytes_of(size: int | str | None) -> int | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-import zlib
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from fastinit._plan import numpy_dtype
+from fastinit._runtime import crc32
 
-from ._fill import fill, is_by_element
+from ._fill import fill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,7 +27,7 @@ BLOCK = 2**21
 def made_in_blocks(piece: Piece, seed: int, threads: int) -> Iterator[tuple[int, Array]]:
     """The bytes of a piece, in blocks that share memory, with their offsets in the file."""
     dtype = numpy_dtype(piece.row.dtype)
-    most = BLOCK // dtype.itemsize if is_by_element(piece.row) else piece.count
+    most = BLOCK // dtype.itemsize if piece.row.is_by_element else piece.count
     buffer = np.empty(min(most, piece.count), dtype)
     for done in range(0, piece.count, most):
         block = buffer[: min(most, piece.count - done)]
@@ -35,18 +35,20 @@ def made_in_blocks(piece: Piece, seed: int, threads: int) -> Iterator[tuple[int,
         yield piece.offset + done * dtype.itemsize, block.view(np.uint8)
 
 
-def read_in_blocks(file: IO[bytes], piece: Piece) -> Iterator[bytes]:
-    """The bytes of a piece in a file; fewer if it ends before."""
+def read_in_blocks(file: IO[bytes], piece: Piece) -> Iterator[Array]:
+    """The bytes of a piece in a file, in blocks that share memory; fewer if it ends before."""
     file.seek(piece.offset)
+    buffer = np.empty(min(BLOCK, piece.nbytes), np.uint8)
     for done in range(0, piece.nbytes, BLOCK):
-        yield file.read(min(BLOCK, piece.nbytes - done))
+        block = buffer[: min(BLOCK, piece.nbytes - done)]
+        yield block[: file.readinto(block.data)]  # type: ignore[attr-defined]
 
 
-def digest_of(blocks: Iterable[Any]) -> str:
-    """The digest of a piece."""
+def digest_of(blocks: Iterable[Array]) -> str:
+    """The digest of a piece: the CRC-32 of its bytes, as eight hexadecimal digits."""
     digest = 0
     for block in blocks:
-        digest = zlib.crc32(block, digest)
+        digest = crc32(block, digest)
     return f"{digest:08x}"
 
 

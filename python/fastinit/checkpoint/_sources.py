@@ -206,7 +206,7 @@ def _with_rules(
     if empty:
         some = ", ".join(empty[:10]) + (", ..." if empty[10:] else "")
         count = "1 tensor has" if len(empty) == 1 else f"{len(empty)} tensors have"
-        raise ValueError(f"{count} no rule: {some}")
+        raise ValueError(f"{count} no rule: {some} (a rule for '*', the last one, is for all others)")
     left = tuple(text for _, text, _ in made if text in unused)
     return Plan(tuple(rows), left if before is None else before.unused_rules)
 

@@ -2,8 +2,8 @@
 
 Until a file is whole its name ends in `.incomplete`. Each writer has a journal of the pieces that it has
 done, in the directory `fastinit.incomplete`, beside a description of the whole checkpoint, which all writers
-must agree on. Writers need no other communication: a piece has the same bytes whoever writes it, and who finds
-all pieces of a file done gives it its name. That is done by a link, which fails where the name is there
+must agree on. Writers need no other communication: a piece has the same bytes whoever writes it, and who
+finds all pieces of a file done gives it its name. That is done by a link, which fails where the name is there
 already, so a whole file is never replaced. The index and the manifest come last.
 """
 
@@ -18,7 +18,10 @@ import shutil
 import time
 from typing import IO, TYPE_CHECKING, Any
 
+import fastinit
 from fastinit._files import replacing
+
+from ._pieces import digest_of, read_in_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -266,8 +269,13 @@ class Store:
         if not all(self.finish(number) for number in range(len(self.layout.files))):
             return False
         digests = self.done()
-        if len(digests) < len(self.layout.pieces):  # Another writer has removed the journals.
-            return self.is_complete()
+        for piece in self.layout.pieces:
+            if piece.number in digests:
+                continue
+            if self.is_complete():  # Another writer has removed the journals.
+                return True
+            with (self.directory / self.layout.files[piece.file].name).open("rb", buffering=0) as file:
+                digests[piece.number] = digest_of(read_in_blocks(file, piece))  # A journal was damaged.
         if self.layout.index is not None:
             self._write(*self.layout.index)
         self._write(MANIFEST, json.dumps(self._with(digests), ensure_ascii=False, indent=1).encode())
@@ -289,6 +297,7 @@ class Store:
     def _with(self, digests: Mapping[int, str]) -> dict[str, Any]:
         """The manifest: the description, and where each tensor is, with the digests of its pieces."""
         values: dict[str, Any] = json.loads(json.dumps(self.description))
+        values["version"] = fastinit.__version__
         rows = {row["name"]: row for row in values["plan"]["rows"]}
         for file in self.layout.files:
             for tensor in file.tensors:

@@ -19,7 +19,6 @@ from fastinit._results import Result
 from fastinit._terminal import Bar, Table
 
 from . import _npz
-from ._fill import is_by_element
 from ._layout import Layout
 from ._pieces import BLOCK, digest_of, in_threads, made_in_blocks
 from ._store import MANIFEST
@@ -213,10 +212,10 @@ class _Check:
 
         with closing(Bar(progress, sum(piece.nbytes for piece in pieces))) as bar:
             for piece in pieces:
-                if not is_by_element(piece.row):
+                if not piece.row.is_by_element:
                     self._piece(layout.files[piece.file], piece, digests[piece.number], self.threads)
                     bar.add(piece.nbytes, piece.row.name)
-            in_threads(compare, [one for one in pieces if is_by_element(one.row)], self.threads, bar)
+            in_threads(compare, [one for one in pieces if one.row.is_by_element], self.threads, bar)
         return sum(piece.nbytes for piece in pieces)
 
     def _head(self, file: File) -> bool:

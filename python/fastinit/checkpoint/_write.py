@@ -20,7 +20,6 @@ from fastinit._results import Result
 from fastinit._terminal import Bar
 
 from . import _layout, _npz
-from ._fill import is_by_element
 from ._pieces import digest_of, in_threads, made_in_blocks, read_in_blocks
 from ._store import MANIFEST, Store, write_at
 
@@ -146,7 +145,7 @@ def write(
     threads = fastinit.get_num_threads() if threads is None else check_int("threads", threads, 1)
     kind = check_choice("format", format, _layout.FORMATS)
     most = _layout.bytes_of(max_shard_size)
-    metadata = {"format": "pt"} if metadata is None else dict(metadata)
+    metadata = _layout.metadata_of(metadata)
     folder = Path(directory)
     if kind == "npz" and world > 1:
         raise ValueError(f"an .npz has one writer, got world={world}")
@@ -221,10 +220,10 @@ class _Work:
         with contextlib.closing(Bar(progress, sum(piece.nbytes for piece in todo))) as bar:
             # A tensor that is made as a whole takes its memory, and all threads.
             for piece in todo:
-                if not is_by_element(piece.row):
+                if not piece.row.is_by_element:
                     self.do(piece, self.threads, journal)
                     bar.add(piece.nbytes, piece.row.name)
-            parts = [piece for piece in todo if is_by_element(piece.row)]
+            parts = [piece for piece in todo if piece.row.is_by_element]
             try:
                 in_threads(lambda piece: self.do(piece, 1, journal), parts, self.threads, bar)
             finally:

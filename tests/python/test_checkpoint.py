@@ -556,13 +556,14 @@ def test_a_disk_that_others_fill(small_disk):
     assert checkpoint.verify(small_disk).ok
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak of a process")
 def test_memory():
     program = """
-        import resource, sys, tempfile, fastinit
+        import tempfile, fastinit
         from fastinit import checkpoint
         def peak():
-            found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            return found * (1 if sys.platform == "darwin" else 1024)
+            with open("/proc/self/status") as status:
+                return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) * 1024
         plan = checkpoint.plan({"a": ((2**14, 2**13), "bfloat16", fastinit.RandomNormal())})
         small = checkpoint.plan({"a": (2**18, "bfloat16", fastinit.RandomNormal())})
         with tempfile.TemporaryDirectory() as folder:
@@ -573,11 +574,10 @@ def test_memory():
             checkpoint.verify(folder + "/large", threads=8)
             print(peak() - before)
     """
-    pytest.importorskip("resource")
     result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True
     )
-    assert int(result.stdout) < 64 * 2**20  # The file has 256 MiB.
+    assert 2**20 < int(result.stdout) < 96 * 2**20  # The file has 256 MiB.
 
 
 # Arguments

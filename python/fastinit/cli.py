@@ -149,7 +149,7 @@ def _command(command: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:  # The reader closed the pipe (head, for example): no message.
             raise
         except (ImportError, MemoryError, OSError, TypeError, ValueError) as error:
-            _note(f"fastinit: {error}")
+            _note(f"fastinit: {str(error) or 'there is not enough memory'}")
             raise typer.Exit(2) from None
 
     return app.command(command.__name__.rstrip("_"), help=text.strip(), epilog=epilog)(run)
@@ -166,14 +166,19 @@ def _initializer(text: str) -> fastinit.Initializer:
         key, equals, value = part.partition("=")
         if not equals or key.strip() in parameters:
             raise ValueError(f"parameters must be written name:key=value,key=value, each once; got {text!r}")
-        try:
-            parameters[key.strip()] = ast.literal_eval(value.strip())
-        except (SyntaxError, ValueError):
-            parameters[key.strip()] = value.strip()
+        parameters[key.strip()] = _value(value.strip())
     found: fastinit.Initializer = fastinit.get(
         {"class_name": name, "config": parameters} if parameters else name
     )
     return found
+
+
+def _value(text: str) -> Any:
+    """The value of a parameter: a literal of Python or, without quotes, a string."""
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # The last two: it is nested too deeply.
+        return text
 
 
 def _named(texts: list[str] | None) -> dict[str, fastinit.Initializer] | None:
@@ -301,10 +306,7 @@ def recipe(
         key, equals, value = text.partition("=")
         if not key or not equals or key in given:
             raise ValueError(f"parameters must be written NAME=VALUE, each once; got {text!r}")
-        try:
-            given[key] = ast.literal_eval(value)
-        except (SyntaxError, ValueError):
-            given[key] = value
+        given[key] = _value(value)
     _answer(fastinit.recipe() if name is None else fastinit.recipe(name, **given), json=json)
 
 
@@ -334,8 +336,8 @@ def diagnose(
     file: Annotated[
         Path,
         typer.Argument(
-            help="A .safetensors, .npz, .npy, .pt, .pth, .bin, .ckpt, .keras, .h5, .onnx or .gguf file, or a "
-            "folder of shards."
+            help="A .safetensors, .npz, .npy, .pt, .pth, .bin, .ckpt, .keras, .h5, .hdf5, .onnx or .gguf "
+            "file, or a folder of shards."
         ),
     ],
     layout: Layout = None,

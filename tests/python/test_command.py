@@ -197,6 +197,33 @@ def test_bad_input_is_a_sentence_and_leaves_no_file(tmp_path, arguments, words):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("text", ["-" * 20000 + "1", "(" * 5000, "[" * 150 + "]" * 150])
+def test_values_that_are_nested_too_deeply_are_strings(text):
+    from fastinit import cli
+
+    for arguments in (
+        ("recipe", "gpt2", f"layers={text}"),
+        ("sample", f"zeros:x={text}", "2x2", "-o", "w.npy"),
+    ):
+        _, err = run(*arguments, status=2)
+        assert len(err) > len("fastinit: ") + 10, err
+    assert isinstance(cli._value(text), (str, list))
+
+
+def test_too_little_memory_is_said(monkeypatch, capsys):
+    import typer
+
+    from fastinit import cli
+
+    def fails(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(fastinit, "gain", fails)
+    with pytest.raises(typer.Exit):
+        cli.gain("relu")
+    assert "not enough memory" in capsys.readouterr().err
+
+
 def test_an_existing_file_stays_if_it_cannot_be_replaced(tmp_path):
     file = tmp_path / "w.npy"
     file.write_bytes(b"precious")

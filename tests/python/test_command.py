@@ -649,15 +649,17 @@ def test_names_that_cannot_be_printed(odd):
 def test_a_reader_that_stops_is_no_error(tmp_path):
     file = tmp_path / "many.npz"
     np.savez(file, **{f"{i}.{'long' * 30}.kernel": np.full((8, 8), 1e-9, np.float32) for i in range(600)})
-    for json_or_not in ([], ["--json"]):
+    for arguments in (["--all"], ["--json"], ["--quiet"]):
         with subprocess.Popen(
-            [sys.executable, "-m", "fastinit", "diagnose", file, *json_or_not],
+            [sys.executable, "-m", "fastinit", "diagnose", file, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         ) as process:
-            process.stdout.readline()
+            if arguments == ["--quiet"]:  # Its lines are written one by one.
+                process.stdout.readline()
             process.stdout.close()
             assert process.stderr.read() == b""
+        assert process.returncode == 141  # not 1, which means that a finding is severe
 
 
 def test_signal(tmp_path):

@@ -76,7 +76,7 @@ def show(
     seed: Seed = 0,
     path: str | os.PathLike[str] | None = None,
 ) -> Figure:
-    """Draws initializers, arrays, a signal or a comparison.
+    """Draws initializers, arrays, a signal, a comparison or a trace.
 
     An initializer is drawn as the histogram of a sample over the exact density, or the singular values of the
     sample over their limiting distribution for large matrices. An array is drawn in the same way, over the

@@ -10,10 +10,10 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..recipes.model import is_model, recipe_for
 from .families import answer_for
 from .judge import judge
 from .layers import resolve_layer
+from .model import is_model, recipe_for
 from .question import ask
 from .recommendation import Recommendation
 from .spelling import keras_spelling, torch_spelling
@@ -129,7 +129,7 @@ def recommend(
         training", ICML 2019, arXiv:1902.06853. Those of each answer are in its `sources`.
     """
     if is_model(activation):
-        whole: Any = recipe_for(activation, recommend)
+        whole: Any = recipe_for(activation)
         return whole
     of_layer = resolve_layer(layer, layout, groups)
     question = ask(activation, param, of_layer, mode, distribution, bias, depth)

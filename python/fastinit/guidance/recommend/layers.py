@@ -40,6 +40,8 @@ _FAMILIES = {
     "output": "output logits head classifier",
     "residual": "residual residualblock resnet transformerblock",
 }
+# Those with a kernel before the activation that comes after the layer.
+PLAIN = ("dense", "bilinear", "conv", "depthwise_conv", "separable_conv", "conv_transpose")
 _BY_NAME = {name: family for family, names in _FAMILIES.items() for name in names.split()}
 
 # The packages whose classes are known by their names, and those of them with kernels (out, in, ...).

@@ -13,6 +13,8 @@ from fastinit.theory.depth import Effect, best, effects
 from fastinit.theory.parse import resolve
 from fastinit.theory.variance import Flow, with_bias, without_bias
 
+from .layers import PLAIN
+
 if TYPE_CHECKING:
     from fastinit.theory.activations import Activation
 
@@ -127,11 +129,9 @@ def ask(
         depth = check_int("depth", depth, 1)
     # An activation that couples units belongs to the loss: the layer before it counts as linear.
     flow = without_bias(resolve("linear") if found.kind == "joint" else found)
-    plain = ("dense", "bilinear", "conv", "depthwise_conv", "separable_conv", "conv_transpose")
-    is_plain = layer.family in plain
     is_deep = (
         depth is not None
-        and is_plain
+        and layer.family in PLAIN
         and mode in (None, "fan_in")
         and not (_is_kept(flow.gradient, depth - 1) and (flow.is_stable or _is_kept(flow.slope, depth - 1)))
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastinit._checks import check_choice, check_int
 from fastinit._registry import LAYOUTS
 from fastinit._suggest import did_you_mean
+from fastinit.theory.parse import is_activation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -192,6 +193,8 @@ def _named(name: str) -> Layer:
     plain = _plain(name)
     family = _BY_NAME.get(plain)
     if family is None:
+        if is_activation(name):
+            raise ValueError(f"{name!r} is an activation, not a layer: pass it as the first argument")
         if any(word in plain for word in _WEIGHTLESS_WORDS.split()):
             raise ValueError(f"{name!r:.80} has no weights: there is nothing to initialize")
         hint = did_you_mean(plain, _FAMILIES, _BY_NAME) or f"; it must be one of {', '.join(_FAMILIES)}"

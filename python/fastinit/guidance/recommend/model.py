@@ -87,12 +87,12 @@ def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
         shapes = {name: tuple(value.shape) for name, value in named if not hasattr(value, "materialize")}
         shapes = shapes if len(shapes) == len(named) else {}
     if not shapes:
-        raise ValueError(f"{type(model).__name__} has parameters that are not built yet: call it once first")
+        raise ValueError(f"{type(model).__name__} has no parameters, or some without a shape yet: call it once first")
     return shapes
 
 
 def _frozen(model: Any) -> list[str]:
-    """The tensors that are not trained, if others are. (Moving statistics of Keras count as trained.)"""
+    """The tensors that are not trained, if others are; moving statistics count as trained."""
     if _is_of_keras(model):
         layers = [part.layer for part in _parts(model) if part.layer.weights]
         frozen = {variable.path for layer in layers if not layer.trainable for variable in layer.weights}
@@ -150,7 +150,9 @@ def _by_layers(model: Any, shapes: Shapes) -> Recipe:
         text = f"{family.family}, {question.activation}" if answer.is_activated else family.family
         tensors = dict(part.tensors(answer.weights))
         # A layer that contains others answers for them.
-        rules |= {name: (made, text) for name, made in tensors.items() if name in shapes and name not in rules}
+        rules |= {
+            name: (made, text) for name, made in tensors.items() if name in shapes and name not in rules
+        }
         sources.update(dict.fromkeys(answer.sources))
     places: dict[tuple[Initializer, str, str], list[str]] = {}
     for name, (made, text) in rules.items():
@@ -204,10 +206,10 @@ class _Part(NamedTuple):
             if "forget_bias" in weights:
                 weights["bias"] = weights["forget_bias"]
             roles = {"kernel": "depthwise_kernel"} if self.family.family == "depthwise_conv" else {}
-            for weight, place in self.family.attributes.items():
-                roles.setdefault(place.split(".")[-1], weight)
+            for role, place in self.family.attributes.items():
+                roles.setdefault(place.split(".")[-1], role)
             for variable in self.layer.weights:
-                *_, parent, leaf = ["", *variable.path.split("/")]
+                parent, leaf = f"/{variable.path}".split("/")[-2:]
                 # Of attention: query/kernel is query_kernel.
                 inner = f"{parent.removeprefix('attention_')}_{leaf}"
                 for weight in (inner, roles.get(leaf, leaf)):
@@ -245,7 +247,8 @@ def _parts(model: Any) -> Iterator[_Part]:
 def _children(layer: Any) -> Iterable[tuple[str, Any]]:
     """The layers that a layer contains, with their names in PyTorch."""
     if _is_of_keras(layer):
-        return [("", child) for child in getattr(layer, "layers", None) or getattr(layer, "_layers", ())]
+        inside: list[Any] = getattr(layer, "layers", None) or getattr(layer, "_layers", [])
+        return [("", child) for child in inside]
     named: Iterable[tuple[str, Any]] = layer.named_children()
     return named
 

@@ -523,6 +523,40 @@ KERAS = """
     ])
     recipe = fastinit.recommend(model)
     assert all(recipe.find(variable.path) for variable in model.weights), recipe
+
+    class Block(layers.Layer):
+        def build(self, shape):
+            self.attention, self.norm = layers.MultiHeadAttention(2, 4), layers.RMSNormalization()
+            self.wide, self.own = layers.Dense(8, "gelu"), self.add_weight(shape=(3,), name="own")
+            self.attention.build(shape, shape)
+            self.norm.build(shape)
+            self.wide.build(shape)
+
+        def call(self, x):
+            return self.wide(self.norm(x + self.attention(x, x)))
+
+    block = Block()
+    model = keras.Sequential([keras.Input((5, 8)), block, layers.Dense(4), layers.PReLU(), layers.Dense(2)])
+    recipe = fastinit.recommend(model)
+    rules = {variable.path: recipe.find(variable.path) for variable in model.weights}
+    assert [path.split("/")[-1] for path, rule in rules.items() if rule is None] == ["own"], rules
+    for path, rule in rules.items():
+        if "query" in path and path.endswith("kernel"):
+            assert rule.initializer == fastinit.GlorotUniform(in_axis=0, out_axis=(1, 2)), rule
+        if "block/dense" in path and path.endswith("kernel"):
+            assert "gelu" in rule.formula, rule
+    block.trainable = False
+    recipe = fastinit.recommend(model)
+    assert all(recipe.find(variable.path).initializer is None for variable in block.weights), recipe
+    assert recipe.find(model.layers[-1].kernel.path).initializer is not None
+
+    single = layers.Dense(3)
+    for function in (fastinit.recommend, fastinit.gain):
+        try:
+            function(single)
+        except (TypeError, ValueError):
+            pass
+        assert not single.built, function
 """
 
 

@@ -213,7 +213,8 @@ def _mean_slope(layer: Any) -> float:
         weights = getattr(layer, "alpha", None)
     if weights is None:  # A layer of Keras that has not been built.
         weights = layer.alpha_initializer((64,))
-    values = np.asarray(weights.detach() if hasattr(weights, "detach") else weights, dtype=np.float64)
+    # Variables of Keras with the backend numpy are converted without a dtype only.
+    values = np.asarray(weights.detach().cpu() if hasattr(weights, "detach") else weights).astype(np.float64)
     return float(np.sqrt(np.mean(np.square(values))))
 
 

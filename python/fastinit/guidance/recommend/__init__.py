@@ -132,11 +132,12 @@ def recommend(
     Returns:
         A `Recommendation`. Its `weights` are initializers of fastinit. For a whole model, a `Recipe`: that of
         `fastinit.recipe` which fits it, with its parameters read from the model, or else rules for each of
-        its layers.
+        its layers; tensors that are not trained are left as they are, if others are trained.
 
     Raises:
         ValueError: If a name is unknown or an argument out of range, `layer` has no weights, it consists of
-            several layers, or its weights do not come from an initializer (Keras's `Normalization`).
+            several layers, or its weights do not come from an initializer (Keras's `Normalization`), or a
+            model has no parameters yet.
         TypeError: If an argument is of the wrong kind, or a model is given with another argument.
 
     Example:

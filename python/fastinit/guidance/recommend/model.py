@@ -87,7 +87,9 @@ def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
         shapes = {name: tuple(value.shape) for name, value in named if not hasattr(value, "materialize")}
         shapes = shapes if len(shapes) == len(named) else {}
     if not shapes:
-        raise ValueError(f"{type(model).__name__} has no parameters, or some without a shape yet: call it once first")
+        raise ValueError(
+            f"{type(model).__name__} has no parameters, or some without a shape yet: call it once first"
+        )
     return shapes
 
 

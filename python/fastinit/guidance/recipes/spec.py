@@ -207,8 +207,8 @@ class Spec:
         try:
             rows = self.build(**values)
         except ArithmeticError as error:  # of a number that is too large or too small
-            given = ", ".join(f"{name}={value!r:.40}" for name, value in values.items())
-            raise ValueError(f"the parameters {given} are out of range: {error}") from None
+            shown = ", ".join(f"{name}={value!r:.40}" for name, value in values.items())
+            raise ValueError(f"the parameters {shown} are out of range: {error}") from None
         return Recipe(
             name=self.name,
             title=self.title,

@@ -2,7 +2,8 @@
 
 Results go to standard output, as tables that fit the terminal, or as one JSON document with `--json`, whose
 `schema` names its kind and version. Progress and errors go to standard error. The exit status is 0; 1 if
-`diagnose` found what `--fail-on` says, or `verify` a wrong byte; 2 for invalid input.
+`diagnose` found what `--fail-on` says, or `verify` a wrong byte; 2 for invalid input; 141, as of a program
+that the signal of a closed pipe ends, if the reader of the output stops before its end.
 """
 
 from __future__ import annotations
@@ -106,10 +107,17 @@ class _Severities(RegexHighlighter):
 _COLORS = Theme({"fastinit.severe": "bold red", "fastinit.warning": "yellow", "fastinit.info": "dim"})
 
 
+class _Console(Console):
+    """A console that leaves the exit status to the command."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def _say(text: str) -> None:
     text = "\n".join(map(printable, text.split("\n")))
     # A new console each time: standard output may have been replaced.
-    Console(theme=_COLORS, highlighter=_Severities(), soft_wrap=True, markup=False, emoji=False).print(text)
+    _Console(theme=_COLORS, highlighter=_Severities(), soft_wrap=True, markup=False, emoji=False).print(text)
 
 
 def _note(text: str) -> None:
@@ -128,11 +136,15 @@ def _check_picture(path: Path | None) -> None:
 def _answer(result: Any, *, json: bool, picture: Path | None = None) -> None:
     """Prints a result as tables or as JSON, and draws it if a path is given."""
     if json:
-        print(json_format.dumps(result if isinstance(result, dict) else result.to_dict(), indent=2))
+        found = result if isinstance(result, dict) else result.to_dict()
+        print(json_format.dumps(found, indent=2), flush=True)
     else:
         _say(str(result))
     if picture is not None:
         fastinit.show(result, path=picture)
+
+
+_CLOSED_PIPE = 128 + 13
 
 
 def _command(command: Callable[..., None]) -> Callable[..., None]:
@@ -149,9 +161,10 @@ def _command(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **kwargs)
         except BrokenPipeError:  # The reader closed the pipe (head, for example): no message.
-            raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is flushed at the end
+            raise typer.Exit(_CLOSED_PIPE) from None
         except (ImportError, MemoryError, OSError, TypeError, ValueError) as error:
-            _note(f"fastinit: {error}")
+            _note(f"fastinit: {str(error) or 'there is not enough memory'}")
             raise typer.Exit(2) from None
 
     return app.command(command.__name__.rstrip("_"), help=text.strip(), epilog=epilog)(run)
@@ -179,11 +192,16 @@ def _parameters(given: str, text: str) -> dict[str, Any]:
         key, equals, value = part.partition("=")
         if not equals or key.strip() in parameters:
             raise ValueError(f"parameters must be written name:key=value,key=value, each once; got {text!r}")
-        try:
-            parameters[key.strip()] = ast.literal_eval(value.strip())
-        except (SyntaxError, ValueError):
-            parameters[key.strip()] = value.strip()
+        parameters[key.strip()] = _value(value.strip())
     return parameters
+
+
+def _value(text: str) -> Any:
+    """The value of a parameter: a literal of Python or, without quotes, a string."""
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # The last two: it is nested too deeply.
+        return text
 
 
 def _named(texts: list[str] | None) -> dict[str, fastinit.Initializer] | None:
@@ -311,10 +329,7 @@ def recipe(
         key, equals, value = text.partition("=")
         if not key or not equals or key in given:
             raise ValueError(f"parameters must be written NAME=VALUE, each once; got {text!r}")
-        try:
-            given[key] = ast.literal_eval(value)
-        except (SyntaxError, ValueError):
-            given[key] = value
+        given[key] = _value(value)
     _answer(fastinit.recipe() if name is None else fastinit.recipe(name, **given), json=json)
 
 
@@ -344,8 +359,8 @@ def diagnose(
     file: Annotated[
         Path,
         typer.Argument(
-            help="A .safetensors, .npz, .npy, .pt, .pth, .bin, .ckpt, .keras, .h5, .onnx or .gguf file, or a "
-            "folder of shards."
+            help="A .safetensors, .npz, .npy, .pt, .pth, .bin, .ckpt, .keras, .h5, .hdf5, .onnx or .gguf "
+            "file, or a folder of shards."
         ),
     ],
     layout: Layout = None,

@@ -78,6 +78,23 @@ def t5_gated():
     return t5(feed_forward_proj="gated-gelu", tie_word_embeddings=False, initializer_factor=0.5)
 
 
+def switch():
+    config = transformers().SwitchTransformersConfig(
+        vocab_size=200, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, num_experts=2
+    )
+    return transformers().SwitchTransformersForConditionalGeneration(config)
+
+
+def first_gpt():
+    config = transformers().OpenAIGPTConfig(vocab_size=200, n_embd=16, n_layer=1, n_head=2, n_positions=20)
+    return transformers().OpenAIGPTLMHeadModel(config)
+
+
+def jamba():
+    options = {"mamba_d_state": 4, "mamba_dt_rank": 4, "use_mamba_kernels": False, "num_experts": 2}
+    return transformers().JambaModel(transformers().JambaConfig(**TINY, **options))
+
+
 def mamba():
     config = transformers().MambaConfig(
         vocab_size=200, hidden_size=32, state_size=8, num_hidden_layers=2, time_step_rank=16
@@ -506,6 +523,40 @@ KERAS = """
     ])
     recipe = fastinit.recommend(model)
     assert all(recipe.find(variable.path) for variable in model.weights), recipe
+
+    class Block(layers.Layer):
+        def build(self, shape):
+            self.attention, self.norm = layers.MultiHeadAttention(2, 4), layers.RMSNormalization()
+            self.wide, self.own = layers.Dense(8, "gelu"), self.add_weight(shape=(3,), name="own")
+            self.attention.build(shape, shape)
+            self.norm.build(shape)
+            self.wide.build(shape)
+
+        def call(self, x):
+            return self.wide(self.norm(x + self.attention(x, x)))
+
+    block = Block()
+    model = keras.Sequential([keras.Input((5, 8)), block, layers.Dense(4), layers.PReLU(), layers.Dense(2)])
+    recipe = fastinit.recommend(model)
+    rules = {variable.path: recipe.find(variable.path) for variable in model.weights}
+    assert [path.split("/")[-1] for path, rule in rules.items() if rule is None] == ["own"], rules
+    for path, rule in rules.items():
+        if "query" in path and path.endswith("kernel"):
+            assert rule.initializer == fastinit.GlorotUniform(in_axis=0, out_axis=(1, 2)), rule
+        if "block/dense" in path and path.endswith("kernel"):
+            assert "gelu" in rule.formula, rule
+    block.trainable = False
+    recipe = fastinit.recommend(model)
+    assert all(recipe.find(variable.path).initializer is None for variable in block.weights), recipe
+    assert recipe.find(model.layers[-1].kernel.path).initializer is not None
+
+    single = layers.Dense(3)
+    for function in (fastinit.recommend, fastinit.gain):
+        try:
+            function(single)
+        except (TypeError, ValueError):
+            pass
+        assert not single.built, function
 """
 
 
@@ -593,6 +644,9 @@ RECOGNIZED = {
     "gpt2": (gpt2, "gpt2", {"layers": 3}),
     "llama": (llama, "llama", {}),
     "mixtral": (mixtral, "moe", {"scheme": "mixtral"}),
+    "switch": (switch, "moe", {"scheme": "switch"}),
+    "the first GPT": (first_gpt, "by_layer", {}),
+    "jamba": (jamba, "by_layer", {}),
     "bert": (bert, "bert", {}),
     "t5": (t5, "t5", {"d_model": 32, "d_kv": 8}),
     "mamba": (mamba, "mamba", {"layers": 2}),
@@ -682,6 +736,100 @@ def test_models_that_cannot_be_answered():
     torch = pytest.importorskip("torch")
     with pytest.raises((TypeError, ValueError)):
         fastinit.recommend(torch.nn.Sequential(torch.nn.Flatten()))
+    with pytest.raises(ValueError, match=r"without a shape yet: call it once first"):
+        fastinit.recommend(modules(("LazyLinear", 4), ("Linear", 4, 2)))
+    with pytest.raises(TypeError, match="takes no other arguments, got layer, bias, depth"):
+        fastinit.recommend(modules(("Linear", 4, 2)), "conv", bias=1.0, depth=3)
+
+
+def rules_of(model):
+    """The rule of each tensor of a model: its formula and its initializer."""
+    recipe = fastinit.recommend(model)
+    found = {name: recipe.find(name) for name, _ in model.named_parameters()}
+    return recipe, {name: (rule.formula, rule.initializer) for name, rule in found.items() if rule}
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_layers_of_transformers_are_answered_as_a_whole(activation):
+    nn = pytest.importorskip("torch").nn
+    layer = nn.TransformerEncoderLayer(8, 2, 16, activation=activation)
+    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    recipe, rules = rules_of(model)
+    assert len(rules) == 24
+    assert not recipe.leaves
+    glorot = fastinit.GlorotUniform(in_axis=1, out_axis=0)
+    for prefix in ("layers.0.", "layers.1."):
+        three = fastinit.GlorotUniform(in_axis=1, out_axis=0, blocks=3)
+        assert rules[f"{prefix}self_attn.in_proj_weight"][1] == three
+        assert rules[f"{prefix}self_attn.out_proj.weight"][1] == glorot
+        assert rules[f"{prefix}linear1.weight"][0] == f"dense, {activation}: weight"
+        assert rules[f"{prefix}linear2.weight"][1] == glorot
+
+
+def test_all_weights_of_known_layers_have_a_rule():
+    nn = pytest.importorskip("torch").nn
+    several = nn.MultiheadAttention(8, 2, kdim=4, vdim=6, add_bias_kv=True)
+    recurrent = nn.LSTM(8, 6, proj_size=4, num_layers=2, bidirectional=True)
+    spectral = nn.utils.parametrizations.spectral_norm(nn.Linear(8, 8))
+    model = nn.Sequential(several, recurrent, nn.ReLU(), spectral, nn.PReLU(8), nn.GRUCell(8, 4))
+    recipe, rules = rules_of(model)
+    assert set(rules) == {name for name, _ in model.named_parameters()}
+    assert not recipe.leaves
+    assert rules["0.bias_k"][1] == fastinit.Zeros()
+    # The activation of a recurrent layer is its own, not what comes after it.
+    assert rules["1.weight_ih_l1_reverse"][1] == fastinit.GlorotUniform(in_axis=1, out_axis=0)
+    assert rules["1.weight_hr_l0"][1] == fastinit.GlorotUniform(in_axis=1, out_axis=0)
+    assert rules["1.bias_ih_l0"][1] == fastinit.guidance.Formula("forget_bias", value=1)
+    assert rules["1.bias_hh_l0"][1] == fastinit.Zeros()
+    assert "prelu" in rules["3.parametrizations.weight.original"][0]
+    assert rules["4.weight"][1] == fastinit.Constant(0.25)
+
+
+def test_what_is_not_known_is_left_and_named():
+    torch = pytest.importorskip("torch")
+    own = torch.nn.Module()
+    own.scale, own.inside = torch.nn.Parameter(torch.ones(3)), torch.nn.Linear(3, 3)
+    normed = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 3))
+    recipe, rules = rules_of(torch.nn.Sequential(own, torch.nn.Tanh(), normed))
+    assert set(rules) == {"0.inside.weight", "0.inside.bias"}
+    assert recipe.leaves == "0, 2, 2.parametrizations.weight"
+
+
+def test_tensors_that_are_not_trained_are_left():
+    torch = pytest.importorskip("torch")
+    import fastinit.torch
+
+    by_layer = modules(("Linear", 8, 8), ("ReLU",), ("Linear", 8, 2))
+    by_layer[0].requires_grad_(False)
+    known = gpt2()
+    known.transformer.wpe.requires_grad_(False)
+    for model, name in ((by_layer, "0.weight"), (known, "transformer.wpe.weight")):
+        before = {key: value.detach().clone() for key, value in model.named_parameters()}
+        recipe = fastinit.recommend(model)
+        fastinit.torch.initialize(model, rules=recipe.rules, seed=1)
+        for key, value in model.named_parameters():
+            assert value.requires_grad or torch.equal(value, before[key])
+        assert recipe.find(name).initializer is None
+    assert fastinit.recommend(known.requires_grad_(False)).find(name).initializer is not None
+
+
+def test_tied_embeddings_are_small():
+    model = modules(("Embedding", 50, 16), ("Linear", 16, 50))
+    assert rules_of(model)[1]["0.weight"][1] == fastinit.RandomNormal(stddev=1.0)
+    model[1].weight = model[0].weight
+    made = rules_of(model)[1]["0.weight"][1]((5000, 16), seed=0)
+    assert np.var(made) == pytest.approx(1 / 16, rel=0.02)
+
+
+def test_wrapped_models_have_the_names_of_initialize():
+    torch = pytest.importorskip("torch")
+    import fastinit.torch
+
+    inner = modules(("Linear", 8, 8), ("ReLU",), ("Linear", 8, 2))
+    model = torch.nn.ModuleDict({"_orig_mod": inner})  # as in torch.compile
+    recipe = fastinit.recommend(model)
+    assert recipe.rules == fastinit.recommend(inner).rules
+    assert not fastinit.torch.initialize(model, rules=recipe.rules).unused_rules
 
 
 # Recipes and formulas themselves
@@ -728,7 +876,10 @@ def test_the_list(monkeypatch):
         ({"name": "gpt2", "layer": 3}, TypeError, "no parameter 'layer', did you mean 'layers'"),
         ({"name": "gpt2", "layers": 0}, ValueError, "layers must be at least 1, got 0"),
         ({"name": "gpt2", "layers": 2.5}, TypeError, "layers must be an int, got 2.5"),
-        ({"name": "gpt2", "layers": 2, "std": -1.0}, ValueError, "stddev"),
+        ({"name": "gpt2", "layers": 2, "std": -1.0}, ValueError, "^std must be above 0, got -1"),
+        ({"name": "t5", "d_model": 8, "factor": 0}, ValueError, "^factor must be above 0, got 0"),
+        ({"name": "s4d", "low": 0.2}, ValueError, "^low must be below high, got 0.2 and 0.1"),
+        ({"name": "siren", "omega": 1e-200}, ValueError, "inputs=2, omega=1e-200 are out of range"),
         ({"name": "vit", "scheme": "keras"}, ValueError, "scheme must be one of timm, jax"),
         ({"layers": 3}, TypeError, "parameters need the name of a recipe"),
         ({"name": "chrono", "steps": 1}, ValueError, "steps must be at least 2, got 1"),

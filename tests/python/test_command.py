@@ -222,7 +222,7 @@ def test_the_seed_that_was_drawn(tmp_path):
     others = tmp_path / "others.safetensors"
     for initializer in ("zeros", "he_normal:seed=3"):  # without a seed, or with its own
         assert not run("sample", initializer, "8x6", "-o", others)[1].startswith("seed")
-    assert b'"fastinit.seed": "3"' in others.read_bytes()
+    assert b'"fastinit.seed":"3"' in others.read_bytes()
 
 
 @pytest.mark.parametrize("shape", ["0x3", "5x0"])
@@ -261,6 +261,33 @@ def test_bad_input_is_a_sentence_and_leaves_no_file(tmp_path, arguments, words):
     assert words in err
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["-" * 20000 + "1", "(" * 5000, "[" * 150 + "]" * 150])
+def test_values_that_are_nested_too_deeply_are_strings(text):
+    from fastinit import cli
+
+    for arguments in (
+        ("recipe", "gpt2", f"layers={text}"),
+        ("sample", f"zeros:x={text}", "2x2", "-o", "w.npy"),
+    ):
+        _, err = run(*arguments, status=2)
+        assert len(err) > len("fastinit: ") + 10, err
+    assert isinstance(cli._value(text), (str, list))
+
+
+def test_too_little_memory_is_said(monkeypatch, capsys):
+    import typer
+
+    from fastinit import cli
+
+    def fails(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(fastinit, "gain", fails)
+    with pytest.raises(typer.Exit):
+        cli.gain("relu")
+    assert "not enough memory" in capsys.readouterr().err
 
 
 def test_an_existing_file_stays_if_it_cannot_be_replaced(tmp_path):
@@ -683,15 +710,17 @@ def test_names_that_cannot_be_printed(odd):
 def test_a_reader_that_stops_is_no_error(tmp_path):
     file = tmp_path / "many.npz"
     np.savez(file, **{f"{i}.{'long' * 30}.kernel": np.full((8, 8), 1e-9, np.float32) for i in range(600)})
-    for json_or_not in ([], ["--json"]):
+    for arguments in (["--all"], ["--json"], ["--quiet"]):
         with subprocess.Popen(
-            [sys.executable, "-m", "fastinit", "diagnose", file, *json_or_not],
+            [sys.executable, "-m", "fastinit", "diagnose", file, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         ) as process:
-            process.stdout.readline()
+            if arguments == ["--quiet"]:  # Its lines are written one by one.
+                process.stdout.readline()
             process.stdout.close()
             assert process.stderr.read() == b""
+        assert process.returncode == 141  # not 1, which means that a finding is severe
 
 
 def test_signal(tmp_path):

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import signal
 import socket
 import struct
@@ -13,6 +14,7 @@ import threading
 import tracemalloc
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -240,6 +242,11 @@ def test_a_size_that_cannot_be_true(tmp_path):
         diagnose(tmp_path / "w.npz")
 
 
+def test_sizes_that_are_no_numbers(tmp_path):
+    (tmp_path / "w.npy").write_bytes(member((True, 4), bytes(16)))
+    assert diagnose(tmp_path / "w.npy")["array"].shape == (1, 4)
+
+
 @pytest.mark.parametrize("name", ["ZIP_BZIP2", "ZIP_LZMA"])
 def test_compressions_without_a_bound(tmp_path, name):
     pytest.importorskip({"ZIP_BZIP2": "bz2", "ZIP_LZMA": "lzma"}[name])
@@ -436,13 +443,87 @@ def test_other_files_of_pytorch(tmp_path):
     with pytest.raises(ValueError, match="has 4 bytes"):
         diagnose(file)
     torch.save([torch.ones(3)], file)
-    with pytest.raises(ValueError, match="has a list, and not a state dict"):
+    with pytest.raises(ValueError, match="of type list, and not a state dict"):
         diagnose(file)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(torch.nn.Linear(3, 4)), file)
     with pytest.raises(ValueError, match="it is TorchScript"):
         diagnose(file)
+
+
+def in_each_other(depth, inner):
+    return {"x": in_each_other(depth - 1, inner)} if depth else inner
+
+
+def at_many_places(depth, inner):
+    for _ in range(depth):
+        inner = {"x": inner, "y": inner, "n": 1}
+    return inner
+
+
+def with_itself(inner, key):
+    inner[key] = inner
+    return inner
+
+
+NESTED = {
+    "itself": lambda x: with_itself({"w": x}, "again"),
+    "itself as the weights": lambda x: with_itself({"w": x}, "state_dict"),
+    "itself, inside": lambda x: {"w": x, "inner": with_itself({"v": x}, "again")},
+    "itself, without a tensor": lambda x: {"w": x, "inner": with_itself({}, "again")},
+    "itself, twice": lambda x: with_itself(with_itself({"w": x}, "a"), "b"),
+    "many in each other": lambda x: {"v": x, "deep": in_each_other(300, {"w": x})},
+    "many in each other, as the weights": lambda x: {"model": in_each_other(300, {"w": x})},
+    "one at many places": lambda x: at_many_places(60, {"w": x}),
+    "one without a tensor at many places": lambda x: {"w": x, "v": at_many_places(60, {})},
+    "a large one at many places": lambda x: {
+        str(i): one for one in [dict.fromkeys(range(999), x)] for i in range(999)
+    },
+}
+
+
+@pytest.mark.parametrize("is_file", [True, False], ids=["file", "mapping"])
+@pytest.mark.parametrize("kind", NESTED)
+def test_mappings_that_never_end(tmp_path, kind, is_file):
+    torch = pytest.importorskip("torch")
+    given = NESTED[kind](torch.ones(3, 4))
+    what = "the mapping"
+    if is_file:
+        what = tmp_path / "w.pt"
+        torch.save(given, what)
+        given = what
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(what))} has .*mapping"):
+        diagnose(given)
+
+
+def test_mappings_that_are_nested_or_shared(tmp_path):
+    torch = pytest.importorskip("torch")
+    shared = {"w": torch.randn(8, 8, generator=torch.Generator().manual_seed(0))}
+    given = {"a": in_each_other(50, shared), "b": shared, "list": [shared]}
+    given["list"].append(given["list"])
+    torch.save(given, tmp_path / "w.pt")
+    for x in (tmp_path / "w.pt", {"a": given["a"], "b": shared}):
+        (row,) = diagnose(x).rows
+        assert row.names == (f"a/{'x/' * 50}w", "b/w")
+
+
+def test_other_things_between_the_tensors_of_a_file(tmp_path):
+    torch = pytest.importorskip("torch")
+    inner = {"w": torch.ones(3, 4), "n": 3, "none": None, "rate": 0.5, "inner": {"beta": 0.9}, "pair": (1, 2)}
+    torch.save({"a": inner, "b": {"c": inner}, "rate": 0.5}, tmp_path / "w.pt")
+    found = diagnose(tmp_path / "w.pt")
+    assert found.rows[0].names == ("a/w", "b/c/w")
+    assert found.skipped["a/rate"] == "it is of type float, and not a tensor"
+    assert set(found.skipped) == {"a/rate", "a/pair", "b/c/rate", "b/c/pair", "rate"}
+
+
+def test_a_file_that_is_not_of_pytorch_is_not_called_a_pickle(tmp_path):
+    pytest.importorskip("torch")
+    for raw in (bytes(500), b"\x40" + bytes(7) + b'{"w":{}}', b"text"):
+        (tmp_path / "w.bin").write_bytes(raw)
+        with pytest.raises(ValueError, match=r"w\.bin is damaged or of another format: (?!a pickle)"):
+            diagnose(tmp_path / "w.bin")
 
 
 def dense_file(path, name="layers/dense", **attributes):
@@ -478,6 +559,35 @@ def test_keras_weights(tmp_path):
     assert not found.findings
 
 
+@pytest.mark.parametrize(("suffix", "dtype"), [(".h5", "float32"), (".hdf5", ">f4")])
+def test_chunks_of_hdf5_are_read_in_little_memory(tmp_path, suffix, dtype):
+    h5py = pytest.importorskip("h5py")
+    kernel = fastinit.he_normal((2**10, 2**11), seed=0).astype(dtype)
+    arrays = {
+        "kernel": kernel,
+        "odd": fastinit.he_normal((301, 7, 5), seed=1),
+        "empty": np.zeros((0, 4), "f4"),
+    }
+    chunks = {"kernel": (48, 500), "odd": (100, 3, 2), "empty": (1, 4)}
+    file = tmp_path / f"w{suffix}"
+    with h5py.File(file, "w") as opened:
+        for name, array in arrays.items():
+            extra = (
+                {"maxshape": (None, 4)} if name == "empty" else {"compression": "gzip", "compression_opts": 1}
+            )
+            opened.create_dataset(name, data=array, chunks=chunks[name], **extra)
+    tracemalloc.start()
+    found = diagnose(file)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 6 * 2**20
+    expected = diagnose({f"model/{name}": array for name, array in arrays.items()})
+    for row in expected.rows:
+        one = found[row.name]
+        assert (one.shape, one.min, one.max) == (row.shape, row.min, row.max)
+        assert row.std is None or one.std == pytest.approx(row.std, rel=1e-6)
+
+
 HIDDEN = {
     "an external link": lambda h5py, file: file.__setitem__("x", h5py.ExternalLink("secret.h5", "/k")),
     "a soft link": lambda h5py, file: file.__setitem__("x", h5py.SoftLink("/layers")),
@@ -495,7 +605,7 @@ def test_nothing_outside_a_file_of_keras_is_opened(tmp_path, kind):
     file = dense_file(tmp_path / "w.h5")
     with h5py.File(file, "a") as opened:
         HIDDEN[kind](h5py, opened)
-    with pytest.raises(ValueError, match=r"another place|less elements") as caught:
+    with pytest.raises(ValueError, match=r"another place|fewer elements") as caught:
         diagnose(file)
     assert str(file) in str(caught.value)
 
@@ -630,6 +740,12 @@ def test_gguf_that_is_damaged(tmp_path):
         gguf_file(file, {"a": (0, (4, 4), ones)}, version=version)
         with pytest.raises(ValueError, match="version"):
             diagnose(file)
+    gguf_file(file, {"a": (0, (4, 4), ones[:32]), "b": (0, (4, 4), ones)})
+    with pytest.raises(ValueError, match="'a' and 'b' overlap"):
+        diagnose(file)
+    gguf_file(file, {"a": (0, (4, 4), ones)}, [strings("k") + struct.pack("<I", 99)])
+    with pytest.raises(ValueError, match="unknown type 99"):
+        diagnose(file)
     head = b"GGUF" + struct.pack("<IQQ", 3, 2**60, 2**60)
     for end in (b"", strings("k") + struct.pack("<IIQ", 9, 9, 2**60), struct.pack("<Q", 2**62)):
         file.write_bytes(head + end)
@@ -684,7 +800,7 @@ def test_onnx(tmp_path, is_external):
         "fc.w": ("kernel", 32, 64),
         "matmul": ("kernel", 64, 10),
         "half": ("kernel", 10, 20),
-        "conv": ("kernel", 72, 27) if rows["conv"][1] == 72 else ("kernel", 27, 72),
+        "conv": ("kernel", 27, 72),
         "g": ("scale", None, None),
         "b": ("bias", None, None),
         "w": ("kernel", 10, 64),
@@ -710,6 +826,21 @@ def test_onnx_names_files_beside_it_only(tmp_path):
             diagnose(file)
 
 
+@pytest.mark.parametrize("kind", ["Conv", "ConvTranspose"])
+def test_onnx_with_groups_that_do_not_fit(tmp_path, kind):
+    onnx = pytest.importorskip("onnx")
+    kernel = onnx.numpy_helper.from_array(fastinit.he_normal((8, 8, 3, 3), seed=0), "w")
+    for groups in (2, 3, 2**60):
+        node = onnx.helper.make_node(kind, ["x", "w"], ["y"], group=groups)
+        graph = onnx.helper.make_graph([node], "g", [], [], [kernel])
+        onnx.save(onnx.helper.make_model(graph), tmp_path / "w.onnx")
+        if groups == 2:
+            assert diagnose(tmp_path / "w.onnx")["w"].role == "kernel"
+            continue
+        with pytest.raises(ValueError, match=rf"w\.onnx .* 'w' .* in {groups} groups"):
+            diagnose(tmp_path / "w.onnx")
+
+
 @pytest.mark.parametrize(
     ("suffix", "library"), [(".h5", "h5py"), (".keras", "h5py"), (".onnx", "onnx"), (".pt", "torch")]
 )
@@ -723,8 +854,20 @@ def test_the_error_says_what_to_install(tmp_path, monkeypatch, suffix, library):
 
 def test_an_unknown_suffix(tmp_path):
     (tmp_path / "w.txt").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"must be \.safetensors, .* or a directory"):
+    with pytest.raises(ValueError, match=r"must be \.safetensors.*, .* or a directory") as caught:
         diagnose(tmp_path / "w.txt")
+    suffixes = set(re.findall(r"\.\w+", str(caught.value).partition("must be")[2])) - {".index", ".json"}
+    assert len(suffixes) == 12
+    for suffix in suffixes:  # All that are named are read: the file is found to be damaged.
+        (tmp_path / f"w{suffix}").write_bytes(b"?")
+        with pytest.raises(
+            (ValueError, ImportError), match=rf"w\{suffix} .*damaged|w\{suffix} needs|'array'"
+        ):
+            diagnose(tmp_path / f"w{suffix}")
+    root = Path(__file__).parents[2]
+    pages = [(root / name).read_text("utf-8") for name in ("docs/guide.md", "python/fastinit/cli.py")]
+    for text in (*pages, diagnose.__doc__):
+        assert not [suffix for suffix in suffixes if suffix not in text]
 
 
 # Interrupts

@@ -419,6 +419,16 @@ def test_what_is_no_activation_in_pytorch():
             gain(thing)
 
 
+def test_modules_stay_as_they_are():
+    nn = pytest.importorskip("torch").nn
+    norm, lazy = nn.BatchNorm1d(3).double(), nn.LazyLinear(3, dtype=None)
+    for module in (norm, lazy):
+        with pytest.raises(ValueError, match="does not work on an array"):
+            gain(module)
+    assert norm.num_batches_tracked == 0
+    assert lazy.has_uninitialized_params()
+
+
 def test_functions_may_work_in_place():
     z = np.array([-1.0, 2.0])
     assert resolve(lambda z: np.tanh(z, out=z))(z).tolist() == np.tanh(z).tolist()

@@ -4,6 +4,7 @@ import doctest
 import importlib
 import importlib.util
 import inspect
+import os
 import subprocess
 import sys
 from importlib.metadata import distribution
@@ -86,6 +87,39 @@ def test_stub_of_the_compiled_module():
         text=True,
         timeout=110,
         check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+RECOMMEND = """
+from typing import Any, assert_type
+from fastinit import recommend
+from fastinit.guidance import Recipe, Recommendation
+
+class Module:
+    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Any: ...
+    def __call__(self, x: Any) -> Any: ...
+
+assert_type(recommend(), Recommendation)
+assert_type(recommend("relu", "conv", depth=3), Recommendation)
+assert_type(recommend(lambda z: z), Recommendation)
+assert_type(recommend(Module(), "conv"), Recommendation)
+assert_type(recommend(Module()), Recommendation | Recipe)
+"""
+
+
+@pytest.mark.slow
+def test_types_of_recommend(tmp_path):
+    pytest.importorskip("mypy")
+    (tmp_path / "calls.py").write_text(RECOMMEND, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--follow-imports=silent", tmp_path / "calls.py"],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "MYPYPATH": str(ROOT / "python")},
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -500,6 +500,17 @@ def test_names_of_layers(layer, family):
     assert recommend(None, layer).layer == family
 
 
+def test_layers_are_not_activations():
+    nn = pytest.importorskip("torch").nn
+    lazy = nn.LazyLinear(3)
+    for thing in (nn.Linear(3, 4), nn.Conv2d, nn.GRU(3, 4), nn.LayerNorm(3), nn.Embedding(3, 4), lazy):
+        with pytest.raises(TypeError, match="is a layer, not an activation: pass it as layer="):
+            recommend(thing)
+    assert lazy.has_uninitialized_params()
+    assert recommend("Linear").activation == recommend(nn.Identity()).activation == "linear"
+    assert recommend(nn.PReLU()).activation == "prelu(0.25)"
+
+
 def test_layers_of_pytorch():
     nn = pytest.importorskip("torch").nn
     found = recommend(nn.ReLU(), nn.Conv2d(8, 16, 3, groups=2))
@@ -532,6 +543,17 @@ def test_the_axes_of_keras_are_its_own(layer):
         (lambda: recommend("relu", bias=math.nan), ValueError, "bias must be finite, got nan"),
         (lambda: recommend("relu", bias=10**400), ValueError, "bias must be finite, got 10000"),
         (lambda: recommend("relu", depth=0), ValueError, "depth must be at least 1, got 0"),
+        (lambda: recommend("relu", depth=10**400), ValueError, "depth must be from 1 to 10"),
+        (
+            lambda: recommend("conv2d"),
+            ValueError,
+            "'conv2d' is a layer, not an activation: pass it as layer=",
+        ),
+        (lambda: recommend("LSTM"), ValueError, "'LSTM' is a layer"),
+        (lambda: recommend("he_normal"), ValueError, "'he_normal' is an initializer.* as proposal="),
+        (lambda: recommend(fastinit.Zeros()), TypeError, "Zeros is an initializer, not an activation"),
+        (lambda: recommend("dense", "tanh"), ValueError, "'tanh' is an activation, not a layer: pass it as"),
+        (lambda: recommend(np.ones((40, 3))), TypeError, "got an object of type ndarray$"),
         (lambda: recommend("relu", depth=1.5), TypeError, "depth must be an int, got 1.5"),
         (
             lambda: recommend("relu", layout="tf"),

@@ -87,8 +87,24 @@ def test_none_is_hidden_by_axes_of_others(tmp_path):
     low, high = zeros.get_xlim()
     assert low <= -1.0 < 1.0 <= high
     # Equal widths, but densities of different height.
+    labels = ["density", "density", "share of the weight values", "density"]
+    assert [axes.get_ylabel() for axes in (small, large, zeros, sparse)] == labels
     tall, flat = show({"tall": np.r_[np.zeros(9999), 1.0], "flat": np.linspace(0, 1, 10**4)}).axes
     assert tall.get_ylim() != flat.get_ylim()
+    assert [axes.get_ylabel() for axes in (tall, flat)] == ["density", ""]
+
+
+def test_numbers_of_an_axis_do_not_touch():
+    from matplotlib.backends import backend_agg
+
+    for scale in (1e-3, 1.0, 123.4):
+        normals = {str(i): fastinit.RandomNormal(stddev=scale * 0.03**i) for i in range(2)}
+        figure = show({**normals, "zeros": "zeros", "same": fastinit.Constant(scale)}, (50, 50))
+        backend_agg.FigureCanvasAgg(figure).draw()
+        for axes in figure.axes:
+            boxes = [text.get_window_extent() for text in axes.get_xticklabels() if text.get_text()]
+            assert len(boxes) > 2
+            assert min(other.x0 - one.x1 for one, other in itertools.pairwise(boxes)) > 12.0  # two digits
 
 
 def contrast(one, other):
@@ -270,6 +286,13 @@ def test_singular_values():
     array = show(fastinit.lecun_normal(shape, seed=1), kind="singular_values")
     np.testing.assert_allclose(bars(array.axes[0])[0].sum(), heights.sum(), rtol=0.2)
     assert legend(array)[1] == "limit for independent elements of the same mean and std"
+
+
+def test_singular_values_that_are_zero_but_for_rounding():
+    ones = np.ones((128, 64))
+    for x in ("ones", ones, ones + np.arange(64)):
+        text = "".join(texts(show(x, (128, 64), kind="singular_values").axes[0]))
+        assert "of the sample 0 to" in text
 
 
 def test_singular_values_of_blocks():

@@ -6,6 +6,8 @@ function gets a numerical derivative.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +59,11 @@ _BY_PLAIN_NAME = {_plain(name): name for name in FORMULAS} | {
 }
 
 
+def is_activation(name: str) -> bool:
+    """Whether an activation has this name."""
+    return _plain(name) in _BY_PLAIN_NAME
+
+
 def resolve(activation: object, param: float | None = None) -> Activation:
     """The activation for a name or an object.
 
@@ -94,9 +101,10 @@ def resolve(activation: object, param: float | None = None) -> Activation:
         if found is None and callable(activation):
             found = _of_function(activation)
     if found is None:
-        raise TypeError(
-            f"an activation must be a name, a layer or a function of arrays, got {activation!r:.200}"
-        )
+        shown = repr(activation)
+        if len(shown) > 80 or "\n" in shown:  # such as that of an array
+            shown = f"an object of type {type(activation).__name__}"
+        raise TypeError(f"an activation must be a name, a layer or a function of arrays, got {shown}")
     if param is not None:
         raise ValueError(
             f"param is for activations given by name, got {param!r}; {found} has its parameters already"
@@ -205,7 +213,8 @@ def _mean_slope(layer: Any) -> float:
         weights = getattr(layer, "alpha", None)
     if weights is None:  # A layer of Keras that has not been built.
         weights = layer.alpha_initializer((64,))
-    values = np.asarray(weights.detach() if hasattr(weights, "detach") else weights, dtype=np.float64)
+    # Variables of Keras with the backend numpy are converted without a dtype only.
+    values = np.asarray(weights.detach().cpu() if hasattr(weights, "detach") else weights).astype(np.float64)
     return float(np.sqrt(np.mean(np.square(values))))
 
 
@@ -215,6 +224,10 @@ def _mean_slope(layer: Any) -> float:
 def _of_function(function: Callable[[Any], Any]) -> Activation:
     """An elementwise function, with a numerical derivative."""
     name = getattr(function, "__name__", type(function).__name__)
+    if hasattr(function, "training") or hasattr(function, "trainable_weights"):
+        # A call may build a layer, or change its moving statistics.
+        with contextlib.suppress(Exception):  # What it consists of is the user's and may raise anything.
+            function = copy.deepcopy(function)
     call = _caller(function, name)
     single = call(np.ones(1)).dtype != np.float64
 
@@ -235,7 +248,7 @@ def _caller(function: Callable[[Any], Any], name: str) -> Callable[[Array], Arra
     """The function as a function of arrays, after a check that it is elementwise."""
     sample = np.linspace(-2.0, 2.0, 6).reshape(2, 3)
     part = sample.ravel()[1:]
-    problems: list[Exception] = []
+    problems: dict[str, None] = {}
     for convert in _conversions(function):
 
         def call(z: Array, convert: Callable[[Array], Any] = convert) -> Array:
@@ -248,7 +261,7 @@ def _caller(function: Callable[[Any], Any], name: str) -> Callable[[Array], Arra
         try:
             result, alone = call(sample), call(part)
         except Exception as error:  # The function is the user's and may raise anything.
-            problems.append(error)
+            problems[(str(error).strip().splitlines() or [type(error).__name__])[0]] = None
             continue
         for given, made in ((sample, result), (part, alone)):
             if made.shape != given.shape or made.dtype.kind not in "fiub":
@@ -265,7 +278,7 @@ def _caller(function: Callable[[Any], Any], name: str) -> Callable[[Array], Arra
                 f"{together[at]:.4g}, and {alone[at]:.4g} among other inputs"
             )
         return call
-    raise ValueError(f"the activation {name} does not work on an array: {'; '.join(map(str, problems))}")
+    raise ValueError(f"the activation {name} does not work on an array: {'; '.join(problems)}")
 
 
 def _conversions(function: object) -> list[Callable[[Array], Any]]:

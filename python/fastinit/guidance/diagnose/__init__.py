@@ -74,11 +74,11 @@ def diagnose(
             * a mapping of names to arrays, also a nested one, a state dict, or a checkpoint that contains one
               beside other things, which are skipped;
             * the path of a `.safetensors`, `.npz` or `.npy` file, of a `.safetensors.index.json`, or of a
-              directory of `.safetensors` files; files of any size are read in pieces, in little memory (an
-              `.npy` in Fortran order as a whole);
-            * that of a file of PyTorch (`.pt`, `.pth`, `.bin`, `.ckpt`), Keras (`.keras`, `.h5`), ONNX or
-              llama.cpp (`.gguf`); all but the last need torch, h5py or onnx. No pickle is executed, and
-              nothing outside the file is opened but data beside an `.onnx`;
+              directory of `.safetensors` files; files of any size are read in pieces, in little memory
+              (arrays in Fortran order as a whole);
+            * that of a file of PyTorch (`.pt`, `.pth`, `.bin`, `.ckpt`), Keras (`.keras`, `.h5`, `.hdf5`),
+              ONNX (`.onnx`) or llama.cpp (`.gguf`); all but the last need torch, h5py or onnx. No pickle is
+              executed, and nothing outside the file is opened but data beside an `.onnx`;
             * a module of PyTorch;
             * a model or layer of Keras that has been built.
         batch: Of a module or a model: an input, as in `fastinit.trace`, which then runs the model, too; what

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 FAINT, LOST = 1e-3, 1e-6
 LOUD = 300.0
 
+# A fixed grid, and not `theory.quadrature`: the judgements need two digits, for each layer of models with
+# thousands of them, and the adaptive rule takes many times as long.
 _Z = np.linspace(-8.0, 8.0, 641)
 _SHARE = np.exp(-(_Z**2) / 2) / np.exp(-(_Z**2) / 2).sum()
 

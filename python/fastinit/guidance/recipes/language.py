@@ -54,6 +54,8 @@ def _fan_in(scale: float) -> VarianceScaling:
         "projections; the paper says that their weights are scaled by 1 / sqrt(residual layers)",
     ),
     signs=(r"[./]c_attn[./]", r"[./]c_proj[./]"),
+    # The first GPT has the same blocks, and scales no projections.
+    whole=_TEXT + r"(?!.*(tokens|positions)_embed[./])",
     read=lambda shapes: {"layers": count(shapes, _BLOCK)},
 )
 def gpt2(layers: int, std: float = 0.02, positions: float = 0.02) -> list[RecipeRule]:
@@ -84,6 +86,7 @@ def gpt2(layers: int, std: float = 0.02, positions: float = 0.02) -> list[Recipe
     ),
     signs=(r"experts[./]", r"(mlp|moe|block_sparse_moe|router)[./](gate|classifier)"),
     whole=_TEXT,
+    read=lambda shapes: {"scheme": "switch"} if any("router.classifier" in name for name in shapes) else {},
 )
 def moe(std: float = 0.02, scheme: Literal["mixtral", "switch"] = "mixtral") -> list[RecipeRule]:
     """Mixture of experts."""

@@ -42,6 +42,8 @@ def _read_mamba(shapes: Shapes) -> dict[str, Any]:
         "steps between low and high are at least 0.0001, as in both",
     ),
     signs=(r"A_log$", r"dt_proj[./]"),
+    # Models that have other parts, too, such as Jamba, have another initialization.
+    whole=r"(?!.*(attn|attention|mlp|feed_forward|ffn|experts|router|patch)[./_])",
     read=_read_mamba,
 )
 def mamba(

@@ -152,8 +152,8 @@ class Spec:
 
     Attributes:
         build: Makes the rules from the parameters, which are keywords.
-        signs: Regular expressions. A model is recognized if each of them is found in a name of its tensors,
-        whole: and each of its names matches this one from its beginning; empty for any.
+        signs: Regular expressions. A model is recognized if each of them is found in a name of its tensors;
+        whole: and if each of its names matches this one from its beginning. Empty for any.
         read: Reads parameters of the recipe from the names and shapes of a model.
     """
 
@@ -202,7 +202,13 @@ class Spec:
         values = {
             name: _checked(name, given.get(name, one.default), kinds[name]) for name, one in known.items()
         }
-        rows = self.build(**values)
+        if "low" in values and not values["low"] < values["high"]:
+            raise ValueError(f"low must be below high, got {values['low']:g} and {values['high']:g}")
+        try:
+            rows = self.build(**values)
+        except ArithmeticError as error:  # of a number that is too large or too small
+            shown = ", ".join(f"{name}={value!r:.40}" for name, value in values.items())
+            raise ValueError(f"the parameters {shown} are out of range: {error}") from None
         return Recipe(
             name=self.name,
             title=self.title,
@@ -265,7 +271,7 @@ PARAMETERS = {
     "last": "the number of the last layer of the actor and of the critic",
 }
 
-_POSITIVE = ("omega", "low", "high")
+_POSITIVE = ("factor", "high", "low", "omega", "positions", "std")
 
 SPECS: dict[str, Spec] = {}
 

@@ -8,20 +8,39 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
-from ..recipes.model import is_model, recipe_for
 from .families import answer_for
 from .judge import judge
 from .layers import resolve_layer
+from .model import is_model, recipe_for
 from .question import ask
 from .recommendation import Recommendation
 from .spelling import keras_spelling, torch_spelling
 
 if TYPE_CHECKING:
+    from ..recipes import Recipe
     from .question import Question
 
 
+class _Module(Protocol):
+    """A module of PyTorch."""
+
+    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Any: ...  # noqa: FBT001, FBT002 - PyTorch's
+
+
+class _KerasLayer(Protocol):
+    """A layer or a model of Keras."""
+
+    @property
+    def weights(self) -> Any: ...
+    def get_config(self) -> Any: ...
+
+
+# A type tells no model from a single layer.
+@overload
+def recommend(activation: _Module | _KerasLayer) -> Recommendation | Recipe: ...  # type: ignore[overload-overlap]
+@overload
 def recommend(
     activation: object = None,
     layer: object = "dense",
@@ -34,7 +53,20 @@ def recommend(
     layout: str | None = None,
     groups: int | None = None,
     proposal: object = None,
-) -> Recommendation:
+) -> Recommendation: ...
+def recommend(
+    activation: object = None,
+    layer: object = "dense",
+    *,
+    distribution: str | None = None,
+    mode: str | None = None,
+    param: float | None = None,
+    bias: float = 0.0,
+    depth: int | None = None,
+    layout: str | None = None,
+    groups: int | None = None,
+    proposal: object = None,
+) -> Recommendation | Recipe:
     """Recommends an initializer for each weight of a layer, and gives the reasons.
 
     The rule for kernels: each layer preserves the variance of signals, and that of gradients as far as
@@ -69,8 +101,8 @@ def recommend(
         activation: The activation after the layer: a name in any case, a function or layer of Keras, PyTorch
             or JAX, or an elementwise function of arrays; `None` for that of `layer`, if it is an object that
             has one, and otherwise for `"tanh"` in recurrent layers and `"linear"` in others. If both say
-            something else, this one counts, and a warning says so. Or a whole model of PyTorch or Keras;
-            other arguments are not used then.
+            something else, this one counts, and a warning says so. Or a whole model of PyTorch or Keras,
+            without other arguments.
         layer: The family, `"dense"`, `"bilinear"`, `"conv"`, `"depthwise_conv"`, `"separable_conv"`,
             `"conv_transpose"`, `"embedding"`, `"simple_rnn"`, `"lstm"`, `"gru"`, `"conv_lstm"`,
             `"attention"` (multi-head), `"dot_attention"` and `"additive_attention"` (Keras's `Attention` and
@@ -100,12 +132,13 @@ def recommend(
     Returns:
         A `Recommendation`. Its `weights` are initializers of fastinit. For a whole model, a `Recipe`: that of
         `fastinit.recipe` which fits it, with its parameters read from the model, or else rules for each of
-        its layers.
+        its layers; tensors that are not trained are left as they are, if others are trained.
 
     Raises:
         ValueError: If a name is unknown or an argument out of range, `layer` has no weights, it consists of
-            several layers, or its weights do not come from an initializer (Keras's `Normalization`).
-        TypeError: If an argument is of the wrong kind.
+            several layers, or its weights do not come from an initializer (Keras's `Normalization`), or a
+            model has no parameters yet.
+        TypeError: If an argument is of the wrong kind, or a model is given with another argument.
 
     Example:
         >>> import fastinit
@@ -129,8 +162,14 @@ def recommend(
         training", ICML 2019, arXiv:1902.06853. Those of each answer are in its `sources`.
     """
     if is_model(activation):
-        whole: Any = recipe_for(activation, recommend)
-        return whole
+        given = {"layer": layer != "dense", "param": param is not None, "bias": bias != 0.0}
+        given |= {"distribution": distribution is not None, "mode": mode is not None}
+        given |= {"depth": depth is not None, "layout": layout is not None}
+        given |= {"groups": groups is not None, "proposal": proposal is not None}
+        if any(given.values()):
+            names = ", ".join(name for name, is_given in given.items() if is_given)
+            raise TypeError(f"a whole model takes no other arguments, got {names}")
+        return recipe_for(activation)
     of_layer = resolve_layer(layer, layout, groups)
     question = ask(activation, param, of_layer, mode, distribution, bias, depth)
     answer = answer_for(question)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastinit._checks import check_choice, check_int
 from fastinit._registry import LAYOUTS
 from fastinit._suggest import did_you_mean
+from fastinit.theory.parse import is_activation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,8 @@ _FAMILIES = {
     "output": "output logits head classifier",
     "residual": "residual residualblock resnet transformerblock",
 }
+# Those with a kernel before the activation that comes after the layer.
+PLAIN = ("dense", "bilinear", "conv", "depthwise_conv", "separable_conv", "conv_transpose")
 _BY_NAME = {name: family for family, names in _FAMILIES.items() for name in names.split()}
 
 # The packages whose classes are known by their names, and those of them with kernels (out, in, ...).
@@ -190,6 +193,8 @@ def _named(name: str) -> Layer:
     plain = _plain(name)
     family = _BY_NAME.get(plain)
     if family is None:
+        if is_activation(name):
+            raise ValueError(f"{name!r} is an activation, not a layer: pass it as the first argument")
         if any(word in plain for word in _WEIGHTLESS_WORDS.split()):
             raise ValueError(f"{name!r:.80} has no weights: there is nothing to initialize")
         hint = did_you_mean(plain, _FAMILIES, _BY_NAME) or f"; it must be one of {', '.join(_FAMILIES)}"

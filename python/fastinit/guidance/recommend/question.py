@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastinit._checks import check_choice, check_int, check_number
 from fastinit._registry import MODES
-from fastinit.initializers import Constant, Initializer, Zeros
+from fastinit.initializers import Constant, Initializer, Zeros, get
 from fastinit.theory.depth import Effect, best, effects
-from fastinit.theory.parse import resolve
+from fastinit.theory.parse import is_activation, resolve
 from fastinit.theory.variance import Flow, with_bias, without_bias
 
+from .layers import PLAIN, resolve_layer
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastinit.theory.activations import Activation
 
     from .layers import Layer
@@ -119,19 +123,19 @@ def ask(
     if activation is None:
         is_recurrent = layer.family in ("simple_rnn", "lstm", "gru", "conv_lstm")
         activation = "tanh" if is_recurrent and layer.activation is None else layer.activation
+    else:
+        _check_is_activation(activation)
     found = resolve(activation, param)
     if mode is not None:
         check_choice("mode", mode, MODES)
     bias = check_number("bias", bias)
     if depth is not None:
-        depth = check_int("depth", depth, 1)
+        depth = check_int("depth", check_int("depth", depth, 1), 1, 10**18)
     # An activation that couples units belongs to the loss: the layer before it counts as linear.
     flow = without_bias(resolve("linear") if found.kind == "joint" else found)
-    plain = ("dense", "bilinear", "conv", "depthwise_conv", "separable_conv", "conv_transpose")
-    is_plain = layer.family in plain
     is_deep = (
         depth is not None
-        and is_plain
+        and layer.family in PLAIN
         and mode in (None, "fan_in")
         and not (_is_kept(flow.gradient, depth - 1) and (flow.is_stable or _is_kept(flow.slope, depth - 1)))
     )
@@ -142,6 +146,31 @@ def ask(
         check_choice("distribution", distribution, _DISTRIBUTIONS)
     biases = Zeros() if bias == 0.0 else Constant(bias)
     return Question(found, layer, flow, mode, distribution, biases, depth, is_deep)
+
+
+def _check_is_activation(thing: object) -> None:
+    """Raises if it is what another argument takes. Layers are not called: that would build those of Keras."""
+    is_name = isinstance(thing, str)
+    if isinstance(thing, str) and is_activation(thing):
+        return  # "linear" is the name of a layer, too.
+    layer = _works(resolve_layer, thing)
+    if layer is not None and layer.family != "prelu":
+        kind, argument = "a layer", "layer"
+    elif isinstance(thing, Initializer) or (is_name and _works(get, thing)):
+        kind, argument = "an initializer", "proposal"
+    else:
+        return
+    name = repr(thing) if is_name else getattr(thing, "__name__", type(thing).__name__)
+    error = ValueError if is_name else TypeError
+    raise error(f"{name} is {kind}, not an activation: pass it as {argument}=")
+
+
+def _works(function: Callable[[Any], Any], thing: object) -> Any:
+    """What the function makes of it; `None` if it raises."""
+    try:
+        return function(thing)
+    except (TypeError, ValueError):
+        return None
 
 
 def _is_kept(factor: float, depth: int) -> bool:

@@ -195,7 +195,7 @@ def torch_spelling(weight: str, initializer: Initializer, layer: Layer) -> str:
         return ""
     if weight.startswith(("lora", "renorm", "moving_stddev")):
         return ""
-    names = layer.names.get(weight) or _torch_names(weight, layer.family)
+    names = torch_names(weight, layer)
     if isinstance(initializer, Constant) and layer.family in _RECURRENT and weight == "bias":
         # PyTorch adds two biases: only one of them has the value.
         calls = [_in_torch(name, initializer, weight, layer) for name in names[: len(names) // 2]]
@@ -296,8 +296,11 @@ def _torch_fans(name: str, weight: str, layer: Layer) -> tuple[str, str]:
     return first, f"{second}{groups}"
 
 
-def _torch_names(weight: str, family: str) -> tuple[str, ...]:
-    """The weights as PyTorch names them."""
+def torch_names(weight: str, layer: Layer) -> tuple[str, ...]:
+    """The tensors, or parts of them, that a weight is in PyTorch."""
+    family = layer.family
+    if weight in layer.names:
+        return layer.names[weight]
     names: dict[str, Any] = dict.fromkeys(("depthwise_kernel", "embeddings", "gamma", "kernel"), "weight") | {
         "alpha": "weight" if family == "prelu" else "prelu.weight",
         "beta": "bias",

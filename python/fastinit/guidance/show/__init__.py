@@ -76,7 +76,7 @@ def show(
     seed: Seed = 0,
     path: str | os.PathLike[str] | None = None,
 ) -> Figure:
-    """Draws initializers, arrays, a signal or a comparison.
+    """Draws initializers, arrays, a signal, a comparison or a trace.
 
     An initializer is drawn as the histogram of a sample over the exact density, or the singular values of the
     sample over their limiting distribution for large matrices. An array is drawn in the same way, over the
@@ -284,6 +284,7 @@ def _singular_values(name: str, thing: Any, sizes: tuple[int, ...], seed: Seed) 
                 f", of each of {thing.blocks if isinstance(thing.blocks, int) else len(thing.blocks)} blocks"
             )
     notes[0] += f", std {std:.4g}"
+    values[values < 1e-13 * values.max()] = 0.0  # They differ from 0 by rounding.
     notes.append(f"{_range(expected)}; of the sample {values.min():.3g} to {values.max():.3g}")
     # Sampled values differ from an atom by rounding, and from an outlier above a density by chance.
     slack = 1e-5 * float(values.max())

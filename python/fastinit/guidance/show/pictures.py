@@ -136,12 +136,13 @@ def distributions(panels: Sequence[Panel], title: str, label: str) -> Figure:
         heights = [
             _panel(axes, panel, styles.get(panel.line)) for axes, panel in zip(shown, panels, strict=True)
         ]
-        _limit(shown, heights)
-        for i, (axes, panel) in enumerate(zip(shown, panels, strict=True)):
+        is_mixed = _limit(shown, heights) and 0.0 in heights  # Then each panel says what its height is.
+        for i, (axes, panel, height) in enumerate(zip(shown, panels, heights, strict=True)):
             _atoms(axes, panel)
             axes.set_xlabel(label)
-            if i % columns == 0:
-                axes.set_ylabel("density" if is_smooth else f"share of the {label}s")
+            if is_mixed or i % columns == 0:
+                shares = not height if is_mixed else not is_smooth
+                axes.set_ylabel(f"share of the {label}s" if shares else "density")
         handles: list[Any] = [Patch(color=SAMPLE, label="sample")] if is_smooth else []
         for line, style in styles.items():
             handles.append(Line2D([], [], color=CURVE, linestyle=style, label=line))
@@ -152,8 +153,13 @@ def distributions(panels: Sequence[Panel], title: str, label: str) -> Figure:
     return figure
 
 
-def _limit(shown: Sequence[Axes], heights: Sequence[float]) -> None:
-    """Gives all panels the same limits or, where one of them would be hidden, limits of their own."""
+def _limit(shown: Sequence[Axes], heights: Sequence[float]) -> bool:
+    """Gives all panels the same limits or, where one of them would be hidden, limits of their own.
+
+    Returns whether they have their own.
+    """
+    for axes in shown:
+        axes.locator_params(axis="x", nbins=6)  # More numbers would touch each other.
     smooth = [axes for axes, height in zip(shown, heights, strict=True) if height]
     widths = [float(np.ptp(axes.get_xlim())) for axes in smooth]
     tall = [height for height in heights if height]
@@ -164,13 +170,14 @@ def _limit(shown: Sequence[Axes], heights: Sequence[float]) -> None:
                 middle = float(np.mean(axes.get_xlim()))
                 room = max(1.0, abs(middle), float(np.ptp(axes.get_xlim())))
                 axes.set_xlim(middle - room, middle + room)
-        return
+        return True
     ends = np.array([axes.get_xlim() for axes in shown])
     columns = shown[0].get_subplotspec().get_gridspec().ncols  # type: ignore[union-attr]
     for i, axes in enumerate(shown):
         axes.set_xlim(ends[:, 0].min(), ends[:, 1].max())
         axes.set_ylim(0.0, 1.25 * max(tall) if tall else _TOP)
         axes.tick_params(labelleft=i % columns == 0)
+    return False
 
 
 def _panel(axes: Axes, panel: Panel, style: Any) -> float:
@@ -285,7 +292,7 @@ def trace(trace: Trace) -> Figure:
     charts = [_Chart("standard deviation of the activations\n(log scale)", [curve("std")], _WINDOW)]
     for name, label in (
         ("gradient_std", "standard deviation of the gradients\n(log scale)"),
-        ("sample_distance", "distance of the samples\n(log scale)"),
+        ("sample_distance", "distance between samples\n(log scale)"),
     ):
         if has(name):
             charts.append(_Chart(label, [curve(name)], _WINDOW))

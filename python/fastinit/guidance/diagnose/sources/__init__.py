@@ -18,7 +18,7 @@ from ..order import assumed
 from ..tensors import Skipped
 from . import keras, torch
 from .arrays import from_array, is_array
-from .checkpoints import unwrapped
+from .checkpoints import check_nesting, has_tensors, unwrapped
 from .files import from_path
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from ..order import Run
     from ..tensors import Tensor
-
-_OF_TORCH = (".pt", ".pth", ".bin", ".ckpt")
 
 
 def runs_of(x: Any, tensors: list[Tensor]) -> list[Run]:
@@ -46,9 +44,13 @@ def tensors_of(x: Any, layout: str | None) -> tuple[list[Tensor], dict[str, str]
     """
     found: Iterable[Tensor | Skipped]
     notes: list[str] = []
-    if isinstance(x, (str, os.PathLike)) and Path(x).suffix.lower() in _OF_TORCH and not Path(x).is_dir():
+    if (
+        isinstance(x, (str, os.PathLike))
+        and Path(x).suffix.lower() in torch.SUFFIXES
+        and not Path(x).is_dir()
+    ):
         check_input(x)
-        found, notes = _from_checkpoint(torch.load(Path(x)), is_file=True)
+        found, notes = _from_checkpoint(torch.load(Path(x)), file=Path(x))
     elif isinstance(x, (str, os.PathLike)):
         found = from_path(Path(x))
     elif keras.is_layer(x):
@@ -56,7 +58,7 @@ def tensors_of(x: Any, layout: str | None) -> tuple[list[Tensor], dict[str, str]
     elif torch.is_module(x):
         found = torch.from_module(x)
     elif isinstance(x, Mapping):
-        found, notes = _from_checkpoint(x, is_file=False)
+        found, notes = _from_checkpoint(x)
     elif is_array(x):
         found = _from_mapping({"array": x})
     else:
@@ -99,17 +101,27 @@ def _affine(tensors: Iterable[Tensor]) -> list[Tensor]:
     ]
 
 
-def _from_checkpoint(x: Mapping[Any, Any], *, is_file: bool) -> tuple[Iterable[Tensor | Skipped], list[str]]:
-    weights, notes, skipped = unwrapped(x, is_file=is_file)
-    return itertools.chain(_from_mapping(weights), skipped), notes
+def _from_checkpoint(
+    x: Mapping[Any, Any], file: Path | None = None
+) -> tuple[Iterable[Tensor | Skipped], list[str]]:
+    check_nesting(x, "the mapping" if file is None else str(file))
+    weights, notes, skipped = unwrapped(x, is_file=file is not None)
+    return itertools.chain(_from_mapping(weights, is_file=file is not None), skipped), notes
 
 
-def _from_mapping(x: Mapping[Any, Any], prefix: str = "") -> Iterator[Tensor | Skipped]:
+def _from_mapping(
+    x: Mapping[Any, Any], prefix: str = "", *, is_file: bool = False
+) -> Iterator[Tensor | Skipped]:
+    """The tensors of a mapping; in a file there may be other things beside them."""
     for key, value in x.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            yield from _from_mapping(value, f"{name}/")
+            if not is_file or has_tensors(value):
+                yield from _from_mapping(value, f"{name}/", is_file=is_file)
         elif torch.is_tensor(value):
             yield torch.from_tensor(name, value)
+        elif is_file and not is_array(value):
+            why = f"it is of type {type(value).__name__}, and not a tensor"
+            yield Skipped(name, "" if isinstance(value, (int, str, type(None))) else why)
         else:
             yield from_array(name, value, "in_out")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..tensors import Skipped
 from . import torch
 from .arrays import is_array
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Where programs save the weights: Lightning, PyTorch's tutorials, DeepSpeed, timm, BasicSR, Flax.
 _WEIGHTS = (
@@ -31,6 +28,34 @@ _OTHERS = (
     (re.compile(r"optim|opt_state|scheduler|scaler|^opt$"), "it is the state of an optimizer"),
     (re.compile(r"(^|_)(ema|swa|average[ds]?)(_|$)"), "it is an average of the weights"),
 )
+
+
+# Mappings in each other, and the entries of those that are in a checkpoint more than once.
+_DEEPEST = 100
+_MOST_REPEATED = 2**16
+
+
+def check_nesting(x: Mapping[Any, Any], what: str) -> None:
+    """Refuses mappings in mappings that never end, or whose names are many more than their entries.
+
+    Raises:
+        ValueError: If mappings are nested too deeply, as those that contain themselves are, or the same ones
+            occur at too many places.
+    """
+    waiting: list[tuple[Mapping[Any, Any], int]] = [(x, 1)]
+    seen: dict[int, Mapping[Any, Any]] = {}  # keeps them, so that no other object gets their identity
+    repeated = 0
+    while waiting:
+        one, depth = waiting.pop()
+        if depth > _DEEPEST:
+            raise ValueError(
+                f"{what} has mappings nested deeper than {_DEEPEST}, or one that contains itself"
+            )
+        repeated += len(one) if id(one) in seen else 0
+        if repeated > _MOST_REPEATED:
+            raise ValueError(f"{what} has the same mappings at too many places, with {repeated:,} entries")
+        seen[id(one)] = one
+        waiting.extend((value, depth + 1) for value in one.values() if isinstance(value, Mapping))
 
 
 def unwrapped(x: Mapping[Any, Any], *, is_file: bool) -> tuple[Mapping[Any, Any], list[str], list[Skipped]]:
@@ -58,8 +83,6 @@ def unwrapped(x: Mapping[Any, Any], *, is_file: bool) -> tuple[Mapping[Any, Any]
     if prefix:
         x = {name[len(prefix) :]: value for name, value in x.items()}
         notes.append(f"their names are without the prefix {prefix!r}")
-    if is_file:
-        x = dict(_tensors_only(x, skipped))
     return x, notes, skipped
 
 
@@ -70,7 +93,7 @@ def _weights(x: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], str | None, list[
         why = next((why for pattern, why in _OTHERS if pattern.search(str(name).lower())), None)
         if why is not None and not _is_tensor(value):
             skipped.append(Skipped(str(name), why))
-        elif _has_tensors(value):
+        elif has_tensors(value):
             parts[name] = value
     inner = next((name for name in _WEIGHTS if isinstance(parts.get(name), Mapping)), None)
     if inner is None:
@@ -91,20 +114,12 @@ def _is_tensor(value: Any) -> bool:
     return torch.is_tensor(value) or is_array(value)
 
 
-def _has_tensors(value: Any) -> bool:
+def has_tensors(value: Any) -> bool:
     """Whether it is a tensor, or a mapping that has one at any depth."""
     if isinstance(value, Mapping):
-        return any(map(_has_tensors, value.values()))
+        return any(map(has_tensors, value.values()))
     return _is_tensor(value)
 
 
 def _all_begin(x: Mapping[Any, Any], prefix: str) -> bool:
     return bool(x) and all(isinstance(name, str) and name.startswith(prefix) for name in x)
-
-
-def _tensors_only(x: Mapping[Any, Any], skipped: list[Skipped]) -> Iterator[tuple[Any, Any]]:
-    for name, value in x.items():
-        if _has_tensors(value):
-            yield name, value
-        elif not isinstance(value, (int, str, type(None), Mapping)):
-            skipped.append(Skipped(str(name), f"it is of type {type(value).__name__}, and not a tensor"))

@@ -22,6 +22,7 @@ from fastinit._registry import install_hint
 from fastinit._safetensors import DTYPES, files_of_directory, files_of_index
 
 from ..roles import describe
+from . import torch
 from .arrays import unreadable
 from .elements import bits_of, file_reader, is_readable, read_array, read_exactly, reading
 from .gguf import from_gguf
@@ -45,29 +46,17 @@ def from_path(path: Path) -> Iterator[Tensor | Skipped]:
         ImportError: If the library that reads it is not installed.
     """
     suffix = path.suffix.lower()
-    if not path.is_dir():
-        check_input(path)
     if path.is_dir():
         yield from _from_safetensors(files_of_directory(path))
-    elif path.name.endswith(".index.json"):
+        return
+    check_input(path)
+    if path.name.endswith(".index.json"):
         yield from _from_safetensors(files_of_index(path))
-    elif suffix == ".safetensors":
-        yield from _from_safetensors([path])
-    elif suffix == ".npz":
-        yield from _from_npz(path)
-    elif suffix == ".npy":
-        yield _from_npy("array", functools.partial(io.FileIO, path), path.stat().st_size, path)
-    elif suffix in (".h5", ".hdf5", ".keras"):
-        yield from from_hdf5(path)
-    elif suffix == ".onnx":
-        yield from from_onnx(path)
-    elif suffix == ".gguf":
-        yield from from_gguf(path)
+    elif suffix in _READERS:
+        yield from _READERS[suffix](path)
     else:
-        raise ValueError(
-            f"cannot read {path}: it must be .safetensors, .safetensors.index.json, .npz, .npy, .pt, .pth, "
-            ".bin, .ckpt, .keras, .h5, .onnx, .gguf or a directory"
-        )
+        known = ", ".join((".safetensors.index.json", *_READERS, *torch.SUFFIXES))
+        raise ValueError(f"cannot read {path}: it must be {known} or a directory")
 
 
 # safetensors
@@ -144,10 +133,14 @@ def _from_npz(path: Path) -> Iterator[Tensor | Skipped]:
             )
         # Threads may read one archive at the same time, each through a separate file object.
         opener = functools.partial(archive.open, member)
-        yield _from_npy(name, opener, min(member.file_size, most), path, parallel=False)
+        yield _array(name, opener, min(member.file_size, most), path, parallel=False)
 
 
-def _from_npy(
+def _from_npy(path: Path) -> Iterator[Tensor | Skipped]:
+    yield _array("array", functools.partial(io.FileIO, path), path.stat().st_size, path)
+
+
+def _array(
     name: str, open_file: Callable[[], IO[bytes]], size: int, path: Path, *, parallel: bool = True
 ) -> Tensor | Skipped:
     """An array in NumPy's format."""
@@ -193,4 +186,15 @@ def _parsed(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     file = io.BytesIO(header)
     first = np.lib.format.read_magic(file) == (1, 0)
     read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-    return read(file, max_header_size=_LONGEST_HEADER)
+    shape, fortran, dtype = read(file, max_header_size=_LONGEST_HEADER)
+    return tuple(map(int, shape)), fortran, dtype  # NumPy takes True for a size, too.
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Tensor | Skipped]]] = {
+    ".safetensors": lambda path: _from_safetensors([path]),
+    ".npz": _from_npz,
+    ".npy": _from_npy,
+    **dict.fromkeys((".keras", ".h5", ".hdf5"), from_hdf5),
+    ".onnx": from_onnx,
+    ".gguf": from_gguf,
+}

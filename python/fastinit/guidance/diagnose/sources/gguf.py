@@ -36,7 +36,8 @@ def from_gguf(path: Path) -> Iterator[Tensor | Skipped]:
     size = path.stat().st_size
     with parsing(path), path.open("rb") as file:
         entries, start = _entries(file, size)
-    for name, shape, kind, offset in entries:
+    end, before = 0, ""
+    for name, shape, kind, offset in sorted(entries, key=lambda entry: entry[-1]):
         dtype = _DTYPES.get(kind)
         if kind in _INTEGERS:
             yield unreadable(name, "int", integer=True)
@@ -46,8 +47,12 @@ def from_gguf(path: Path) -> Iterator[Tensor | Skipped]:
             )
         else:
             bits = bits_of(dtype)
-            if start + offset + math.prod(shape) * bits.itemsize > size:
+            length = math.prod(shape) * bits.itemsize
+            if start + offset + length > size:
                 raise ValueError(f"{path} is damaged: it ends before the data of {name!r:.200}")
+            if offset < end and length:
+                raise ValueError(f"{path} is damaged: {before!r:.200} and {name!r:.200} overlap")
+            end, before = max(end, offset + length), name
             read = file_reader(functools.partial(io.FileIO, path), start + offset, bits, dtype, str(path))
             known = {"role": "embedding"} if name.startswith("token_embd") else {}
             yield describe(name, shape, dtype, read, "out_in", **known)
@@ -70,6 +75,8 @@ def _entries(file: io.BufferedReader, size: int) -> tuple[list[tuple[str, tuple[
         if kind == _STRING:
             return text()
         if kind != _ARRAY:
+            if kind not in _VALUES:
+                raise ValueError(f"a value of the unknown type {kind}")
             return number(_VALUES[kind])
         inner, count = number("I"), number("Q")
         if inner in _VALUES:

@@ -1,4 +1,4 @@
-"""Files of Keras, by h5py: `.keras`, `.weights.h5`, and whole models in `.h5`.
+"""Files of Keras, by h5py: `.keras`, `.weights.h5`, and whole models in `.h5` or `.hdf5`.
 
 Keras numbers the variables of a layer in its files. Their names follow from the type of the layer. A `.keras`
 file and a whole model in `.h5` tell it, with the configuration; in `.weights.h5` the name of the layer does.
@@ -211,7 +211,7 @@ def _tensor(
     size = math.prod(shape) * bits.itemsize
     offset = dataset.id.get_offset()
     if size > _DEFLATE * dataset.id.get_storage_size():
-        raise ValueError(f"{name!r:.200} of shape {shape!s:.80} has less elements than that")
+        raise ValueError(f"{name!r:.200} of shape {shape!s:.80} has fewer elements than that")
     if offset is not None and dataset.id.get_create_plist().get_nfilters() == 0:
         if start + offset + size > path.stat().st_size:
             raise ValueError(f"it ends before the data of {name!r:.200}")
@@ -226,8 +226,15 @@ def _tensor(
 def _read(
     path: Path, opened: Open, place: str, dtype: str, start: int, stop: int, step: int
 ) -> Iterator[Array]:
-    """The elements of a variable in pieces that may be compressed; read as a whole."""
+    """The elements of a variable whose chunks may be compressed; some rows of chunks at a time."""
     with parsing(path), opened() as file:
-        array = file[place][()]
-    native = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))).view(bits_of(dtype))
-    yield from read_array(native, dtype, start, stop, step)
+        data = file[place]
+        rows, columns, first = len(data) if data.shape else 1, math.prod(data.shape[1:]), 0
+        high = data.chunks[0] if data.chunks else rows
+        high *= max(1, step // max(1, high * columns))
+        for at in range(0, rows, max(1, high)):
+            band = data[at : at + high] if data.shape else data[()]
+            native = np.ascontiguousarray(band.astype(band.dtype.newbyteorder("="), copy=False))
+            native = native.view(bits_of(dtype))
+            yield from read_array(native, dtype, max(0, start - first), min(native.size, stop - first), step)
+            first += native.size

@@ -110,6 +110,9 @@ def _tensor(onnx: Any, path: Path, one: Any, use: tuple[Any, int] | None) -> Ten
         known = {
             "role": "parameter"
         }  # Something that is added or multiplied element by element, for example.
+    groups = known.get("groups", 1)
+    if shape and shape[0] % groups:
+        raise ValueError(f"{name!r:.200} of shape {shape!s:.80} is of a convolution in {groups} groups")
     if known.get("hidden"):  # The first axis has the directions, whose gates are side by side here.
         shape = (shape[0] * shape[1], *shape[2:]) if len(shape) > 2 else (math.prod(shape),)
     bits = bits_of(dtype).newbyteorder("<")

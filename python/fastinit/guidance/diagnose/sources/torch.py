@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from ..order import Run
     from ..tensors import Tensor
 
+# Of files that `torch.save` writes.
+SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+
 # Where those modules of PyTorch are that change the place of elements, or leave most of them as they are.
 _PASSING = ("dropout", "flatten", "padding", "pixelshuffle", "pooling", "upsampling")
 
@@ -91,7 +94,7 @@ def load(path: Path) -> Mapping[Any, Any]:
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
         except pickle.UnpicklingError as error:  # Its text says how to execute the file nevertheless.
             name = re.search(r"GLOBAL ([\w.]+)", str(error))
-            what = f"an object of {name[1]}" if name else "a pickle"
+            what = f"an object of {name[1]}" if name else "something else than tensors and plain values"
             raise ValueError(
                 f"{what} is in it, and is not loaded; save the state_dict() of the model"
             ) from None
@@ -109,15 +112,19 @@ def load(path: Path) -> Mapping[Any, Any]:
     if is_tensor(found):
         return {"tensor": found}
     if not isinstance(found, Mapping):
-        raise ValueError(f"{path} has a {type(found).__name__}, and not a state dict")
+        raise ValueError(f"{path} has an object of type {type(found).__name__}, and not a state dict")
     return found
 
 
 def _leaves(value: Any) -> Iterator[Any]:
     """The tensors in what was loaded."""
     waiting = [value]
+    seen: set[int] = set()  # A mapping or a list may contain itself.
     while waiting:
         one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
         if is_tensor(one):
             yield one
         elif isinstance(one, Mapping):

@@ -63,15 +63,15 @@ html_show_copyright = False
 FILES = "https://github.com/fastinit/fastinit/blob/main/"
 # The pages, in the order of the sidebar.
 PAGES = {
-    "Use": ("docs", "start initializers pytorch keras jax frameworks"),
+    "Use": ("docs", "start initializers pytorch keras jax frameworks checkpoints"),
     "Choose": ("docs", "guide recipes trace"),
     "Notebooks": ("examples/notebooks", "pytorch keras choosing"),
     "Look up": ("docs", "migration troubleshooting how-it-works stream-v2 figures"),
-    "Reference": ("docs/api", "fastinit guidance torch keras jax haiku types"),
+    "Reference": ("docs/api", "fastinit checkpoint guidance torch keras jax haiku types"),
     "Project": (".", "CONTRIBUTING ARCHITECTURE SECURITY CHANGELOG"),
 }
 # The modules whose public names must be in the reference.
-MODULES = ("", ".guidance", ".torch", ".keras", ".jax", ".haiku")
+MODULES = ("", ".checkpoint", ".guidance", ".torch", ".keras", ".jax", ".haiku")
 
 
 def change_source(app: Sphinx, name: str, source: list[str]) -> None:

@@ -7,7 +7,7 @@ import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -446,6 +446,20 @@ def _made(text: str) -> fastinit.Initializer:
     found = fastinit.get({"class_name": values["class_name"], "config": config})
     assert isinstance(found, fastinit.Initializer)
     return found
+
+
+def cut(parts: Iterable[Part], begin: int, end: int) -> tuple[Part, ...]:
+    """The parts of elements `begin` to `end`, in C order, of a tensor with these parts."""
+    found: list[Part] = []
+    start = 0
+    for part in parts:
+        first, last = max(begin, start) - start, min(end, start + part.count) - start
+        if first < last:
+            itemsize = len(part.data) // part.count
+            data = part.data[first * itemsize : last * itemsize]
+            found.append(replace(part, count=last - first, first=part.first + first, data=data))
+        start += part.count
+    return tuple(found)
 
 
 def merged(parts: Iterable[Part]) -> tuple[Part, ...]:

@@ -111,6 +111,7 @@ def like(tmp_path):
 
 
 def test_plan_write_and_verify(tmp_path, like):
+    pytest.importorskip("ml_dtypes")
     out, _ = run("plan", like, *RULES, "-o", tmp_path / "plan.json")
     assert "RandomNormal(stddev=0.02)" in out
     assert "2 tensors, 19,500 elements, 78 kB" in out

@@ -39,6 +39,7 @@ PACKAGES = {
     "tensorflow": ["keras/*"],
     "jax": ["keras/*", "jax/*", "haiku.py", "guidance/trace/jax_*"],
     "haiku": ["haiku.py"],
+    "transformers": ["torch/_plan.py"],
     "sklearn": ["guidance/compare/*"],
     "matplotlib": ["guidance/show/*"],
     "h5py": ["guidance/diagnose/sources/hdf5.py"],

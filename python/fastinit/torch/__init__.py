@@ -11,7 +11,8 @@ True
 
 It also has the initializers that timm adds (`trunc_normal_tf_`, `variance_scaling_`, `lecun_normal_`), gains
 for more activations (`calculate_gain`), a context in which unmodified code samples with fastinit
-(`accelerate`), and the initialization of a model by the names of its parameters (`initialize`).
+(`accelerate`), and the initialization of a model by the names of its parameters (`initialize`), in memory or,
+by a plan of it, in files (`plan`).
 
 **Values.** The distributions are those of `torch.nn.init`, the values are not. Element *i* of a tensor, in C
 order of its logical shape, does not depend on its memory layout, on the number of threads or on the device,
@@ -93,6 +94,7 @@ from ._functions import (
 )
 from ._gains import calculate_gain
 from ._initialize import initialize
+from ._plan import plan
 
 __all__ = [
     "Report",
@@ -116,6 +118,7 @@ __all__ = [
     "ones_",
     "orthogonal",
     "orthogonal_",
+    "plan",
     "sparse",
     "sparse_",
     "trunc_normal_",

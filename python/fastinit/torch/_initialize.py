@@ -11,6 +11,7 @@ import contextlib
 import functools
 import inspect
 import math
+import mmap
 import sys
 import time
 import warnings
@@ -145,18 +146,49 @@ def initialize(
     if device.type == "meta":
         raise ValueError("device must have memory, got meta")
     with _engines.whole(model):
-        tensors = entries(model, prefix)
-        unused = assign_rules(rules, tensors) + assign_blocks(blocks, tensors)
-        total = sum(entry.nbytes for entry in tensors)
-        bar = Bar(total > _LARGE and sys.stderr.isatty() if progress is None else progress, total)
-        try:
-            _materialize(tensors, device)
-            work = _Work(model, seed, rules if callable(rules) else None, prefix, tensors, bar)
-            work.run()
-        finally:
-            _return_to_meta(tensors)
-            bar.close()
-        return _make_report(tensors, unused, work.not_run(), time.perf_counter() - start)
+        tensors, unused, not_run = run(model, seed, rules, blocks, prefix, device, progress)
+        return _make_report(tensors, unused, not_run, time.perf_counter() - start)
+
+
+def run(
+    model: Module,
+    seed: int,
+    rules: Rules,
+    blocks: Blocks,
+    prefix: str,
+    device: torch.device,
+    progress: Progress,
+    *,
+    sampled: int | None = None,
+) -> tuple[list[Entry], list[str], list[str]]:
+    """Does the work of `initialize`.
+
+    Args:
+        model: The model; it and the others are as for `initialize`.
+        seed: The seed.
+        rules: The rules.
+        blocks: The blocks.
+        prefix: The prefix.
+        device: The device.
+        progress: The progress.
+        sampled: The size in bytes up to which tensors are filled; `None` for all. Larger ones get memory that
+            is not there until it is written to, and how they would be filled is only recorded.
+
+    Returns:
+        All tensors, the rules and blocks that matched nothing, and what else looks like an initialization.
+    """
+    tensors = entries(model, prefix)
+    unused = assign_rules(rules, tensors) + assign_blocks(blocks, tensors)
+    total = sum(entry.nbytes for entry in tensors)
+    bar = Bar(total > _LARGE and sys.stderr.isatty() if progress is None else progress, total)
+    try:
+        _materialize(tensors, device, sampled)
+        work = _Work(model, seed, rules if callable(rules) else None, prefix, tensors, bar, sampled)
+        work.run()
+    finally:
+        _return_to_meta(tensors)
+        bar.close()
+    return tensors, unused, work.not_run()
 
 
 # A function that initializes a module, with its arguments.
@@ -174,13 +206,14 @@ class _Work:
         prefix: str,
         tensors: Sequence[Entry],
         bar: Bar,
+        sampled: int | None,
     ) -> None:
         self.model = model
         self.seed = seed
         self.prefix = prefix
         self.tensors = tensors
         self.bar = bar
-        self.tracker = Tracker(seed, tensors)
+        self.tracker = Tracker(seed, tensors, sampled)
         self.sizes = {module: sum(entry.nbytes for entry in own) for module, own in self.tracker.own.items()}
         self.names: dict[Module, str] = {}  # The first one of each.
         self.parents: dict[Module, list[Module]] = {}
@@ -443,7 +476,7 @@ def _tensors_of(module: Module, attribute: str) -> dict[str, Any]:
 # Memory
 
 
-def _materialize(tensors: Sequence[Entry], device: torch.device) -> None:
+def _materialize(tensors: Sequence[Entry], device: torch.device, sampled: int | None) -> None:
     """Gives memory to tensors on the meta device."""
     moved: dict[int, Tensor] = {}
 
@@ -454,7 +487,8 @@ def _materialize(tensors: Sequence[Entry], device: torch.device) -> None:
             sharded: Any = tensor
             there = sharded.device_mesh.device_type if _shards.is_sharded(tensor) else device
             try:
-                moved[id(tensor)] = _empty_like(tensor, there)
+                is_large = sampled is not None and tensor.nbytes > sampled
+                moved[id(tensor)] = _untouched(tensor) if is_large else _empty_like(tensor, there)
             except Exception as error:
                 entry = next(entry for entry in tensors if entry.value is tensor)
                 if _fill.is_known(tensor):
@@ -473,6 +507,19 @@ def _empty_like(tensor: Tensor, device: Any) -> Tensor:
         # PyTorch has `empty_like` of the meta device in Python, which takes ten times as long.
         return torch.empty(tuple(tensor.shape), dtype=tensor.dtype, device=device)
     return torch.empty_like(tensor, device=device)
+
+
+def _untouched(tensor: Tensor) -> Tensor:
+    """Memory on the CPU that takes space only where it is written to, for a tensor on the meta device."""
+    if not hasattr(mmap, "MAP_ANONYMOUS"):  # Windows
+        return torch.empty_like(tensor, device="cpu")
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+    memory = mmap.mmap(-1, tensor.nbytes, flags=flags)
+    return torch.frombuffer(memory, dtype=tensor.dtype).view(tensor.shape)
+
+
+# Linux's number; Python before 3.13 does not have it.
+_MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
 
 
 def _return_to_meta(tensors: Sequence[Entry]) -> None:

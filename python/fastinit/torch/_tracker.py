@@ -151,10 +151,11 @@ class Tracker:
         own: The tensors that each module initializes.
     """
 
-    def __init__(self, seed: int, entries: Sequence[Entry]) -> None:
+    def __init__(self, seed: int, entries: Sequence[Entry], sampled: int | None = None) -> None:
         self.title = ""
         self.module: Module | None = None
         self._seed = seed
+        self._sampled = sampled
         self.own: dict[Module | None, list[Entry]] = {}
         for entry in entries:
             if entry.is_visible:
@@ -238,6 +239,10 @@ class Tracker:
         """The key of a tensor, if it has a name."""
         target = self.find(tensor)
         return None if target is None else _fill.Key(self._seed, target.stream)
+
+    def is_sampled(self, tensor: Tensor) -> bool:
+        """Whether a tensor is to be filled; otherwise it is only recorded how."""
+        return self._sampled is None or tensor.nbytes <= self._sampled
 
     def filled(self, tensor: Tensor, filled: _fill.Filled) -> None:
         """Records that a tensor was filled, and how."""
@@ -337,6 +342,11 @@ class _Mode(_accelerate.Mode):
         for tensor in written:
             self.tracker.see_parameter(tensor)
         before = [(target, target and target.filled) for target in map(self.tracker.find, written)]
+        if len(before) == 1 and before[0][0] is not None and not self.tracker.is_sampled(written[0]):
+            value = _value(func, args, kwargs)
+            if value is not None:
+                self.tracker.record(before[0][0], _filled_with(value, written[0]))
+                return written[0]
         views, (view_args, view_kwargs) = _as_views(func, args, kwargs)
         if not written and not views:
             return super().__torch_function__(func, types, args, kwargs)
@@ -352,9 +362,7 @@ class _Mode(_accelerate.Mode):
                 self.tracker.touch(tensor, reads=True)
                 continue
             if target is not None and target.filled is filled:  # `_fill` has not recorded it.
-                value = _value(func, args, kwargs)
-                contents = None if value is None else _constant(value, math.copysign(1.0, value))
-                self.tracker.record(target, _fill.Filled(contents, tensor.numel(), 0.0))
+                self.tracker.record(target, _filled_with(_value(func, args, kwargs), tensor))
             self.tracker.touch(tensor)
         return None if sets_data else views.get(id(result), result)
 
@@ -473,6 +481,12 @@ def _value(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
         with contextlib.suppress(TypeError, ValueError):
             return float(number)
     return None
+
+
+def _filled_with(value: float | None, tensor: Tensor) -> _fill.Filled:
+    """That a tensor was filled with a number; `None` for something else."""
+    contents = None if value is None else _constant(value, math.copysign(1.0, value))
+    return _fill.Filled(contents, tensor.numel(), 0.0)
 
 
 @functools.lru_cache(maxsize=256)

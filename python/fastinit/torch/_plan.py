@@ -1,0 +1,247 @@
+"""The plan of a model: what `initialize` would fill each tensor with, for any seed.
+
+A copy of the model, whose tensors take no memory, is initialized twice, with two seeds. Fills are recorded
+and, of all but small tensors, not carried out. What both runs record alike is the plan. What the model
+computes by other code is part of the plan if it is small and does not depend on the seed.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import fastinit
+from fastinit._plan import Part, Plan, PlanRow, cut, dtype_name, given, numpy_dtype, whole
+from fastinit._rules import in_layout_of_torch, initializer_of, matches, text_of
+
+from . import _fill, _shards
+from ._initialize import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torch import Tensor
+    from torch.nn import Module
+
+    from ._rules import Blocks, Rules
+    from ._tracker import Entry
+
+# Up to this size, in bytes, tensors are filled, and what else the model computes is part of the plan.
+_SMALL = 2**20
+
+
+def plan(
+    model: Module | str | os.PathLike[str], rules: Rules = None, *, blocks: Blocks = None, prefix: str = ""
+) -> Plan:
+    """Plans a checkpoint of a model: what `initialize` would fill each tensor with, for any seed.
+
+    The plan has a row for each parameter and each persistent buffer, tied ones once, with the first of their
+    names. The model is not changed, and a model on the meta device may be larger than memory.
+
+    What `initialize` leaves to other code of the model, such as a table of positions, is part of the plan
+    with its values, up to 1 MiB for each tensor.
+
+    Args:
+        model: The model, on the meta device or not. Or the `config.json` of a model of transformers, or the
+            directory that has one: then the class that it names is constructed on the meta device.
+        rules: As for `initialize`. A rule with the name of a buffer is for it if the model has no values.
+        blocks: As for `initialize`.
+        prefix: As for `initialize`.
+
+    Returns:
+        The plan. Print it for a table; `fastinit.checkpoint.write` writes it.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind, or a tensor has a dtype that a plan cannot have.
+        ValueError: If a tensor is not initialized, or depends on random numbers in a way that a plan cannot
+            say; the message names all of them. A rule makes them possible.
+        FileNotFoundError: If there is no such file.
+        ImportError: If transformers is not installed, and a `config.json` is given.
+
+    Example:
+        >>> import torch, fastinit.torch
+        >>> with torch.device("meta"):
+        ...     model = torch.nn.Sequential(torch.nn.Embedding(1000, 64), torch.nn.Linear(64, 256))
+        >>> plan = fastinit.torch.plan(model, {"*.bias": 0})
+        >>> plan["1.weight"].initializer
+        RandomUniform(minval=-0.125, maxval=0.125)
+        >>> report = fastinit.torch.initialize(model, seed=1, rules={"*.bias": 0})
+        >>> array = plan["0.weight"].initializer((1000, 64), seed=1, stream="0.weight")
+        >>> bool((model[0].weight.detach().numpy() == array).all())
+        True
+    """
+    if isinstance(model, (str, os.PathLike)):
+        model = _of_config(Path(model))
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module or a config.json, got {type(model).__name__}")
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix must be a str, got {type(prefix).__name__}")
+    tensors, unused = _initialized(model, 0, rules, blocks, prefix)
+    with warnings.catch_warnings(action="ignore"):  # They have been seen.
+        others, _ = _initialized(model, 1, rules, blocks, prefix)
+    padding = _padding(tensors)
+    rows, left = [], []
+    used: set[str] = set()
+    for entry, other in zip(tensors, others, strict=True):
+        if not _is_saved(entry):
+            continue
+        try:
+            dtype = dtype_name(entry.value.dtype)
+        except TypeError as error:
+            raise TypeError(f"{entry.name}: {error}") from None
+        found = _contents(entry, other, padding.get(id(entry.value), ()))
+        title = entry.title + (f", {len(entry.sizes)} blocks" if entry.sizes else "")
+        if isinstance(found, str) and not entry.is_parameter and (rule := _rule_of(entry, rules)) is not None:
+            title, initializer = rule
+            used.add(title)
+            found = whole(initializer, _shards.shape(entry.value), entry.name)
+        if isinstance(found, str):
+            left.append(f"{entry.name} ({found})")
+            continue
+        rows.append(PlanRow(entry.name, tuple(entry.value.shape), dtype, found, entry.names[1:], title))
+    if left:
+        raise ValueError(
+            f"{len(left)} tensors cannot be planned without a rule: {', '.join(left[:10])}"
+            + (", ..." if left[10:] else "")
+        )
+    return Plan(tuple(rows), tuple(text for text in unused if text not in used))
+
+
+def _of_config(path: Path) -> Module:
+    """The model of a configuration of transformers, on the meta device."""
+    path = path / "config.json" if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        import transformers
+    except ImportError as error:
+        raise ImportError(f"a plan from {path} needs the package transformers") from error
+    try:
+        config = transformers.AutoConfig.from_pretrained(path.parent, local_files_only=True)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is not a configuration that transformers knows: {error}") from error
+    named = [getattr(transformers, name, None) for name in getattr(config, "architectures", None) or ()]
+    kind = named[0] if named and named[0] is not None else transformers.AutoModel
+    with torch.device("meta"):
+        return kind.from_config(config) if kind is transformers.AutoModel else kind._from_config(config)
+
+
+def _initialized(
+    model: Module, seed: int, rules: Rules, blocks: Blocks, prefix: str
+) -> tuple[list[Entry], list[str]]:
+    """The tensors of a copy of the model, after it has been initialized, and the rules that match nothing."""
+    with warnings.catch_warnings():
+        # That is an error here.
+        warnings.filterwarnings("ignore", r"\d+ parameters? (was|were) not initialized")
+        tensors, unused, not_run = run(
+            _copy(model), seed, rules, blocks, prefix, torch.device("cpu"), False, sampled=_SMALL
+        )
+    if not_run:
+        _fill.warn(
+            "the model seems to have an initialization of its own, which the plan does not have: "
+            + ", ".join(not_run[:10])
+        )
+    return tensors, unused
+
+
+def _copy(model: Module) -> Module:
+    """A copy of a model with parameters on the meta device."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for parameter in module._parameters.values():
+            if parameter is None or id(parameter) in memo or torch.nn.parameter.is_lazy(parameter):
+                continue
+            shape = tuple(_shards.shape(parameter))
+            values = torch.empty(shape, dtype=parameter.dtype, device="meta")
+            memo[id(parameter)] = torch.nn.Parameter(values, requires_grad=parameter.requires_grad)
+            vars(memo[id(parameter)]).update(vars(parameter))
+    return copy.deepcopy(model, memo)
+
+
+def _is_saved(entry: Entry) -> bool:
+    """Whether the state of the model has a tensor."""
+    return entry.is_parameter or any(
+        attribute not in module._non_persistent_buffers_set for module, attribute in entry.places
+    )
+
+
+def _padding(tensors: Sequence[Entry]) -> dict[int, set[int]]:
+    """The rows of embeddings that are zero, by the identity of their weight."""
+    found: dict[int, set[int]] = {}
+    for entry in tensors:
+        for module, attribute in entry.places:
+            index = getattr(module, "padding_idx", None)
+            is_embedding = isinstance(module, (torch.nn.Embedding, torch.nn.EmbeddingBag))
+            if is_embedding and attribute == "weight" and index is not None:
+                found.setdefault(id(entry.value), set()).add(int(index))
+    return found
+
+
+def _contents(entry: Entry, other: Entry, padding: Iterable[int]) -> tuple[Part, ...] | str:
+    """What a tensor contains, or why the plan cannot say it."""
+    value = entry.value
+    if value.numel() == 0:
+        return whole(fastinit.Zeros(), tuple(value.shape), entry.name)
+    if entry.is_parameter and not entry.written:
+        return "not initialized"
+    if value.is_meta:
+        return "its values are unknown"
+    parts, again = _parts(entry), _parts(other)
+    if parts is not None and parts == again:
+        return _padded(parts, value, padding)
+    if parts is not None and again is not None:
+        return "its distribution depends on random numbers"
+    if value.nbytes > _SMALL:
+        return "computed by other code of the model"
+    if not torch.equal(_bytes(value), _bytes(other.value)):
+        return "computed from random numbers by other code of the model"
+    return given(_array(value))
+
+
+def _parts(entry: Entry) -> tuple[Part, ...] | None:
+    """What a tensor was filled with, if nothing but fastinit has written to it."""
+    if not entry.filled or not entry.is_current:
+        return None
+    shape = tuple(entry.value.shape)
+    found: list[Part] = []
+    for block, filled in sorted(entry.filled.items()):
+        if filled.contents is None:
+            return None
+        own = (entry.sizes[block], *shape[1:]) if entry.sizes else shape
+        stream = fastinit.block_stream(entry.name, block) if entry.sizes else entry.name
+        found += whole(filled.contents.initializer, own, stream)
+    return tuple(found) if sum(part.count for part in found) == entry.value.numel() else None
+
+
+def _padded(parts: tuple[Part, ...], value: Tensor, padding: Iterable[int]) -> tuple[Part, ...]:
+    """The same, with some rows of zeros."""
+    for row in padding:
+        width = value[0].numel()
+        zeros = whole(fastinit.Zeros(), (width,), 0)
+        end = (row + 1) * width
+        parts = (*cut(parts, 0, row * width), *zeros, *cut(parts, end, value.numel()))
+    return parts
+
+
+def _rule_of(entry: Entry, rules: Any) -> tuple[str, fastinit.Initializer] | None:
+    """The rule with the name of a tensor."""
+    if not hasattr(rules, "items"):
+        return None
+    for key, rule in rules.items():
+        if not isinstance(key, type) and matches(key, entry.names):
+            found = initializer_of(rule)
+            return None if found is None else (text_of(key), in_layout_of_torch(found))
+    return None
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+
+
+def _array(tensor: Tensor) -> Any:
+    return _bytes(tensor).numpy().view(numpy_dtype(dtype_name(tensor.dtype)))

@@ -1,0 +1,395 @@
+"""Plans of PyTorch's models: the values of `initialize`, for every seed, without memory for them."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastinit
+from fastinit import checkpoint
+from fastinit._plan import Plan, is_float, numpy_dtype
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("ml_dtypes")
+import fastinit.torch  # noqa: E402
+
+nn = torch.nn
+
+
+def values(row, seed):
+    """The elements of a tensor of a plan, by the public functions alone."""
+    made = []
+    for part in row.parts:
+        if part.initializer is None:
+            made.append(np.frombuffer(part.data, numpy_dtype(row.dtype)))
+            continue
+        dtype = row.dtype if is_float(row.dtype) else "float32"
+        tensor = part.initializer(part.shape, seed=seed, stream=part.stream, dtype=dtype)
+        made.append(tensor.reshape(-1)[part.first : part.first + part.count])
+    return np.concatenate(made).astype(numpy_dtype(row.dtype))
+
+
+def check(make, rules=None, *, meta=True, **options):
+    """Compares the plan of a model with what `initialize` makes, and returns it."""
+    with torch.device("meta" if meta else "cpu"):
+        model = make()
+    plan = fastinit.torch.plan(model, rules, **options)
+    assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))).rows == plan.rows
+    for seed in (0, 5):
+        torch.manual_seed(0)  # Without meta, what `initialize` leaves alone is as in `model`.
+        made = make()
+        report = fastinit.torch.initialize(made, seed, rules, **options)
+        state = made.state_dict(prefix=f"{options['prefix']}." if "prefix" in options else "")
+        assert {name for row in plan.rows for name in row.names} == set(state)
+        for row in plan.rows:
+            expected = values(row, seed).tobytes()
+            for name in row.names:
+                tensor = state[name].contiguous()
+                assert tensor.shape == row.shape
+                assert str(tensor.dtype) == f"torch.{row.dtype}"
+                assert tensor.reshape(-1).view(torch.uint8).numpy().tobytes() == expected, name
+        rules_of = {row.name: row.rule for row in plan.rows}
+        assert all(rules_of[row.name] == row.rule for row in report.rows if row.name in rules_of)
+    return plan
+
+
+class Computed(nn.Module):
+    """What other code computes: small tables, and one of them is not saved."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.linear = nn.Parameter(torch.empty(4, 3)), nn.Linear(3, 3)
+        self.register_buffer("mask", torch.empty(5, dtype=torch.bool))
+        self.register_buffer("positions", torch.empty(6, dtype=torch.int64))
+        self.register_buffer("scratch", torch.empty(6), persistent=False)
+
+    def reset_parameters(self):
+        with torch.no_grad():
+            self.table.copy_(torch.arange(12.0).log1p().reshape(4, 3))
+            self.mask.copy_(torch.tensor([True, False, True, True, False]))
+            self.positions.copy_(torch.arange(6))
+
+
+class Large(nn.Module):
+    """Tensors above the size up to which plans fill them."""
+
+    def __init__(self, dtype=torch.float32):
+        super().__init__()
+        self.embed = nn.Embedding(2100, 300, padding_idx=7, dtype=dtype)
+        self.up = nn.Linear(300, 2100, dtype=dtype)
+        self.zero = nn.Parameter(torch.empty(600, 1000, dtype=dtype))
+        self.ones = nn.Parameter(torch.empty(600, 1000, dtype=dtype))
+        self.conv = nn.Conv2d(300, 300, 3, dtype=dtype).to(memory_format=torch.channels_last)
+        self.square = nn.Linear(1100, 600, dtype=dtype)
+
+    def reset_parameters(self):
+        nn.init.zeros_(self.zero)
+        nn.init.constant_(self.ones, 0.5)
+        nn.init.orthogonal_(self.square.weight)
+
+
+def tied():
+    model = nn.Sequential(nn.Embedding(30, 8), nn.Linear(8, 30))
+    model[1].weight = model[0].weight
+    return model
+
+
+MODELS = {
+    "layers": lambda: nn.Sequential(
+        nn.Embedding(50, 8, padding_idx=-1),
+        nn.EmbeddingBag(20, 4, padding_idx=0),
+        nn.Linear(8, 16, dtype=torch.bfloat16),
+        nn.Linear(8, 16, dtype=torch.float16, bias=False),
+        nn.BatchNorm1d(16, dtype=torch.float64),
+        nn.LSTM(16, 8, proj_size=3),
+        nn.MultiheadAttention(8, 2, kdim=3, vdim=5, add_bias_kv=True),
+        nn.ConvTranspose2d(4, 6, 3, groups=2),
+        nn.GroupNorm(2, 4),
+        nn.Bilinear(3, 4, 5),
+        nn.PReLU(),
+        nn.TransformerEncoderLayer(8, 2, 16),
+    ),
+    "computed": Computed,
+    "large": Large,
+    "large halves": lambda: Large(torch.bfloat16),
+    "tied": tied,
+    "nothing": nn.ReLU,
+    "empty": lambda: nn.Linear(0, 4),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+@pytest.mark.parametrize("meta", [True, False])
+@pytest.mark.parametrize("name", MODELS)
+def test_values_are_those_of_initialize(name, meta):
+    plan = check(MODELS[name], meta=meta)
+    if name == "tied":
+        assert plan["1.weight"].names == ("0.weight", "1.weight")
+    if name == "computed":
+        assert plan["table"].initializer is None
+        assert "scratch" not in {row.name for row in plan.rows}
+
+
+def test_rules_and_blocks():
+    rules = {
+        "0.weight": "he_normal",
+        nn.Conv1d: {"weight": fastinit.Orthogonal(), "bias": 0.25},
+        re.compile("bias$"): fastinit.RandomNormal(stddev=0.5),
+        "nothing": 1,
+    }
+    make = lambda: nn.Sequential(nn.Linear(8, 16), nn.Conv1d(3, 6, 3), nn.Linear(4, 6))  # noqa: E731
+    plan = check(make, rules, blocks={"0.weight": 4, "2.weight": (1, 3, 2)})
+    assert plan.unused_rules == ("nothing",)
+    assert len(plan["2.weight"].parts) == 3
+    assert check(make, lambda _: None).rows
+    assert check(make, prefix="layers.3").rows[0].name == "layers.3.0.weight"
+
+
+def test_one_large_tensor_of_blocks():
+    check(lambda: nn.Linear(600, 900), {"weight": "orthogonal"}, blocks={"weight": 3})
+
+
+MODELS_OF_LIBRARIES = [
+    ("GPT2", {"n_embd": 32, "n_layer": 2, "n_head": 2, "vocab_size": 100}, "LMHeadModel"),
+    (
+        "Llama",
+        {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "vocab_size": 100,
+        },
+        "ForCausalLM",
+    ),
+    ("T5", {"d_model": 32, "d_ff": 64, "num_layers": 2, "num_heads": 2, "vocab_size": 100}, "Model"),
+]
+IDS = {"bos_token_id": 1, "eos_token_id": 2}
+
+
+@pytest.mark.parametrize(("name", "sizes", "kind"), MODELS_OF_LIBRARIES, ids=lambda x: str(x)[:8])
+def test_models_of_transformers(name, sizes, kind):
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, f"{name}Config")(**sizes, **IDS)
+    check(lambda: getattr(transformers, name + kind)(config))
+
+
+@pytest.mark.filterwarnings("ignore:the model seems to have an initialization of its own")
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18", "swin_tiny_patch4_window7_224"])
+def test_models_of_timm(name):
+    timm = pytest.importorskip("timm")
+    check(lambda: timm.create_model(name))
+
+
+@pytest.mark.parametrize("architectures", [["GPT2LMHeadModel"], None])
+def test_a_config_of_transformers(tmp_path, architectures):
+    transformers = pytest.importorskip("transformers")
+    name, sizes, _ = MODELS_OF_LIBRARIES[0]
+    config = getattr(transformers, f"{name}Config")(**sizes, **IDS, dtype="bfloat16")
+    config.architectures = architectures
+    config.save_pretrained(tmp_path)
+    for source in (tmp_path, tmp_path / "config.json", str(tmp_path / "config.json")):
+        plan = checkpoint.plan(source)
+        expected = transformers.GPT2LMHeadModel if architectures else transformers.GPT2Model
+        assert {row.dtype for row in plan.rows} == {"bfloat16"}
+        assert {name for row in plan.rows for name in row.names} == set(expected(config).state_dict())
+    assert {row.dtype for row in checkpoint.plan(tmp_path, dtype="float32").rows} == {"float32"}
+    written = checkpoint.write(plan, tmp_path, 3, max_shard_size="20kB")
+    assert len(written.files) > 1
+    loaded = expected.from_pretrained(tmp_path)
+    for row in plan.rows:
+        for one in row.names:
+            there = loaded.state_dict()[one].to(torch.bfloat16)
+            assert there.reshape(-1).view(torch.uint8).numpy().tobytes() == values(row, 3).tobytes()
+
+
+def test_configs_that_are_none(tmp_path):
+    pytest.importorskip("transformers")
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        fastinit.torch.plan(tmp_path)
+    for text in ("{}", "[]", "{", '{"model_type": "unknown-model"}'):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=r"config\.json is not a configuration that transformers knows"):
+            fastinit.torch.plan(tmp_path)
+
+
+def state(model):
+    return {
+        name: (id(value), value._version, value.requires_grad, value.is_meta or value.clone())
+        for name, value in (*model.named_parameters(), *model.named_buffers())
+    }
+
+
+@pytest.mark.parametrize("meta", [True, False])
+def test_the_model_and_the_generator_are_as_before(meta):
+    with torch.device("meta" if meta else "cpu"):
+        model = Large()
+    model.eval()
+    model.up.weight.requires_grad_(False)
+    model.up.register_forward_hook(lambda *_: None)
+    before, generator = state(model), torch.get_rng_state()
+    fastinit.torch.plan(model)
+    after = state(model)
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert not model.training
+    for name, (*one, tensor) in before.items():
+        *other, again = after[name]
+        assert one == other
+        assert tensor is True or torch.equal(tensor, again)
+
+
+class Scaled(nn.Module):
+    def __init__(self, rows=4):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, 4))
+
+    def reset_parameters(self):
+        nn.init.normal_(self.weight)
+        with torch.no_grad():
+            self.weight.div_(2.0)
+
+
+class Dependent(nn.Module):
+    def __init__(self, rows=4):
+        super().__init__()
+        self.weight, self.scale = nn.Parameter(torch.empty(rows, 300)), nn.Parameter(torch.empty(1))
+
+    def reset_parameters(self):
+        nn.init.normal_(self.weight)
+        with torch.no_grad():
+            self.scale.copy_(self.weight.norm())
+
+
+class DependentDistribution(Dependent):
+    def reset_parameters(self):
+        nn.init.normal_(self.weight)
+        nn.init.normal_(self.scale, std=float(self.weight.detach().abs().max()))
+
+
+class Drawn(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(5))
+
+    def reset_parameters(self):
+        with torch.no_grad():
+            self.weight.copy_(torch.rand(5).exp())
+
+
+class Never(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(5))
+
+
+class Position(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.empty(600, 1000))
+
+    def reset_parameters(self):
+        with torch.no_grad():
+            self.table.copy_(torch.arange(600_000.0).reshape(600, 1000))
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "reason"),
+    [
+        (Scaled, "weight", "computed from random numbers by other code"),
+        (lambda: Scaled(100_000), "weight", "computed by other code"),
+        (Dependent, "scale", "computed from random numbers by other code"),
+        (lambda: Dependent(1000), "scale", "computed from random numbers by other code"),
+        (DependentDistribution, "scale", "its distribution depends on random numbers"),
+        (lambda: DependentDistribution(1000), "scale", "its distribution depends on random numbers"),
+        (Drawn, "weight", "computed from random numbers by other code"),
+        (Never, "weight", "not initialized"),
+        (Position, "table", "computed by other code"),
+        (
+            lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)),
+            "parametrizations.weight.original0",
+            "not initialized",
+        ),
+    ],
+)
+def test_what_a_plan_cannot_say_is_an_error(make, name, reason):
+    with torch.device("meta"):
+        model = make()
+    message = rf"cannot be planned without a rule: .*{re.escape(name)} \({reason}"
+    with pytest.raises(ValueError, match=message):
+        fastinit.torch.plan(model)
+    rules = {name: fastinit.RandomUniform(), "parametrizations.*": 0.0}
+    plan = fastinit.torch.plan(model, rules)
+    assert plan[name].initializer == fastinit.RandomUniform()
+
+
+def test_buffers_without_values():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("table", torch.empty(4, 3))
+            self.register_buffer("steps", torch.empty((), dtype=torch.int64))
+            self.linear = nn.Linear(3, 3)
+
+    with torch.device("meta"):
+        model = Net()
+    with pytest.raises(ValueError, match=r"2 tensors .*table \(its values are unknown\), steps"):
+        fastinit.torch.plan(model)
+    plan = fastinit.torch.plan(model, {"steps": 5, "table": "he_normal"})
+    assert plan["steps"].initializer == fastinit.Constant(5.0)
+    assert plan["table"].initializer == fastinit.HeNormal(in_axis=1, out_axis=0)
+    assert plan.unused_rules == ()
+    with pytest.raises(ValueError, match="steps, rule 'steps': a tensor of int64 must be constant"):
+        fastinit.torch.plan(model, {"steps": "he_normal", "table": 1})
+
+
+def test_tensors_that_a_plan_cannot_have():
+    model = nn.Linear(2, 2, dtype=torch.complex64)
+    with pytest.raises(TypeError, match="weight: dtype must be one of"):
+        fastinit.torch.plan(model)
+    for wrong in (None, 5, {}):
+        with pytest.raises(TypeError, match="model must be"):
+            fastinit.torch.plan(wrong)
+    with pytest.raises(TypeError, match="prefix must be a str"):
+        fastinit.torch.plan(model, prefix=3)
+
+
+def test_modules_that_seem_to_have_an_initialization_of_their_own():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3, 3)
+            self._init_weights()
+
+        def _init_weights(self):
+            nn.init.ones_(self.linear.weight)
+
+    with pytest.warns(UserWarning, match="an initialization of its own, which the plan does not have"):
+        fastinit.torch.plan(Net())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells the peak of a process")
+def test_a_model_that_is_larger_than_memory():
+    program = """
+import torch, fastinit.torch
+from torch import nn
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 1024
+with torch.device("meta"):
+    small = nn.Sequential(nn.Linear(8, 8), nn.Embedding(8, 8, padding_idx=1))
+    model = nn.Sequential(nn.Embedding(2**20, 2**16, padding_idx=5), nn.Linear(2**17, 2**18))
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+fastinit.torch.plan(small)
+before = peak()
+plan = fastinit.torch.plan(model, {"1.weight": 0})
+print(plan.nbytes / 1e9, peak() - before)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    size, peak = map(float, result.stdout.split())
+    assert size > 400
+    assert peak < 64

@@ -45,6 +45,7 @@ from ._initializers import (
     variance_scaling,
     zeros_init,
 )
+from ._plan import plan
 from ._primitive import sample
 
 kaiming_normal = he_normal
@@ -71,6 +72,7 @@ __all__ = [
     "ones",
     "ones_init",
     "orthogonal",
+    "plan",
     "sample",
     "truncated_normal",
     "uniform",

@@ -95,14 +95,15 @@ def _read(source: Any, rules: Mapping[Any, Any]) -> tuple[Plan | Iterable[_Draft
     if isinstance(source, (str, os.PathLike)):
         return _of_path(Path(source), rules)
     torch, keras, jax = (sys.modules.get(name) for name in ("torch", "keras", "jax"))
-    if torch is not None and isinstance(source, torch.nn.Module):
-        from fastinit.torch import plan as plan_of_torch
-
-        return plan_of_torch(source, rules), "done"
+    # With its backend PyTorch, a layer of Keras is also a module of PyTorch.
     if keras is not None and isinstance(source, keras.layers.Layer):
         from fastinit.keras import plan as plan_of_keras
 
         return plan_of_keras(source, rules), "done"
+    if torch is not None and isinstance(source, torch.nn.Module):
+        from fastinit.torch import plan as plan_of_torch
+
+        return plan_of_torch(source, rules), "done"
     if isinstance(source, Mapping) and all(map(_is_tensor, source.values())):
         return _of_mapping(source), "in_out"
     if jax is not None:

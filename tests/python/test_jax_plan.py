@@ -200,6 +200,16 @@ def test_a_rule_for_stacked_layers_has_the_fans_of_one_layer():
     assert (filled(row, 1) == arrays_of(made)["layers.kernel"]).all()
 
 
+def test_an_abstract_model():
+    function, _ = nnx_model()
+    model = pytest.importorskip("flax.nnx").eval_shape(function)
+    plan = fj.plan(model, rules={"*count": 0, "*": fastinit.RandomNormal(stddev=0.02)})
+    assert [row.name for row in plan.rows] == [row.name for row in fj.plan(function).rows]
+    assert len(plan["layers.kernel"].parts) == 1  # Only a function tells that it consists of layers.
+    with pytest.raises(ValueError, match=r"a rule for each array: dropout\.rngs\.count$"):
+        fj.plan(model, rules={"[!d]*": fastinit.RandomNormal(stddev=0.02)})
+
+
 def test_an_abstract_tree():
     tree = {
         "params": {
@@ -228,7 +238,7 @@ def test_a_source_without_arrays(source):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn"])
 def test_another_dtype(dtype):
-    function, arguments = linen_model()
+    function, arguments = haiku_model()
     plan = fj.plan(function, *arguments, dtype=dtype)
     assert {row.dtype for row in plan.rows} == {dtype}
     if dtype == "bfloat16":

@@ -45,6 +45,7 @@ from ._initializers import (
     variance_scaling,
     zeros_init,
 )
+from ._orbax import write_orbax
 from ._plan import plan
 from ._primitive import sample
 
@@ -77,6 +78,7 @@ __all__ = [
     "truncated_normal",
     "uniform",
     "variance_scaling",
+    "write_orbax",
     "xavier_normal",
     "xavier_uniform",
     "zeros",

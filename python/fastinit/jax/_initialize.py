@@ -59,6 +59,11 @@ class Leaf:
     def shape(self) -> tuple[int, ...]:
         return tuple(self.abstract.shape)
 
+    @property
+    def is_key(self) -> bool:
+        """Whether it has keys of JAX."""
+        return bool(jax.dtypes.issubdtype(self.abstract.dtype, jax.dtypes.extended))
+
     def check(self) -> None:
         """Checks that fastinit can fill it, if a rule says so.
 
@@ -174,22 +179,22 @@ def initialize(
 
 
 def prepare(
-    function: Any, arguments: Sequence[Any], rules: Mapping[Any, Any] | None
+    function: Any, arguments: Sequence[Any], rules: Mapping[Any, Any] | None, *, with_keys: bool = True
 ) -> tuple[Model, list[str]]:
     """A model whose arrays have their contents, and the keys of rules that match nothing.
 
     Raises:
         TypeError: If an argument or a rule is of the wrong kind.
-        ValueError: If an array of an abstract tree has no rule.
+        ValueError: If an array of an abstract tree has no rule; keys of JAX need one if `with_keys`.
     """
     if rules is not None and not isinstance(rules, Mapping):
         raise TypeError(f"rules must be a mapping, got {type(rules).__name__}")
     model = Model(function, arguments)
     unused = _assign(rules or {}, model.leaves)
-    if model.program is None and (own := model.own()):
-        raise ValueError(
-            f"an abstract tree needs a rule for each array: {', '.join(model.leaves[i].name for i in own)}"
-        )
+    if model.program is None:
+        own = [model.leaves[number] for number in model.own()]
+        if names := [leaf.name for leaf in own if with_keys or not leaf.is_key]:
+            raise ValueError(f"an abstract tree needs a rule for each array: {', '.join(names)}")
     return model, unused
 
 
@@ -245,7 +250,7 @@ class Model:
         self.values = [value for _, value in paths]
         self.places = [place for place, value in enumerate(self.values) if _is_array(value)]
         self.rest = [None if _is_array(value) else value for value in self.values]
-        self.names = [_name_of(paths[place][0]) for place in self.places]
+        self.names = [name_of(paths[place][0]) for place in self.places]
 
     def own(self) -> list[int]:
         """The arrays that only the model's own code makes."""
@@ -312,7 +317,7 @@ def _is_module(value: Any) -> bool:
     return isinstance(value, tuple(kind for kind in kinds if kind is not None))
 
 
-def _name_of(path: Any) -> str:
+def name_of(path: Any) -> str:
     """The name of an array at a path in the tree."""
     parts = [jax.tree_util.keystr((one,), simple=True) for one in path]
     if len(parts) > 1 and parts[0] == "params":
@@ -369,7 +374,7 @@ def _shardings(shardings: Any, leaves: Sequence[Leaf]) -> list[Any]:
     if callable(shardings):
         return [shardings(leaf.name, leaf.abstract) for leaf in leaves]
     found = {
-        _name_of(path): one
+        name_of(path): one
         for path, one in jax.tree_util.tree_flatten_with_path(shardings, is_leaf=lambda one: one is None)[0]
     }
     missing = [leaf.name for leaf in leaves if leaf.name not in found]

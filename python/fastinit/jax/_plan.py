@@ -57,15 +57,13 @@ def plan(function: Any, *arguments: Any, rules: Mapping[Any, Any] | None = None,
         >>> plan["kernel"].initializer, plan["bias"].initializer, plan.nbytes
         (RandomNormal(stddev=0.5), Constant(value=0.0), 16640)
     """
-    model, unused = prepare(function, arguments, rules)
+    model, unused = prepare(function, arguments, rules, with_keys=False)
     if not model.leaves:
         raise TypeError(f"a plan needs a function or a tree that has arrays, got {function!r:.80}")
     dtype = None if dtype is None else dtype_name(dtype)
     if dtype is not None and not is_float(dtype):
         raise ValueError(f"dtype must be one of floats, got {dtype!r}")
-    leaves = [
-        leaf for leaf in model.leaves if not jax.dtypes.issubdtype(leaf.abstract.dtype, jax.dtypes.extended)
-    ]
+    leaves = [leaf for leaf in model.leaves if not leaf.is_key]
     dtypes = {
         leaf.name: dtype
         if dtype is not None and jax.dtypes.issubdtype(leaf.abstract.dtype, np.floating)

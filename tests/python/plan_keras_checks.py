@@ -224,6 +224,16 @@ def test_unknown_initializers_need_a_rule():
         fk.plan(model, {"*": own})
 
 
+def test_a_quantized_layer_needs_rules():
+    layer = layers.Dense(4, name="layer")
+    layer.build((1, 6))
+    layer.quantize("int8")
+    with pytest.raises(ValueError, match="3 variables need a rule"):
+        fk.plan(layer)
+    plan = fk.plan(layer, {"*/kernel": 3, "*": 0.5})
+    assert (plan["layer/kernel"].dtype, filled(plan["layer/kernel"]).max()) == ("int8", 3)
+
+
 def test_errors():
     with pytest.raises(ValueError, match="the model 'empty' has no weights yet"):
         fk.plan(keras.Sequential([layers.Dense(3)], name="empty"))

@@ -53,7 +53,8 @@ def plan(model: Any, rules: Mapping[Any, Any] | None = None) -> Plan:
     Raises:
         TypeError: If an argument or a rule is of the wrong kind.
         ValueError: If the model is not built; if two variables have the same path, which Keras allows; or if
-            the initializers of some variables are not known, which the error lists. They need rules.
+            the initializers of some variables are not known, as where a layer is quantized. The error lists
+            them; they need rules.
 
     Example:
         >>> import keras, fastinit.keras
@@ -95,8 +96,11 @@ def plan(model: Any, rules: Mapping[Any, Any] | None = None) -> Plan:
             else:
                 parts = whole(initializer, shape, name)
         elif (found := told.get(id(variable))) is not None:
-            title = type(owners[id(variable)]).__name__
-            parts = _parts_of(found, owners[id(variable)], variable)
+            layer = owners[id(variable)]
+            title = type(layer).__name__
+            # What is quantized does not contain what its initializer makes.
+            if not isinstance(layer.dtype_policy, keras.dtype_policies.QuantizedDTypePolicy):
+                parts = _parts_of(found, layer, variable)
         if parts is None:
             empty.append(name)
         else:

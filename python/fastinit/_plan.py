@@ -368,6 +368,13 @@ def given(values: Array) -> tuple[Part, ...]:
     return (Part(values.size, None, data=little.tobytes()),)
 
 
+def unseeded(initializer: fastinit.Initializer) -> fastinit.Initializer:
+    """The initializer without a seed of its own: a plan has none."""
+    if initializer.seed is None:
+        return initializer
+    return type(initializer).from_config({**initializer.get_config(), "seed": None})
+
+
 def constant_of(initializer: fastinit.Initializer) -> float | None:
     """The value of all elements that an initializer makes; `None` if they are not constant."""
     match initializer:

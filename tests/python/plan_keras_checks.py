@@ -202,7 +202,7 @@ def test_unknown_initializers_need_a_rule():
     assert all(f"model/{path}" in str(caught.value) for path in paths)
     rules = {
         "*/one/kernel": keras.initializers.HeNormal(seed=1),
-        "model/two/*": "he_normal",
+        "model/two/*": fastinit.HeNormal(seed=2),
         "*/three/*_stddev": 1,
         "*/kernel": 0,
         "*/none": 0,

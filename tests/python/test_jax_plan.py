@@ -180,11 +180,12 @@ def test_what_cannot_be_planned_is_listed():
         ValueError, match=r"^5 arrays need an initializer.*: gumbel, looped, norm, table, turned$"
     ):
         fj.plan(model, KEY)
-    rules = {"norm": 1, "*": fastinit.RandomNormal(), "nothing": 0}
+    rules = {"norm": 1, "*": fastinit.RandomNormal(seed=3), "nothing": 0}
     plan = fj.plan(model, KEY, rules=rules)
     assert plan["norm"].initializer == fastinit.Constant(1)
     assert plan["norm"].rule == "norm"
     assert plan["gumbel"].rule == "*"
+    assert plan["gumbel"].initializer == fastinit.RandomNormal()  # The seed is that of the checkpoint.
     assert plan.unused_rules == ("nothing",)
     with pytest.raises(ValueError, match=r"^1 array needs.*: weight$"):
         fj.plan(model, KEY, rules={"weight": jax.nn.initializers.normal(), **rules})

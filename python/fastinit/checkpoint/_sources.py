@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastinit._checks import check_choice, check_int
-from fastinit._plan import Plan, PlanRow, dtype_name, is_float, whole
+from fastinit._plan import Plan, PlanRow, dtype_name, is_float, unseeded, whole
 from fastinit._registry import LAYOUTS
 from fastinit._rules import in_layout_of_torch, initializer_of, matches, text_of
 from fastinit._safetensors import DTYPES, files_of_directory, files_of_index, read_header
@@ -213,12 +213,10 @@ def _with_rules(
 
 
 def _checked(rule: object) -> Initializer:
-    """The initializer that a rule is or names, without a seed of its own: a plan has none."""
+    """The initializer that a rule is or names, without a seed of its own."""
     found = initializer_of(rule)
     if found is None:
         raise TypeError(
             f"a rule must be an initializer of fastinit, its name, a number or None; got {rule!r:.80}"
         )
-    if found.seed is not None:
-        return type(found).from_config({**found.get_config(), "seed": None})
-    return found
+    return unseeded(found)

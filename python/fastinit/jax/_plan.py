@@ -9,7 +9,18 @@ import jax
 import numpy as np
 
 import fastinit
-from fastinit._plan import Part, Plan, PlanRow, constant_of, dtype_name, given, is_float, merged, whole
+from fastinit._plan import (
+    Part,
+    Plan,
+    PlanRow,
+    constant_of,
+    dtype_name,
+    given,
+    is_float,
+    merged,
+    unseeded,
+    whole,
+)
 
 from . import _program
 from ._initialize import prepare
@@ -90,7 +101,8 @@ def plan(function: Any, *arguments: Any, rules: Mapping[Any, Any] | None = None,
 def _parts(leaf: Leaf, draw: Draw) -> tuple[Part, ...] | None:
     """The parts of an array that comes from a draw; `None` if they would be too many."""
     if constant_of(draw.initializer) is not None:
-        return whole(draw.initializer, leaf.shape, leaf.stream)
+        return whole(unseeded(draw.initializer), leaf.shape, leaf.stream)
+    initializer = unseeded(draw.initializer)
     shape = (*draw.stack, *draw.unit)
     size = math.prod(shape)
     run = math.prod(draw.unit)  # as many elements stay together
@@ -109,7 +121,7 @@ def _parts(leaf: Leaf, draw: Draw) -> tuple[Part, ...] | None:
             run = math.gcd(run, size // math.prod(lengths))
         shape = tuple(shape[axis] for axis in numbers)
     if size == 0:
-        return (Part(0, draw.initializer, draw.unit, leaf.stream),)
+        return (Part(0, initializer, draw.unit, leaf.stream),)
     if size // run > _MOST_PARTS:
         return None
     places = np.arange(size // run)
@@ -120,7 +132,7 @@ def _parts(leaf: Leaf, draw: Draw) -> tuple[Part, ...] | None:
         streams = [fastinit.block_stream(leaf.stream, number) for number in range(math.prod(draw.stack))]
     each = math.prod(draw.unit) // run
     return merged(
-        Part(run, draw.initializer, draw.unit, streams[place // each], place % each * run)
+        Part(run, initializer, draw.unit, streams[place // each], place % each * run)
         for place in places.tolist()
     )
 

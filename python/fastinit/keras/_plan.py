@@ -16,7 +16,18 @@ import keras
 from keras import initializers
 
 import fastinit
-from fastinit._plan import DTYPES, Part, Plan, PlanRow, given, is_float, numpy_dtype, sampled_dtype, whole
+from fastinit._plan import (
+    DTYPES,
+    Part,
+    Plan,
+    PlanRow,
+    given,
+    is_float,
+    numpy_dtype,
+    sampled_dtype,
+    unseeded,
+    whole,
+)
 from fastinit._rules import initializer_of as initializer_of_rule
 from fastinit._rules import matches, text_of
 
@@ -127,7 +138,7 @@ def _of_rule(rule: Any) -> fastinit.Initializer | None:
             "a rule must be an initializer of fastinit or of Keras, the name of one of fastinit, a number or "
             f"None; got {rule!r:.80}"
         )
-    return found
+    return unseeded(found)
 
 
 def _told(model: Any) -> dict[int, Any]:

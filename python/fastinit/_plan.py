@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -213,6 +214,11 @@ class PlanRow(Result):
     def nbytes(self) -> int:
         """The number of bytes."""
         return self.size * DTYPES[self.dtype]
+
+    @functools.cached_property
+    def _starts(self) -> list[int]:
+        """The number of the first element of each part."""
+        return list(itertools.accumulate((part.count for part in self.parts[:-1]), initial=0))
 
     @property
     def is_by_element(self) -> bool:

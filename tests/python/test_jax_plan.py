@@ -13,6 +13,7 @@ from test_jax_initialize import arrays_of  # noqa: E402
 
 import fastinit  # noqa: E402
 import fastinit.jax as fj  # noqa: E402
+from fastinit._fill import fill  # noqa: E402
 from fastinit.checkpoint import Plan  # noqa: E402
 
 KEY = jax.random.key(0)
@@ -156,6 +157,19 @@ def test_layers_in_the_second_axis_are_runs_of_a_row():
     assert {part.count for part in kernel.parts} == {8}
 
 
+def test_any_range_of_many_parts():
+    function, arguments = plain_model()
+    plan = fj.plan(function, *arguments)
+    for name in ("kernel", "moved", "empty", "ones"):
+        row, before = plan[name], repr(plan[name])
+        everything = filled(row, 7).reshape(-1)
+        for first, last in [(0, row.size), (5, 6), (7, 8), (1, row.size - 1)]:
+            out = np.empty(max(0, min(last, row.size) - first), row.dtype)
+            fill(row, first, out, 7, 1)
+            assert out.tobytes() == everything[first:last].tobytes()
+        assert repr(row) == before
+
+
 def test_nothing_is_made():
     def model(key):
         return {"kernel": fj.he_normal()(key, (2**20, 2**20)), "bias": jnp.zeros(2**40)}
@@ -172,7 +186,7 @@ def test_what_cannot_be_planned_is_listed():
             "gumbel": jax.random.gumbel(key, (3,)),
             "norm": jnp.linalg.norm(weight, axis=0),
             "table": jnp.arange(2**19, dtype=jnp.float32),
-            "turned": jax.random.normal(key, (600, 600)).T,
+            "turned": jax.random.normal(key, (1100, 1000)).T,
             "looped": jax.lax.fori_loop(0, 2, lambda _, x: x + jax.random.bernoulli(key), 0.0),
         }
 

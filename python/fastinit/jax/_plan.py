@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # An array that the model's own code computes may have as many bytes in a plan.
 _MOST_GIVEN = 2**20
 # An array that is transposed has a part for each run of elements that stay together.
-_MOST_PARTS = 2**18
+_MOST_PARTS = 2**20
 
 
 def plan(function: Any, *arguments: Any, rules: Mapping[Any, Any] | None = None, dtype: Any = None) -> Plan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -214,6 +215,11 @@ class PlanRow(Result):
         """The number of bytes."""
         return self.size * DTYPES[self.dtype]
 
+    @functools.cached_property
+    def _starts(self) -> list[int]:
+        """The number of the first element of each part."""
+        return list(itertools.accumulate((part.count for part in self.parts[:-1]), initial=0))
+
     @property
     def is_by_element(self) -> bool:
         """Whether any part of the tensor can be made alone; otherwise all of it is in memory at once."""
@@ -366,6 +372,13 @@ def given(values: Array) -> tuple[Part, ...]:
     """The parts of a tensor with these elements."""
     little = values.astype(values.dtype.newbyteorder("<"), copy=False)
     return (Part(values.size, None, data=little.tobytes()),)
+
+
+def unseeded(initializer: fastinit.Initializer) -> fastinit.Initializer:
+    """The initializer without a seed of its own: a plan has none."""
+    if initializer.seed is None:
+        return initializer
+    return type(initializer).from_config({**initializer.get_config(), "seed": None})
 
 
 def constant_of(initializer: fastinit.Initializer) -> float | None:

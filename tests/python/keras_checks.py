@@ -24,6 +24,10 @@ import pytest
 from keras import layers
 from keras.src.initializers.random_initializers import compute_fans
 from numpy.testing import assert_array_equal
+from plan_keras_checks import (  # noqa: F401
+    same_seeds,
+    test_contents_are_those_of_accelerate_with_a_salt,
+)
 from scipy import stats
 
 import fastinit

@@ -18,9 +18,9 @@ import pytest
 from conftest import INITIALIZERS
 
 import fastinit
-from fastinit import checkpoint
+from fastinit import _fill, checkpoint
 from fastinit._plan import DTYPES, Part, Plan, PlanRow, given, is_float, numpy_dtype
-from fastinit.checkpoint import _fill, _layout, _pieces, _store, _write
+from fastinit.checkpoint import _layout, _pieces, _store, _write
 
 safetensors = pytest.importorskip("safetensors.numpy")
 pytest.importorskip("ml_dtypes")

@@ -19,7 +19,7 @@ PARTS = ("torch", "keras", "jax", "haiku", "checkpoint", "guidance", "theory")
 # Private modules that belong to the package as a whole.
 LEAVES = ("_terminal", "_suggest", "_checks", "_files", "_results", "_typing", "_registry", "_safetensors")
 # What the adapters share; they stand on the public API.
-SHARED = ("_plan", "_report", "_rules")
+SHARED = ("_fill", "_plan", "_report", "_rules")
 API = ("functions", "initializers", "_runtime")
 COMPILED = ("_core",)
 # The files that may import each package, besides NumPy.
@@ -40,6 +40,7 @@ PACKAGES = {
     "jax": ["keras/*", "jax/*", "haiku.py", "guidance/trace/jax_*"],
     "haiku": ["haiku.py"],
     "transformers": ["torch/_plan.py"],
+    "orbax": ["jax/_orbax.py"],
     "sklearn": ["guidance/compare/*"],
     "matplotlib": ["guidance/show/*"],
     "h5py": ["guidance/diagnose/sources/hdf5.py"],

@@ -7,10 +7,9 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from fastinit._fill import fill
 from fastinit._plan import numpy_dtype
 from fastinit._runtime import crc32
-
-from ._fill import fill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastinit._checks import check_choice, check_int
-from fastinit._plan import Plan, PlanRow, dtype_name, is_float, whole
+from fastinit._plan import Plan, PlanRow, dtype_name, is_float, unseeded, whole
 from fastinit._registry import LAYOUTS
 from fastinit._rules import in_layout_of_torch, initializer_of, matches, text_of
 from fastinit._safetensors import DTYPES, files_of_directory, files_of_index, read_header
@@ -95,14 +95,15 @@ def _read(source: Any, rules: Mapping[Any, Any]) -> tuple[Plan | Iterable[_Draft
     if isinstance(source, (str, os.PathLike)):
         return _of_path(Path(source), rules)
     torch, keras, jax = (sys.modules.get(name) for name in ("torch", "keras", "jax"))
-    if torch is not None and isinstance(source, torch.nn.Module):
-        from fastinit.torch import plan as plan_of_torch
-
-        return plan_of_torch(source, rules), "done"
+    # With its backend PyTorch, a layer of Keras is also a module of PyTorch.
     if keras is not None and isinstance(source, keras.layers.Layer):
         from fastinit.keras import plan as plan_of_keras
 
         return plan_of_keras(source, rules), "done"
+    if torch is not None and isinstance(source, torch.nn.Module):
+        from fastinit.torch import plan as plan_of_torch
+
+        return plan_of_torch(source, rules), "done"
     if isinstance(source, Mapping) and all(map(_is_tensor, source.values())):
         return _of_mapping(source), "in_out"
     if jax is not None:
@@ -212,12 +213,10 @@ def _with_rules(
 
 
 def _checked(rule: object) -> Initializer:
-    """The initializer that a rule is or names, without a seed of its own: a plan has none."""
+    """The initializer that a rule is or names, without a seed of its own."""
     found = initializer_of(rule)
     if found is None:
         raise TypeError(
             f"a rule must be an initializer of fastinit, its name, a number or None; got {rule!r:.80}"
         )
-    if found.seed is not None:
-        return type(found).from_config({**found.get_config(), "seed": None})
-    return found
+    return unseeded(found)

@@ -45,6 +45,8 @@ from ._initializers import (
     variance_scaling,
     zeros_init,
 )
+from ._orbax import write_orbax
+from ._plan import plan
 from ._primitive import sample
 
 kaiming_normal = he_normal
@@ -71,10 +73,12 @@ __all__ = [
     "ones",
     "ones_init",
     "orthogonal",
+    "plan",
     "sample",
     "truncated_normal",
     "uniform",
     "variance_scaling",
+    "write_orbax",
     "xavier_normal",
     "xavier_uniform",
     "zeros",

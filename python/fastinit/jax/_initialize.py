@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class _Leaf:
+class Leaf:
     """An array of the model: its name, what is known of it, and what fills it.
 
     Attributes:
@@ -42,19 +42,44 @@ class _Leaf:
         abstract: Its shape and dtype, and its sharding if the tree has one.
         draw: Where its contents come from; `None` for the model's own code.
         title: Where `draw` comes from, for the report.
+        has_rule: Whether it comes from a rule.
         stream: The name that its values depend on: that of the first array which is the same draw.
+        function: The rule, if it is a function of a key, a shape and a dtype.
     """
 
     name: str
     abstract: Any
     draw: Draw | None = None
     title: str = "model"
+    has_rule: bool = False
     stream: str = ""
     function: Callable[..., Any] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.abstract.shape)
+
+    @property
+    def is_key(self) -> bool:
+        """Whether it has keys of JAX."""
+        return bool(jax.dtypes.issubdtype(self.abstract.dtype, jax.dtypes.extended))
+
+    def check(self) -> None:
+        """Checks that fastinit can fill it, if a rule says so.
+
+        Raises:
+            TypeError, ValueError: If it cannot.
+        """
+        if self.draw is None or not self.has_rule:
+            return
+        where = f"{self.name}, rule {self.title!r}"
+        if not _program.is_float(self.abstract.dtype):
+            raise TypeError(f"{where}: fastinit cannot fill {self.abstract.dtype}")
+        try:
+            self.draw.initializer.validate(self.draw.unit, np.dtype(self.abstract.dtype))
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{where}: {error}") from error
 
 
 def initialize(
@@ -121,22 +146,16 @@ def initialize(
     """
     start = time.perf_counter()
     seed = check_int("seed", seed, 0, 2**64 - 1)
-    if rules is not None and not isinstance(rules, Mapping):
-        raise TypeError(f"rules must be a mapping, got {type(rules).__name__}")
-    model = _Model(function, arguments)
+    model, unused = prepare(function, arguments, rules)
     leaves = model.leaves
     if dtype is not None:
         dtype = canonical(dtype)
-        for leaf in leaves:
-            if jax.dtypes.issubdtype(leaf.abstract.dtype, np.floating):
-                leaf.abstract = jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=leaf.abstract.sharding)
-    unused = _assign(rules or {}, leaves)
+    for leaf in leaves:
+        if dtype is not None and jax.dtypes.issubdtype(leaf.abstract.dtype, np.floating):
+            leaf.abstract = jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=leaf.abstract.sharding)
+        leaf.check()
     places = _shardings(shardings, leaves)
-    own = [number for number, leaf in enumerate(leaves) if leaf.draw is None and leaf.function is None]
-    if own and model.program is None:
-        raise ValueError(
-            f"an abstract tree needs a rule for each array: {', '.join(leaves[i].name for i in own)}"
-        )
+    own = model.own()
     arrays: list[Any] = [None] * len(leaves)
     seconds = [0.0] * len(leaves)
     for number, (leaf, sharding) in enumerate(zip(leaves, places, strict=True)):
@@ -159,7 +178,27 @@ def initialize(
     return model.rebuild(arrays), report
 
 
-class _Model:
+def prepare(
+    function: Any, arguments: Sequence[Any], rules: Mapping[Any, Any] | None, *, with_keys: bool = True
+) -> tuple[Model, list[str]]:
+    """A model whose arrays have their contents, and the keys of rules that match nothing.
+
+    Raises:
+        TypeError: If an argument or a rule is of the wrong kind.
+        ValueError: If an array of an abstract tree has no rule; keys of JAX need one if `with_keys`.
+    """
+    if rules is not None and not isinstance(rules, Mapping):
+        raise TypeError(f"rules must be a mapping, got {type(rules).__name__}")
+    model = Model(function, arguments)
+    unused = _assign(rules or {}, model.leaves)
+    if model.program is None:
+        own = [model.leaves[number] for number in model.own()]
+        if names := [leaf.name for leaf in own if with_keys or not leaf.is_key]:
+            raise ValueError(f"an abstract tree needs a rule for each array: {', '.join(names)}")
+    return model, unused
+
+
+class Model:
     """What is to be made: the program, if there is one, the arrays, and the model around them."""
 
     names: list[str]
@@ -194,7 +233,7 @@ class _Model:
             abstract = [self.values[place] for place in self.places]
             found = [None] * len(abstract)
         self.leaves = [
-            _Leaf(name, jax.ShapeDtypeStruct(one.shape, one.dtype, sharding=_sharding_of(one)), draw)
+            Leaf(name, jax.ShapeDtypeStruct(one.shape, one.dtype, sharding=_sharding_of(one)), draw)
             for name, one, draw in zip(self.names, abstract, found, strict=True)
         ]
         self.values = []  # They may be traced.
@@ -211,7 +250,13 @@ class _Model:
         self.values = [value for _, value in paths]
         self.places = [place for place, value in enumerate(self.values) if _is_array(value)]
         self.rest = [None if _is_array(value) else value for value in self.values]
-        self.names = [_name_of(paths[place][0]) for place in self.places]
+        self.names = [name_of(paths[place][0]) for place in self.places]
+
+    def own(self) -> list[int]:
+        """The arrays that only the model's own code makes."""
+        return [
+            number for number, leaf in enumerate(self.leaves) if leaf.draw is None and leaf.function is None
+        ]
 
     def rebuild(self, arrays: Sequence[Any]) -> Any:
         """The model with these arrays."""
@@ -236,7 +281,7 @@ class _Model:
         def maker(stream: str) -> Callable[[Draw], Any]:
             def make(draw: Draw) -> Any:
                 abstract = jax.ShapeDtypeStruct((*draw.stack, *draw.unit), draw.dtype)
-                return _made(_Leaf("", abstract, draw, stream=stream), seed, None)
+                return _made(Leaf("", abstract, draw, stream=stream), seed, None)
 
             return make
 
@@ -272,7 +317,7 @@ def _is_module(value: Any) -> bool:
     return isinstance(value, tuple(kind for kind in kinds if kind is not None))
 
 
-def _name_of(path: Any) -> str:
+def name_of(path: Any) -> str:
     """The name of an array at a path in the tree."""
     parts = [jax.tree_util.keystr((one,), simple=True) for one in path]
     if len(parts) > 1 and parts[0] == "params":
@@ -282,7 +327,7 @@ def _name_of(path: Any) -> str:
     return ".".join(parts)
 
 
-def _assign(rules: Mapping[Any, Any], leaves: Sequence[_Leaf]) -> list[str]:
+def _assign(rules: Mapping[Any, Any], leaves: Sequence[Leaf]) -> list[str]:
     """Gives each array its rule, and its stream; returns the keys of rules that match nothing."""
     unused = []
     taken: set[int] = set()
@@ -308,26 +353,19 @@ def _assign(rules: Mapping[Any, Any], leaves: Sequence[_Leaf]) -> list[str]:
     return unused
 
 
-def _apply(leaf: _Leaf, title: str, initializer: fastinit.Initializer | None, rule: Any) -> None:
+def _apply(leaf: Leaf, title: str, initializer: fastinit.Initializer | None, rule: Any) -> None:
     """Gives an array its rule."""
-    leaf.title = title
+    leaf.title, leaf.has_rule = title, True
     if initializer is None:
         leaf.draw, leaf.function = None, rule
         return
-    if not _program.is_float(leaf.abstract.dtype):
-        raise TypeError(f"{leaf.name}, rule {title!r}: fastinit cannot fill {leaf.abstract.dtype}")
     draw = Draw(initializer, leaf.shape)
     if (model := leaf.draw) is not None and model.stack and not model.changes:
         draw = replace(model, initializer=initializer, origin=None)
-    try:
-        initializer.validate(draw.unit, np.dtype(leaf.abstract.dtype))
-    except (TypeError, ValueError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{leaf.name}, rule {title!r}: {error}") from error
     leaf.draw = draw
 
 
-def _shardings(shardings: Any, leaves: Sequence[_Leaf]) -> list[Any]:
+def _shardings(shardings: Any, leaves: Sequence[Leaf]) -> list[Any]:
     """The sharding of each array, or `None`."""
     if shardings is None:
         return [leaf.abstract.sharding for leaf in leaves]
@@ -336,7 +374,7 @@ def _shardings(shardings: Any, leaves: Sequence[_Leaf]) -> list[Any]:
     if callable(shardings):
         return [shardings(leaf.name, leaf.abstract) for leaf in leaves]
     found = {
-        _name_of(path): one
+        name_of(path): one
         for path, one in jax.tree_util.tree_flatten_with_path(shardings, is_leaf=lambda one: one is None)[0]
     }
     missing = [leaf.name for leaf in leaves if leaf.name not in found]
@@ -345,7 +383,7 @@ def _shardings(shardings: Any, leaves: Sequence[_Leaf]) -> list[Any]:
     return [found[leaf.name] for leaf in leaves]
 
 
-def _made(leaf: _Leaf, seed: int, sharding: Any) -> Any:
+def _made(leaf: Leaf, seed: int, sharding: Any) -> Any:
     """The array of a leaf that has a draw, or a function as its rule."""
     if leaf.function is not None:
         array = leaf.function(_key(seed, leaf.name), leaf.shape, leaf.abstract.dtype)
@@ -365,7 +403,7 @@ def _key(seed: int, name: str, like: Any = None) -> Any:
     return jax.random.wrap_key_data(bits, impl=kind)
 
 
-def _part_of(leaf: _Leaf, seed: int) -> Callable[[Any], Array]:
+def _part_of(leaf: Leaf, seed: int) -> Callable[[Any], Array]:
     """A function that makes the part of an array at an index; `None` stands for all of it."""
     draw, stream = leaf.draw, leaf.stream
     assert draw is not None
@@ -429,7 +467,7 @@ def _reshaped(draw: Draw, shape: tuple[int, ...]) -> tuple[fastinit.Initializer,
     return (draw.initializer, ()) if same is None else (same, shape)
 
 
-def _row(leaf: _Leaf, array: Any, sample: Array | None, seconds: float) -> ReportRow:
+def _row(leaf: Leaf, array: Any, sample: Array | None, seconds: float) -> ReportRow:
     """The row of an array in the report."""
     draw = leaf.draw
     distribution = None if draw is None else draw.initializer.check(draw.unit)
@@ -465,7 +503,7 @@ def _sample(array: Any) -> Array | None:
     return here.astype(np.float64) if here.size else None
 
 
-def _twins(leaves: Sequence[_Leaf], samples: Sequence[Array | None]) -> tuple[tuple[str, ...], ...]:
+def _twins(leaves: Sequence[Leaf], samples: Sequence[Array | None]) -> tuple[tuple[str, ...], ...]:
     """Groups of names of arrays that are equal where they were measured, except constant ones."""
     groups: dict[Any, list[str]] = {}
     for leaf, sample in zip(leaves, samples, strict=True):

@@ -43,6 +43,8 @@ _CALLS = (
     "custom_jvp_call",
     "custom_vjp_call",
 )
+# The operations that make random numbers, besides those of `jax.random`.
+_DRAWS = ("fastinit", "threefry2x32")
 # The operations in which a program is; the same program may be in several places.
 _Path = tuple[int, ...]
 # Constants of more elements are not followed.
@@ -219,6 +221,24 @@ def draws(program: ClosedJaxpr) -> list[Draw | None]:
     jaxpr = program.jaxpr
     found = _follow(jaxpr, [_small(value) for value in program.consts], [None] * len(jaxpr.invars), ())
     return [_result(value, var.aval) for value, var in zip(found, jaxpr.outvars, strict=True)]
+
+
+def is_random(program: ClosedJaxpr, place: int) -> bool:
+    """Whether a result of a program depends on a draw or on a key."""
+    wanted = [number == place for number in range(len(program.jaxpr.outvars))]
+    jaxpr = partial_eval.dce_jaxpr(program.jaxpr, wanted)[0]
+    return any(name in _DRAWS or name.startswith(("random_", "rng_")) for name in _operations(jaxpr))
+
+
+def _operations(jaxpr: Any) -> Iterator[str]:
+    """The names of the operations in a program, and in those in it."""
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name
+        for value in equation.params.values():
+            for one in value if isinstance(value, (tuple, list)) else (value,):
+                inner = getattr(one, "jaxpr", one)
+                if isinstance(inner, Jaxpr):
+                    yield from _operations(inner)
 
 
 def compute(

@@ -53,6 +53,7 @@ from ._initializers import (
     VarianceScaling,
     Zeros,
 )
+from ._plan import plan
 
 # The names in lower case, and Keras's aliases.
 constant = Constant
@@ -117,6 +118,7 @@ __all__ = [
     "lecun_uniform",
     "ones",
     "orthogonal",
+    "plan",
     "random_normal",
     "random_uniform",
     "serialize",

@@ -16,6 +16,7 @@ import numpy as np
 from keras import initializers
 
 import fastinit
+from fastinit._registry import class_name, preset_name
 
 from . import _tensors, _variables
 from ._private import compute_fans
@@ -120,6 +121,28 @@ def leave(initializer: Any, shape: Any, dtype: Any, layout: Any) -> Any:
     """The tensor that Keras itself makes."""
     original = ORIGINALS[_class_of(initializer)]
     return _tensors.distribute(original(initializer, shape, dtype=dtype), layout)
+
+
+def request(initializer: Any, shape: tuple[int, ...], dtype: str) -> fastinit.Initializer:
+    """The initializer of fastinit that has the distribution of one of Keras for a shape.
+
+    Raises:
+        TypeError, ValueError, OverflowError: If fastinit has none.
+    """
+    kind = type(initializer)
+    known = next((cls for cls in kind.__mro__ if cls in PARAMETERS), None)
+    if known is None or kind.__call__ not in (known.__call__, Sampled.__call__):
+        raise TypeError(f"{kind.__name__} is an initializer of neither Keras nor fastinit")
+    made = _plan(initializer, shape, dtype).initializer
+    if type(made) is fastinit.VarianceScaling and (
+        name := preset_name(made.scale, made.mode, made.distribution)
+    ):
+        config = made.get_config()
+        for parameter in ("scale", "mode", "distribution"):
+            del config[parameter]
+        preset: fastinit.Initializer = getattr(fastinit, class_name(name)).from_config(config)
+        return preset
+    return made
 
 
 class Key(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +27,15 @@ def fill(row: PlanRow, first: int, out: Array, seed: int, threads: int) -> None:
         seed: The seed.
         threads: The largest number of threads to use.
     """
-    start = 0
-    for part in row.parts:
-        begin, end = max(first, start), min(first + out.size, start + part.count)
+    last = first + out.size
+    # There may be very many parts, of which a few are wanted.
+    for place in range(max(0, bisect.bisect_right(row._starts, first) - 1), len(row.parts)):
+        part, start = row.parts[place], row._starts[place]
+        if start >= last:
+            break
+        begin, end = max(first, start), min(last, start + part.count)
         if begin < end:
             _fill(part, begin - start, row.dtype, out[begin - first : end - first], seed, threads)
-        start += part.count
 
 
 def _fill(part: Part, first: int, dtype: str, out: Array, seed: int, threads: int) -> None:

@@ -222,7 +222,9 @@ class Store:
     def note(self, journal: IO[bytes], piece: Piece, digest: str) -> None:
         """Records that a piece is done; the journal has it after the next `flush`, at the latest."""
         self._pending.append((piece, digest))
-        if sum(one.nbytes for one, _ in self._pending) >= _UNRECORDED or len(self._pending) >= 1000:
+        unrecorded = sum(one.nbytes for one, _ in self._pending)
+        # To wait for the disk takes long, so it is done for many pieces at once.
+        if not self.sync or unrecorded >= _UNRECORDED or len(self._pending) >= 1000:
             self.flush(journal)
 
     def flush(self, journal: IO[bytes]) -> None:

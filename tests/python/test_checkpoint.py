@@ -453,6 +453,16 @@ def test_a_file_that_another_writer_finished_is_never_replaced(tmp_path, expecte
     assert contents(tmp_path) == expected
 
 
+def test_files_that_another_writer_finishes_meanwhile(tmp_path, expected):
+    def finish_others(*_):
+        checkpoint.write(PLAN, tmp_path, 1, max_shard_size=SIZE, rank=1, world=2)
+
+    written = checkpoint.write(PLAN, tmp_path, 1, max_shard_size=SIZE, threads=1, progress=finish_others)
+    assert written.complete
+    assert written.kept > 0
+    assert contents(tmp_path) == expected
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="files cannot be locked so here")
 def test_two_processes_of_the_same_rank(tmp_path, expected):
     folder = tmp_path / "out"

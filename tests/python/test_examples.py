@@ -23,6 +23,10 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
         (["pytorch/meta.py"], ["MultiheadAttention", "layer 3 alone has the same bits: True"]),
         (["pytorch/trace.py"], ["vanishes: from layer", "after the repair: good", "step 20 good"]),
         (["pytorch/fsdp2.py", "--processes", "2"], ["131,584 of 263,168 elements, equal: True"]),
+        (
+            ["checkpoint.py", "--layers", "2", "--width", "512"],
+            ["planned 21 tensors, 46,470,144 bytes", "as made here: True", ": right, "],
+        ),
         (["keras3/recipes.py"], ["he_normal, seed 7: bff2f69c51154505"]),
         (
             ["keras3/unmodified.py", "--layers", "1", "--width", "128"],
@@ -49,7 +53,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 )
 def test_example(arguments, expected):
     name, *options = arguments
-    framework = {"pytorch": "torch", "keras3": "keras", "jax": "flax"}[name.split("/")[0]]
+    frameworks = {"pytorch": "torch", "keras3": "keras", "jax": "flax", "checkpoint.py": "transformers"}
+    framework = frameworks[name.split("/")[0]]
     if importlib.util.find_spec(framework) is None:
         pytest.skip(f"needs {framework}")
     command = [sys.executable, "-W", "ignore", str(EXAMPLES / name), *options]

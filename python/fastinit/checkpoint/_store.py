@@ -231,8 +231,8 @@ class Store:
         """Writes to the journal what is done, once it is on the disk."""
         if self.sync:
             for piece in {one.file: one for one, _ in self._pending}.values():
-                with self.opened(piece) as file:
-                    _sync(file)
+                with contextlib.suppress(FileNotFoundError), self.opened(piece) as file:
+                    _sync(file)  # Otherwise another writer has finished it, and has waited for the disk.
         journal.write(b"".join(f"{piece.number} {digest}\n".encode() for piece, digest in self._pending))
         if self.sync:
             _sync(journal)

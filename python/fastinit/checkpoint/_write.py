@@ -232,9 +232,15 @@ class _Work:
     def do(self, piece: Piece, threads: int, journal: IO[bytes]) -> None:
         """Writes a piece, unless it is there, and finishes its file."""
         before = self.earlier.get(piece.number)
-        with self.store.opened(piece) as file:
-            is_there = before is not None and digest_of(read_in_blocks(file, piece)) == before
-            digest = before if is_there else self._write(file, piece, threads)
+        try:
+            with self.store.opened(piece) as file:
+                is_there = before is not None and digest_of(read_in_blocks(file, piece)) == before
+                digest = before if is_there else self._write(file, piece, threads)
+        except FileNotFoundError:
+            # Another writer with the same part, or with another `world`, has finished the file.
+            if not self.store.is_whole(piece.file):
+                raise
+            is_there = True
         with self.lock:
             if is_there:
                 self.kept += piece.nbytes

@@ -66,7 +66,7 @@ def plan(function: Any, *arguments: Any, rules: Mapping[Any, Any] | None = None,
         ...     return {"kernel": jax.nn.initializers.normal(0.5)(key, (64, 128)), "bias": jnp.zeros(128)}
         >>> plan = fastinit.jax.plan(model, jax.random.key(0), dtype="bfloat16")
         >>> plan["kernel"].initializer, plan["bias"].initializer, plan.nbytes
-        (RandomNormal(stddev=0.5), Constant(value=0.0), 16640)
+        (RandomNormal(stddev=0.5), Constant(), 16640)
     """
     model, unused = prepare(function, arguments, rules, with_keys=False)
     if not model.leaves:

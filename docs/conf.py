@@ -31,8 +31,9 @@ root_doc = "README"
 include_patterns = ["*.md", "docs/**", "examples/notebooks/*.ipynb"]
 exclude_patterns = [".*", "bench-results", "benches", "dist", "python", "src", "target", "tests", "tools"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext", ".ipynb": "markdown"}
-# Other projects cannot be looked up without a network, and `code` in docstrings is not always a name.
-nitpick_ignore_regex = [("py:.*", r"(?s)(?!fastinit(\.\w+)+\Z).*")]
+# Other projects cannot be looked up without a network, `code` in docstrings is not always a name, and private
+# names, which types have, are not in the reference.
+nitpick_ignore_regex = [("py:.*", r"(?s)(?!fastinit(\.[^\W_]\w*)+\Z).*")]
 default_role = "py:obj"
 suppress_warnings = ["ref.python"]  # Adapters have classes of the same name; the nearest is meant.
 

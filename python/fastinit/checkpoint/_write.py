@@ -83,7 +83,7 @@ def write(
 
     The files are those that Hugging Face's libraries write: `model.safetensors`, or
     `model-00001-of-00003.safetensors` and so on with `model.safetensors.index.json`. Each has the bytes that
-    `safetensors.numpy.save_file` writes for the same tensors. Beside them is `fastinit.json`, the manifest,
+    `safetensors.numpy.save_file` writes for the same tensors. Beside them is `"fastinit.json"`, the manifest,
     which `verify` reads.
 
     Memory: 2 MiB for each thread, and for each tensor that cannot be made in parts (`orthogonal`,

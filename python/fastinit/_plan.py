@@ -19,7 +19,7 @@ import fastinit
 from ._files import check_input, replacing
 from ._registry import install_hint
 from ._results import Result, Rows, plain
-from ._terminal import Table
+from ._terminal import Table, size_text
 
 if TYPE_CHECKING:
     import os
@@ -391,15 +391,6 @@ def constant_of(initializer: fastinit.Initializer) -> float | None:
         case fastinit.Constant():
             return initializer.value
     return None
-
-
-def size_text(size: float) -> str:
-    """A number of bytes in words, in powers of 1000."""
-    units = ("B", "kB", "MB", "GB", "TB", "PB")
-    power = 0
-    while size >= 999.5 and power < len(units) - 1:
-        size, power = size / 1000, power + 1
-    return f"{size:.3g} {units[power]}"
 
 
 def _contents(row: PlanRow) -> str:

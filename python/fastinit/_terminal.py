@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 import itertools
+import math
 import re
 import shutil
 import sys
+import time
 import unicodedata
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -174,6 +176,15 @@ def columns() -> int:
     return max(20, shutil.get_terminal_size((120, 24)).columns)
 
 
+def size_text(size: float) -> str:
+    """A number of bytes in words, in powers of 1000."""
+    units = ("B", "kB", "MB", "GB", "TB", "PB")
+    power = 0
+    while size >= 999.5 and power < len(units) - 1:
+        size, power = size / 1000, power + 1
+    return f"{size:.3g} {units[power]}"
+
+
 def printable(text: str) -> str:
     """The text with escapes for characters that are not printable, such as those that control a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -250,15 +261,17 @@ class Bar:
             function that is called with the amount done, the total, and the name of the part done last.
         total: The amount to do.
         name: What is done first.
+        in_bytes: Whether amounts are bytes; then their rate is shown.
     """
 
-    def __init__(self, progress: Progress, total: int, name: str = "") -> None:
+    def __init__(self, progress: Progress, total: int, name: str = "", *, in_bytes: bool = False) -> None:
         self.progress = sys.stderr.isatty() if progress is None else progress
         self.total = total
         self.done = 0
         self._line = self._name = ""
         shown = bool(self.progress) and not callable(self.progress)
         self._width = min(30, columns() // 4)
+        self._start = time.perf_counter() if in_bytes else None
         self._rich = _rich_bar(total, self._width) if shown and sys.stderr.isatty() else None
         self.show(name)
 
@@ -267,8 +280,10 @@ class Bar:
         if callable(self.progress) or not self.progress:
             return
         self._name = name
-        # What is left beside the bar, the percentage and the time.
-        name = _elided(printable(name), max(8, columns() - self._width - 18))
+        rate = self._rate(is_timed=self._rich is not None)
+        # What is left beside the bar, the percentage, the time and the rate.
+        name = _elided(printable(name), max(8, columns() - self._width - 18 - len(rate)))
+        name = f"{rate}  {name}" if rate else name
         if self._rich is not None:
             self._rich.update(self._rich.task_ids[0], completed=self.done, description=name)
             return
@@ -282,6 +297,16 @@ class Bar:
                 flush=True,
             )
             self._line = line
+
+    def _rate(self, *, is_timed: bool) -> str:
+        """The rate in bytes per second and, unless the bar has it, the remaining time."""
+        if self._start is None or not self.done:
+            return ""
+        rate = self.done / max(1e-3, time.perf_counter() - self._start)
+        if is_timed:
+            return f"{size_text(rate)}/s"
+        minutes, seconds = divmod(math.ceil((self.total - self.done) / rate), 60)
+        return f"{size_text(rate)}/s, {minutes}:{seconds:02} left"
 
     def add(self, size: int, name: str) -> None:
         """Adds an amount that is done, and the name of the part that it belongs to."""

@@ -270,3 +270,17 @@ def test_tensors_with_findings_come_first(monkeypatch):
     assert names[100] in table_of_tensors
     assert len(text.splitlines()) < 110
     assert len(fastinit.diagnose(tensors).to_text(full=True).splitlines()) > 240
+
+
+def test_a_bar_of_bytes_shows_the_rate_and_the_remaining_time(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr("fastinit._terminal.time.perf_counter", lambda: now[0])
+    bar = Bar(True, 10**10, in_bytes=True)
+    now[0] = 2.0
+    bar.add(4 * 10**9, "up.weight")
+    now[0] = 3.0
+    bar.add(6 * 10**9, "down.weight")
+    bar.close()
+    lines = capsys.readouterr().err.split("\r")
+    assert lines[2].rstrip().endswith("40%  2 GB/s, 0:03 left  up.weight")
+    assert lines[3].rstrip().endswith("100%  3.33 GB/s, 0:00 left  down.weight")

@@ -12,10 +12,10 @@ from urllib.parse import quote
 import numpy as np
 
 from fastinit._checks import check_choice, check_int
-from fastinit._plan import DTYPES, numpy_dtype, size_text
+from fastinit._plan import DTYPES, numpy_dtype
 from fastinit._results import Result, Rows
 from fastinit._safetensors import CODES, ORDER, Entry, header
-from fastinit._terminal import Table
+from fastinit._terminal import Table, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -14,9 +14,9 @@ import numpy as np
 
 import fastinit
 from fastinit._checks import check_int
-from fastinit._plan import DTYPES, Plan, size_text
+from fastinit._plan import DTYPES, Plan
 from fastinit._results import Result
-from fastinit._terminal import Bar, Table
+from fastinit._terminal import Bar, Table, size_text
 
 from . import _npz
 from ._layout import Layout
@@ -210,7 +210,7 @@ class _Check:
         def compare(piece: Piece) -> None:
             self._piece(layout.files[piece.file], piece, digests[piece.number], 1)
 
-        with closing(Bar(progress, sum(piece.nbytes for piece in pieces))) as bar:
+        with closing(Bar(progress, sum(piece.nbytes for piece in pieces), in_bytes=True)) as bar:
             for piece in pieces:
                 if not piece.row.is_by_element:
                     self._piece(layout.files[piece.file], piece, digests[piece.number], self.threads)
@@ -271,7 +271,10 @@ class _Check:
         """Compares an archive; returns the number of bytes of tensors that were compared."""
         name, position = _npz.NAME, 0
 
-        with (self.folder / name).open("rb") as opened, closing(Bar(progress, plan.nbytes)) as bar:
+        with (
+            (self.folder / name).open("rb") as opened,
+            closing(Bar(progress, plan.nbytes, in_bytes=True)) as bar,
+        ):
 
             def compare(wanted: Any, tensor: str) -> None:
                 nonlocal position

@@ -15,9 +15,9 @@ from typing import IO, TYPE_CHECKING, Any
 import fastinit
 from fastinit._checks import check_choice, check_int
 from fastinit._files import replacing
-from fastinit._plan import Plan, size_text
+from fastinit._plan import Plan
 from fastinit._results import Result
-from fastinit._terminal import Bar
+from fastinit._terminal import Bar, size_text
 
 from . import _layout, _npz
 from ._pieces import digest_of, in_threads, made_in_blocks, read_in_blocks
@@ -190,7 +190,10 @@ def _write_npz(
     for name in (_npz.NAME, MANIFEST):
         if os.path.lexists(folder / name):
             raise FileExistsError(f"{folder / name} exists, and would be overwritten")
-    with contextlib.closing(Bar(progress, plan.nbytes)) as bar, replacing(folder / _npz.NAME) as file:
+    with (
+        contextlib.closing(Bar(progress, plan.nbytes, in_bytes=True)) as bar,
+        replacing(folder / _npz.NAME) as file,
+    ):
         _npz.stream(plan, seed, lambda data, _: file.write(data), threads, bar)
     with replacing(folder / MANIFEST) as file:
         file.write(json.dumps(description, ensure_ascii=False, indent=1).encode())
@@ -217,7 +220,7 @@ class _Work:
         todo = [piece for piece in self.pieces if piece.file not in whole]
         self.kept = sum(piece.nbytes for piece in self.pieces if piece.file in whole)
         self.left = Counter(piece.file for piece in todo)
-        with contextlib.closing(Bar(progress, sum(piece.nbytes for piece in todo))) as bar:
+        with contextlib.closing(Bar(progress, sum(piece.nbytes for piece in todo), in_bytes=True)) as bar:
             # A tensor that is made as a whole takes its memory, and all threads.
             for piece in todo:
                 if not piece.row.is_by_element:

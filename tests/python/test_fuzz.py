@@ -488,7 +488,10 @@ def test_plans_of_headers(data):
         path = Path(folder) / "weights.safetensors"
         path.write_bytes(data)
         plan = allowed(lambda: checkpoint.plan(path, {"*": 0}), ValueError)
-        assert plan is None or checkpoint.Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+        assert (
+            plan is None
+            or checkpoint.Plan.from_dict(json.loads(json.dumps(plan.to_dict()))).rows == plan.rows
+        )
 
 
 @CASES

@@ -55,6 +55,7 @@ This module imports PyTorch; `import fastinit` does not.
 from fastinit._report import Report, ReportRow
 
 from ._accelerate import accelerate
+from ._dcp import write_dcp
 from ._functions import (
     _calculate_correct_fan,  # noqa: F401 - mup, timm and others import these from torch.nn.init.
     _calculate_fan_in_and_fan_out,  # noqa: F401
@@ -126,6 +127,7 @@ __all__ = [
     "uniform",
     "uniform_",
     "variance_scaling_",
+    "write_dcp",
     "xavier_normal",
     "xavier_normal_",
     "xavier_uniform",

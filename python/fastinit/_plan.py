@@ -154,8 +154,12 @@ class PlanRow(Result):
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise ValueError(f"the name of a tensor must be a str that is not empty, got {self.name!r}")
+        if not self.name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in self.name):
+            raise ValueError(f"the name of a tensor must be valid Unicode, got {self.name!r:.80}")
         if self.dtype not in DTYPES:
             raise ValueError(f"{self.name}: dtype must be one of {', '.join(DTYPES)}; got {self.dtype!r:.80}")
+        if self.nbytes >= 2**63:
+            raise ValueError(f"{self.name}: a tensor of shape {self.shape!s:.80} is too large")
         if sum(part.count for part in self.parts) != self.size:
             raise ValueError(f"{self.name}: the parts must have the {self.size} elements of the tensor")
         try:

@@ -543,6 +543,14 @@ def test_too_little_space(small_disk):
     assert contents(small_disk) == {}
 
 
+def test_far_too_little_space(tmp_path):
+    plan = checkpoint.plan({"a": ((2**30, 2**20), "bfloat16", NORMAL)})
+    assert checkpoint.files(plan, max_shard_size=None).rows[0].nbytes > 2**51
+    with pytest.raises(OSError, match="No space left on device"):
+        checkpoint.write(plan, tmp_path, 0)
+    assert contents(tmp_path) == {}
+
+
 def test_a_disk_that_others_fill(small_disk):
     plan = checkpoint.plan({f"t{number}": (30_000, "float32", NORMAL) for number in range(3)})
     filler = small_disk / "filler"
@@ -744,6 +752,58 @@ def test_what_cannot_be_verified(tmp_path):
         (tmp_path / "fastinit.json").write_text(text)
         with pytest.raises(ValueError, match=r"fastinit.json is damaged"):
             checkpoint.verify(tmp_path)
+
+
+def places(values, path=()):
+    """The paths to all values in a document of JSON."""
+    items = (
+        values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    )
+    for key, value in items:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+def test_damaged_manifests(tmp_path):
+    plan = checkpoint.plan({"a": ((30, 10), "float32", fastinit.HeNormal()), "b": (3, "bool", 1)})
+    checkpoint.write(plan, tmp_path, 0)
+    manifest = tmp_path / "fastinit.json"
+    text = manifest.read_text()
+    for path in places(json.loads(text)):
+        for new in ("delete", None, -1, "x", [], {}, 1e300, True, 2**70, [[1]]):
+            values = json.loads(text)
+            place = values
+            for key in path[:-1]:
+                place = place[key]
+            if new == "delete":
+                del place[path[-1]]
+            else:
+                place[path[-1]] = new
+            manifest.write_text(json.dumps(values))
+            try:
+                checkpoint.verify(tmp_path)
+            except ValueError as error:
+                assert "fastinit.json is damaged" in str(error)  # noqa: PT017
+            try:
+                assert checkpoint.write(plan, tmp_path, 0).complete
+            except (FileExistsError, ValueError) as error:
+                assert str(tmp_path) in str(error)  # noqa: PT017
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink") or sys.platform == "win32", reason="links need permission")
+@pytest.mark.parametrize("kind", ["link", "directory"])
+def test_incomplete_files_that_are_none(tmp_path, kind):
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    path = tmp_path / "out" / "model.safetensors.incomplete"
+    path.parent.mkdir()
+    if kind == "link":
+        path.symlink_to(precious)
+    else:
+        path.mkdir()
+    with pytest.raises(FileExistsError, match="is not a regular file"):
+        checkpoint.write(PLAN, tmp_path / "out", 0)
+    assert precious.read_text() == "precious"
 
 
 def test_results_as_values(tmp_path):

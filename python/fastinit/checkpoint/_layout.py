@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import re
@@ -76,13 +77,16 @@ class Layout:
 
     Attributes:
         files: The files.
-        pieces: The pieces of all files, in their order.
         index: The name and the contents of the index of the files, if there is one.
     """
 
     files: list[File]
-    pieces: list[Piece]
     index: tuple[str, bytes] | None
+
+    @functools.cached_property
+    def pieces(self) -> list[Piece]:
+        """The pieces of all files, in their order."""
+        return list(_pieces(self.files))
 
     @classmethod
     def of(
@@ -101,7 +105,7 @@ class Layout:
             names = names if len(shards) > 1 else ["model.safetensors"]
             files = [_safetensors(name, rows, metadata) for name, rows in zip(names, shards, strict=True)]
         index = _index(files) if kind == "safetensors" and len(files) > 1 else None
-        return cls(files, list(_pieces(files)), index)
+        return cls(files, index)
 
     def of_writer(self, rank: int, world: int) -> list[Piece]:
         """The pieces of one of several writers: neighbours, with about as many bytes as those of others."""
@@ -175,12 +179,16 @@ def _index(files: Sequence[File]) -> tuple[str, bytes]:
     return "model.safetensors.index.json", (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
 
 
+def step_of(row: PlanRow) -> int:
+    """The number of elements of a piece of a tensor, except for the last one."""
+    return PIECE // DTYPES[row.dtype] if row.is_by_element else max(1, row.size)
+
+
 def _pieces(files: Sequence[File]) -> Iterator[Piece]:
     number = 0
     for file, one in enumerate(files):
         for row, offset in one.tensors:
-            itemsize = DTYPES[row.dtype]
-            step = PIECE // itemsize if row.is_by_element else max(1, row.size)
+            itemsize, step = DTYPES[row.dtype], step_of(row)
             for first in range(0, row.size, step):
                 count = min(step, row.size - first)
                 yield Piece(number, file, row, first, count, offset + first * itemsize)

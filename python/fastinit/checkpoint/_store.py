@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import re
@@ -59,9 +60,6 @@ class Store:
         self.layout = layout
         self.sync = sync
         self._state = directory / _STATE
-        self._of_file: dict[int, set[int]] = {number: set() for number in range(len(layout.files))}
-        for piece in layout.pieces:
-            self._of_file[piece.file].add(piece.number)
         self._done: dict[int, str] = {}
         self._pending: list[tuple[Piece, str]] = []
 
@@ -102,6 +100,14 @@ class Store:
             if not self.is_whole(number):
                 self._prepare(number)
         return False
+
+    @functools.cached_property
+    def _of_file(self) -> list[set[int]]:
+        """The numbers of the pieces of each file."""
+        found: list[set[int]] = [set() for _ in self.layout.files]
+        for piece in self.layout.pieces:
+            found[piece.file].add(piece.number)
+        return found
 
     @property
     def manifest(self) -> Path:
@@ -151,12 +157,16 @@ class Store:
         for name, value in mine.items():
             if name != "plan" and found.get(name) != value:
                 raise FileExistsError(f"{what}, of {name} {found.get(name)!r:.80} and not {value!r:.80}")
-        plan = found.get("plan", {})
-        if plan.get("stream_version") != mine["plan"]["stream_version"]:
-            raise FileExistsError(f"{what}, of stream version {plan.get('stream_version')!r:.80}")
-        rows, others = mine["plan"]["rows"], plan.get("rows", ())
+        plan = found.get("plan")
+        others = plan.get("rows") if isinstance(plan, dict) else None
+        if not isinstance(plan, dict) or not isinstance(others, list):
+            raise FileExistsError(f"{what}, or its description is damaged")
+        for name in ("schema", "stream_version"):
+            if plan.get(name) != mine["plan"][name]:
+                raise FileExistsError(f"{what}, of {name} {plan.get(name)!r:.80}")
+        rows = mine["plan"]["rows"]
         for row, other in zip(rows, others, strict=False):
-            if any(other.get(key) != value for key, value in row.items()):
+            if not isinstance(other, dict) or any(other.get(key) != value for key, value in row.items()):
                 raise FileExistsError(f"{what}, whose plan differs from {row['name']!r:.80} on")
         if len(rows) != len(others):
             raise FileExistsError(f"{what}, of {len(others)} tensors and not {len(rows)}")
@@ -193,7 +203,10 @@ class Store:
     def _prepare(self, number: int) -> None:
         """Gives a file its size and its head, if it is not there."""
         file = self.layout.files[number]
-        with self._incomplete(file).open("ab"):
+        path = self._incomplete(file)
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise FileExistsError(f"{path} exists, and is not a regular file")
+        with path.open("ab"):
             pass
         with self._incomplete(file).open("r+b", buffering=0) as opened:
             if opened.seek(0, os.SEEK_END) != file.size:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fastinit
-from fastinit._checks import check_int
+from fastinit._checks import check_choice, check_int
 from fastinit._plan import DTYPES, Plan
 from fastinit._results import Result
 from fastinit._terminal import Bar, Table, size_text
 
 from . import _npz
-from ._layout import Layout
+from ._layout import FORMATS, Layout, bytes_of, metadata_of, step_of
 from ._pieces import BLOCK, digest_of, in_threads, made_in_blocks
 from ._store import MANIFEST
 
@@ -137,48 +137,57 @@ def verify(
     threads = fastinit.get_num_threads() if threads is None else check_int("threads", threads, 1)
     if sample is not None:
         check_int("sample", sample, 1)
-    values = _manifest(folder)
-    plan = Plan.from_dict(values["plan"])
-    check = _Check(folder, values["seed"], threads)
-    if values["format"] == "npz":
+    seed, plan, layout, digests = _manifest(folder)
+    check = _Check(folder, seed, threads)
+    if layout is None:
         if sample is not None:
             raise ValueError("an .npz has no pieces to choose from: sample must be None")
         checked = check.npz(plan, progress)
     else:
-        layout = Layout.of(plan, values["format"], values["max_shard_size"], values["metadata"])
-        checked = check.pieces(layout, _digests(layout, values["plan"]["rows"]), sample, progress)
+        checked = check.pieces(layout, digests, sample, progress)
     found = sorted(check.found, key=lambda one: (one.file, one.begin))
     seconds = time.perf_counter() - start
     return Verification(str(folder), not found, tuple(found[:_MOST]), checked, plan.nbytes, seconds)
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _manifest(folder: Path) -> tuple[int, Plan, Layout | None, list[str]]:
+    """The seed, the plan, the layout (`None` for an .npz), and the digests of its pieces."""
     path = folder / MANIFEST
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
-        what = (
-            "is not complete: call write again" if any(folder.glob("*.incomplete")) else f"has no {MANIFEST}"
-        )
+        is_begun = any(folder.glob("*.incomplete"))
+        what = "is not complete: call write again" if is_begun else f"has no {MANIFEST}"
         raise FileNotFoundError(f"the checkpoint in {folder} {what}") from None
     try:
         values = json.loads(text)
         if values["schema"] != "checkpoint/1":
             raise ValueError(f"its schema is {values['schema']!r:.80}, this fastinit reads checkpoint/1")
-        known = ("seed", "format", "max_shard_size", "metadata", "plan")
-        missing = [name for name in known if name not in values]
-        if missing:
-            raise ValueError(f"it has no {missing[0]!r}")
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        seed = check_int("seed", values["seed"], 0, 2**64 - 1)
+        plan = Plan.from_dict(values["plan"])
+        kind = check_choice("format", values["format"], FORMATS)
+        if kind == "npz":
+            return seed, plan, None, []
+        most, metadata = bytes_of(values["max_shard_size"]), metadata_of(values["metadata"])
+        layout = Layout.of(plan, kind, most, metadata)
+        return seed, plan, layout, _digests(layout, values["plan"]["rows"])
+    except KeyError as error:
+        raise ValueError(f"{path} is damaged: it has no {error}") from None
+    except (AttributeError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
-    found: dict[str, Any] = values
-    return found
 
 
 def _digests(layout: Layout, rows: list[dict[str, Any]]) -> list[str]:
     """The digests of the pieces of a layout, as the manifest has them."""
-    by_name = {row["name"]: iter(row.get("digests", ())) for row in rows}
-    return [str(next(by_name[piece.row.name], "missing")) for piece in layout.pieces]
+    by_name = {row["name"]: row["digests"] for row in rows}
+    found: list[str] = []
+    for file in layout.files:
+        for row, _ in file.tensors:
+            digests = by_name[row.name]
+            if not isinstance(digests, list) or len(digests) != -(-row.size // step_of(row)):
+                raise ValueError(f"it has not a digest for each piece of {row.name!r:.80}")
+            found += map(str, digests)
+    return found
 
 
 class _Check:

@@ -163,8 +163,9 @@ def write(
         seconds = time.perf_counter() - start
         return Written(str(folder), (_npz.NAME,), complete=True, nbytes=nbytes, kept=0, seconds=seconds)
     store = Store(folder, description, _layout.Layout.of(plan, kind, most, metadata), sync=sync)
+    is_whole = store.begin()
     work = _Work(store, rank, world, seed, threads)
-    if store.begin():
+    if is_whole:
         complete = True
         work.kept = sum(piece.nbytes for piece in work.pieces)
     else:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "target" / "pythons"
-TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "scipy", "mpmath")
+TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "scipy", "mpmath")
 ABOUT = """
 import sys, sysconfig
 print(sys.version.split()[0], int(bool(sysconfig.get_config_var("Py_GIL_DISABLED"))))

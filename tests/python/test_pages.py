@@ -24,9 +24,15 @@ def page_id(path):
 RUN = [path for path in PAGES if BLOCK.search(TEXTS[path]) and path.stem != "frameworks"]
 
 
+# Pages on which blocks need what others of PyTorch have made.
+OF_TORCH = ("checkpoints", "pytorch", "trace")
+
+
 @pytest.mark.parametrize("page", RUN, ids=page_id)
 def test_examples_run(page, tmp_path, monkeypatch):
     pytest.importorskip("ml_dtypes")
+    if page.stem in OF_TORCH:
+        pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)  # an example writes a file
     monkeypatch.setenv("KERAS_BACKEND", "numpy")  # unless it was imported already
     names = {}  # each block continues where the one before ended

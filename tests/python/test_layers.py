@@ -550,9 +550,11 @@ def test_names_are_not_objects():
     assert set(recommend(None, "LayerNormalization").weights) == {"gamma", "beta"}
     assert set(recommend(None, "RMSNorm").weights) == {"gamma"}
     assert set(recommend(None, "BatchNorm2d").weights) == {"gamma", "beta", "moving_mean", "moving_variance"}
-    for name in ("Dropout", "MaxPool2d", "GlobalAveragePooling2D", "leaky_relu", "Flatten"):
+    for name in ("Dropout", "MaxPool2d", "GlobalAveragePooling2D", "Flatten"):
         with pytest.raises(ValueError, match=f"'{name}' has no weights"):
             recommend(None, name)
+    with pytest.raises(ValueError, match="'leaky_relu' is an activation, not a layer"):
+        recommend(None, "leaky_relu")
     assert recommend(None, "PReLU").weights["alpha"].value == 0.25
     assert recommend("prelu", "PReLU", param=0.1).weights["alpha"].value == 0.1
     assert recommend(None, "ConvLSTM2D").layer == "conv_lstm"

@@ -1,6 +1,6 @@
 """Checkpoints: the rate of `fastinit.checkpoint.write`, and its memory.
 
-    python benches/python/checkpoint.py [--size MIB] [--directory DIR] [--threads N] [--rounds N] [--peak GB]
+    python benches/python/checkpoints.py [--size MIB] [--directory DIR] [--threads N] [--rounds N] [--peak GB]
 
 The first table has the rates of bfloat16 normal samples into new files on a file system in memory (`DIR`,
 by default /dev/shm), in rounds, so that noise affects all alike. `write()` stores ready buffers of 2 MiB, on

@@ -670,7 +670,7 @@ def test_picture():
     assert labels == [
         "standard deviation of the activations",
         "standard deviation of the gradients",
-        "distance of the samples",
+        "distance between samples",
         "share of saturated inputs",
     ]
     assert "saturates from layer 1 on" in figure.get_suptitle()

@@ -95,6 +95,11 @@ class Filled(NamedTuple):
 class Tracker(Protocol):
     """Knows tensors by name: it gives them their keys, and is told how they were filled."""
 
+    @property
+    def is_plan(self) -> bool:
+        """Whether the tensors are filled to know how, and not for their contents."""
+        ...
+
     def blocks(self, tensor: Tensor) -> Sequence[Tensor]:
         """The blocks of a tensor, which are filled one by one; the tensor itself if it has none."""
         ...
@@ -318,6 +323,18 @@ def _fill(
             return True
         finally:
             torch._C._set_grad_enabled(had_gradients)
+
+
+def note(tensor: Tensor, initializer: fastinit.Initializer) -> bool:
+    """Records for a plan, which has more dtypes, that a tensor is filled; returns whether there is one."""
+    tracker = _local.tracker
+    if tracker is None or not tracker.is_plan or tensor.dtype in DTYPES:
+        return False
+    with torch.no_grad():
+        tensor.zero_()
+    describe = functools.partial(initializer.check, tuple(tensor.shape))
+    tracker.filled(tensor, Filled(Contents(initializer, describe), tensor.numel(), 0.0))
+    return True
 
 
 def _mark(tensor: Tensor, key: Key) -> None:

@@ -27,7 +27,7 @@ from fastinit._terminal import Bar
 
 from . import _engines, _fill, _report, _schemes, _shards
 from ._rules import assign_blocks, assign_rules
-from ._tracker import Tracker, entries, modules, version_of
+from ._tracker import EMBEDDINGS, Tracker, entries, modules, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -248,6 +248,7 @@ class _Work:
                     self.apply_rule(entry)
             self.tracker.title = ""
             self.tracker.note_changes(self.tensors)
+            self.tracker.note_unknown(self.tensors)
         self.pad(self.names)
 
     def initialize(self, names: Mapping[Module, str]) -> None:
@@ -287,7 +288,8 @@ class _Work:
         own = self.tracker.own.get(module, ())
         self.seed_generator(self.names[module], earlier)
         self.tracker.module = module
-        with _unpadded(module) if isinstance(module, _EMBEDDINGS) else contextlib.nullcontext():
+        self.tracker.start()
+        with _unpadded(module) if isinstance(module, EMBEDDINGS) else contextlib.nullcontext():
             for function, arguments in calls:
                 self.tracker.title = _title_of(function)
                 function(*arguments)
@@ -323,6 +325,7 @@ class _Work:
         assert rule is not None
         if rule.fill is not None and value.numel() > 0:
             self.tracker.title = rule.title
+            self.tracker.start()
             self.seed_generator(entry.name)
             try:
                 for block in self.tracker.blocks(value):
@@ -337,16 +340,13 @@ class _Work:
         """Zeroes the padding rows of embeddings."""
         by_identity = {id(entry.value): entry for entry in self.tensors if entry.written}
         for module in modules:
-            if not isinstance(module, _EMBEDDINGS) or module.padding_idx is None:
+            if not isinstance(module, EMBEDDINGS) or module.padding_idx is None:
                 continue
             entry = by_identity.get(id(module.weight))
             if entry is not None:
                 with torch.no_grad():
                     _zero_row(module.weight, module.padding_idx)
                 entry.version = version_of(module.weight)
-
-
-_EMBEDDINGS = (torch.nn.Embedding, torch.nn.EmbeddingBag)
 
 
 @contextlib.contextmanager

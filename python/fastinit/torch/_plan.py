@@ -13,9 +13,11 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 import fastinit
+from fastinit._fill import fill
 from fastinit._plan import Part, Plan, PlanRow, cut, dtype_name, given, numpy_dtype, whole
 from fastinit._rules import in_layout_of_torch, initializer_of, matches, text_of
 
@@ -23,7 +25,7 @@ from . import _fill, _shards
 from ._initialize import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from torch import Tensor
     from torch.nn import Module
@@ -46,10 +48,15 @@ def plan(
     What `initialize` leaves to other code of the model, such as a table of positions, is part of the plan
     with its values, up to 1 MiB for each tensor.
 
+    While the model initializes itself, all its operations are followed. What other code changes after a fill,
+    computes from random numbers, or may decide by them, is an error and not part of the plan. Code that
+    writes to memory by its address alone is found in tensors up to 1 MiB.
+
     Args:
         model: The model, on the meta device or not. Or the `config.json` of a model of transformers, or the
             directory that has one: then the class that it names is constructed on the meta device.
-        rules: As for `initialize`. A rule with the name of a buffer is for it if the model has no values.
+        rules: As for `initialize`. A rule with the name of a buffer is for it if the model has no values. A
+            parameter of a dtype that only plans have, such as an integer or float8, may have a rule as well.
         blocks: As for `initialize`.
         prefix: As for `initialize`.
 
@@ -59,7 +66,8 @@ def plan(
     Raises:
         TypeError: If an argument is of the wrong kind, or a tensor has a dtype that a plan cannot have.
         ValueError: If a tensor is not initialized, or depends on random numbers in a way that a plan cannot
-            say; the message names all of them. A rule makes them possible.
+            say; the message names up to ten of them. A rule makes them possible. If the model cannot be
+            copied, or transformers cannot make one of the file; code that comes with a file is never run.
         FileNotFoundError: If there is no such file.
         ImportError: If transformers is not installed, and a `config.json` is given.
 
@@ -84,7 +92,6 @@ def plan(
     tensors, unused = _initialized(model, 0, rules, blocks, prefix)
     with warnings.catch_warnings(action="ignore"):  # They have been seen.
         others, _ = _initialized(model, 1, rules, blocks, prefix)
-    padding = _padding(tensors)
     rows, left = [], []
     used: set[str] = set()
     for entry, other in zip(tensors, others, strict=True):
@@ -94,7 +101,7 @@ def plan(
             dtype = dtype_name(entry.value.dtype)
         except TypeError as error:
             raise TypeError(f"{entry.name}: {error}") from None
-        found = _contents(entry, other, padding.get(id(entry.value), ()))
+        found = _contents(entry, other)
         title = entry.title + (f", {len(entry.sizes)} blocks" if entry.sizes else "")
         if isinstance(found, str) and not entry.is_parameter and (rule := _rule_of(entry, rules)) is not None:
             title, initializer = rule
@@ -103,7 +110,11 @@ def plan(
         if isinstance(found, str):
             left.append(f"{entry.name} ({found})")
             continue
-        rows.append(PlanRow(entry.name, tuple(entry.value.shape), dtype, found, entry.names[1:], title))
+        row = PlanRow(entry.name, tuple(entry.value.shape), dtype, found, entry.names[1:], title)
+        if not (_is_as_planned(row, entry, 0) and _is_as_planned(row, other, 1)):
+            left.append(f"{entry.name} (changed by other code of the model)")
+            continue
+        rows.append(row)
     if left:
         raise ValueError(
             f"{len(left)} tensors cannot be planned without a rule: {', '.join(left[:10])}"
@@ -122,13 +133,25 @@ def _of_config(path: Path) -> Module:
     except ImportError as error:
         raise ImportError(f"a plan from {path} needs the package transformers") from error
     try:
-        config = transformers.AutoConfig.from_pretrained(path.parent, local_files_only=True)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        # Code that comes with a model is never run, and nobody is asked about it.
+        config = transformers.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
         raise ValueError(f"{path} is not a configuration that transformers knows: {error}") from error
-    named = [getattr(transformers, name, None) for name in getattr(config, "architectures", None) or ()]
-    kind = named[0] if named and named[0] is not None else transformers.AutoModel
-    with torch.device("meta"):
-        return kind.from_config(config) if kind is transformers.AutoModel else kind._from_config(config)
+    names = getattr(config, "architectures", None)
+    name = names[0] if isinstance(names, (list, tuple)) and names else names
+    kind = transformers.AutoModel if not name else getattr(transformers, str(name), None)
+    is_model = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
+    if kind is None or not (kind is transformers.AutoModel or is_model):
+        raise ValueError(f"{path}: transformers has no model {name!r:.80}, which it names in 'architectures'")
+    try:
+        with torch.device("meta"):
+            if not is_model:
+                return kind.from_config(config, trust_remote_code=False)
+            return kind._from_config(config)
+    except Exception as error:
+        raise ValueError(
+            f"{path}: transformers cannot make {kind.__name__} of it: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _initialized(
@@ -160,7 +183,12 @@ def _copy(model: Module) -> Module:
             values = torch.empty(shape, dtype=parameter.dtype, device="meta")
             memo[id(parameter)] = torch.nn.Parameter(values, requires_grad=parameter.requires_grad)
             vars(memo[id(parameter)]).update(vars(parameter))
-    return copy.deepcopy(model, memo)
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:
+        raise ValueError(
+            f"the model cannot be planned, since it cannot be copied: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _is_saved(entry: Entry) -> bool:
@@ -170,19 +198,7 @@ def _is_saved(entry: Entry) -> bool:
     )
 
 
-def _padding(tensors: Sequence[Entry]) -> dict[int, set[int]]:
-    """The rows of embeddings that are zero, by the identity of their weight."""
-    found: dict[int, set[int]] = {}
-    for entry in tensors:
-        for module, attribute in entry.places:
-            index = getattr(module, "padding_idx", None)
-            is_embedding = isinstance(module, (torch.nn.Embedding, torch.nn.EmbeddingBag))
-            if is_embedding and attribute == "weight" and index is not None:
-                found.setdefault(id(entry.value), set()).add(int(index))
-    return found
-
-
-def _contents(entry: Entry, other: Entry, padding: Iterable[int]) -> tuple[Part, ...] | str:
+def _contents(entry: Entry, other: Entry) -> tuple[Part, ...] | str:
     """What a tensor contains, or why the plan cannot say it."""
     value = entry.value
     if value.numel() == 0:
@@ -192,20 +208,23 @@ def _contents(entry: Entry, other: Entry, padding: Iterable[int]) -> tuple[Part,
     if value.is_meta:
         return "its values are unknown"
     parts, again = _parts(entry), _parts(other)
+    if parts is not None and parts == again and (entry.chosen or other.chosen):
+        return "the code of the model looks at random numbers, on which it may depend"
     if parts is not None and parts == again:
-        return _padded(parts, value, padding)
+        return _padded(parts, value, entry.padding)
     if parts is not None and again is not None:
         return "its distribution depends on random numbers"
     if value.nbytes > _SMALL:
         return "computed by other code of the model"
-    if not torch.equal(_bytes(value), _bytes(other.value)):
+    is_free = not any(one.unknown or one.chosen for one in (entry, other))
+    if not (is_free and torch.equal(_bytes(value), _bytes(other.value))):
         return "computed from random numbers by other code of the model"
     return given(_array(value))
 
 
 def _parts(entry: Entry) -> tuple[Part, ...] | None:
     """What a tensor was filled with, if nothing but fastinit has written to it."""
-    if not entry.filled or not entry.is_current:
+    if not entry.filled or entry.changed or not entry.is_current:
         return None
     shape = tuple(entry.value.shape)
     found: list[Part] = []
@@ -216,6 +235,16 @@ def _parts(entry: Entry) -> tuple[Part, ...] | None:
         stream = fastinit.block_stream(entry.name, block) if entry.sizes else entry.name
         found += whole(filled.contents.initializer, own, stream)
     return tuple(found) if sum(part.count for part in found) == entry.value.numel() else None
+
+
+def _is_as_planned(row: PlanRow, entry: Entry, seed: int) -> bool:
+    """Whether a tensor that was filled contains what the plan says; code can write without an operation."""
+    value = entry.value
+    if value.is_meta or value.dtype not in _fill.DTYPES or not 0 < value.nbytes <= _SMALL or not entry.filled:
+        return True
+    array = np.empty(row.size, numpy_dtype(row.dtype))
+    fill(row, 0, array, seed, 1)
+    return bool(np.array_equal(array.view(np.uint8), _bytes(value).numpy()))
 
 
 def _padded(parts: tuple[Part, ...], value: Tensor, padding: Iterable[int]) -> tuple[Part, ...]:

@@ -147,6 +147,8 @@ def _filling_by(initializer: fastinit.Initializer) -> Callable[[Tensor], Tensor]
     def refuse(tensor: Tensor) -> Tensor:
         if _fill.is_supported(tensor) and not _fill.is_known(tensor):
             return tensor.copy_(fill(torch.empty(tensor.shape, dtype=tensor.dtype)))
+        if _fill.note(tensor, initializer):
+            return tensor
         initializer.check(tuple(tensor.shape))  # Its error says more, if it raises one.
         raise TypeError(
             f"{initializer} cannot fill a tensor of shape {tuple(tensor.shape)} and {tensor.dtype}"

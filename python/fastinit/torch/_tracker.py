@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import functools
 import itertools
@@ -14,9 +15,11 @@ import torch
 from torch.utils import _pytree
 
 import fastinit
+from fastinit._plan import constant_of
 from fastinit.theory import distributions
 
 from . import _accelerate, _engines, _fill, _shards
+from ._watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 # The attribute names under which PyTorch's wrappers hold a module.
 _WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
 _PARALLEL = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
+
+
+EMBEDDINGS = (torch.nn.Embedding, torch.nn.EmbeddingBag)
 
 
 @dataclass(eq=False)
@@ -49,6 +55,10 @@ class Entry:
     parts: set[object] = field(default_factory=set)  # where it has been written to so far
     covered: int = 0  # their elements
     owner: int = 0  # the index of the place whose module initializes it
+    # The following is known of plans only.
+    changed: set[int] = field(default_factory=set)  # the blocks that were written to after `filled`
+    unknown: bool = False  # whether its elements depend on values that the plan does not have
+    chosen: bool = False  # whether such a value may have decided what it was filled with
 
     @property
     def name(self) -> str:
@@ -84,6 +94,15 @@ class Entry:
     def is_open(self) -> bool:
         """Whether its module is to initialize it. What was written to in part would lose that."""
         return self.is_visible and not (self.written or self.parts)
+
+    @property
+    def padding(self) -> set[int]:
+        """The rows that are zero in the end, since it is the weight of an embedding."""
+        return {
+            int(module.padding_idx)
+            for module, attribute in self.places
+            if attribute == "weight" and isinstance(module, EMBEDDINGS) and module.padding_idx is not None
+        }
 
     @property
     def nbytes(self) -> int:
@@ -156,13 +175,16 @@ class Tracker:
         self.module: Module | None = None
         self._seed = seed
         self._sampled = sampled
+        self._watch = None if sampled is None else Watch(self)
+        self._has_looked = False
+        self._touched: list[Entry] = []  # since `start`
         self.own: dict[Module | None, list[Entry]] = {}
         for entry in entries:
             if entry.is_visible:
                 self.own.setdefault(entry.module, []).append(entry)
         self._by_identity: dict[int, _Target] = {}
         self._by_place: dict[object, _Target] = {}
-        self._by_storage: dict[int, list[tuple[int, int, Entry]]] = {}
+        self._by_storage: dict[int, list[tuple[int, int, Entry, Tensor]]] = {}
         self._alive: list[Tensor] = []  # so that no id is reused
         self._blocks: dict[Entry, list[Tensor]] = {}
         self._versions = {entry: version_of(entry.value) for entry in entries}
@@ -177,7 +199,7 @@ class Tracker:
         try:
             try:
                 _fill.set_tracker(self)
-                with _accelerate.redirects(_Mode(self)):
+                with _accelerate.redirects(_Mode(self)), self._watch or contextlib.nullcontext():
                     yield
             finally:
                 _fill.set_tracker(before)
@@ -196,7 +218,7 @@ class Tracker:
             self._by_place.setdefault(place, target)
         if (span := _span(value)) is not None:
             storage, first, end = span
-            self._by_storage.setdefault(storage, []).append((first, end, entry))
+            self._by_storage.setdefault(storage, []).append((first, end, entry, value))
         starts = itertools.accumulate(entry.sizes, initial=0)
         for k, (start, size) in enumerate(zip(starts, entry.sizes, strict=False)):
             block = _shards.block(value, start, size)
@@ -227,6 +249,11 @@ class Tracker:
 
     # The protocol of `_fill.Tracker`
 
+    @property
+    def is_plan(self) -> bool:
+        """Whether the tensors are filled to know how, and not for their contents."""
+        return self._sampled is not None
+
     def blocks(self, tensor: Tensor) -> Sequence[Tensor]:
         """The blocks of a tensor that has some; otherwise, and for a block, the tensor itself."""
         self.see_parameter(tensor)
@@ -247,10 +274,14 @@ class Tracker:
     def filled(self, tensor: Tensor, filled: _fill.Filled) -> None:
         """Records that a tensor was filled, and how."""
         target = self.find(tensor)
+        if self._watch is not None and not _is_constant(filled.contents):
+            self._watch.add(tensor)
         if target is not None:
             self.record(target, filled)
         else:
             self.touch(tensor)
+            if self._watch is not None:
+                self.changed(tensor)
 
     # Recording changes
 
@@ -259,6 +290,10 @@ class Tracker:
         entry = target.entry
         if not target.is_block:
             entry.filled.clear()
+            entry.changed.clear()
+        entry.changed.discard(target.block)
+        if self._watch is not None and not self.is_sampled(entry.value):
+            self._watch.add(entry.value)
         entry.filled[target.block] = filled
         self._touch(entry)
         entry.version = version_of(entry.value)
@@ -270,7 +305,7 @@ class Tracker:
             self._touch(target.entry, tensor, reads=reads)
         elif (span := _span(tensor)) is not None:
             storage, address, _ = span
-            for first, end, entry in self._by_storage.get(storage, ()):
+            for first, end, entry, _ in self._by_storage.get(storage, ()):
                 if first <= address < end and (_span(entry.value) or (0, 0))[1] == first:
                     self._touch(entry, tensor, reads=reads)
 
@@ -298,6 +333,8 @@ class Tracker:
     def _touch(self, entry: Entry, part: Tensor | None = None, *, reads: bool = False) -> None:
         if entry.refused:
             return
+        self._touched.append(entry)
+        entry.chosen = self._has_looked
         entry.title = self.title
         # New memory is written to where all of it is, by functions that do not read it. Parts that overlap
         # are counted twice.
@@ -309,6 +346,77 @@ class Tracker:
             if entry.covered < entry.value.numel():
                 return
         entry.written = True
+
+    # The protocol of `_watch.Watcher`
+
+    def start(self) -> None:
+        """Says that what follows does not depend on what was looked at before."""
+        self._has_looked = False
+        self._touched.clear()
+
+    def changed(self, tensor: Tensor) -> bool:
+        """Records that code wrote to a tensor; returns whether it is, or is a part of, one of the model."""
+        span, found = _span(tensor), False
+        storage, first, end = span or (0, 0, 0)
+        for low, high, entry, value in self._by_storage.get(storage, ()):
+            if first < high and low < end:
+                found = True
+                entry.changed.update(_changed_blocks(entry, value, first - low, end - low))
+        return found
+
+    def looked(self, *, branches: bool) -> None:
+        """Records that code looked at a number that the plan does not have, or at whether something holds."""
+        self._has_looked = True
+        if branches:
+            for entry in (*self.own.get(self.module, ()), *self._touched):
+                entry.chosen = True
+
+    def sees(self, func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Records functions that give access to the memory of a tensor of which the plan has no values."""
+        if self._watch is None or func not in _ACCESSES or not isinstance(args[0], torch.Tensor):
+            return
+        if func is not torch.Tensor.tolist:
+            self.changed(args[0])
+        if self._watch.is_unknown(args[0]):
+            self.looked(branches=True)
+
+    def note_unknown(self, entries: Sequence[Entry]) -> None:
+        """Records which tensors depend on values that the plan does not have."""
+        if self._watch is not None:
+            for entry in entries:
+                entry.unknown = self._watch.is_unknown(entry.value)
+
+
+# Functions after which code may read, or write to, the memory of a tensor without an operation of PyTorch.
+_ACCESSES = frozenset(
+    {
+        torch.Tensor.__array__,
+        torch.Tensor.__dlpack__,
+        torch.Tensor.numpy,
+        torch.Tensor.storage,
+        torch.Tensor.tolist,
+        torch.Tensor.untyped_storage,
+    }
+)
+
+
+def _changed_blocks(entry: Entry, value: Tensor, begin: int, end: int) -> Sequence[int]:
+    """The blocks of a tensor to which a write from and to these bytes belongs.
+
+    None are those of a row of padding, which is zero in the end.
+    """
+    count = max(1, len(entry.sizes))
+    if not value.is_contiguous() or value.dim() < 1 or value.numel() == 0:
+        return range(count)
+    width = value.nbytes // len(value)
+    if any(row * width <= begin and end <= (row + 1) * width for row in entry.padding):
+        return ()
+    ends = list(itertools.accumulate(entry.sizes or (len(value),)))
+    return range(bisect.bisect_right(ends, begin // width), bisect.bisect_right(ends, (end - 1) // width) + 1)
+
+
+def _is_constant(contents: _fill.Contents | None) -> bool:
+    return contents is not None and constant_of(contents.initializer) is not None
 
 
 class _Mode(_accelerate.Mode):
@@ -338,6 +446,7 @@ class _Mode(_accelerate.Mode):
             return None
         if sets_data and _shards.is_sharded(args[0]):
             func = torch.Tensor.copy_  # PyTorch would leave the local tensor as it is.
+        self.tracker.sees(func, args)
         written = self._written(func, args, kwargs)
         for tensor in written:
             self.tracker.see_parameter(tensor)

@@ -132,7 +132,7 @@ def test_wrong_arguments(tmp_path, arguments, error):
 
 
 PROCESS = """
-import sys, torch, torch.distributed as dist, fastinit.torch
+import os, sys, torch, torch.distributed as dist, fastinit.torch
 from torch import nn
 from torch.distributed import checkpoint as dcp
 from fastinit.torch import _planner
@@ -142,6 +142,14 @@ dist.init_process_group("gloo", init_method="file://" + file, rank=rank, world_s
 def network():
     return nn.Sequential(nn.Embedding(41, 24), nn.Linear(24, 37), nn.Linear(37, 5))
 model, whole = network(), network()
+for rules, seed, prefix in ((None, 5 + rank, ""), (None, 5, "model." * rank), ({"0.weight": rank}, 5, "")):
+    try:
+        fastinit.torch.write_dcp(fastinit.torch.plan(model, rules), folder, seed, prefix=prefix)
+    except ValueError as error:
+        assert "those of rank 1 differ" in str(error)
+    else:
+        raise AssertionError((rules, seed, prefix))
+    assert not os.path.exists(folder + "/.metadata")
 fastinit.torch.write_dcp(fastinit.torch.plan(model), folder, 5)
 fastinit.torch.initialize(whole, 5)
 mesh = dist.device_mesh.init_device_mesh("cpu", (world,))

@@ -38,7 +38,8 @@ def write_dcp(
 
     Raises:
         TypeError: If an argument is of the wrong kind.
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range, or the plan, the seed or the prefix is not the same in all
+            processes.
         FileExistsError: If the directory has a distributed checkpoint.
         OSError: If a file cannot be written.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 import threading
 from typing import TYPE_CHECKING, Any
@@ -77,7 +79,14 @@ class Planner(SavePlanner):
             if (2 * done + size) * world // max(1, 2 * total) == rank or (total == 0 and rank == 0):
                 mine.append(item)
             done += size
-        return SavePlan(mine)
+        return SavePlan(mine, planner_data=self._digest())
+
+    def _digest(self) -> str:
+        """What must be the same in all processes."""
+        found = hashlib.blake2b(f"{self.seed} {self.prefix!r}".encode(), digest_size=16)
+        for row in self.plan.rows:
+            found.update(json.dumps(row.to_dict()).encode())
+        return found.hexdigest()
 
     def _items(self) -> Iterator[WriteItem]:
         for name, row in self.rows.items():
@@ -89,6 +98,12 @@ class Planner(SavePlanner):
 
     def create_global_plan(self, all_plans: list[SavePlan]) -> tuple[list[SavePlan], Metadata]:
         """The pieces of all processes, and what `.metadata` has."""
+        ranks = [rank for rank, one in enumerate(all_plans) if one.planner_data != all_plans[0].planner_data]
+        if ranks:
+            raise ValueError(
+                "all processes must write the same plan, with the same seed and prefix; "
+                f"those of rank {', '.join(map(str, ranks[:10]))} differ from those of rank 0"
+            )
         plans, metadata = create_default_global_save_plan(all_plans)
         outer = (self.prefix.removesuffix("."),) if self.prefix.endswith(".") else ()
         paths = {name: (*outer, name[len(self.prefix) :]) if outer else (name,) for name in self.rows}

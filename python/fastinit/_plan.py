@@ -16,6 +16,7 @@ import numpy as np
 
 import fastinit
 
+from ._checks import check_int
 from ._files import check_input, replacing
 from ._registry import install_hint
 from ._results import Result, Rows, plain
@@ -152,10 +153,11 @@ class PlanRow(Result):
     rule: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise ValueError(f"the name of a tensor must be a str that is not empty, got {self.name!r}")
-        if not self.name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in self.name):
-            raise ValueError(f"the name of a tensor must be valid Unicode, got {self.name!r:.80}")
+        for name in self.names:
+            if not isinstance(name, str) or not name:
+                raise ValueError(f"the name of a tensor must be a str that is not empty, got {name!r:.80}")
+            if not _is_unicode(name):
+                raise ValueError(f"the name of a tensor must be valid Unicode, got {name!r:.80}")
         if self.dtype not in DTYPES:
             raise ValueError(f"{self.name}: dtype must be one of {', '.join(DTYPES)}; got {self.dtype!r:.80}")
         if self.nbytes >= 2**63:
@@ -170,13 +172,19 @@ class PlanRow(Result):
             raise kind(f"{self.name}{f', rule {self.rule!r}' if self.rule else ''}: {error}") from error
 
     def _check(self, part: Part) -> None:
+        for what, number in (("count", part.count), ("first", part.first)):
+            check_int(what, number, 0)
         if part.initializer is None:
             if len(part.data) != part.count * DTYPES[self.dtype]:
                 raise ValueError(
                     f"{part.count} elements of {self.dtype} have other than {len(part.data)} bytes"
                 )
             return
-        if part.first < 0 or part.first + part.count > math.prod(part.shape):
+        if not isinstance(part.stream, str):
+            check_int("stream", part.stream, 0, 2**64 - 1)
+        elif not _is_unicode(part.stream):
+            raise ValueError(f"a stream must be valid Unicode, got {part.stream!r:.80}")
+        if part.first + part.count > math.prod(part.shape):
             raise ValueError(
                 f"a tensor of shape {part.shape} has no elements {part.first} to {part.first + part.count}"
             )
@@ -199,7 +207,7 @@ class PlanRow(Result):
         if value is None:
             raise ValueError(f"a tensor of {self.dtype} must be constant, got {initializer}")
         least, most = (0, 1) if self.dtype == "bool" else _limits(self.dtype)
-        if value != math.floor(value) or not least <= value <= most:
+        if not least <= value <= most or value != math.floor(value):
             raise ValueError(
                 f"a constant of {self.dtype} must be an integer from {least} to {most}, got {value}"
             )
@@ -395,6 +403,10 @@ def constant_of(initializer: fastinit.Initializer) -> float | None:
         case fastinit.Constant():
             return initializer.value
     return None
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _contents(row: PlanRow) -> str:

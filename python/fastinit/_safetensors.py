@@ -116,7 +116,7 @@ def read_header(path: Path) -> list[Entry]:
             if one.begin != position or min(one.shape, default=0) < 0 or one.end - one.begin != wanted:
                 raise ValueError(f"the data of {one.name!r:.80} is not where the format wants it")
             position = one.end
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         why = str(error) if type(error) is ValueError else "its header is not as the format wants it"
         raise ValueError(f"{path} is not a safetensors file, or is damaged: {why}") from None
     return entries

@@ -210,6 +210,24 @@ def test_names_of_npy_files(tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    ("names", "kind", "message"),
+    [
+        (["x" * 300], "npy", "would be too long"),
+        (["\u00e4" * 60], "npy", "would be too long"),
+        (["a\0b"], "npz", "cannot have a name with NUL"),
+        (["x" * 2**16], "npz", "of 64 KiB"),
+        (["a", "a.npy"], "npz", "takes 'a.npy' for 'a'"),
+    ],
+    ids=["long", "quoted", "nul", "archive", "pair"],
+)
+def test_names_that_files_of_numpy_cannot_have(tmp_path, names, kind, message):
+    plan = checkpoint.plan(dict.fromkeys(names, (2, "float32", 1)))
+    with pytest.raises(ValueError, match=message):
+        checkpoint.write(plan, tmp_path / "out", 0, format=kind)
+    assert not (tmp_path / "out").exists()
+
+
 def test_empty_plans_and_tensors(tmp_path):
     for number, plan in enumerate((Plan(), checkpoint.plan({"a": ((0, 3), "float32", NORMAL)}))):
         folder = tmp_path / str(number)
@@ -418,6 +436,31 @@ def test_a_journal_that_was_cut_off(tmp_path, expected):
     journal = next((tmp_path / "fastinit.incomplete").glob("*.journal"))
     journal.write_bytes(journal.read_bytes()[:-3] + b"\x00\xff\n99999 00000000\n7")
     assert checkpoint.write(PLAN, tmp_path, 1, max_shard_size=SIZE).complete
+    assert contents(tmp_path) == expected
+
+
+def test_numbers_in_a_journal_that_are_too_long(tmp_path, expected):
+    checkpoint.write(PLAN, tmp_path, 1, max_shard_size=SIZE, rank=0, world=2)
+    with (tmp_path / "fastinit.incomplete" / "0-of-2.journal").open("ab") as file:
+        file.write(b"1" * 10_000 + b" 00000000\n")
+    checkpoint.write(PLAN, tmp_path, 1, max_shard_size=SIZE)
+    assert contents(tmp_path) == expected
+
+
+def test_what_did_not_come_to_the_disk_is_not_recorded(tmp_path, expected, monkeypatch):
+    # Linux tells of such an error once: the next wait for the same file succeeds.
+    failures = [OSError(5, "Input/output error")]
+
+    def sync(_):
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(_store, "_sync", sync)
+    with pytest.raises(OSError, match="Input/output error"):
+        checkpoint.write(PLAN, tmp_path, 1, max_shard_size=SIZE, threads=1)
+    (journal,) = tmp_path.glob("*/*.journal")
+    assert not journal.read_bytes().strip()
+    checkpoint.write(PLAN, tmp_path, 1, max_shard_size=SIZE)
     assert contents(tmp_path) == expected
 
 
@@ -729,6 +772,17 @@ def test_a_digest_that_was_changed(tmp_path):
     manifest["seed"] = 2
     path.write_text(json.dumps(manifest))
     assert len(checkpoint.verify(tmp_path).differences) > 8
+
+
+@pytest.mark.parametrize(("name", "value"), [("file", "other"), ("offset", 0), ("piece", 5)])
+def test_places_that_were_changed(tmp_path, name, value):
+    checkpoint.write(PLAN, tmp_path, 1)
+    path = tmp_path / "fastinit.json"
+    manifest = json.loads(path.read_text())
+    (manifest if name == "piece" else manifest["plan"]["rows"][3])[name] = value
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"fastinit.json is damaged"):
+        checkpoint.verify(tmp_path)
 
 
 def test_a_sample(tmp_path):

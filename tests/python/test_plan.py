@@ -165,6 +165,9 @@ def test_index(tmp_path):
         checkpoint.plan(index, {"*": 0})
 
 
+INFINITE = b'{"a":{"dtype":"U8","shape":[1e999],"data_offsets":[0,1]}}'
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -178,6 +181,7 @@ def test_index(tmp_path):
         (lambda data: data.replace(b'"F32"', b'"X3"'), "damaged"),
         (lambda _: (4).to_bytes(8, "little") + b"[1] ", "damaged"),
         (lambda _: (200).to_bytes(8, "little") + b"[" * 200, "damaged"),
+        (lambda _: len(INFINITE).to_bytes(8, "little") + INFINITE, "not as the format wants it"),
     ],
 )
 def test_damaged_headers(tmp_path, change, message):
@@ -210,6 +214,8 @@ def test_damaged_headers(tmp_path, change, message):
         ({"a": (3, "uint8")}, {"a": -1}, ValueError, "from 0 to 255, got -1"),
         ({"a": (3, "bool")}, {"a": 2}, ValueError, "from 0 to 1, got 2"),
         ({"a": (3, "int32")}, {"a": 0.5}, ValueError, "must be an integer"),
+        ({"a": (3, "int32", fastinit.Constant(math.inf))}, None, ValueError, "must be an integer"),
+        ({"a": (3, "bool", fastinit.Constant(math.nan))}, None, ValueError, "must be an integer"),
         ({"a": (3, "float8_e4m3fn")}, {"a": 449}, ValueError, "holds numbers up to 448, elements reach 449"),
         (
             {"a": (3, "float8_e4m3fn")},
@@ -251,11 +257,18 @@ def test_names_are_unique():
         ((Part(2, NORMAL, (3,), "a"),), "must have the 3 elements"),
         ((Part(3, NORMAL, (3,), "a", 1),), "has no elements 1 to 4"),
         ((Part(3, None, data=b"12345"),), "3 elements of float32"),
+        ((Part(3, NORMAL, (3,), -1),), "stream must be"),
+        ((Part(3, NORMAL, (3,), "\ud800"),), "stream must be valid Unicode"),
+        ((Part(4, NORMAL, (9,), "a"), Part(-1, NORMAL, (9,), "a")), "count must be"),
     ],
 )
 def test_parts_fit(parts, message):
     with pytest.raises(ValueError, match=message):
         PlanRow("a", (3,), "float32", parts)
+
+
+PART = Part(3, NORMAL, (3,), "a").to_dict()
+ROW = {"name": "a", "shape": [3], "dtype": "float32", "parts": [PART]}
 
 
 @pytest.mark.parametrize(
@@ -265,6 +278,9 @@ def test_parts_fit(parts, message):
         ({"stream_version": 1}, "stream version 1"),
         ({"rows": [{"name": "a"}]}, "damaged"),
         ({"rows": 5}, "damaged"),
+        ({"rows": [{**ROW, "aliases": [5]}]}, "name of a tensor"),
+        ({"rows": [{**ROW, "parts": [{**PART, "stream": None}]}]}, "damaged"),
+        ({"rows": [{**ROW, "parts": [{**PART, "first": 0.0}]}]}, "damaged"),
         ({"rows": [{"name": "a", "shape": [1], "dtype": "float32", "initializer": "x"}]}, "damaged"),
     ],
 )

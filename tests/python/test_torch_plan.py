@@ -478,6 +478,37 @@ def test_models_that_cannot_be_copied():
         fastinit.torch.plan(model)
 
 
+class Shared(nn.Module):
+    """A parameter, and another tensor of the same memory."""
+
+    def __init__(self, kind, begin, end):
+        super().__init__()
+        flat = torch.zeros(8, 4)
+        self.weight = nn.Parameter(flat[:4])
+        if kind == "buffer":
+            self.register_buffer("other", flat[begin:end])
+        else:
+            self.other = nn.Parameter(flat[begin:end])
+
+    def reset_parameters(self):
+        nn.init.zeros_(self.weight)
+        nn.init.normal_(self.other)
+
+
+@pytest.mark.parametrize("kind", ["buffer", "parameter"])
+def test_tensors_that_share_memory(kind):
+    for begin, end in ((0, 2), (1, 4), (3, 8)):
+        with pytest.raises(ValueError, match="share memory, so a plan"):
+            fastinit.torch.plan(Shared(kind, begin, end))
+    rows = fastinit.torch.plan(Shared(kind, 4, 8)).rows
+    assert [row.initializer for row in rows] == [fastinit.Constant(0.0), fastinit.RandomNormal(stddev=1.0)]
+
+
+def test_tensors_without_a_shape():
+    with pytest.raises(ValueError, match=r"a\.1\.weight has no shape yet"):
+        fastinit.torch.plan(nn.Sequential(nn.Linear(2, 2), nn.LazyLinear(3)), {"*": 0}, prefix="a")
+
+
 def test_buffers_without_values():
     class Net(nn.Module):
         def __init__(self):

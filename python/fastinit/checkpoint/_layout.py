@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FORMATS = ("safetensors", "npy", "npz")
 # A piece is at most so many bytes, except where a tensor cannot be made in parts.
 PIECE = 2**24
+# Of a file, in bytes, in most file systems.
+_LONGEST_NAME = 255
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -95,7 +97,7 @@ class Layout:
         """The layout of a plan: nothing else decides it.
 
         Raises:
-            ValueError: If the names of two files are the same, or a header is too long.
+            ValueError: If the names of two files are the same, or one or a header is too long.
         """
         if kind == "npy":
             files = _files_of_npy(plan.rows)
@@ -156,6 +158,10 @@ def _files_of_npy(rows: Sequence[PlanRow]) -> list[File]:
         head = npy_head(row)
         # Everything but these may mean something else to a file system.
         name = f"{quote(row.name, safe=' +,@[]()')}.npy"
+        if len(f"{name}.incomplete") > _LONGEST_NAME:
+            raise ValueError(
+                f"the name of the file of {row.name!r:.80} would be too long: {len(name)} letters"
+            )
         other = seen.setdefault(name.casefold(), row.name)
         if other != row.name:
             raise ValueError(f"the files of {other!r} and {row.name!r} are the same on some systems")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ._layout import Piece, npy_head
@@ -35,6 +35,20 @@ class _Sink(io.RawIOBase):
         view = memoryview(data).cast("B")
         self.take(view, self.name)
         return len(view)
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises an error if arrays in an archive cannot have these names.
+
+    Raises:
+        ValueError: If `zipfile` would change one, or NumPy would read another array for it.
+    """
+    known = set(names)
+    for name in known:
+        if "\0" in name or len(f"{name}.npy".encode()) >= 2**16:
+            raise ValueError(f"an array in an .npz cannot have a name with NUL or of 64 KiB: {name!r:.80}")
+        if name.endswith(".npy") and name.removesuffix(".npy") in known:
+            raise ValueError(f"numpy.load takes {name!r:.80} for {name.removesuffix('.npy')!r:.80}")
 
 
 def stream(plan: Plan, seed: int, take: _Take, threads: int, bar: Bar) -> None:

@@ -62,6 +62,7 @@ class Store:
         self._state = directory / _STATE
         self._done: dict[int, str] = {}
         self._pending: list[tuple[Piece, str]] = []
+        self._unrecorded = 0  # their bytes
 
     # Beginning
 
@@ -92,7 +93,7 @@ class Store:
             if missing:
                 raise FileExistsError(
                     f"{self.directory} has the manifest of this checkpoint but not its file {missing[0]}: "
-                    f"delete {MANIFEST} to write it again"
+                    f"delete {MANIFEST} and all files of the checkpoint to write it again"
                 )
             return True
         self._check_space()
@@ -235,29 +236,30 @@ class Store:
     def note(self, journal: IO[bytes], piece: Piece, digest: str) -> None:
         """Records that a piece is done; the journal has it after the next `flush`, at the latest."""
         self._pending.append((piece, digest))
-        unrecorded = sum(one.nbytes for one, _ in self._pending)
+        self._unrecorded += piece.nbytes
         # To wait for the disk takes long, so it is done for many pieces at once.
-        if not self.sync or unrecorded >= _UNRECORDED or len(self._pending) >= 1000:
+        if not self.sync or self._unrecorded >= _UNRECORDED or len(self._pending) >= 1000:
             self.flush(journal)
 
     def flush(self, journal: IO[bytes]) -> None:
         """Writes to the journal what is done, once it is on the disk."""
+        # What cannot be brought to the disk is forgotten: the next try might not be told that it failed.
+        pending, self._pending, self._unrecorded = self._pending, [], 0
         if self.sync:
-            for piece in {one.file: one for one, _ in self._pending}.values():
+            for piece in {one.file: one for one, _ in pending}.values():
                 with contextlib.suppress(FileNotFoundError), self.opened(piece) as file:
                     _sync(file)  # Otherwise another writer has finished it, and has waited for the disk.
-        journal.write(b"".join(f"{piece.number} {digest}\n".encode() for piece, digest in self._pending))
+        journal.write(b"".join(f"{piece.number} {digest}\n".encode() for piece, digest in pending))
         if self.sync:
             _sync(journal)
-        self._done.update((piece.number, digest) for piece, digest in self._pending)
-        self._pending.clear()
+        self._done.update((piece.number, digest) for piece, digest in pending)
 
     def done(self) -> dict[int, str]:
         """The digests of the pieces that are done, by any writer."""
         for path in sorted(self._state.glob("*.journal")):
             with contextlib.suppress(FileNotFoundError):
                 for line in path.read_bytes().split(b"\n")[:-1]:
-                    found = re.fullmatch(rb"(\d+) ([0-9a-f]{8})", line)
+                    found = re.fullmatch(rb"(\d{1,18}) ([0-9a-f]{8})", line)
                     if found and int(found[1]) < len(self.layout.pieces):
                         self._done[int(found[1])] = found[2].decode()
         return self._done

@@ -18,7 +18,7 @@ from fastinit._plan import DTYPES, Plan
 from fastinit._results import Result
 from fastinit._terminal import Bar, Table, size_text
 
-from . import _npz
+from . import _layout, _npz
 from ._layout import FORMATS, Layout, bytes_of, metadata_of, step_of
 from ._pieces import BLOCK, digest_of, in_threads, made_in_blocks
 from ._store import MANIFEST
@@ -167,8 +167,11 @@ def _manifest(folder: Path) -> tuple[int, Plan, Layout | None, list[str]]:
         plan = Plan.from_dict(values["plan"])
         kind = check_choice("format", values["format"], FORMATS)
         if kind == "npz":
+            _npz.check_names(row.name for row in plan.rows)
             return seed, plan, None, []
         most, metadata = bytes_of(values["max_shard_size"]), metadata_of(values["metadata"])
+        if values["piece"] != _layout.PIECE:
+            raise ValueError(f"its pieces have {values['piece']!r:.80} bytes and not {_layout.PIECE}")
         layout = Layout.of(plan, kind, most, metadata)
         return seed, plan, layout, _digests(layout, values["plan"]["rows"])
     except KeyError as error:
@@ -179,11 +182,14 @@ def _manifest(folder: Path) -> tuple[int, Plan, Layout | None, list[str]]:
 
 def _digests(layout: Layout, rows: list[dict[str, Any]]) -> list[str]:
     """The digests of the pieces of a layout, as the manifest has them."""
-    by_name = {row["name"]: row["digests"] for row in rows}
+    by_name = {row["name"]: row for row in rows}
     found: list[str] = []
     for file in layout.files:
-        for row, _ in file.tensors:
-            digests = by_name[row.name]
+        for row, offset in file.tensors:
+            of_row = by_name[row.name]
+            digests = of_row["digests"]
+            if (of_row["file"], of_row["offset"]) != (file.name, offset):
+                raise ValueError(f"{row.name!r:.80} is in {file.name} at {offset}, and it says otherwise")
             if not isinstance(digests, list) or len(digests) != -(-row.size // step_of(row)):
                 raise ValueError(f"it has not a digest for each piece of {row.name!r:.80}")
             found += map(str, digests)

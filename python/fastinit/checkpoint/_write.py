@@ -187,6 +187,7 @@ def _write_npz(
     plan: Plan, folder: Path, seed: int, threads: int, description: dict[str, Any], progress: Progress
 ) -> int:
     """Writes an .npz and its manifest; returns the number of bytes of tensors that were written."""
+    _npz.check_names(row.name for row in plan.rows)
     folder.mkdir(parents=True, exist_ok=True)
     for name in (_npz.NAME, MANIFEST):
         if os.path.lexists(folder / name):

@@ -23,6 +23,7 @@ from fastinit._rules import in_layout_of_torch, initializer_of, matches, text_of
 
 from . import _fill, _shards
 from ._initialize import run
+from ._tracker import entries, modules, overlapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,7 +68,8 @@ def plan(
         TypeError: If an argument is of the wrong kind, or a tensor has a dtype that a plan cannot have.
         ValueError: If a tensor is not initialized, or depends on random numbers in a way that a plan cannot
             say; the message names up to ten of them. A rule makes them possible. If the model cannot be
-            copied, or transformers cannot make one of the file; code that comes with a file is never run.
+            copied, if a tensor has no shape yet or shares memory with a parameter without being the same
+            tensor, or if transformers cannot make one of the file; code that comes with a file is never run.
         FileNotFoundError: If there is no such file.
         ImportError: If transformers is not installed, and a `config.json` is given.
 
@@ -89,6 +91,7 @@ def plan(
         raise TypeError(f"model must be a torch.nn.Module or a config.json, got {type(model).__name__}")
     if not isinstance(prefix, str):
         raise TypeError(f"prefix must be a str, got {type(prefix).__name__}")
+    _check(model, prefix)
     tensors, unused = _initialized(model, 0, rules, blocks, prefix)
     with warnings.catch_warnings(action="ignore"):  # They have been seen.
         others, _ = _initialized(model, 1, rules, blocks, prefix)
@@ -121,6 +124,19 @@ def plan(
             + (", ..." if left[10:] else "")
         )
     return Plan(tuple(rows), tuple(text for text in unused if text not in used))
+
+
+def _check(model: Module, prefix: str) -> None:
+    """Raises an error for tensors that a copy of the model would not have as the model has them."""
+    for path, module in modules(model, prefix):
+        for name, value in (*module._parameters.items(), *module._buffers.items()):
+            if value is not None and torch.nn.parameter.is_lazy(value):
+                raise ValueError(f"{path}{path and '.'}{name} has no shape yet: call the model once")
+    for one, other in overlapping(entries(model, prefix)):
+        raise ValueError(
+            f"{one.name} and {other.name} share memory, so a plan cannot say what each contains: "
+            "plan the model on the meta device, or without one of them"
+        )
 
 
 def _of_config(path: Path) -> Module:

@@ -22,7 +22,7 @@ from . import _accelerate, _engines, _fill, _shards
 from ._watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor
     from torch.nn import Module
@@ -623,6 +623,22 @@ def _span(tensor: Tensor) -> tuple[int, int, int] | None:
         span = 1 + sum((n - 1) * step for n, step in zip(here.shape, here.stride(), strict=True))
     first = here.data_ptr()
     return here.untyped_storage().data_ptr(), first, first + span * here.itemsize
+
+
+def overlapping(entries: Iterable[Entry]) -> Iterator[tuple[Entry, Entry]]:
+    """Pairs of tensors, one of them a parameter, of which one begins before the memory of the other ends."""
+    spans = [
+        (span[1], span[2], at, one)
+        for at, one in enumerate(entries)
+        if not one.was_meta and (span := _span(one.value))
+    ]
+    last: Entry | None = None
+    end = 0
+    for first, stop, _, one in sorted(spans):
+        if last is not None and first < end and (last.is_parameter or one.is_parameter):
+            yield last, one
+        if stop > end:
+            last, end = one, stop
 
 
 def version_of(tensor: Tensor) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import operator
@@ -12,7 +13,17 @@ import numpy as np
 from ._suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+
+@contextlib.contextmanager
+def located(place: str) -> Iterator[None]:
+    """A context in which the messages of a `TypeError` or a `ValueError` begin with a place."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{place}: {error}") from error
 
 
 def check_int(name: str, value: object, least: int, most: int | None = None) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 
 import fastinit
 
-from ._checks import check_int
+from ._checks import check_int, located
 from ._files import check_input, replacing
 from ._registry import install_hint
 from ._results import Result, Rows, plain
@@ -50,6 +50,8 @@ _BY_ELEMENT = (
     fastinit.TruncatedNormal,
     fastinit.VarianceScaling,
 )
+# Values that a model computes without random numbers may have as many bytes in a plan.
+MOST_GIVEN = 2**20
 # Beyond as many standard deviations there is no float32 sample of a normal distribution.
 _SIGMAS = 7.0
 
@@ -164,12 +166,9 @@ class PlanRow(Result):
             raise ValueError(f"{self.name}: a tensor of shape {self.shape!s:.80} is too large")
         if sum(part.count for part in self.parts) != self.size:
             raise ValueError(f"{self.name}: the parts must have the {self.size} elements of the tensor")
-        try:
+        with located(self.name + (f", rule {self.rule!r}" if self.rule else "")):
             for part in self.parts:
                 self._check(part)
-        except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"{self.name}{f', rule {self.rule!r}' if self.rule else ''}: {error}") from error
 
     def _check(self, part: Part) -> None:
         for what, number in (("count", part.count), ("first", part.first)):
@@ -393,6 +392,23 @@ def unseeded(initializer: fastinit.Initializer) -> fastinit.Initializer:
     return type(initializer).from_config({**initializer.get_config(), "seed": None})
 
 
+def share(sizes: Sequence[int], rank: int, world: int) -> list[int]:
+    """The places of what one of several writers does: neighbours, of about as many bytes as those of others.
+
+    Args:
+        sizes: The bytes of all pieces, in their order.
+        rank: Which writer this is.
+        world: The number of writers.
+    """
+    total, done, found = max(1, sum(sizes)), 0, []
+    for place, size in enumerate(sizes):
+        # By the middle of the piece; one without bytes may come after all others.
+        if min(world - 1, (2 * done + size) * world // (2 * total)) == rank:
+            found.append(place)
+        done += size
+    return found
+
+
 def constant_of(initializer: fastinit.Initializer) -> float | None:
     """The value of all elements that an initializer makes; `None` if they are not constant."""
     match initializer:
@@ -493,7 +509,7 @@ def merged(parts: Iterable[Part]) -> tuple[Part, ...]:
             and (last.initializer, last.shape, last.stream) == (part.initializer, part.shape, part.stream)
             and last.first + last.count == part.first
         ):
-            found[-1] = Part(last.count + part.count, *list(vars(last).values())[1:])
+            found[-1] = replace(last, count=last.count + part.count)
         elif part.count:
             found.append(part)
     return tuple(found)

@@ -185,6 +185,11 @@ def size_text(size: float) -> str:
     return f"{size:.3g} {units[power]}"
 
 
+def listed(names: Sequence[object]) -> str:
+    """The first ten names, and dots where there are more."""
+    return ", ".join(map(str, names[:10])) + (", ..." if names[10:] else "")
+
+
 def printable(text: str) -> str:
     """The text with escapes for characters that are not printable, such as those that control a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -13,7 +13,6 @@ import contextlib
 import functools
 import importlib.metadata
 import inspect
-import io
 import json as json_format
 import math
 import mmap
@@ -37,7 +36,7 @@ from typer.core import TyperGroup
 import fastinit
 
 from ._checks import check_choice
-from ._files import check_input, replacing, reserve
+from ._files import check_input, npy_header, replacing, reserve
 from ._registry import DISTRIBUTION, MODES, NAMES, class_name
 from ._results import plain
 from ._safetensors import CODES, Entry, header
@@ -542,7 +541,10 @@ def sample(
     chosen, sizes = _initializer(initializer), _sizes(shape)
     chosen.check(sizes, dtype)
     kind = fastinit.zeros(0, dtype=dtype).dtype
-    headers: dict[str, Callable[..., bytes]] = {".npy": _npy_header, ".safetensors": _safetensors_header}
+    headers: dict[str, Callable[..., bytes]] = {
+        ".npy": lambda kind, shape, *_: npy_header(kind, shape),
+        ".safetensors": _safetensors_header,
+    }
     create = headers.get(output.suffix)
     if create is None:
         raise ValueError(f"the file must be .npy or .safetensors, got {str(output)!r}")
@@ -601,13 +603,6 @@ def _fill_mapped(file: IO[bytes], size: int, fill: Callable[[mmap.mmap], None]) 
         os.fsync(file.fileno())  # On Windows, a flush alone leaves them in the system's cache.
     finally:
         memory.close()
-
-
-def _npy_header(kind: np.dtype[Any], shape: tuple[int, ...], *_: object) -> bytes:
-    made = io.BytesIO()
-    about = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(made, about)
-    return made.getvalue()
 
 
 def _safetensors_header(

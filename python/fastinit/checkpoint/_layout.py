@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import functools
-import io
 import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
-import numpy as np
-
 from fastinit._checks import check_choice, check_int
-from fastinit._plan import DTYPES, numpy_dtype
+from fastinit._files import npy_header
+from fastinit._plan import DTYPES, numpy_dtype, share
 from fastinit._results import Result, Rows
 from fastinit._safetensors import CODES, ORDER, Entry, header
 from fastinit._terminal import Table, size_text
@@ -110,14 +108,8 @@ class Layout:
         return cls(files, index)
 
     def of_writer(self, rank: int, world: int) -> list[Piece]:
-        """The pieces of one of several writers: neighbours, with about as many bytes as those of others."""
-        total = sum(piece.nbytes for piece in self.pieces)
-        found, done = [], 0
-        for piece in self.pieces:
-            if (2 * done + piece.nbytes) * world // max(1, 2 * total) == rank:
-                found.append(piece)
-            done += piece.nbytes
-        return found
+        """The pieces of one of several writers."""
+        return [self.pieces[place] for place in share([one.nbytes for one in self.pieces], rank, world)]
 
 
 def _shards(rows: Sequence[PlanRow], most: int | None) -> list[list[PlanRow]]:
@@ -155,7 +147,7 @@ def _files_of_npy(rows: Sequence[PlanRow]) -> list[File]:
     files = []
     seen: dict[str, str] = {}
     for row in rows:
-        head = npy_head(row)
+        head = npy_header(numpy_dtype(row.dtype), row.shape)
         # Everything but these may mean something else to a file system.
         name = f"{quote(row.name, safe=' +,@[]()')}.npy"
         if len(f"{name}.incomplete") > _LONGEST_NAME:
@@ -167,14 +159,6 @@ def _files_of_npy(rows: Sequence[PlanRow]) -> list[File]:
             raise ValueError(f"the files of {other!r} and {row.name!r} are the same on some systems")
         files.append(File(name, head, (Tensor(row, len(head)),), len(head) + row.nbytes))
     return files
-
-
-def npy_head(row: PlanRow) -> bytes:
-    """What NumPy writes before the elements of an array, of bfloat16 and float8 as bytes of no kind."""
-    head = io.BytesIO()
-    values = {"descr": numpy_dtype(row.dtype).str, "fortran_order": False, "shape": row.shape}
-    np.lib.format.write_array_header_1_0(head, values)
-    return head.getvalue()
 
 
 def _index(files: Sequence[File]) -> tuple[str, bytes]:

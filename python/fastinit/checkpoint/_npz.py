@@ -7,7 +7,10 @@ import zipfile
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ._layout import Piece, npy_head
+from fastinit._files import npy_header
+from fastinit._plan import numpy_dtype
+
+from ._layout import Piece
 from ._pieces import made_in_blocks
 
 if TYPE_CHECKING:
@@ -67,7 +70,7 @@ def stream(plan: Plan, seed: int, take: _Take, threads: int, bar: Bar) -> None:
             sink.name = row.name
             # With the date of 1980, as in NumPy.
             with archive.open(zipfile.ZipInfo(f"{row.name}.npy"), "w", force_zip64=True) as member:
-                member.write(npy_head(row))
+                member.write(npy_header(numpy_dtype(row.dtype), row.shape))
                 for _, block in made_in_blocks(Piece(0, 0, row, 0, row.size, 0), seed, threads):
                     member.write(block.data)
             bar.add(row.nbytes, row.name)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastinit._checks import check_choice, check_int
+from fastinit._checks import check_choice, check_int, located
 from fastinit._plan import Plan, PlanRow, dtype_name, is_float, unseeded, whole
 from fastinit._registry import LAYOUTS
 from fastinit._rules import in_layout_of_torch, initializer_of, matches, text_of
 from fastinit._safetensors import DTYPES, files_of_directory, files_of_index, read_header
+from fastinit._terminal import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -80,50 +82,57 @@ def plan(
     rules = rules or {}
     if layout is not None:
         check_choice("layout", layout, LAYOUTS)
-    found, of_source = _read(source, rules)
-    if isinstance(found, Plan):
-        if found.rows and of_source == "done":
-            return found if dtype is None else _with_rules(_drafts_of(found), {}, "in_out", dtype, found)
-        return _with_rules(_drafts_of(found), rules, layout or of_source, dtype)
-    return _with_rules(found, rules, layout or of_source, dtype)
-
-
-def _read(source: Any, rules: Mapping[Any, Any]) -> tuple[Plan | Iterable[_Draft], str]:
-    """What a source has, and its layout; `"done"` if the rules have been applied."""
-    if isinstance(source, Plan):
-        return source, "in_out"
     if isinstance(source, (str, os.PathLike)):
-        return _of_path(Path(source), rules)
+        source = Path(source)
+    if (made := _of_model(source, rules)) is not None:
+        if dtype is None:
+            return made
+        return replace(_with_rules(_drafts_of(made), {}, "in_out", dtype), unused_rules=made.unused_rules)
+    drafts, of_source = _read(source)
+    return _with_rules(drafts, rules, layout or of_source, dtype)
+
+
+def _of_model(source: Any, rules: Mapping[Any, Any]) -> Plan | None:
+    """The plan of a model, with these rules; `None` for other sources."""
+    if isinstance(source, Path):
+        has_files = source.is_dir() and any(source.glob("*.safetensors"))
+        if source.name != "config.json" and (has_files or not (source / "config.json").is_file()):
+            return None
+        from fastinit.torch import plan as plan_of_torch
+
+        return plan_of_torch(source, rules)
     torch, keras, jax = (sys.modules.get(name) for name in ("torch", "keras", "jax"))
     # With its backend PyTorch, a layer of Keras is also a module of PyTorch.
     if keras is not None and isinstance(source, keras.layers.Layer):
         from fastinit.keras import plan as plan_of_keras
 
-        return plan_of_keras(source, rules), "done"
+        return plan_of_keras(source, rules)
     if torch is not None and isinstance(source, torch.nn.Module):
         from fastinit.torch import plan as plan_of_torch
 
-        return plan_of_torch(source, rules), "done"
-    if isinstance(source, Mapping) and all(map(_is_tensor, source.values())):
-        return _of_mapping(source), "in_out"
-    if jax is not None:
+        return plan_of_torch(source, rules)
+    if jax is not None and not isinstance(source, Plan) and not _is_mapping(source):
         from fastinit.jax import plan as plan_of_jax
 
-        return plan_of_jax(source, rules=rules), "done"
+        return plan_of_jax(source, rules=rules)
+    return None
+
+
+def _read(source: Any) -> tuple[Iterable[_Draft], str]:
+    """The tensors of a source that is no model, and its layout."""
+    if isinstance(source, Plan):
+        return _drafts_of(source), "in_out"
+    if isinstance(source, Path):
+        return _of_path(source)
+    if _is_mapping(source):
+        return _of_mapping(source), "in_out"
     raise TypeError(
         "the source of a plan must be a mapping from names to (shape, dtype), a file, a model or a plan; "
         f"got {source!r:.80}"
     )
 
 
-def _of_path(path: Path, rules: Mapping[Any, Any]) -> tuple[Plan | Iterable[_Draft], str]:
-    is_model = path.name == "config.json" or (
-        path.is_dir() and (path / "config.json").is_file() and not any(path.glob("*.safetensors"))
-    )
-    if is_model:
-        from fastinit.torch import plan as plan_of_torch
-
-        return plan_of_torch(path if path.is_dir() else path.parent, rules), "done"
+def _of_path(path: Path) -> tuple[Iterable[_Draft], str]:
     if path.is_dir():
         return _of_files(files_of_directory(path)), "out_in"
     if path.name.endswith(".index.json"):
@@ -131,7 +140,7 @@ def _of_path(path: Path, rules: Mapping[Any, Any]) -> tuple[Plan | Iterable[_Dra
     if path.suffix == ".safetensors":
         return _of_files([path]), "out_in"
     if path.suffix == ".json":
-        return Plan.load(path), "in_out"
+        return _drafts_of(Plan.load(path)), "in_out"
     raise ValueError(
         f"cannot plan from {path}: it must be .safetensors, .safetensors.index.json, config.json, the .json "
         "file of a plan, or a directory"
@@ -149,9 +158,12 @@ def _of_files(files: Iterable[Path]) -> Iterator[_Draft]:
             yield _Draft(one.name, one.shape, DTYPES[one.dtype])
 
 
-def _is_tensor(value: object) -> bool:
-    return (isinstance(value, tuple) and len(value) in (2, 3)) or (
-        hasattr(value, "shape") and hasattr(value, "dtype")
+def _is_mapping(source: Any) -> bool:
+    """Whether a source is a mapping from names to shapes and dtypes."""
+    return isinstance(source, Mapping) and all(
+        (isinstance(value, tuple) and len(value) in (2, 3))
+        or (hasattr(value, "shape") and hasattr(value, "dtype"))
+        for value in source.values()
     )
 
 
@@ -165,13 +177,10 @@ def _of_mapping(source: Mapping[Any, Any]) -> Iterator[_Draft]:
         else:
             shape, dtype, initializer = value
         sizes = (shape,) if hasattr(shape, "__index__") else tuple(shape)
-        try:
+        with located(name):
             sizes = tuple(check_int("a size", size, 0, 2**63 - 1) for size in sizes)
             dtype = dtype_name(dtype)
             parts = None if initializer is None else whole(_checked(initializer), sizes, name)
-        except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"{name}: {error}") from error
         yield _Draft(name, sizes, dtype, parts)
 
 
@@ -180,9 +189,7 @@ def _drafts_of(found: Plan) -> Iterator[_Draft]:
         yield _Draft(row.name, row.shape, row.dtype, row.parts, row.aliases, row.rule)
 
 
-def _with_rules(
-    drafts: Iterable[_Draft], rules: Mapping[Any, Any], layout: str, dtype: Any, before: Plan | None = None
-) -> Plan:
+def _with_rules(drafts: Iterable[_Draft], rules: Mapping[Any, Any], layout: str, dtype: Any) -> Plan:
     """The plan of these tensors with rules."""
     made = [(key, text_of(key), None if rule is None else _checked(rule)) for key, rule in rules.items()]
     if layout == "out_in":
@@ -205,11 +212,11 @@ def _with_rules(
         else:
             rows.append(PlanRow(*draft[:3], draft.parts, *draft[4:]))
     if empty:
-        some = ", ".join(empty[:10]) + (", ..." if empty[10:] else "")
         count = "1 tensor has" if len(empty) == 1 else f"{len(empty)} tensors have"
-        raise ValueError(f"{count} no rule: {some} (a rule for '*', the last one, is for all others)")
-    left = tuple(text for _, text, _ in made if text in unused)
-    return Plan(tuple(rows), left if before is None else before.unused_rules)
+        raise ValueError(
+            f"{count} no rule: {listed(empty)} (a rule for '*', the last one, is for all others)"
+        )
+    return Plan(tuple(rows), tuple(text for _, text, _ in made if text in unused))
 
 
 def _checked(rule: object) -> Initializer:

@@ -139,13 +139,7 @@ class Store:
         new = path.with_name(f"{_DESCRIPTION}.{os.getpid()}-{time.monotonic_ns()}")
         try:
             new.write_text(json.dumps(self.description, ensure_ascii=False), "utf-8")
-            try:
-                os.link(new, path)  # Fails if it is there, so all writers see the same one.
-            except FileExistsError:
-                pass
-            except OSError:  # The file system has no links.
-                if not path.exists():
-                    new.replace(path)
+            _rename(new, path)  # So all writers see the same one.
         finally:
             new.unlink(missing_ok=True)
         found = self._read(path)
@@ -154,7 +148,7 @@ class Store:
     def _compare(self, found: dict[str, Any]) -> None:
         """Raises an error if another checkpoint is there."""
         what = f"{self.directory} has another checkpoint"
-        mine = json.loads(json.dumps(self.description))
+        mine = self.description
         for name, value in mine.items():
             if name != "plan" and found.get(name) != value:
                 raise FileExistsError(f"{what}, of {name} {found.get(name)!r:.80} and not {value!r:.80}")
@@ -313,15 +307,17 @@ class Store:
 
     def _with(self, digests: Mapping[int, str]) -> dict[str, Any]:
         """The manifest: the description, and where each tensor is, with the digests of its pieces."""
-        values: dict[str, Any] = json.loads(json.dumps(self.description))
-        values["version"] = fastinit.__version__
-        rows = {row["name"]: row for row in values["plan"]["rows"]}
-        for file in self.layout.files:
-            for tensor in file.tensors:
-                rows[tensor.row.name].update(file=file.name, offset=tensor.offset, digests=[])
+        places = {one.row.name: (file.name, one.offset) for file in self.layout.files for one in file.tensors}
+        of_tensor: dict[str, list[str]] = {name: [] for name in places}
         for piece in self.layout.pieces:
-            rows[piece.row.name]["digests"].append(digests[piece.number])
-        return values
+            of_tensor[piece.row.name].append(digests[piece.number])
+        plan = self.description["plan"]
+        rows = [
+            {**row, "file": places[name][0], "offset": places[name][1], "digests": of_tensor[name]}
+            for row in plan["rows"]
+            if (name := row["name"])
+        ]
+        return {**self.description, "plan": {**plan, "rows": rows}, "version": fastinit.__version__}
 
 
 def _rename(old: Path, new: Path) -> None:

@@ -217,7 +217,7 @@ class _Check:
         """Compares all files; returns the number of bytes of tensors that were compared."""
         there = {number for number, file in enumerate(layout.files) if self._head(file)}
         if layout.index is not None:
-            self._bytes(layout.index[0], 0, layout.index[1], "the index is another one", is_all=True)
+            self._bytes(*layout.index, "the index is another one", is_all=True)
         pieces = [piece for piece in layout.pieces if piece.file in there]
         if sample is not None and sample < len(pieces):
             pieces = sorted(random.SystemRandom().sample(pieces, sample), key=lambda piece: piece.number)
@@ -243,20 +243,19 @@ class _Check:
         if size != file.size:
             begin, end = sorted((size, file.size))
             self.add(file.name, None, begin, end, None, f"it has {size:,} bytes instead of {file.size:,}")
-        self._bytes(file.name, 0, file.head, "the header is another one")
+        self._bytes(file.name, file.head, "the header is another one")
         return True
 
-    def _bytes(self, name: str, offset: int, wanted: bytes, what: str, *, is_all: bool = False) -> None:
+    def _bytes(self, name: str, wanted: bytes, what: str, *, is_all: bool = False) -> None:
+        """Compares the first bytes of a file, or all of them."""
         try:
             with (self.folder / name).open("rb") as opened:
-                opened.seek(offset)
                 found = opened.read() if is_all else opened.read(len(wanted))
         except FileNotFoundError:
             self.add(name, None, 0, len(wanted), None, "there is no such file")
             return
         if found != wanted:
-            begin, end = _differing(found, wanted)
-            self.add(name, None, offset + begin, offset + end, None, what)
+            self.add(name, None, *_differing(found, wanted), None, what)
 
     def _piece(self, file: File, piece: Piece, digest: str, threads: int) -> None:
         def compared(opened: Any) -> Iterator[Array]:

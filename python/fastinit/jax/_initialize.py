@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import fastinit
-from fastinit._checks import check_int
+from fastinit._checks import check_int, located
 from fastinit._report import MEASURED, Report, ReportRow, spread
 from fastinit._rules import initializer_of, matches, text_of
 from fastinit._runtime import fans
@@ -75,11 +75,8 @@ class Leaf:
         where = f"{self.name}, rule {self.title!r}"
         if not _program.is_float(self.abstract.dtype):
             raise TypeError(f"{where}: fastinit cannot fill {self.abstract.dtype}")
-        try:
+        with located(where):
             self.draw.initializer.validate(self.draw.unit, np.dtype(self.abstract.dtype))
-        except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"{where}: {error}") from error
 
 
 def initialize(

@@ -10,6 +10,7 @@ import numpy as np
 
 import fastinit
 from fastinit._plan import (
+    MOST_GIVEN,
     Part,
     Plan,
     PlanRow,
@@ -21,6 +22,7 @@ from fastinit._plan import (
     unseeded,
     whole,
 )
+from fastinit._terminal import listed
 
 from . import _program
 from ._initialize import prepare
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from ._initialize import Leaf, Model
     from ._program import Draw
 
-# An array that the model's own code computes may have as many bytes in a plan.
-_MOST_GIVEN = 2**20
 # An array that is transposed has a part for each run of elements that stay together.
 _MOST_PARTS = 2**20
 
@@ -85,11 +85,10 @@ def plan(function: Any, *arguments: Any, rules: Mapping[Any, Any] | None = None,
     found.update(_computed(model, {name: dtypes[name] for name, parts in found.items() if parts is None}))
     empty = [name for name, parts in found.items() if parts is None]
     if empty:
-        some = ", ".join(empty[:10]) + (", ..." if empty[10:] else "")
         count = "1 array needs" if len(empty) == 1 else f"{len(empty)} arrays need"
         raise ValueError(
             f"{count} an initializer of fastinit as a rule, because a plan cannot state what the code makes: "
-            f"{some}"
+            f"{listed(empty)}"
         )
     rows = (
         PlanRow(leaf.name, leaf.shape, dtypes[leaf.name], found[leaf.name] or (), rule=leaf.title)
@@ -143,7 +142,7 @@ def _computed(model: Model, dtypes: Mapping[str, str]) -> dict[str, tuple[Part, 
         number
         for number in model.own()
         if (leaf := model.leaves[number]).name in dtypes
-        and math.prod(leaf.shape) * np.dtype(leaf.abstract.dtype).itemsize <= _MOST_GIVEN
+        and math.prod(leaf.shape) * np.dtype(leaf.abstract.dtype).itemsize <= MOST_GIVEN
         and not _program.is_random(model.program, number)
     ]
     arrays = model.computed(places, 0, [None] * len(places))

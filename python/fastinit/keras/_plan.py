@@ -18,6 +18,7 @@ from keras import initializers
 import fastinit
 from fastinit._plan import (
     DTYPES,
+    MOST_GIVEN,
     Part,
     Plan,
     PlanRow,
@@ -30,12 +31,10 @@ from fastinit._plan import (
 )
 from fastinit._rules import initializer_of as initializer_of_rule
 from fastinit._rules import matches, text_of
+from fastinit._terminal import listed
 
 from ._private import initializer_of, layers_in, own_variables, owners_of, rebuilding
 from ._sample import request
-
-# Values that Keras computes without random numbers may have as many bytes in a plan.
-_MOST_GIVEN = 2**20
 
 
 def plan(model: Any, rules: Mapping[Any, Any] | None = None) -> Plan:
@@ -85,8 +84,8 @@ def plan(model: Any, rules: Mapping[Any, Any] | None = None) -> Plan:
     twice = [path for path, count in Counter(one.path for one in weights).items() if count > 1]
     if twice:
         raise ValueError(
-            f"several variables have the same path: {_some(twice)}. Keras allows this, a plan does not: give "
-            "the layers different names"
+            f"several variables have the same path: {listed(twice)}. Keras allows this, a plan does not: "
+            "give the layers different names"
         )
     made = [(key, text_of(key), rule, _of_rule(rule)) for key, rule in (rules or {}).items()]
     unused = {text: None for _, text, _, _ in made}
@@ -120,13 +119,9 @@ def plan(model: Any, rules: Mapping[Any, Any] | None = None) -> Plan:
         count = "1 variable needs" if len(empty) == 1 else f"{len(empty)} variables need"
         raise ValueError(
             f"{count} a rule, because no initializer of Keras or fastinit is known to make what the layer "
-            f"contains: {_some(empty)}"
+            f"contains: {listed(empty)}"
         )
     return Plan(tuple(rows), tuple(unused))
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:10]) + (", ..." if names[10:] else "")
 
 
 def _of_rule(rule: Any) -> fastinit.Initializer | None:
@@ -215,7 +210,7 @@ def _parts(
     if (
         isinstance(initializer, (initializers.Constant, initializers.STFT))
         and dtype in DTYPES
-        and math.prod(shape) * DTYPES[dtype] <= _MOST_GIVEN
+        and math.prod(shape) * DTYPES[dtype] <= MOST_GIVEN
     ):
         values = keras.ops.convert_to_numpy(initializer(shape, dtype=dtype))
         return given(values.astype(numpy_dtype(dtype), copy=False))

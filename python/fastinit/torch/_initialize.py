@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import fastinit
-from fastinit._checks import check_int
+from fastinit._checks import check_int, located
 from fastinit._report import Report
-from fastinit._terminal import Bar
+from fastinit._terminal import Bar, listed
 
 from . import _engines, _fill, _report, _schemes, _shards
 from ._rules import assign_blocks, assign_rules
@@ -327,12 +327,9 @@ class _Work:
             self.tracker.title = rule.title
             self.tracker.start()
             self.seed_generator(entry.name)
-            try:
+            with located(f"{entry.name}, rule {rule.title!r}"):
                 for block in self.tracker.blocks(value):
                     rule.fill(block)
-            except (TypeError, ValueError) as error:
-                kind = TypeError if isinstance(error, TypeError) else ValueError
-                raise kind(f"{entry.name}, rule {rule.title!r}: {error}") from error
             self.tracker.note_changes([entry])
         self.bar.add(entry.nbytes, entry.name)
 
@@ -602,16 +599,13 @@ def _make_report(
         and not (entry.rule is not None and entry.rule.fill is None)
     )
     if left:
-        some = ", ".join(left[:10]) + (", ..." if left[10:] else "")
         count = "1 parameter was" if len(left) == 1 else f"{len(left)} parameters were"
-        warnings.warn(f"{count} not initialized: {some}", stacklevel=3)
+        warnings.warn(f"{count} not initialized: {listed(left)}", stacklevel=3)
     if not_run:
         warnings.warn(
             "the model seems to have an initialization of its own, which was not run as in its constructor: "
-            + ", ".join(not_run[:10])
-            + (", ..." if not_run[10:] else "")
-            + ". Pass a function that does the same to a module as `rules`, such as `model._init_weights`, "
-            "or construct the model inside `fastinit.torch.accelerate`",
+            f"{listed(not_run)}. Pass a function that does the same to a module as `rules`, such as "
+            "`model._init_weights`, or construct the model inside `fastinit.torch.accelerate`",
             stacklevel=3,
         )
     rows, twins = _report.rows(done)

@@ -18,8 +18,9 @@ import torch
 
 import fastinit
 from fastinit._fill import fill
-from fastinit._plan import Part, Plan, PlanRow, cut, dtype_name, given, numpy_dtype, whole
+from fastinit._plan import MOST_GIVEN, Part, Plan, PlanRow, cut, dtype_name, given, numpy_dtype, whole
 from fastinit._rules import in_layout_of_torch, initializer_of, matches, text_of
+from fastinit._terminal import listed
 
 from . import _fill, _shards
 from ._initialize import run
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
     from ._rules import Blocks, Rules
     from ._tracker import Entry
-
-# Up to this size, in bytes, tensors are filled, and what else the model computes is part of the plan.
-_SMALL = 2**20
 
 
 def plan(
@@ -119,10 +117,7 @@ def plan(
             continue
         rows.append(row)
     if left:
-        raise ValueError(
-            f"{len(left)} tensors cannot be planned without a rule: {', '.join(left[:10])}"
-            + (", ..." if left[10:] else "")
-        )
+        raise ValueError(f"{len(left)} tensors cannot be planned without a rule: {listed(left)}")
     return Plan(tuple(rows), tuple(text for text in unused if text not in used))
 
 
@@ -178,12 +173,12 @@ def _initialized(
         # That is an error here.
         warnings.filterwarnings("ignore", r"\d+ parameters? (was|were) not initialized")
         tensors, unused, not_run = run(
-            _copy(model), seed, rules, blocks, prefix, torch.device("cpu"), False, sampled=_SMALL
+            _copy(model), seed, rules, blocks, prefix, torch.device("cpu"), False, sampled=MOST_GIVEN
         )
     if not_run:
         _fill.warn(
             "the model seems to have an initialization of its own, which the plan does not have: "
-            + ", ".join(not_run[:10])
+            f"{listed(not_run)}"
         )
     return tensors, unused
 
@@ -230,7 +225,7 @@ def _contents(entry: Entry, other: Entry) -> tuple[Part, ...] | str:
         return _padded(parts, value, entry.padding)
     if parts is not None and again is not None:
         return "its distribution depends on random numbers"
-    if value.nbytes > _SMALL:
+    if value.nbytes > MOST_GIVEN:
         return "computed by other code of the model"
     is_free = not any(one.unknown or one.chosen for one in (entry, other))
     if not (is_free and torch.equal(_bytes(value), _bytes(other.value))):
@@ -256,7 +251,12 @@ def _parts(entry: Entry) -> tuple[Part, ...] | None:
 def _is_as_planned(row: PlanRow, entry: Entry, seed: int) -> bool:
     """Whether a tensor that was filled contains what the plan says; code can write without an operation."""
     value = entry.value
-    if value.is_meta or value.dtype not in _fill.DTYPES or not 0 < value.nbytes <= _SMALL or not entry.filled:
+    if (
+        value.is_meta
+        or value.dtype not in _fill.DTYPES
+        or not 0 < value.nbytes <= MOST_GIVEN
+        or not entry.filled
+    ):
         return True
     array = np.empty(row.size, numpy_dtype(row.dtype))
     fill(row, 0, array, seed, 1)

@@ -29,7 +29,8 @@ from torch.distributed.checkpoint.planner import (
 )
 
 from fastinit._fill import fill
-from fastinit._plan import DTYPES, numpy_dtype
+from fastinit._plan import DTYPES, numpy_dtype, share
+from fastinit._terminal import listed
 
 from ._fill import pieces
 
@@ -70,15 +71,15 @@ class Planner(SavePlanner):
         """Needs nothing of the state, which is empty."""
 
     def create_local_plan(self) -> SavePlan:
-        """The pieces of this process: neighbours, with about as many bytes as those of others."""
+        """The pieces of this process."""
         rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         items = list(self._items())
-        sizes = [math.prod(item.tensor_data.chunk.sizes) for item in items if item.tensor_data is not None]
-        total, done, mine = sum(sizes), 0, []
-        for item, size in zip(items, sizes, strict=True):
-            if (2 * done + size) * world // max(1, 2 * total) == rank or (total == 0 and rank == 0):
-                mine.append(item)
-            done += size
+        sizes = [
+            math.prod(data.chunk.sizes) * DTYPES[self.rows[item.index.fqn].dtype]
+            for item in items
+            if (data := item.tensor_data) is not None
+        ]
+        mine = [items[place] for place in share(sizes, rank, world)]
         return SavePlan(mine, planner_data=self._digest())
 
     def _digest(self) -> str:
@@ -102,7 +103,7 @@ class Planner(SavePlanner):
         if ranks:
             raise ValueError(
                 "all processes must write the same plan, with the same seed and prefix; "
-                f"those of rank {', '.join(map(str, ranks[:10]))} differ from those of rank 0"
+                f"those of rank {listed(ranks)} differ from those of rank 0"
             )
         plans, metadata = create_default_global_save_plan(all_plans)
         outer = (self.prefix.removesuffix("."),) if self.prefix.endswith(".") else ()

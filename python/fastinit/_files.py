@@ -53,11 +53,15 @@ def check_output(path: str | os.PathLike[str]) -> tuple[Path, int | None]:
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def replacing(path: str | os.PathLike[str], *, sync: bool = False) -> Iterator[IO[bytes]]:
     """A new file that takes the place of `path` once the block ends, and is deleted if the block fails.
 
     Until then nobody sees a part of it, and of several writers the last one wins. A link stays a link, and a
     file keeps its permissions.
+
+    Args:
+        path: The file.
+        sync: Whether to wait until the contents are on the disk before it takes its place.
 
     Raises:
         ValueError, OSError: See `check_output`; also if the file cannot be written. Windows does not let a
@@ -69,6 +73,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     try:
         with new.open("x+b") as opened:  # It must be new, so no link is followed.
             yield opened
+            if sync:
+                to_disk(opened)
         # Windows has only an attribute against writing, and a file that has it cannot be replaced.
         if mode is not None and os.name != "nt":
             new.chmod(mode)
@@ -76,6 +82,22 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     finally:
         with contextlib.suppress(OSError):  # It has its place now, or was never made.
             new.unlink()
+
+
+def to_disk(file: IO[bytes]) -> None:
+    """Waits until what was written to a file is on the disk."""
+    file.flush()
+    getattr(os, "fdatasync", os.fsync)(file.fileno())
+
+
+def names_to_disk(directory: Path) -> None:
+    """Waits until the names of the files in a directory are on the disk, where the system can."""
+    if os.name != "nt":
+        folder = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:

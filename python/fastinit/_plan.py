@@ -175,9 +175,7 @@ class PlanRow(Result):
             check_int(what, number, 0)
         if part.initializer is None:
             if len(part.data) != part.count * DTYPES[self.dtype]:
-                raise ValueError(
-                    f"{part.count} elements of {self.dtype} have other than {len(part.data)} bytes"
-                )
+                raise ValueError(f"{part.count} elements of {self.dtype} do not have {len(part.data)} bytes")
             return
         if not isinstance(part.stream, str):
             check_int("stream", part.stream, 0, 2**64 - 1)
@@ -257,7 +255,7 @@ class PlanRow(Result):
 
 @dataclass(frozen=True)
 class Plan(Rows[PlanRow]):
-    """What each tensor of a checkpoint contains, but for the seed. `print` shows it as a table.
+    """What each tensor of a checkpoint contains, except for the seed. `print` shows it as a table.
 
     Attributes:
         rows: The tensors, in the order of the model; `plan[name]` is that of a name.

@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from keras import layers
+from plans import sampled
 
 import fastinit
 import fastinit.checkpoint
@@ -16,22 +17,9 @@ import fastinit.keras as fk
 SEED = 5
 
 
-def filled(row, seed=SEED):
-    """The tensor of a row, made by its parts."""
-    runs = []
-    for part in row.parts:
-        if part.initializer is None:
-            runs.append(np.frombuffer(part.data, row.dtype))
-        else:
-            dtype = row.dtype if "float" in row.dtype else "float32"
-            made = part.initializer(part.shape, seed=seed, stream=part.stream, dtype=dtype).reshape(-1)
-            runs.append(made[part.first : part.first + part.count].astype(row.dtype))
-    return np.concatenate(runs).reshape(row.shape)
-
-
 def same(variable, row):
     values = keras.ops.convert_to_numpy(variable.value)
-    return values.shape == row.shape and values.tobytes() == filled(row).tobytes()
+    return values.shape == row.shape and values.tobytes() == sampled(row, SEED).tobytes()
 
 
 @pytest.fixture
@@ -171,7 +159,7 @@ def test_values_that_are_computed_are_given():
     layer.build((1, 2))
     row = fk.plan(layer).rows[0]
     assert row.initializer is None
-    assert (filled(row) == table.astype(ml_dtypes.bfloat16)).all()
+    assert (sampled(row, SEED) == table.astype(ml_dtypes.bfloat16)).all()
     layer = layers.STFTSpectrogram(frame_length=16, frame_step=8)
     layer.build((1, 64, 1))
     assert all(same(one, row) for one, row in zip(layer.weights, fk.plan(layer).rows, strict=True))
@@ -231,7 +219,7 @@ def test_a_quantized_layer_needs_rules():
     with pytest.raises(ValueError, match="3 variables need a rule"):
         fk.plan(layer)
     plan = fk.plan(layer, {"*/kernel": 3, "*": 0.5})
-    assert (plan["layer/kernel"].dtype, filled(plan["layer/kernel"]).max()) == ("int8", 3)
+    assert (plan["layer/kernel"].dtype, sampled(plan["layer/kernel"], SEED).max()) == ("int8", 3)
 
 
 def test_errors():

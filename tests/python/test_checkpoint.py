@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import INITIALIZERS
+from plans import sampled
 
 import fastinit
-from fastinit import _fill, checkpoint
-from fastinit._plan import DTYPES, Part, Plan, PlanRow, given, is_float, numpy_dtype
+from fastinit import _files, _fill, checkpoint
+from fastinit._plan import DTYPES, Part, Plan, PlanRow, given, is_float
 from fastinit.checkpoint import _layout, _pieces, _store, _write
 
 safetensors = pytest.importorskip("safetensors.numpy")
@@ -47,19 +48,6 @@ def _small_pieces(monkeypatch):
     """Pieces and blocks of a few kilobytes, so that small tensors have several."""
     monkeypatch.setattr(_layout, "PIECE", 2**12)
     monkeypatch.setattr(_pieces, "BLOCK", 2**10)
-
-
-def whole(row, seed):
-    """A tensor by the public functions alone."""
-    made = []
-    for part in row.parts:
-        if part.initializer is None:
-            made.append(np.frombuffer(part.data, numpy_dtype(row.dtype)))
-            continue
-        sampled = row.dtype if is_float(row.dtype) and "float8" not in row.dtype else "float32"
-        tensor = part.initializer(part.shape, seed=seed, stream=part.stream, dtype=sampled)
-        made.append(tensor.reshape(-1)[part.first : part.first + part.count])
-    return np.concatenate(made).astype(numpy_dtype(row.dtype)).reshape(row.shape)
 
 
 def contents(folder):
@@ -99,7 +87,7 @@ def test_the_bytes_are_those_of_the_library(tmp_path, metadata):
     plan = every_dtype()
     written = checkpoint.write(plan, tmp_path / "ours", 3, metadata=metadata, max_shard_size=None)
     assert written.files == ("model.safetensors",)
-    arrays = {row.name: whole(row, 3) for row in plan.rows}
+    arrays = {row.name: sampled(row, 3) for row in plan.rows}
     theirs = {"format": "pt"} if metadata is None else metadata
     safetensors.save_file(arrays, tmp_path / "theirs", theirs or None)
     assert (tmp_path / "ours" / "model.safetensors").read_bytes() == (tmp_path / "theirs").read_bytes()
@@ -137,7 +125,7 @@ def test_every_initializer(tmp_path, initializer, monkeypatch):
     checkpoint.write(plan, tmp_path, 5, threads=2)
     found = safetensors.load_file(tmp_path / "model.safetensors")
     for row in plan.rows:
-        assert found[row.name].tobytes() == whole(row, 5).tobytes()
+        assert found[row.name].tobytes() == sampled(row, 5).tobytes()
     assert checkpoint.verify(tmp_path).ok
 
 
@@ -162,7 +150,7 @@ def test_parts(tmp_path):
     checkpoint.write(plan, tmp_path, 5)
     found = safetensors.load_file(tmp_path / "model.safetensors")
     for row in plan.rows:
-        assert found[row.name].tobytes() == whole(row, 5).tobytes()
+        assert found[row.name].tobytes() == sampled(row, 5).tobytes()
     assert not found["a"][70].any()
     assert (found["c"] == numbers).all()
     assert checkpoint.verify(tmp_path).ok
@@ -170,7 +158,7 @@ def test_parts(tmp_path):
 
 def test_any_range_of_a_tensor():
     row = PLAN["embed.weight"]
-    tensor = whole(row, 9).reshape(-1)
+    tensor = sampled(row, 9).reshape(-1)
     generator = random.Random(0)
     for _ in range(200):
         first = generator.randrange(row.size)
@@ -192,7 +180,7 @@ def test_files_of_numpy(tmp_path, kind):
         found = {row.name: np.load(tmp_path / f"{row.name}.npy") for row in plan.rows}
     for row in plan.rows:
         assert found[row.name].dtype == row.dtype
-        assert found[row.name].tobytes() == whole(row, 2).tobytes()
+        assert found[row.name].tobytes() == sampled(row, 2).tobytes()
         np.save(tmp_path / "theirs", found[row.name])
         if kind == "npy":
             assert (tmp_path / "theirs.npy").read_bytes() == (tmp_path / f"{row.name}.npy").read_bytes()
@@ -284,7 +272,7 @@ def test_the_manifest_says_where_everything_is(expected):
     assert (manifest["seed"], manifest["plan"]["stream_version"]) == (1, fastinit.STREAM_VERSION)
     assert Plan.from_dict(manifest["plan"]) == PLAN
     for row in manifest["plan"]["rows"]:
-        data = whole(PLAN[row["name"]], 1).tobytes()
+        data = sampled(PLAN[row["name"]], 1).tobytes()
         assert expected[row["file"]][row["offset"] :][: len(data)] == data
         pieces = [data[at : at + manifest["piece"]] for at in range(0, len(data), manifest["piece"])]
         if row["initializer"]["class_name"] == "Orthogonal":
@@ -314,7 +302,8 @@ def stop_at(moment, monkeypatch):
     for place, name in (
         (_store, "write_at"),
         (_write, "write_at"),
-        (_store, "_sync"),
+        (_store, "to_disk"),
+        (_files, "to_disk"),
         (_store, "_rename"),
         (_store, "replacing"),
         (_write, "digest_of"),
@@ -455,13 +444,35 @@ def test_what_did_not_come_to_the_disk_is_not_recorded(tmp_path, expected, monke
         if failures:
             raise failures.pop()
 
-    monkeypatch.setattr(_store, "_sync", sync)
+    monkeypatch.setattr(_store, "to_disk", sync)
     with pytest.raises(OSError, match="Input/output error"):
         checkpoint.write(PLAN, tmp_path, 1, max_shard_size=SIZE, threads=1)
     (journal,) = tmp_path.glob("*/*.journal")
     assert not journal.read_bytes().strip()
     checkpoint.write(PLAN, tmp_path, 1, max_shard_size=SIZE)
     assert contents(tmp_path) == expected
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+@pytest.mark.parametrize("kind", _layout.FORMATS)
+def test_files_are_on_the_disk_before_they_get_their_names(tmp_path, monkeypatch, kind):
+    def named():
+        return {
+            path.stat().st_ino: path
+            for path in tmp_path.iterdir()
+            if not path.name.startswith(".") and not path.name.endswith(".incomplete")
+        }
+
+    def sync(descriptor):
+        number = os.fstat(descriptor).st_ino
+        assert number not in named()
+        on_disk[number] = Path(f"/proc/self/fd/{descriptor}").read_bytes()
+
+    on_disk = {}
+    monkeypatch.setattr(os, "fdatasync", sync)
+    checkpoint.write(PLAN, tmp_path, 1, max_shard_size=SIZE, format=kind)
+    for number, path in named().items():
+        assert on_disk[number] == path.read_bytes(), path.name
 
 
 def test_journals_that_were_deleted(tmp_path, expected):
@@ -526,15 +537,15 @@ def test_two_processes_of_the_same_rank(tmp_path, expected):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seed": 2}, "of seed 1 and not 2"),
-        ({"max_shard_size": "1GB"}, "of max_shard_size 20000 and not 1000000000"),
-        ({"format": "npy"}, "of format 'safetensors' and not 'npy'"),
-        ({"metadata": {}}, "of metadata"),
+        ({"seed": 2}, "another checkpoint: its seed is 1, not 2"),
+        ({"max_shard_size": "1GB"}, "its max_shard_size is 20000, not 1000000000"),
+        ({"format": "npy"}, "its format is 'safetensors', not 'npy'"),
+        ({"metadata": {}}, "its metadata is {'format': 'pt'}, not {}"),
         (
             {"plan": checkpoint.plan(PLAN, {"norm.weight": 0})},
-            "whose plan differs from 'norm.weight' on",
+            "its plan differs, first in 'norm.weight'",
         ),
-        ({"plan": Plan(PLAN.rows[:-1])}, "of 8 tensors and not 7"),
+        ({"plan": Plan(PLAN.rows[:-1])}, "it has 8 tensors, not 7"),
     ],
 )
 def test_another_checkpoint_is_an_error(tmp_path, expected, whole, changes, message):

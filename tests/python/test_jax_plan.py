@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from plans import sampled
 
 jax = pytest.importorskip("jax")
 pytest.importorskip("ml_dtypes")
@@ -17,19 +18,6 @@ from fastinit._fill import fill  # noqa: E402
 from fastinit.checkpoint import Plan  # noqa: E402
 
 KEY = jax.random.key(0)
-
-
-def filled(row, seed):
-    """The array of a row, made by its parts."""
-    runs = []
-    for part in row.parts:
-        if part.initializer is None:
-            runs.append(np.frombuffer(part.data, row.dtype))
-        else:
-            dtype = row.dtype if "float" in row.dtype else "float32"
-            made = part.initializer(part.shape, seed=seed, stream=part.stream, dtype=dtype).reshape(-1)
-            runs.append(made[part.first : part.first + part.count].astype(row.dtype))
-    return np.concatenate(runs).reshape(row.shape)
 
 
 def linen_model():
@@ -134,7 +122,7 @@ def test_parts_make_what_initialize_makes(make):
         expected = {name: np.asarray(array) for name, array in arrays_of(made).items()}
         assert [row.name for row in plan.rows] == list(expected)
         for row in plan.rows:
-            found = filled(row, seed)
+            found = sampled(row, seed)
             assert (found.shape, found.dtype) == (expected[row.name].shape, expected[row.name].dtype), row
             assert found.tobytes() == expected[row.name].tobytes(), row.name
             assert row.rule == report[row.name].rule
@@ -162,7 +150,7 @@ def test_any_range_of_many_parts():
     plan = fj.plan(function, *arguments)
     for name in ("kernel", "moved", "empty", "ones"):
         row, before = plan[name], repr(plan[name])
-        everything = filled(row, 7).reshape(-1)
+        everything = sampled(row, 7).reshape(-1)
         for first, last in [(0, row.size), (5, 6), (7, 8), (1, row.size - 1)]:
             out = np.empty(max(0, min(last, row.size) - first), row.dtype)
             fill(row, first, out, 7, 1)
@@ -212,7 +200,7 @@ def test_a_rule_for_stacked_layers_has_the_fans_of_one_layer():
     made, _ = fj.initialize(function, *arguments, rules=rules, seed=1)
     row = plan["layers.kernel"]
     assert {part.shape for part in row.parts} == {(4, 6)}
-    assert (filled(row, 1) == arrays_of(made)["layers.kernel"]).all()
+    assert (sampled(row, 1) == arrays_of(made)["layers.kernel"]).all()
 
 
 def test_an_abstract_model():
@@ -235,7 +223,7 @@ def test_an_abstract_tree():
     with pytest.raises(ValueError, match="an abstract tree needs a rule for each array: counter"):
         fj.plan(tree, rules={"kernel": "he_normal"})
     plan = fj.plan(tree, rules={"kernel": "he_normal", "counter": 7})
-    assert filled(plan["counter"], 0).tolist() == [7, 7, 7]
+    assert sampled(plan["counter"], 0).tolist() == [7, 7, 7]
     assert plan == fastinit.checkpoint.plan(tree, {"kernel": "he_normal", "counter": 7})
     with pytest.raises(ValueError, match=r"counter, rule '\*': a tensor of int32 must be constant"):
         fj.plan(tree, rules={"*": "he_normal"})
@@ -259,6 +247,6 @@ def test_another_dtype(dtype):
     if dtype == "bfloat16":
         made, _ = fj.initialize(function, *arguments, dtype=dtype, seed=2)
         expected = arrays_of(made)
-        assert all(filled(row, 2).tobytes() == np.asarray(expected[row.name]).tobytes() for row in plan.rows)
+        assert all(sampled(row, 2).tobytes() == np.asarray(expected[row.name]).tobytes() for row in plan.rows)
     with pytest.raises(ValueError, match="dtype must be one of floats"):
         fj.plan(function, *arguments, dtype="int8")

@@ -7,29 +7,17 @@ import sys
 
 import numpy as np
 import pytest
+from plans import sampled
 
 import fastinit
 from fastinit import checkpoint
-from fastinit._plan import Plan, is_float, numpy_dtype
+from fastinit._plan import Plan
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("ml_dtypes")
 import fastinit.torch  # noqa: E402
 
 nn = torch.nn
-
-
-def values(row, seed):
-    """The elements of a tensor of a plan, by the public functions alone."""
-    made = []
-    for part in row.parts:
-        if part.initializer is None:
-            made.append(np.frombuffer(part.data, numpy_dtype(row.dtype)))
-            continue
-        dtype = row.dtype if is_float(row.dtype) else "float32"
-        tensor = part.initializer(part.shape, seed=seed, stream=part.stream, dtype=dtype)
-        made.append(tensor.reshape(-1)[part.first : part.first + part.count])
-    return np.concatenate(made).astype(numpy_dtype(row.dtype))
 
 
 def as_bytes(tensor):
@@ -49,7 +37,7 @@ def check(make, rules=None, *, meta=True, **options):
         state = made.state_dict(prefix=f"{options['prefix']}." if "prefix" in options else "")
         assert {name for row in plan.rows for name in row.names} == set(state)
         for row in plan.rows:
-            expected = values(row, seed).tobytes()
+            expected = sampled(row, seed).tobytes()
             for name in row.names:
                 tensor = state[name]
                 assert tensor.shape == row.shape
@@ -216,7 +204,7 @@ def test_a_config_of_transformers(tmp_path, architectures):
     for row in plan.rows:
         for one in row.names:
             there = loaded.state_dict()[one].to(torch.bfloat16)
-            assert as_bytes(there) == values(row, 3).tobytes()
+            assert as_bytes(there) == sampled(row, 3).tobytes()
 
 
 def test_configs_that_are_none(tmp_path):
@@ -466,7 +454,7 @@ def test_parameters_of_dtypes_that_initialize_does_not_fill():
         model.register_parameter(str(dtype)[6:], parameter)
     plan = fastinit.torch.plan(model, {"float*": fastinit.RandomNormal(), "*": 1}, blocks={"int8": 2})
     assert plan["float8_e4m3fn"].initializer == fastinit.RandomNormal()
-    assert (values(plan["int8"], 0) == 1).all()
+    assert (sampled(plan["int8"], 0) == 1).all()
     with pytest.raises(ValueError, match="int8, rule 'int8': a tensor of int8 must be constant"):
         fastinit.torch.plan(model, {"int8": "he_normal", "*": 0})
 

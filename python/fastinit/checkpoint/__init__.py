@@ -1,6 +1,6 @@
 """Checkpoints of initial weights: straight to files, larger than memory, by many writers, verifiable.
 
-A plan says what each tensor contains, but for the seed:
+A plan says what each tensor contains, except for the seed:
 
 >>> import fastinit, fastinit.checkpoint
 >>> plan = fastinit.checkpoint.plan(

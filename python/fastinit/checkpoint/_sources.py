@@ -37,7 +37,7 @@ class _Draft(NamedTuple):
 def plan(
     source: Any, rules: Mapping[Any, Any] | None = None, *, dtype: Any = None, layout: str | None = None
 ) -> Plan:
-    """Plans a checkpoint: what each of its tensors contains, but for the seed.
+    """Plans a checkpoint: what each of its tensors contains, except for the seed.
 
     Args:
         source: Which tensors there are:
@@ -213,9 +213,7 @@ def _with_rules(drafts: Iterable[_Draft], rules: Mapping[Any, Any], layout: str,
             rows.append(PlanRow(*draft[:3], draft.parts, *draft[4:]))
     if empty:
         count = "1 tensor has" if len(empty) == 1 else f"{len(empty)} tensors have"
-        raise ValueError(
-            f"{count} no rule: {listed(empty)} (a rule for '*', the last one, is for all others)"
-        )
+        raise ValueError(f"{count} no rule: {listed(empty)} (a last rule for '*' applies to all others)")
     return Plan(tuple(rows), tuple(text for _, text, _ in made if text in unused))
 
 

@@ -20,7 +20,7 @@ import time
 from typing import IO, TYPE_CHECKING, Any
 
 import fastinit
-from fastinit._files import replacing
+from fastinit._files import names_to_disk, replacing, to_disk
 
 from ._pieces import digest_of, read_in_blocks
 
@@ -147,24 +147,24 @@ class Store:
 
     def _compare(self, found: dict[str, Any]) -> None:
         """Raises an error if another checkpoint is there."""
-        what = f"{self.directory} has another checkpoint"
+        what = f"{self.directory} contains another checkpoint"
         mine = self.description
         for name, value in mine.items():
             if name != "plan" and found.get(name) != value:
-                raise FileExistsError(f"{what}, of {name} {found.get(name)!r:.80} and not {value!r:.80}")
+                raise FileExistsError(f"{what}: its {name} is {found.get(name)!r:.80}, not {value!r:.80}")
         plan = found.get("plan")
         others = plan.get("rows") if isinstance(plan, dict) else None
         if not isinstance(plan, dict) or not isinstance(others, list):
             raise FileExistsError(f"{what}, or its description is damaged")
         for name in ("schema", "stream_version"):
             if plan.get(name) != mine["plan"][name]:
-                raise FileExistsError(f"{what}, of {name} {plan.get(name)!r:.80}")
+                raise FileExistsError(f"{what}: its {name} is {plan.get(name)!r:.80}")
         rows = mine["plan"]["rows"]
         for row, other in zip(rows, others, strict=False):
             if not isinstance(other, dict) or any(other.get(key) != value for key, value in row.items()):
-                raise FileExistsError(f"{what}, whose plan differs from {row['name']!r:.80} on")
+                raise FileExistsError(f"{what}: its plan differs, first in {row['name']!r:.80}")
         if len(rows) != len(others):
-            raise FileExistsError(f"{what}, of {len(others)} tensors and not {len(rows)}")
+            raise FileExistsError(f"{what}: it has {len(others)} tensors, not {len(rows)}")
 
     def _check_space(self) -> None:
         """Raises an error if the file system has not enough space left."""
@@ -242,10 +242,10 @@ class Store:
         if self.sync:
             for piece in {one.file: one for one, _ in pending}.values():
                 with contextlib.suppress(FileNotFoundError), self.opened(piece) as file:
-                    _sync(file)  # Otherwise another writer has finished it, and has waited for the disk.
+                    to_disk(file)  # Otherwise another writer has finished it, and has waited for the disk.
         journal.write(b"".join(f"{piece.number} {digest}\n".encode() for piece, digest in pending))
         if self.sync:
-            _sync(journal)
+            to_disk(journal)
         self._done.update((piece.number, digest) for piece, digest in pending)
 
     def done(self) -> dict[int, str]:
@@ -269,7 +269,7 @@ class Store:
             with contextlib.suppress(FileNotFoundError):  # Another writer has done it.
                 if self.sync:
                     with self._incomplete(file).open("r+b", buffering=0) as opened:
-                        _sync(opened)
+                        to_disk(opened)
                 _rename(self._incomplete(file), self.directory / file.name)
         return self.is_whole(number)
 
@@ -290,20 +290,14 @@ class Store:
         if self.layout.index is not None:
             self._write(*self.layout.index)
         self._write(MANIFEST, json.dumps(self._with(digests), ensure_ascii=False, indent=1).encode())
-        if self.sync and os.name != "nt":
-            folder = os.open(self.directory, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        if self.sync:
+            names_to_disk(self.directory)
         shutil.rmtree(self._state, ignore_errors=True)
         return True
 
     def _write(self, name: str, contents: bytes) -> None:
-        with replacing(self.directory / name) as file:
+        with replacing(self.directory / name, sync=self.sync) as file:
             file.write(contents)
-            if self.sync:
-                _sync(file)
 
     def _with(self, digests: Mapping[int, str]) -> dict[str, Any]:
         """The manifest: the description, and where each tensor is, with the digests of its pieces."""
@@ -341,12 +335,6 @@ def write_at(file: IO[bytes], offset: int, data: Any) -> None:
     file.seek(offset)
     while len(view):
         view = view[file.write(view) :]
-
-
-def _sync(file: IO[bytes]) -> None:
-    """Waits until what was written to a file is on the disk."""
-    file.flush()
-    getattr(os, "fdatasync", os.fsync)(file.fileno())
 
 
 def _lock(file: IO[bytes]) -> bool:

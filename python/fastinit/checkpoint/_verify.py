@@ -191,7 +191,7 @@ def _digests(layout: Layout, rows: list[dict[str, Any]]) -> list[str]:
             if (of_row["file"], of_row["offset"]) != (file.name, offset):
                 raise ValueError(f"{row.name!r:.80} is in {file.name} at {offset}, and it says otherwise")
             if not isinstance(digests, list) or len(digests) != -(-row.size // step_of(row)):
-                raise ValueError(f"it has not a digest for each piece of {row.name!r:.80}")
+                raise ValueError(f"it does not have a digest for each piece of {row.name!r:.80}")
             found += map(str, digests)
     return found
 
@@ -243,7 +243,7 @@ class _Check:
         if size != file.size:
             begin, end = sorted((size, file.size))
             self.add(file.name, None, begin, end, None, f"it has {size:,} bytes instead of {file.size:,}")
-        self._bytes(file.name, file.head, "the header is another one")
+        self._bytes(file.name, file.head, "the header differs")
         return True
 
     def _bytes(self, name: str, wanted: bytes, what: str, *, is_all: bool = False) -> None:

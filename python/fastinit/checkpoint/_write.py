@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import fastinit
 from fastinit._checks import check_choice, check_int
-from fastinit._files import replacing
+from fastinit._files import names_to_disk, replacing
 from fastinit._plan import Plan
 from fastinit._results import Result
 from fastinit._terminal import Bar, size_text
@@ -104,8 +104,8 @@ def write(
         max_shard_size: The largest size of a file, by the bytes of its tensors: an int, or a text such as
             `"5GB"` (10**9) or `"5GiB"` (2**30); `None` for one file. A larger tensor has a file of its own.
         format: `"safetensors"`; `"npy"`, a file for each tensor; or `"npz"`, one file, by one writer, which
-            begins again after an interrupt. bfloat16 and float8 are bytes of no kind there, as for
-            `numpy.save`.
+            begins again after an interrupt. bfloat16 and float8 are raw bytes there (dtype `V2` and `V1`), as
+            for `numpy.save`.
         metadata: The metadata of the headers of safetensors; `None` for `{"format": "pt"}`.
         rank: Which writer this is, from 0 to `world - 1`.
         world: The number of writers.
@@ -121,7 +121,7 @@ def write(
     Raises:
         ValueError: If an argument is out of range.
         TypeError: If an argument is of the wrong kind.
-        FileExistsError: If the directory has another checkpoint, or another process has this rank.
+        FileExistsError: If the directory contains another checkpoint, or another process has this rank.
         OSError: If a file cannot be written, or there is not enough space.
 
     Example:
@@ -159,7 +159,7 @@ def write(
         "plan": plan.to_dict(),
     }
     if kind == "npz":
-        nbytes = _write_npz(plan, folder, seed, threads, description, progress)
+        nbytes = _write_npz(plan, folder, seed, threads, description, progress, sync=sync)
         seconds = time.perf_counter() - start
         return Written(str(folder), (_npz.NAME,), complete=True, nbytes=nbytes, kept=0, seconds=seconds)
     store = Store(folder, description, _layout.Layout.of(plan, kind, most, metadata), sync=sync)
@@ -184,7 +184,14 @@ def write(
 
 
 def _write_npz(
-    plan: Plan, folder: Path, seed: int, threads: int, description: dict[str, Any], progress: Progress
+    plan: Plan,
+    folder: Path,
+    seed: int,
+    threads: int,
+    description: dict[str, Any],
+    progress: Progress,
+    *,
+    sync: bool,
 ) -> int:
     """Writes an .npz and its manifest; returns the number of bytes of tensors that were written."""
     _npz.check_names(row.name for row in plan.rows)
@@ -194,11 +201,13 @@ def _write_npz(
             raise FileExistsError(f"{folder / name} exists, and would be overwritten")
     with (
         contextlib.closing(Bar(progress, plan.nbytes, in_bytes=True)) as bar,
-        replacing(folder / _npz.NAME) as file,
+        replacing(folder / _npz.NAME, sync=sync) as file,
     ):
         _npz.stream(plan, seed, lambda data, _: file.write(data), threads, bar)
-    with replacing(folder / MANIFEST) as file:
+    with replacing(folder / MANIFEST, sync=sync) as file:
         file.write(json.dumps(description, ensure_ascii=False, indent=1).encode())
+    if sync:
+        names_to_disk(folder)
     return plan.nbytes
 
 

@@ -147,7 +147,7 @@ def _array(
     what = f"{path}, {name!r},"
     with reading(what), open_file() as file:
         start, shape, fortran, raw = _header(file)
-        # NumPy's format has no name for bfloat16, and keeps it as two bytes of no kind.
+        # NumPy's format has no name for bfloat16, and keeps it as two raw bytes.
         dtype = "bfloat16" if raw.kind == "V" and raw.itemsize == 2 and raw.names is None else raw.name
         if not is_readable(dtype):
             return unreadable(name, dtype, integer=raw.kind in "biu")

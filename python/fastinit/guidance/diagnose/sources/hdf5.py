@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _RECURRENT = ("kernel", "recurrent_kernel", "bias")
 _SEPARABLE = ("depthwise_kernel", "pointwise_kernel", "bias")
-# The variables of a layer in their order, by the end of its type; the last line is for all others.
+# The variables of a layer in their order, by the end of its type; the last line applies to all others.
 _VARIABLES = {
     "batchnormalization": ("gamma", "beta", "moving_mean", "moving_variance"),
     "normalization": ("gamma", "beta"),
@@ -203,7 +203,7 @@ def _tensor(
     raw, shape = dataset.dtype, dataset.shape
     if shape is None or dataset.is_virtual or dataset.external:
         raise ValueError(f"{name!r:.200} has its elements in another place")
-    # NumPy has no bfloat16, and h5py keeps it as two bytes of no kind.
+    # NumPy has no bfloat16, and h5py keeps it as two raw bytes.
     dtype = "bfloat16" if raw.kind == "V" and raw.itemsize == 2 and raw.names is None else raw.name
     if not is_readable(dtype):
         return unreadable(name, dtype, integer=raw.kind in "biu")

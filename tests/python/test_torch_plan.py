@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -18,6 +19,66 @@ pytest.importorskip("ml_dtypes")
 import fastinit.torch  # noqa: E402
 
 nn = torch.nn
+
+
+class Stateful(nn.Linear):
+    def get_extra_state(self):
+        return {"step": 0}
+
+    def set_extra_state(self, state):
+        pass
+
+
+class Renamed(nn.Linear):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self._register_state_dict_hook(
+            lambda _, state, prefix, __: state.update(w=state.pop(prefix + "weight"))
+        )
+
+
+class Unsaved(nn.Linear):
+    def _save_to_state_dict(self, destination, prefix, *_):
+        destination[prefix + "bias"] = self.bias
+
+
+class Reading(nn.Linear):
+    def get_extra_state(self):
+        return self.weight.sum().item()
+
+
+@pytest.mark.parametrize(
+    ("layer", "messages"),
+    [
+        (nn.Linear, []),
+        (lambda size, _: nn.BatchNorm1d(size), []),
+        (lambda *sizes: nn.utils.parametrizations.weight_norm(nn.Linear(*sizes)), []),
+        (Stateful, ["also has what the plan does not have: 0._extra_state$"]),
+        (Renamed, ["also has what the plan does not have: w$", "does not have: 0.weight$"]),
+        (Unsaved, ["the plan has what state_dict\\(\\) of the model does not have: 0.weight$"]),
+        (Reading, ["were not compared with state_dict\\(\\): RuntimeError: "]),
+    ],
+)
+def test_what_only_the_state_has_or_lacks_is_named(layer, messages):
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        fastinit.torch.plan(nn.Sequential(layer(3, 4)), {"*original*": 1})
+    texts = [str(one.message) for one in seen if "state_dict" in str(one.message)]
+    assert len(texts) == len(messages)
+    for text, message in zip(texts, messages, strict=True):
+        assert re.search(message, text), text
+
+
+def test_wrappers_and_prefixes_are_no_difference():
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+
+    model = nn.Sequential(
+        checkpoint_wrapper(nn.Linear(3, 4)), torch.compile(nn.Linear(4, 3)), nn.BatchNorm1d(3)
+    )
+    for one in (model, nn.DataParallel(model)):
+        for prefix in ("", "layers.7", "layers.7."):
+            plan = fastinit.torch.plan(one, prefix=prefix)
+            assert plan.rows[0].name == "layers.7."[: 9 if prefix else 0] + "0.weight"
 
 
 def as_bytes(tensor):

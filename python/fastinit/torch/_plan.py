@@ -45,7 +45,8 @@ def plan(
     names. The model is not changed, and a model on the meta device may be larger than memory.
 
     What `initialize` leaves to other code of the model, such as a table of positions, is part of the plan
-    with its values, up to 1 MiB for each tensor.
+    with its values, up to 1 MiB for each tensor. What only `state_dict()` has, such as an extra state of a
+    module, is not part of it: a warning names what differs.
 
     While the model initializes itself, all its operations are followed. What other code changes after a fill,
     computes from random numbers, or may decide by them, is an error and not part of the plan. Code that
@@ -118,6 +119,7 @@ def plan(
         rows.append(row)
     if left:
         raise ValueError(f"{len(left)} tensors cannot be planned without a rule: {listed(left)}")
+    _compare_with_state(model, prefix, {name for row in rows for name in row.names})
     return Plan(tuple(rows), tuple(text for text in unused if text not in used))
 
 
@@ -132,6 +134,32 @@ def _check(model: Module, prefix: str) -> None:
             f"{one.name} and {other.name} share memory, so a plan cannot say what each contains: "
             "plan the model on the meta device, or without one of them"
         )
+
+
+def _compare_with_state(model: Module, prefix: str, names: set[str]) -> None:
+    """Warns if `state_dict` of a model, which may be changed by hooks, has other names than the plan."""
+    names_of = {
+        path: name
+        for (path, _), (name, _) in zip(
+            model.named_modules(remove_duplicate=False), modules(model, prefix), strict=True
+        )
+    }
+    try:
+        saved = list(_copy(model).to("meta").state_dict())
+    except Exception as error:  # Code of the model may need values.
+        _fill.warn(
+            f"the names of the plan were not compared with state_dict(): {type(error).__name__}: {error}"
+        )
+        return
+    found = []
+    for path, _, attribute in (name.rpartition(".") for name in saved):
+        # A hook of a wrapper may have taken its name out.
+        name = names_of.get(path, ".".join(filter(None, (names_of[""], path))))
+        found.append(f"{name}.{attribute}" if name else attribute)
+    if more := [name for name in found if name not in names]:
+        _fill.warn(f"state_dict() of the model also has what the plan does not have: {listed(more)}")
+    if less := sorted(names.difference(found)):
+        _fill.warn(f"the plan has what state_dict() of the model does not have: {listed(less)}")
 
 
 def _of_config(path: Path) -> Module:

@@ -21,6 +21,7 @@ import itertools
 import json
 import os
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -45,13 +46,13 @@ BLOCK = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 
-# The networks of the table of training: all activations of `compare`. Rates are the same for all.
+# The networks of the table of training: all activations of `compare`. Rates are the same for all. The form of
+# the rule of `recommend` was chosen on networks with the seeds 0, 1 and 2. A seed also divides the images.
 TRAINED = ROOT / "tools" / "training.json"
 DEPTHS = (3, 10, 30, 50, 100)
 TRAINED_ACTIVATIONS = "linear relu leaky_relu elu selu gelu silu mish softplus softsign sigmoid tanh"
-RATES = (0.005, 0.02, 0.06)
-# Where results vary from seed to seed: three seeds, of which the mean counts, and a further rate.
-CLOSE = {("relu", 30), ("leaky_relu", 30)}
+SEEDS = (3, 4, 5)
+RATES = (0.005, 0.01, 0.02, 0.06)
 EPOCHS = 6
 # An activation is trained at a depth if one of the line-up reaches this accuracy.
 ENOUGH = 0.5
@@ -91,12 +92,7 @@ def line_up(activation: str, depth: int) -> dict[str, Any]:
     }
 
 
-def ways(activation: str, depth: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """The seeds and the learning rates for an activation at a depth."""
-    return ((0, 1, 2), (*RATES, 0.01)) if (activation, depth) in CLOSE else ((0,), RATES)
-
-
-def key(activation: str, depth: int, given: Any, rate: float, seed: int = 0) -> str:
+def key(activation: str, depth: int, given: Any, rate: float, seed: int) -> str:
     """The name of a run of training: all that it depends on."""
     (choice,) = parse_choices([given]).values()
     bias = "" if choice.bias is None or choice.bias == fastinit.Zeros() else f" and {short(choice.bias)}"
@@ -107,22 +103,21 @@ def train(only: str) -> None:
     """Trains the networks of which there is no result; only those whose name matches a regular expression."""
     results = json.loads(TRAINED.read_text()) if TRAINED.exists() else {}
     for depth, activation in itertools.product(DEPTHS, TRAINED_ACTIVATIONS.split()):
-        seeds, rates = ways(activation, depth)
-        for seed in seeds:
+        for seed in SEEDS:
             runs = {
                 key(activation, depth, given, rate, seed): (given, rate)
-                for given, rate in itertools.product(line_up(activation, depth).values(), rates)
+                for given, rate in itertools.product(line_up(activation, depth).values(), RATES)
             }
             missing = [name for name in runs if name not in results and re.search(only, name)]
             if not missing:
                 continue
             accuracies = best_accuracies(activation, depth, [runs[name] for name in missing], seed)
             results |= dict(zip(missing, accuracies, strict=True))
-            print(f"{activation}, depth {depth}: {len(missing)} networks", flush=True)
+            print(f"{activation}, depth {depth}, seed {seed}: {len(missing)} networks", flush=True)
             TRAINED.write_text(json.dumps(dict(sorted(results.items())), indent=0) + "\n")
 
 
-def best_accuracies(activation: str, depth: int, runs: list[tuple[Any, float]], seed: int = 0) -> list[float]:
+def best_accuracies(activation: str, depth: int, runs: list[tuple[Any, float]], seed: int) -> list[float]:
     """The best validation accuracy in training as of `fastinit.compare`, for pairs of initializer and rate.
 
     All networks are trained at once, by batched products, which takes a fifth of the time of `compare`; data,
@@ -173,15 +168,10 @@ def training() -> str:
     rows = []
     for activation in TRAINED_ACTIVATIONS.split():
         for depth in DEPTHS:
-            seeds, rates = ways(activation, depth)
             best = {
-                name: float(
-                    np.mean(
-                        [
-                            max(results[key(activation, depth, given, r, seed)] for r in rates)
-                            for seed in seeds
-                        ]
-                    )
+                name: statistics.fmean(
+                    max(results[key(activation, depth, given, rate, seed)] for rate in RATES)
+                    for seed in SEEDS
                 )
                 for name, given in line_up(activation, depth).items()
             }

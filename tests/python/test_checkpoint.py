@@ -280,6 +280,20 @@ def test_the_manifest_says_where_everything_is(expected):
         assert row["digests"] == [f"{zlib.crc32(piece):08x}" for piece in pieces]
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 100])
+def test_threads_write_to_different_files(threads):
+    layout = _layout.Layout.of(PLAN, "safetensors", SIZE, {})
+    files = len(layout.files)
+    pieces = [piece for piece in layout.pieces if piece.row.is_by_element]
+    turns = _write._in_turns(pieces, threads)
+    assert sorted(piece.number for piece in turns) == [piece.number for piece in pieces]
+    assert len({piece.file for piece in turns[:threads]}) == min(threads, files)
+    assert threads > 1 or turns == pieces
+    for number in range(len(turns)):
+        begun = {piece.file for piece in turns[: number + 1]}
+        assert len(begun & {piece.file for piece in turns[number:]}) <= threads
+
+
 # Nothing wrong that looks whole
 
 

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
 from typing import IO, TYPE_CHECKING, Any
 
@@ -63,6 +64,8 @@ class Store:
         self._done: dict[int, str] = {}
         self._pending: list[tuple[Piece, str]] = []
         self._unrecorded = 0  # their bytes
+        self._lock = threading.Lock()  # of these two
+        self._flushing = threading.Lock()
 
     # Beginning
 
@@ -229,24 +232,30 @@ class Store:
 
     def note(self, journal: IO[bytes], piece: Piece, digest: str) -> None:
         """Records that a piece is done; the journal has it after the next `flush`, at the latest."""
-        self._pending.append((piece, digest))
-        self._unrecorded += piece.nbytes
-        # To wait for the disk takes long, so it is done for many pieces at once.
-        if not self.sync or self._unrecorded >= _UNRECORDED or len(self._pending) >= 1000:
+        with self._lock:
+            self._pending.append((piece, digest))
+            self._unrecorded += piece.nbytes
+            # To wait for the disk takes long, so it is done for many pieces at once.
+            is_due = not self.sync or self._unrecorded >= _UNRECORDED or len(self._pending) >= 1000
+        if is_due:
             self.flush(journal)
 
     def flush(self, journal: IO[bytes]) -> None:
-        """Writes to the journal what is done, once it is on the disk."""
-        # What cannot be brought to the disk is forgotten: the next try might not be told that it failed.
-        pending, self._pending, self._unrecorded = self._pending, [], 0
-        if self.sync:
-            for piece in {one.file: one for one, _ in pending}.values():
-                with contextlib.suppress(FileNotFoundError), self.opened(piece) as file:
-                    to_disk(file)  # Otherwise another writer has finished it, and has waited for the disk.
-        journal.write(b"".join(f"{piece.number} {digest}\n".encode() for piece, digest in pending))
-        if self.sync:
-            to_disk(journal)
-        self._done.update((piece.number, digest) for piece, digest in pending)
+        """Writes to the journal what is done, once it is on the disk; other threads may go on meanwhile."""
+        with self._flushing:
+            with self._lock:
+                # What cannot be brought to the disk is forgotten: the next try might not be told.
+                pending, self._pending, self._unrecorded = self._pending, [], 0
+            if self.sync:
+                for piece in {one.file: one for one, _ in pending}.values():
+                    with contextlib.suppress(FileNotFoundError), self.opened(piece) as file:
+                        to_disk(
+                            file
+                        )  # Otherwise another writer has finished it, and has waited for the disk.
+            journal.write(b"".join(f"{piece.number} {digest}\n".encode() for piece, digest in pending))
+            if self.sync:
+                to_disk(journal)
+            self._done.update((piece.number, digest) for piece, digest in pending)
 
     def done(self) -> dict[int, str]:
         """The digests of the pieces that are done, by any writer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import threading
@@ -24,7 +25,7 @@ from ._pieces import digest_of, in_threads, made_in_blocks, read_in_blocks
 from ._store import MANIFEST, Store, write_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from fastinit._terminal import Progress
     from fastinit._typing import Array
@@ -211,6 +212,17 @@ def _write_npz(
     return plan.nbytes
 
 
+def _in_turns(pieces: Sequence[Piece], count: int) -> list[Piece]:
+    """The pieces in an order in which `count` threads write to as many files, where there are as many.
+
+    The system lets one thread at a time write to a file.
+    """
+    files = [list(found) for _, found in itertools.groupby(pieces, key=lambda piece: piece.file)]
+    groups = (files[first : first + count] for first in range(0, len(files), count))
+    turns = (turn for group in groups for turn in itertools.zip_longest(*group))
+    return [piece for turn in turns for piece in turn if piece is not None]
+
+
 class _Work:
     """The part of one writer."""
 
@@ -237,7 +249,7 @@ class _Work:
                 if not piece.row.is_by_element:
                     self.do(piece, self.threads, journal)
                     bar.add(piece.nbytes, piece.row.name)
-            parts = [piece for piece in todo if piece.row.is_by_element]
+            parts = _in_turns([piece for piece in todo if piece.row.is_by_element], self.threads)
             try:
                 in_threads(lambda piece: self.do(piece, 1, journal), parts, self.threads, bar)
             finally:
@@ -255,16 +267,16 @@ class _Work:
             if not self.store.is_whole(piece.file):
                 raise
             is_there = True
+        if not is_there:
+            self.store.note(journal, piece, str(digest))
         with self.lock:
-            if is_there:
-                self.kept += piece.nbytes
-            else:
-                self.written += piece.nbytes
-                self.store.note(journal, piece, str(digest))
+            self.kept += piece.nbytes * is_there
+            self.written += piece.nbytes * (not is_there)
             self.left[piece.file] -= 1
-            if self.left[piece.file] == 0:
-                self.store.flush(journal)
-                self.store.finish(piece.file)
+            is_last = self.left[piece.file] == 0
+        if is_last:
+            self.store.flush(journal)
+            self.store.finish(piece.file)
 
     def _write(self, file: IO[bytes], piece: Piece, threads: int) -> str:
         def written() -> Iterator[Array]:

@@ -148,7 +148,7 @@ def _biases(model: Model, run: Run, layers: Sequence[tuple[Layer, Statistics]], 
         f"the bias is not 0: its mean is {worst.moments.mean:.4g}, and with biases like it the {len(layers)} "
         f"layers from {layers[0][1].name} to {layers[-1][1].name} make a difference between inputs "
         f"{passed.change:.2g} times as large{', if ReLU follows them' if run.assumed else ''}, so their "
-        "units are dead or saturated; fill it with fastinit.zeros"
+        "units hardly depend on the input; fill it with fastinit.zeros"
     )
     model.findings = [f for f in model.findings if (f.tensor, f.code) != (worst.name, Code.BIAS_NOT_ZERO)]
     model.add(worst, Code.BIAS_NOT_ZERO, severity, text)

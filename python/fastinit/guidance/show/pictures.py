@@ -265,7 +265,10 @@ def signal(signal: Signal) -> Figure:
         _Chart("standard deviation of the gradients\n(log scale)", curves("gradient_std"), _WINDOW),
         _Chart("distance between samples\n(log scale)", curves("sample_distance"), (1e-9, 10.0)),
     ]
-    for label, name in (("share of dead units", "dead"), ("share of saturated units", "saturated")):
+    for label, name in (
+        ("share of units with zero slope", "zero_slope"),
+        ("share of saturated units", "saturated"),
+    ):
         if any(share.max() >= 0.005 for share in curves(name)):  # Less is a line at 0.
             charts.append(_Chart(label, curves(name)))
     title = f"Signal through {len(layers)} layers of {spell_widths(signal.widths)} units, {signal.activation}"
@@ -296,7 +299,10 @@ def trace(trace: Trace) -> Figure:
     ):
         if has(name):
             charts.append(_Chart(label, [curve(name)], _WINDOW))
-    for name, label in (("dead", "share of dead units"), ("saturated", "share of saturated inputs")):
+    for name, label in (
+        ("constant_units", "share of constant units"),
+        ("saturated", "share of saturated inputs"),
+    ):
         if has(name) and curve(name).any():
             charts.append(_Chart(label, [curve(name)]))
     title = f"{trace.model}: {trace.verdict.replace('_', ' ')}"
@@ -316,7 +322,7 @@ def comparison(comparison: Comparison) -> Figure:
             [np.array(row.first_gradient_norm) for row in rows],
             _WINDOW,
         ),
-        _Chart("share of dead units", [np.array(row.dead) for row in rows]),
+        _Chart("share of constant units", [np.array(row.constant_units) for row in rows]),
     ]
     title = (
         f"Training {comparison.depth} hidden layers of {comparison.width} units, {comparison.activation}, "

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .results import Trace
 
-_SCALARS = ("std", "gradient_std", "dead", "saturated", "sample_distance", "update_ratio")
+_SCALARS = ("std", "gradient_std", "constant_units", "saturated", "sample_distance", "update_ratio")
 
 
 class TraceLog:

@@ -90,9 +90,12 @@ def _judge(model: Model, run: Run, layers: Sequence[tuple[Layer, Statistics]]) -
     )
     if run.assumed:
         text += "if they follow each other without normalization or a way around them, "
-    text += (
-        "so almost nothing of the input reaches the end; " if vanishes else "so they explode or saturate; "
-    )
+    if not vanishes:
+        text += "so they explode or saturate; "
+    elif passed.change < LOST:
+        text += "so almost nothing of the input reaches the end; "
+    else:
+        text += "so they learn slowly or not at all; "
     known = layers[0][0].activation
     better = repr(known.name) if known is not None and known.known and not run.assumed else "activation"
     text += f"see fastinit.recommend({better}, depth={len(layers)}), or add normalization"

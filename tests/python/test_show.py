@@ -370,6 +370,31 @@ def test_a_signal_that_vanishes_or_explodes(tmp_path):
     assert gone.axes[0].get_ylim()[0] < 1.0 < gone.axes[0].get_ylim()[1]
 
 
+def test_marks_stand_where_a_curve_leaves_the_chart():
+    values = 10.0 ** np.arange(0, 26, 2.5)
+    axes = show(signal(Run("large", values), Run("small", 1 / values))).axes[0]
+    bottom, top = axes.get_ylim()
+    marks = {line.get_marker(): line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1}
+    assert marks == {"^": 1 + np.argmax(values > top), "v": 1 + np.argmax(1 / values < bottom)}
+
+
+def test_a_single_layer_can_be_seen():
+    found = fastinit.signal("he_normal", depth=1, width=8)
+    figure = show(found)
+    assert figure.get_suptitle() == "Signal through 1 layer of 8 units, relu"
+    assert str(found).startswith("standard deviations in 1 layer of relu, ")
+    for axes in figure.axes:
+        assert [(line.get_marker(), len(line.get_xdata())) for line in axes.lines] == [("o", 1)]
+        assert axes.get_xticks().tolist() == [1]
+
+
+@pytest.mark.parametrize("layers", [2, 3, 10, 50, 51, 1000])
+def test_ticks_are_numbers_of_layers(layers):
+    ticks = show(signal(Run("a", np.ones(layers)))).axes[0].get_xticks()
+    assert len(ticks) >= 2
+    assert all(tick == round(tick) and 1 <= tick <= layers for tick in ticks)
+
+
 @pytest.mark.parametrize("suffix", ["png", "svg", "PNG"])
 def test_files(tmp_path, suffix):
     first, second = tmp_path / f"first.{suffix}", tmp_path / f"second.{suffix}"

@@ -222,6 +222,19 @@ def test_saturated_and_zero_slope():
     assert (signal("he_normal", depth=3, **SMALL).rows[0].saturated == 0).all()
 
 
+def test_the_table_fits_80_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    deep = {"depth": 30, "width": 64}
+    texts = {
+        "zero slope": str(signal(["he_normal", "glorot_uniform", "zeros"], **deep)),
+        "saturated": str(signal(fastinit.RandomNormal(stddev=1.0), activation="tanh", **deep)),
+    }
+    for share, text in texts.items():
+        assert [one for one in texts if one in text] == [share]  # The other one is 0 everywhere.
+        assert max(map(len, text.split("\n"))) <= 80
+        assert f"\n  {share}" not in text  # No column continues below its row.
+
+
 def test_sigmoids_forget_what_they_see():
     run = signal(recommend("sigmoid"), activation="sigmoid", **SMALL).rows[0]
     assert run.sample_distance[0] > 0.9

@@ -1,5 +1,6 @@
 """`trace` and `lsuv` of modules of PyTorch, against hooks written by hand, and their verdicts."""
 
+import dataclasses
 import json
 import math
 import pickle
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastinit
-from fastinit.guidance import Repair, TraceVerdict
+from fastinit.guidance import Repair, TraceProblem, TraceVerdict
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -678,8 +679,18 @@ def test_picture():
         "share of saturated inputs",
     ]
     assert "saturates from layer 1 on" in figure.get_suptitle()
+    assert ", number 2 of 25" in figure.get_suptitle()
     with pytest.raises(ValueError, match="Trace"):
         fastinit.show(fastinit.trace(plain(1), 4), kind="histogram")
+
+
+@pytest.mark.parametrize(("backward", "way"), [(False, "on"), (True, "back")])
+def test_title_of_a_picture_says_where_and_in_which_direction(backward, way):
+    pytest.importorskip("matplotlib")
+    found = fastinit.trace(plain(3), 8)
+    problem = TraceProblem(TraceVerdict.VANISHES, "4", backward, "")
+    title = fastinit.show(dataclasses.replace(found, problems=(problem,))).get_suptitle()
+    assert title == f"Sequential: vanishes from layer 4 {way}, number 5 of 7"
 
 
 def test_statistics_of_extremes():

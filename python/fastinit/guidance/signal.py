@@ -12,7 +12,7 @@ import numpy as np
 
 from fastinit._checks import check_int, check_number
 from fastinit._results import Result, Rows, Verdict
-from fastinit._terminal import Table
+from fastinit._terminal import Table, counted
 from fastinit.initializers import Constant, Initializer, Zeros
 from fastinit.theory.parse import resolve
 
@@ -70,8 +70,8 @@ class SignalRow(Result):
         gradient_std: That of the gradient of the loss with respect to these outputs; 1 in the last layer.
         zero_slope: The fraction of units where the slope of the activation is zero for all samples, so that
             no gradient passes them.
-        saturated: The fraction of outputs, over units and samples, in a flat region of the activation that is
-            not its inactive one: those of tanh near -1 and 1, but not those of ReLU at 0.
+        saturated: The fraction of the inputs of the activation, over units and samples, at which it is nearly
+            flat, but not inactive: those of tanh far from 0, but not those of ReLU below 0.
         unit_distance: How different the units of a layer are: the standard deviation of the pre-activations
             over the units, divided by their root mean square; 0 where all units are equal, 1 in a layer of
             one unit.
@@ -207,7 +207,10 @@ class Signal(Rows[SignalRow]):
             if layer <= depth
         ]
         width = f"width {spell_widths(self.widths)}"
-        title = f"standard deviations in {depth} layers of {self.activation}, {width}, {self.samples} samples"
+        title = (
+            f"standard deviations in {counted(depth, 'layer')} of {self.activation}, {width}, "
+            f"{counted(self.samples, 'sample')}"
+        )
         verdicts = [f"{row.name}: {row.text}" for row in self.rows]
         return [title, Table(header, lines, "<" + ">" * (len(header) - 1)), *verdicts]
 

@@ -27,7 +27,7 @@ from fastinit._registry import install_hint
 from fastinit._results import Result, Rows, Verdict
 from fastinit._runtime import random_bits
 from fastinit._suggest import did_you_mean
-from fastinit._terminal import Bar, Table
+from fastinit._terminal import Bar, Table, counted
 from fastinit.guidance.choices import default_choices, parse_choices
 from fastinit.initializers import Zeros
 from fastinit.theory.parse import resolve
@@ -190,7 +190,8 @@ class Comparison(Rows[ComparisonRow]):
                 )
             )
         return [
-            f"{self.depth} hidden layers of {self.width} units, {self.activation}; {self.epochs} epochs "
+            f"{counted(self.depth, 'hidden layer')} of {self.width} units, {self.activation}; "
+            f"{counted(self.epochs, 'epoch')} "
             f"of SGD, batches of {self.batch_size}, learning rate {self.learning_rate:g}; seed {self.seed}, "
             f"{self.backend}",
             Table(header, lines, "<>>>>><"),

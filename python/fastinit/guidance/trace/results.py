@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastinit._results import Result, Rows, Verdict, as_text, plain
-from fastinit._terminal import Table
+from fastinit._terminal import Table, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -230,7 +230,7 @@ class Trace(Rows[TraceRow]):
         return self._shown(full=False)
 
     def _shown(self, *, full: bool) -> list[str | Table]:
-        samples = "1 sample" if self.samples == 1 else f"{self.samples} samples"
+        samples = counted(self.samples, "sample")
         loss = "forward only" if self.loss is None else f"loss {self.loss:.4g}"
         lines = [f"{self.model} ({self.framework}), {samples}, {loss}", *self.text.split("\n")]
         if self.unused:

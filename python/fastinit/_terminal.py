@@ -185,6 +185,11 @@ def size_text(size: float) -> str:
     return f"{size:.3g} {units[power]}"
 
 
+def counted(number: int, what: str) -> str:
+    """A number with its noun: `1 layer`, `2 layers`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def listed(names: Sequence[object]) -> str:
     """The first ten names, and dots where there are more."""
     return ", ".join(map(str, names[:10])) + (", ..." if names[10:] else "")

@@ -311,7 +311,7 @@ class Zeros(Initializer):
 
     _is_random = False
 
-    def __init__(self, **options: Unpack[InBlocks]) -> None:
+    def __init__(self, /, **options: Unpack[InBlocks]) -> None:
         self._configure(_core.constant(0.0), options)
 
 
@@ -326,7 +326,7 @@ class Ones(Initializer):
 
     _is_random = False
 
-    def __init__(self, **options: Unpack[InBlocks]) -> None:
+    def __init__(self, /, **options: Unpack[InBlocks]) -> None:
         self._configure(_core.constant(1.0), options)
 
 
@@ -342,7 +342,7 @@ class Constant(Initializer):
     _is_random = False
     value: float
 
-    def __init__(self, value: float = 0.0, **options: Unpack[InBlocks]) -> None:
+    def __init__(self, /, value: float = 0.0, **options: Unpack[InBlocks]) -> None:
         self._configure(_core.constant(value), options, value=float(value))
 
 
@@ -358,7 +358,7 @@ class Identity(Initializer):
     _is_random = False
     gain: float
 
-    def __init__(self, gain: float = 1.0, **options: Unpack[InBlocks]) -> None:
+    def __init__(self, /, gain: float = 1.0, **options: Unpack[InBlocks]) -> None:
         self._configure(_core.identity(gain), options, gain=float(gain))
 
 
@@ -375,7 +375,7 @@ class Dirac(Initializer):
     _is_random = False
     groups: int
 
-    def __init__(self, groups: int = 1, **options: Unpack[InBlocks]) -> None:
+    def __init__(self, /, groups: int = 1, **options: Unpack[InBlocks]) -> None:
         self._configure(_core.dirac(groups), options, groups=operator.index(groups))
 
 
@@ -391,7 +391,7 @@ class Orthogonal(Initializer):
     gain: float
     column_axis: int
 
-    def __init__(self, gain: float = 1.0, *, column_axis: int = -1, **options: Unpack[Sampled]) -> None:
+    def __init__(self, /, gain: float = 1.0, *, column_axis: int = -1, **options: Unpack[Sampled]) -> None:
         core = _core.orthogonal(gain, column_axis)
         self._configure(core, options, gain=float(gain), column_axis=operator.index(column_axis))
 
@@ -407,7 +407,7 @@ class DeltaOrthogonal(Initializer):
 
     gain: float
 
-    def __init__(self, gain: float = 1.0, **options: Unpack[Sampled]) -> None:
+    def __init__(self, /, gain: float = 1.0, **options: Unpack[Sampled]) -> None:
         self._configure(_core.delta_orthogonal(gain), options, gain=float(gain))
 
 
@@ -423,7 +423,7 @@ class RandomUniform(Initializer):
     minval: float
     maxval: float
 
-    def __init__(self, minval: float = -0.05, maxval: float = 0.05, **options: Unpack[Sampled]) -> None:
+    def __init__(self, /, minval: float = -0.05, maxval: float = 0.05, **options: Unpack[Sampled]) -> None:
         self._configure(
             _core.random_uniform(minval, maxval), options, minval=float(minval), maxval=float(maxval)
         )
@@ -441,7 +441,7 @@ class RandomNormal(Initializer):
     mean: float
     stddev: float
 
-    def __init__(self, mean: float = 0.0, stddev: float = 0.05, **options: Unpack[Sampled]) -> None:
+    def __init__(self, /, mean: float = 0.0, stddev: float = 0.05, **options: Unpack[Sampled]) -> None:
         self._configure(_core.random_normal(mean, stddev), options, mean=float(mean), stddev=float(stddev))
 
 
@@ -462,6 +462,7 @@ class TruncatedNormal(Initializer):
 
     def __init__(
         self,
+        /,
         mean: float = 0.0,
         stddev: float = 0.05,
         lower: float = -2.0,
@@ -490,7 +491,7 @@ class Sparse(Initializer):
     sparsity: float
     stddev: float
 
-    def __init__(self, sparsity: float, stddev: float = 0.01, **options: Unpack[Sampled]) -> None:
+    def __init__(self, /, sparsity: float, stddev: float = 0.01, **options: Unpack[Sampled]) -> None:
         self._configure(
             _core.sparse(sparsity, stddev), options, sparsity=float(sparsity), stddev=float(stddev)
         )
@@ -517,6 +518,7 @@ class VarianceScaling(Initializer):
 
     def __init__(
         self,
+        /,
         scale: float = 1.0,
         mode: str = "fan_in",
         distribution: str = "truncated_normal",
@@ -563,9 +565,13 @@ class _Preset(VarianceScaling):
         if cls.__module__ == __name__:
             cls.scale, cls.mode, cls.distribution = PRESETS[parse_name(cls.__name__)]
 
-    def __init__(self, **options: Unpack[Scaled]) -> None:
+    def __init__(self, /, **options: Unpack[Scaled]) -> None:
+        fixed = ("scale", "mode", "distribution")
+        for name in fixed:
+            if name in options:
+                raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {name!r}")
         super().__init__(self.scale, self.mode, self.distribution, **options)
-        for name in ("scale", "mode", "distribution"):
+        for name in fixed:
             del vars(self)[name]
 
 

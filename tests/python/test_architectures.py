@@ -869,29 +869,32 @@ def test_the_list(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "message"),
+    ("name", "parameters", "error", "message"),
     [
-        ({"name": "gpt"}, ValueError, "did you mean 'gpt2'"),
-        ({"name": "gpt2"}, TypeError, r"needs layers \(the number of blocks\)"),
-        ({"name": "gpt2", "layer": 3}, TypeError, "no parameter 'layer', did you mean 'layers'"),
-        ({"name": "gpt2", "layers": 0}, ValueError, "layers must be at least 1, got 0"),
-        ({"name": "gpt2", "layers": 2.5}, TypeError, "layers must be an int, got 2.5"),
-        ({"name": "gpt2", "layers": 2, "std": -1.0}, ValueError, "^std must be above 0, got -1"),
-        ({"name": "t5", "d_model": 8, "factor": 0}, ValueError, "^factor must be above 0, got 0"),
-        ({"name": "s4d", "low": 0.2}, ValueError, "^low must be below high, got 0.2 and 0.1"),
-        ({"name": "siren", "omega": 1e-200}, ValueError, "inputs=2, omega=1e-200 are out of range"),
-        ({"name": "vit", "scheme": "keras"}, ValueError, "scheme must be one of timm, jax"),
-        ({"layers": 3}, TypeError, "parameters need the name of a recipe"),
-        ({"name": "chrono", "steps": 1}, ValueError, "steps must be at least 2, got 1"),
-        ({"name": "mamba", "layers": 1, "low": 0.1, "high": 0.1}, ValueError, "low must be below high"),
-        ({"name": "s4d", "low": 0.0}, ValueError, "low must be above 0, got 0"),
-        ({"name": "siren", "omega": 0.0}, ValueError, "omega must be above 0, got 0"),
+        ("gpt", {}, ValueError, "did you mean 'gpt2'"),
+        ("gpt2", {}, TypeError, r"needs layers \(the number of blocks\)"),
+        ("gpt2", {"layers": 2, "name": 3}, TypeError, "'gpt2' has no parameter 'name'; it has layers, std"),
+        ("siren", {"self": 3}, TypeError, "'siren' has no parameter 'self'"),
+        (None, {"name": "gpt2"}, TypeError, "which comes first"),
+        ("gpt2", {"layer": 3}, TypeError, "no parameter 'layer', did you mean 'layers'"),
+        ("gpt2", {"layers": 0}, ValueError, "layers must be at least 1, got 0"),
+        ("gpt2", {"layers": 2.5}, TypeError, "layers must be an int, got 2.5"),
+        ("gpt2", {"layers": 2, "std": -1.0}, ValueError, "^std must be above 0, got -1"),
+        ("t5", {"d_model": 8, "factor": 0}, ValueError, "^factor must be above 0, got 0"),
+        ("s4d", {"low": 0.2}, ValueError, "^low must be below high, got 0.2 and 0.1"),
+        ("siren", {"omega": 1e-200}, ValueError, "inputs=2, omega=1e-200 are out of range"),
+        ("vit", {"scheme": "keras"}, ValueError, "scheme must be one of timm, jax"),
+        (None, {"layers": 3}, TypeError, "parameters need the name of a recipe"),
+        ("chrono", {"steps": 1}, ValueError, "steps must be at least 2, got 1"),
+        ("mamba", {"layers": 1, "low": 0.1, "high": 0.1}, ValueError, "low must be below high"),
+        ("s4d", {"low": 0.0}, ValueError, "low must be above 0, got 0"),
+        ("siren", {"omega": 0.0}, ValueError, "omega must be above 0, got 0"),
     ],
     ids=str,
 )
-def test_errors_of_recipes(arguments, error, message):
+def test_errors_of_recipes(name, parameters, error, message):
     with pytest.raises(error, match=message):
-        fastinit.recipe(**arguments)
+        fastinit.recipe(name, **parameters)
 
 
 FORMULAS = [

@@ -153,6 +153,7 @@ def test_rules_of_a_recipe(like):
         (("--rule", "*=0", "--dtype", "int8"), "dtype must be one of floats"),
         (("--rule", "*=0", "-o", "plan.txt"), "the file must be .json"),
         (("--recipe", "none"), "the recipe must be one of"),
+        (("--recipe", "gpt2:name=3"), "has no parameter 'name'"),
     ],
 )
 def test_wrong_plans(like, arguments, message):
@@ -501,6 +502,8 @@ def test_recipe():
         (("gpt2", "layers"), "NAME=VALUE"),
         (("gpt2", "layers=1", "layers=2"), "each once"),
         (("gpt2", "--list"), "takes no recipe"),
+        (("gpt2", "name=3"), "has no parameter 'name'"),
+        (("gpt2", "layers=1", "self=3"), "has no parameter 'self'"),
     ):
         _, err = run("recipe", *arguments, status=2)
         assert message in err

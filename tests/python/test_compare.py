@@ -53,7 +53,7 @@ def test_zeros_do_not_learn(usual):
     zeros = usual["zeros"]
     assert zeros.verdict == "did_not_learn"
     assert zeros.first_gradient_norm == (0.0,) * 7
-    assert zeros.dead == (1.0,) * 7
+    assert zeros.constant_units == (1.0,) * 7
     assert zeros.train_loss[0] == pytest.approx(math.log(10))
     assert zeros.gradient_norm[0] > 0.0  # of the last bias
 
@@ -149,14 +149,14 @@ def test_divergence():
     assert len(late.train_loss) == late.diverged
 
 
-def test_dead_units():
+def test_constant_units():
     # With a bias of -1e3 no unit of ReLU is alive; with an activation that is constant, none either.
-    dead = compare("he_normal", activation=lambda z: torch.relu(z - 1e3), **SMALL).rows[0]
-    assert dead.dead == (1.0, 1.0, 1.0)
+    off = compare("he_normal", activation=lambda z: torch.relu(z - 1e3), **SMALL).rows[0]
+    assert off.constant_units == (1.0, 1.0, 1.0)
     flat = compare("he_normal", activation=torch.ones_like, **SMALL).rows[0]
-    assert flat.dead[0] == 1.0
+    assert flat.constant_units[0] == 1.0
     assert flat.first_gradient_norm[0] == 0.0
-    assert compare("he_normal", activation="tanh", **SMALL).rows[0].dead[0] == 0.0
+    assert compare("he_normal", activation="tanh", **SMALL).rows[0].constant_units[0] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -232,13 +232,13 @@ def test_progress(capsys):
 def test_picture(usual, tmp_path):
     pytest.importorskip("matplotlib")
     figure = show(usual, path=tmp_path / "compare.svg")
-    loss, accuracy, gradient, dead = figure.axes
+    loss, accuracy, gradient, constant = figure.axes
     assert [axes.get_xlabel() for axes in figure.axes] == ["epoch"] * 4
     assert accuracy.get_ylabel() == "validation accuracy"
     assert figure.get_suptitle() == "Training 10 hidden layers of 64 units, relu, on handwritten digits"
     np.testing.assert_array_equal(accuracy.lines[0].get_ydata(), usual.rows[0].validation_accuracy)
     np.testing.assert_array_equal(loss.lines[0].get_ydata(), usual.rows[0].train_loss)
-    np.testing.assert_array_equal(dead.lines[0].get_ydata(), usual.rows[0].dead)
+    np.testing.assert_array_equal(constant.lines[0].get_ydata(), usual.rows[0].constant_units)
     np.testing.assert_array_equal(gradient.lines[0].get_ydata(), usual.rows[0].first_gradient_norm)
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names[:5] == [row.name for row in usual.rows]
@@ -303,7 +303,7 @@ def test_keras_agrees_with_pytorch(engine, python):
         for measure in ("train_loss", "validation_loss", "gradient_norm", "first_gradient_norm"):
             np.testing.assert_allclose(one[measure], other[measure], rtol=2e-3, err_msg=measure)
         np.testing.assert_allclose(one["validation_accuracy"], other["validation_accuracy"], atol=0.01)
-        np.testing.assert_allclose(one["dead"], other["dead"], atol=0.02)
+        np.testing.assert_allclose(one["constant_units"], other["constant_units"], atol=0.02)
 
 
 @pytest.mark.timeout(300)

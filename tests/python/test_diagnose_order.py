@@ -71,6 +71,9 @@ def test_a_signal_vanishes_over_the_depth(make, severity):
     found = diagnose(make())
     assert loud(found) == [("vanishing", "")]
     assert found.worst == severity
+    (finding,) = (f for f in found.findings if f.code == "vanishing")
+    words = "almost nothing of the input" if severity == "severe" else "they learn slowly or not at all"
+    assert words in finding.message
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """Bad input: refused with an error that names the value and the rule, before anything is written."""
 
 import inspect
+import itertools
 import random
 
 import numpy as np
 import pytest
 
 import fastinit
+from fastinit._registry import NAMES, PRESETS, class_name
 
 NAN, INF = float("nan"), float("inf")
 
@@ -270,6 +272,14 @@ def test_what_the_dtype_cannot_hold_float64_can():
 def test_unknown_arguments_are_refused():
     with pytest.raises(TypeError, match="unexpected keyword argument 'name'"):
         fastinit.zeros(3, name="x")
+    for name in ("self", "cls", "options", "initializer", "parameters", "shape", "config"):
+        for one in NAMES:
+            kind, needed = class_name(one), {"sparsity": 0.5} if one == "sparse" else {}
+            with pytest.raises(TypeError, match=rf"^{kind}\(\) got an unexpected keyword argument '{name}'$"):
+                fastinit.get({"class_name": kind, "config": {**needed, name: 3}})
+    for one, name in itertools.product(PRESETS, ("scale", "mode", "distribution")):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+            fastinit.get({"class_name": one, "config": {name: 3}})
     with pytest.raises(TypeError, match="positional"):
         fastinit.he_normal((3, 3), 0)
 

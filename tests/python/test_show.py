@@ -145,7 +145,7 @@ NAMES = {
 def test_no_text_is_clipped(names):
     from matplotlib.backends import backend_agg
 
-    gone = {"dead": 1.0, "saturated": 0.5}
+    gone = {"zero_slope": 1.0, "saturated": 0.5}
     runs = [Run(name, 1e-4 ** np.arange(10.0), **gone) for name in NAMES[names]]
     for figure in (show(signal(*runs)), show(dict.fromkeys(NAMES[names], "he_normal"), (30, 20))):
         backend_agg.FigureCanvasAgg(figure).draw()
@@ -304,12 +304,12 @@ def test_singular_values_of_blocks():
 
 
 class Run:
-    def __init__(self, name, forward, backward=None, dead=0.0, saturated=0.0, distance=1.0):
+    def __init__(self, name, forward, backward=None, zero_slope=0.0, saturated=0.0, distance=1.0):
         self.name = name
         self.activation_std = np.asarray(forward, float)
         self.preactivation_std = self.activation_std
         self.gradient_std = self.activation_std[::-1] if backward is None else np.asarray(backward, float)
-        self.dead = np.full(len(self.activation_std), dead)
+        self.zero_slope = np.full(len(self.activation_std), zero_slope)
         self.saturated = np.full(len(self.activation_std), saturated)
         self.sample_distance = np.full(len(self.activation_std), distance)
 
@@ -342,13 +342,13 @@ def test_a_signal_that_vanishes_or_explodes(tmp_path):
     depths = np.arange(10.0)
     runs = [
         Run("flat", np.ones(10)),
-        Run("zeros", np.zeros(10), dead=1.0),
+        Run("zeros", np.zeros(10), zero_slope=1.0),
         Run("explodes", [*(1e100 ** depths[:3]), *[np.inf] * 7], saturated=0.5),
         Run("vanishes", 1e-4**depths),
         Run("nan", [np.nan] * 10),
     ]
     figure = show(signal(*runs), path=tmp_path / "signal.png")
-    forward, backward, distance, dead, saturated = figure.axes
+    forward, backward, distance, zero_slope, saturated = figure.axes
     assert distance.lines[0].get_ydata().tolist() == [1.0] * 10
     assert legend(figure)[5:] == [
         "vanishes: 0, or below the chart",
@@ -363,11 +363,36 @@ def test_a_signal_that_vanishes_or_explodes(tmp_path):
     assert marks(forward) == [("^", 1.0), ("^", 2.0), ("v", 1.0), ("v", 6.0)]
     # Backwards the signal goes the other way.
     assert marks(backward) == [("^", 1.0), ("^", 9.0), ("v", 1.0), ("v", 5.0)]
-    assert dead.lines[1].get_ydata().tolist() == [1.0] * 10
+    assert zero_slope.lines[1].get_ydata().tolist() == [1.0] * 10
     assert saturated.lines[2].get_ydata().tolist() == [0.5] * 10
     assert forward.get_ylim()[0] < 1e-16 < 1e-10 < 1.0 < forward.get_ylim()[1] < 1e20
     gone = show(signal(Run("zeros", np.zeros(3))))
     assert gone.axes[0].get_ylim()[0] < 1.0 < gone.axes[0].get_ylim()[1]
+
+
+def test_marks_stand_where_a_curve_leaves_the_chart():
+    values = 10.0 ** np.arange(0, 26, 2.5)
+    axes = show(signal(Run("large", values), Run("small", 1 / values))).axes[0]
+    bottom, top = axes.get_ylim()
+    marks = {line.get_marker(): line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1}
+    assert marks == {"^": 1 + np.argmax(values > top), "v": 1 + np.argmax(1 / values < bottom)}
+
+
+def test_a_single_layer_can_be_seen():
+    found = fastinit.signal("he_normal", depth=1, width=8)
+    figure = show(found)
+    assert figure.get_suptitle() == "Signal through 1 layer of 8 units, relu"
+    assert str(found).startswith("standard deviations in 1 layer of relu, ")
+    for axes in figure.axes:
+        assert [(line.get_marker(), len(line.get_xdata())) for line in axes.lines] == [("o", 1)]
+        assert axes.get_xticks().tolist() == [1]
+
+
+@pytest.mark.parametrize("layers", [2, 3, 10, 50, 51, 1000])
+def test_ticks_are_numbers_of_layers(layers):
+    ticks = show(signal(Run("a", np.ones(layers)))).axes[0].get_xticks()
+    assert len(ticks) >= 2
+    assert all(tick == round(tick) and 1 <= tick <= layers for tick in ticks)
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "PNG"])

@@ -16,7 +16,7 @@ from fastinit.theory.parse import resolve
 from fastinit.theory.variance import after
 
 SMALL = {"width": 256, "samples": 16}
-ARRAYS = ["preactivation_std", "activation_std", "gradient_std", "dead", "saturated"]
+ARRAYS = ["preactivation_std", "activation_std", "gradient_std", "zero_slope", "saturated"]
 ARRAYS += ["unit_distance", "sample_distance"]
 
 # In a process with one thread: many small products, on a machine that is busy.
@@ -36,7 +36,7 @@ print(json.dumps(found))
 """
 # Those that `recommend` warns of, and what happens to them in fifty layers.
 LOST = {
-    "exponential": ["constant", "vanishes"],
+    "exponential": ["samples_alike", "vanishes"],
     "hard_shrink": ["explodes", "flat"],
     "hard_sigmoid": ["drifts", "flat"],
     "hard_silu": ["drifts", "flat"],
@@ -77,7 +77,7 @@ def test_fifty_layers_pass_signals_and_gradients(fifty, name):
 
 
 def test_the_usual_scale_does_not_always(fifty):
-    gone = {"vanishes", "explodes", "constant"}
+    gone = {"vanishes", "explodes", "samples_alike"}
     lost = {name for name, found in fifty.items() if gone & set(found["plain"])}
     saturating = {"hard_tanh", "softsign", "tanh"}
     assert saturating | {"gelu", "glu", "sigmoid", "softplus"} <= lost
@@ -166,19 +166,19 @@ def test_verdicts():
     assert "gradient vanishes" in verdicts["small"]
     assert verdicts["large"].startswith("explodes: above 10 from layer 1, ")
     assert "gradient explodes" in verdicts["large"]
-    assert verdicts["zeros"].startswith("collapses: all units are alike from layer 1 on; vanishes")
-    assert verdicts["constant"].startswith("collapses: all units are alike from layer 1 on; explodes")
+    assert verdicts["zeros"].startswith("identical_units from layer 1 on; vanishes")
+    assert verdicts["constant"].startswith("identical_units from layer 1 on; explodes")
     for verdict in verdicts.values():
         assert verdict in str(found)
-    assert found["zeros"].dead.tolist() == [1.0] * 40
+    assert found["zeros"].zero_slope.tolist() == [1.0] * 40
     assert found["right"].unit_distance.min() > 0.1
 
 
-def test_a_layer_of_one_unit_has_not_collapsed():
+def test_a_layer_of_one_unit_has_no_identical_units():
     run = signal("he_normal", widths=[16, 16, 1]).rows[0]
     assert run.unit_distance[1] == 1.0
     assert run.text.startswith("flat")
-    # All units are alike from the first layer that is so up to the end.
+    # All units are equal from the first layer that is so up to the end.
     assert "from layer 2 on" in signal("zeros", widths=[8, 1, 8, 8]).rows[0].text
 
 
@@ -211,15 +211,28 @@ def test_explosion_to_infinity():
     assert "inf" in json.dumps(run.to_dict())
 
 
-def test_saturated_and_dead():
+def test_saturated_and_zero_slope():
     run = signal(fastinit.VarianceScaling(100.0), activation="tanh", depth=5, **SMALL).rows[0]
     assert run.saturated[-1] > 0.7
-    assert (run.dead == 0).all()
+    assert (run.zero_slope == 0).all()
     # Where all biases are far below zero, no unit of ReLU passes a gradient.
     run = signal("he_normal", bias=-100.0, depth=3, **SMALL).rows[0]
-    assert run.dead.tolist() == [1.0, 1.0, 1.0]
+    assert run.zero_slope.tolist() == [1.0, 1.0, 1.0]
     assert run.gradient_std.tolist()[:2] == [0.0, 0.0]
     assert (signal("he_normal", depth=3, **SMALL).rows[0].saturated == 0).all()
+
+
+def test_the_table_fits_80_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    deep = {"depth": 30, "width": 64}
+    texts = {
+        "zero slope": str(signal(["he_normal", "glorot_uniform", "zeros"], **deep)),
+        "saturated": str(signal(fastinit.RandomNormal(stddev=1.0), activation="tanh", **deep)),
+    }
+    for share, text in texts.items():
+        assert [one for one in texts if one in text] == [share]  # The other one is 0 everywhere.
+        assert max(map(len, text.split("\n"))) <= 80
+        assert f"\n  {share}" not in text  # No column continues below its row.
 
 
 def test_sigmoids_forget_what_they_see():
@@ -227,7 +240,7 @@ def test_sigmoids_forget_what_they_see():
     assert run.sample_distance[0] > 0.9
     assert run.sample_distance[-1] < 1e-10
     assert run.unit_distance[-1] > 0.5
-    assert run.text.startswith("constant: samples differ by less than 1% of the signal from layer ")
+    assert run.text.startswith("samples_alike: they differ by less than 1% of the signal from layer ")
     first = int(run.text.split("from layer ")[1].split(",")[0])
     assert run.sample_distance[first - 2] >= 0.01 > run.sample_distance[first - 1]
     assert "; signal flat; gradient vanishes" in run.text
@@ -238,11 +251,11 @@ def test_sigmoids_forget_what_they_see():
 )
 def test_networks_that_do_not_see_their_input_are_told(activation):
     found = signal(recommend(activation), activation=activation, depth=25, **SMALL)
-    assert found.rows[0].verdict == "constant"
-    assert found.to_dict()["rows"][0]["verdict"] == "constant"
+    assert found.rows[0].verdict == "samples_alike"
+    assert found.to_dict()["rows"][0]["verdict"] == "samples_alike"
     assert f"{found.rows[0].sample_distance[-1]:.2g}" in str(found)
     # Relative to a signal that does not see it either: nothing is told of zeros and of a single sample.
-    assert signal("zeros", activation=activation, depth=3, **SMALL).rows[0].verdict != "constant"
+    assert signal("zeros", activation=activation, depth=3, **SMALL).rows[0].verdict != "samples_alike"
     alone = signal(recommend(activation), activation=activation, depth=3, width=64, samples=1).rows[0]
     assert alone.sample_distance.tolist() == [1.0, 1.0, 1.0]
     # Three layers do not do that.

@@ -1,5 +1,6 @@
 """`trace` and `lsuv` of modules of PyTorch, against hooks written by hand, and their verdicts."""
 
+import dataclasses
 import json
 import math
 import pickle
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastinit
-from fastinit.guidance import Repair, TraceVerdict
+from fastinit.guidance import Repair, TraceProblem, TraceVerdict
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -129,7 +130,7 @@ def test_equals_hooks_by_hand():
         spread = float((y.var(dim=0, correction=0).mean() / y.square().mean()).sqrt())
         assert row.sample_distance == pytest.approx(spread, rel=1e-6)
         axis = (0, 2, 3) if y.dim() == 4 else tuple(range(y.dim() - 1))
-        assert row.dead == pytest.approx(float((y.amax(axis) - y.amin(axis) == 0).double().mean()))
+        assert row.constant_units == pytest.approx(float((y.amax(axis) - y.amin(axis) == 0).double().mean()))
         if row.name in gradients_seen:
             g = gradients_seen[row.name].double()
             assert row.gradient_std == pytest.approx(float(g.std(correction=0)), rel=1e-6)
@@ -265,15 +266,19 @@ def normal(std):
 
 
 CASES = {
-    "default, 50 x ReLU": (plain, (50,), {"vanishes", "alike"}),
-    "default, 50 x tanh": (plain, (50, nn.Tanh), {"vanishes", "alike"}),
-    "default, 30 x GELU": (plain, (30, nn.GELU), {"vanishes", "alike"}),
-    "0.01, 10 x ReLU": (plain, (10, nn.ReLU, 64, normal(0.01)), {"vanishes", "alike"}),
+    "default, 50 x ReLU": (plain, (50,), {"vanishes", "samples_alike"}),
+    "default, 50 x tanh": (plain, (50, nn.Tanh), {"vanishes", "samples_alike"}),
+    "default, 30 x GELU": (plain, (30, nn.GELU), {"vanishes", "samples_alike"}),
+    "0.01, 10 x ReLU": (plain, (10, nn.ReLU, 64, normal(0.01)), {"vanishes", "samples_alike"}),
     "0.5, 12 x ReLU": (plain, (12, nn.ReLU, 64, normal(0.5)), {"explodes"}),
     "1e20, 3 x ReLU": (plain, (3, nn.ReLU, 64, normal(1e20)), {"not_finite"}),
-    "dead by biases": (plain, (6, nn.ReLU, 64, small_biases), {"vanishes", "dead"}),
+    "constant by biases": (plain, (6, nn.ReLU, 64, small_biases), {"vanishes", "constant_units"}),
     "1, 4 x tanh": (plain, (4, nn.Tanh, 64, normal(1.0)), {"saturates"}),
-    "zeros": (plain, (4, nn.ReLU, 64, lambda m: nn.init.zeros_(m.weight)), {"vanishes", "dead", "alike"}),
+    "zeros": (
+        plain,
+        (4, nn.ReLU, 64, lambda m: nn.init.zeros_(m.weight)),
+        {"vanishes", "constant_units", "samples_alike"},
+    ),
 }
 
 
@@ -674,8 +679,18 @@ def test_picture():
         "share of saturated inputs",
     ]
     assert "saturates from layer 1 on" in figure.get_suptitle()
+    assert ", number 2 of 25" in figure.get_suptitle()
     with pytest.raises(ValueError, match="Trace"):
         fastinit.show(fastinit.trace(plain(1), 4), kind="histogram")
+
+
+@pytest.mark.parametrize(("backward", "way"), [(False, "on"), (True, "back")])
+def test_title_of_a_picture_says_where_and_in_which_direction(backward, way):
+    pytest.importorskip("matplotlib")
+    found = fastinit.trace(plain(3), 8)
+    problem = TraceProblem(TraceVerdict.VANISHES, "4", backward, "")
+    title = fastinit.show(dataclasses.replace(found, problems=(problem,))).get_suptitle()
+    assert title == f"Sequential: vanishes from layer 4 {way}, number 5 of 7"
 
 
 def test_statistics_of_extremes():
@@ -689,6 +704,6 @@ def test_statistics_of_extremes():
         assert found.distance == pytest.approx(usual.distance)
     assert measure(np.zeros((4, 3)), -1, 4) == (0.0, 0.0, 1.0, 1.0, 0.0)
     assert measure(np.ones((4, 3)), -1, 1).distance is None
-    assert measure(np.ones((1, 3)), -1, 1).dead is None
+    assert measure(np.ones((1, 3)), -1, 1).constant is None
     for bad in (math.nan, math.inf):
         assert math.isnan(measure(np.array([[1.0, bad]]), -1, 1).std)

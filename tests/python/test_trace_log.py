@@ -53,6 +53,9 @@ def test_every_few_steps(tmp_path, capsys):
 def test_errors(tmp_path):
     with pytest.raises(ValueError, match="every"):
         fastinit.TraceLog(16, every=0)
+    for name in ("lossy", "model"):  # At the start, and not at the first step.
+        with pytest.raises(TypeError, match=f"TraceLog has no option '{name}'"):
+            fastinit.TraceLog(16, **{name: 3})
     with pytest.raises(TypeError, match="to must be"):
         fastinit.TraceLog(16, to=3)
     with pytest.raises(FileNotFoundError, match="nowhere"):

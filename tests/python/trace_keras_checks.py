@@ -73,7 +73,7 @@ def test_activations_equal_those_by_hand():
         assert row.std == pytest.approx(y.std(), rel=0.01)
         assert row.mean == pytest.approx(y.mean(), rel=0.01, abs=1e-3 * float(y.std()))
         units = y.reshape(-1, y.shape[-1])
-        assert row.dead == np.mean(np.ptp(units, axis=0) == 0)
+        assert row.constant_units == np.mean(np.ptp(units, axis=0) == 0)
         spread = np.sqrt(np.mean(np.var(y, axis=0)) / np.mean(np.square(y)))
         assert row.sample_distance == pytest.approx(spread, rel=0.01)
     z = array(keras.ops.conv(x, model.layers[1].kernel, padding="same"))

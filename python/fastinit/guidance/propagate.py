@@ -24,7 +24,7 @@ SERIES = (
     "preactivation_std",
     "activation_std",
     "gradient_std",
-    "dead",
+    "zero_slope",
     "saturated",
     "unit_distance",
     "sample_distance",
@@ -33,7 +33,7 @@ SERIES = (
 # Larger numbers count as infinite; the product of two that are smaller does not overflow.
 _HUGE = 1e150
 # A slope below this fraction of the steepest one counts as zero.
-_DEAD = 1e-6
+_ZERO_SLOPE = 1e-6
 
 
 def propagate(
@@ -84,7 +84,9 @@ def propagate(
             preactivations.append(z)
             series["preactivation_std"][at] = _std(z)
             series["activation_std"][at] = _std(x)
-            series["dead"][at] = np.mean((slope <= _DEAD * max(1.0, float(slope.max()))).all(axis=0))
+            series["zero_slope"][at] = np.mean(
+                (slope <= _ZERO_SLOPE * max(1.0, float(slope.max()))).all(axis=0)
+            )
             series["saturated"][at] = np.mean((z < low) | (z > high))
             series["unit_distance"][at] = _distance(z, 1) if z.shape[1] > 1 else 1.0
             series["sample_distance"][at] = _distance(z, 0) if samples > 1 else 1.0

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastinit._checks import check_int, check_number
 from fastinit._results import Result, Rows, Verdict
-from fastinit._terminal import Table
+from fastinit._terminal import Table, counted
 from fastinit.initializers import Constant, Initializer, Zeros
 from fastinit.theory.parse import resolve
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # A standard deviation within the first factor of 1 is flat; beyond the second it has vanished or exploded.
 # The limits of `recommend` are of variances.
 _FLAT, _GONE = math.sqrt(FLAT), math.sqrt(LIMIT)
-# Below this `unit_distance` all units of a layer are alike.
+# Below this `unit_distance` all units of a layer are equal.
 _EQUAL = 1e-6
 
 
@@ -36,16 +36,16 @@ class SignalVerdict(Verdict):
     """What the layers do to a standard deviation that is 1 at first.
 
     `FLAT`: it stays within a factor of 3. `DRIFTS`: within a factor of 10. `VANISHES`, `EXPLODES`: it does
-    not. `COLLAPSES`: all units of the last layer are alike. `CONSTANT`: its outputs hardly depend on the
-    input: samples differ by less than 1 % of the signal.
+    not. `IDENTICAL_UNITS`: all units of the last layer are equal. `SAMPLES_ALIKE`: its outputs hardly depend
+    on the input: samples differ by less than 1 % of the signal.
     """
 
     FLAT = "flat"
     DRIFTS = "drifts"
     VANISHES = "vanishes"
     EXPLODES = "explodes"
-    COLLAPSES = "collapses"
-    CONSTANT = "constant"
+    IDENTICAL_UNITS = "identical_units"
+    SAMPLES_ALIKE = "samples_alike"
 
 
 def _judge(std: float) -> SignalVerdict:
@@ -68,11 +68,12 @@ class SignalRow(Result):
             where it overflows. That of the inputs of the network is 1.
         activation_std: That of the outputs of the activations.
         gradient_std: That of the gradient of the loss with respect to these outputs; 1 in the last layer.
-        dead: The fraction of units with a zero gradient for all samples.
-        saturated: The fraction of outputs, over units and samples, in a flat region of the activation that is
-            not its inactive one: those of tanh near -1 and 1, but not those of ReLU at 0.
+        zero_slope: The fraction of units where the slope of the activation is zero for all samples, so that
+            no gradient passes them.
+        saturated: The fraction of the inputs of the activation, over units and samples, at which it is nearly
+            flat, but not inactive: those of tanh far from 0, but not those of ReLU below 0.
         unit_distance: How different the units of a layer are: the standard deviation of the pre-activations
-            over the units, divided by their root mean square; 0 where all units are alike, 1 in a layer of
+            over the units, divided by their root mean square; 0 where all units are equal, 1 in a layer of
             one unit.
         sample_distance: The same over the samples; 0 where a layer does not depend on the input any more; 1
             with a single sample.
@@ -84,7 +85,7 @@ class SignalRow(Result):
     preactivation_std: Floats
     activation_std: Floats
     gradient_std: Floats
-    dead: Floats
+    zero_slope: Floats
     saturated: Floats
     unit_distance: Floats
     sample_distance: Floats
@@ -93,13 +94,13 @@ class SignalRow(Result):
     def verdict(self) -> SignalVerdict:
         """The verdict on the signal, at the last layer."""
         if self.unit_distance[-1] < _EQUAL:
-            return SignalVerdict.COLLAPSES
-        if self._is_constant:
-            return SignalVerdict.CONSTANT
+            return SignalVerdict.IDENTICAL_UNITS
+        if self._is_alike:
+            return SignalVerdict.SAMPLES_ALIKE
         return _judge(self.preactivation_std[-1])
 
     @property
-    def _is_constant(self) -> bool:
+    def _is_alike(self) -> bool:
         """Whether the last layer does not tell the samples apart; a signal of zero has vanished instead."""
         return 0.0 < self.preactivation_std[-1] < math.inf and self.sample_distance[-1] < ALIKE
 
@@ -120,13 +121,12 @@ class SignalRow(Result):
             SignalVerdict.DRIFTS: f" to {last:.2g}",
         }
         text = f"{signal}{words.get(signal, '')}"
-        if self.verdict is SignalVerdict.COLLAPSES:
-            return (
-                f"collapses: all units are alike from layer {_since(self.unit_distance < _EQUAL)} on; {text}"
-            )
-        if self.verdict is SignalVerdict.CONSTANT:
+        if self.verdict is SignalVerdict.IDENTICAL_UNITS:
+            layer = _since(self.unit_distance < _EQUAL)
+            return f"{self.verdict} from layer {layer} on; {text}"
+        if self.verdict is SignalVerdict.SAMPLES_ALIKE:
             text = (
-                f"constant: samples differ by less than {ALIKE:.0%} of the signal from layer "
+                f"{self.verdict}: they differ by less than {ALIKE:.0%} of the signal from layer "
                 f"{_since(self.sample_distance < ALIKE)}, {self.sample_distance[-1]:.1e} at the end; "
                 f"signal {text}"
             )
@@ -164,6 +164,8 @@ class Signal(Rows[SignalRow]):
         rows: A row for each initializer; `signal[name]` is that of a name.
     """
 
+    _schema = 2
+
     activation: str
     widths: tuple[int, ...]
     samples: int
@@ -176,38 +178,41 @@ class Signal(Rows[SignalRow]):
         return len(self.widths) - 1
 
     def _parts(self) -> list[str | Table]:
-        """The table, and below it the verdicts. `distance` is that of the samples, `sample_distance`."""
+        """The table, and below it the verdicts. `distance` is that of the samples, `sample_distance`.
+
+        Shares that are 0 everywhere have no column.
+        """
         depth = self.depth
         layers = sorted({1, 2, 5, *np.linspace(1, depth, min(depth, 6)).round().astype(int).tolist()})
-        header = (
-            "initializer",
-            "layer",
-            "pre-activation",
-            "activation",
-            "gradient",
-            "distance",
-            "dead",
-            "saturated",
-        )
+        columns = {
+            "pre-activation": ("preactivation_std", ".3g"),
+            "activation": ("activation_std", ".3g"),
+            "gradient": ("gradient_std", ".3g"),
+            "distance": ("sample_distance", ".2g"),
+            "zero slope": ("zero_slope", ".0%"),
+            "saturated": ("saturated", ".0%"),
+        }
+        for title, (name, form) in list(columns.items()):
+            if form == ".0%" and all(getattr(row, name).max() < 0.005 for row in self.rows):
+                del columns[title]
+        header = ("initializer", "layer", *columns)
         lines = [
             (
                 row.name if layer == 1 else "",
                 str(layer),
-                f"{row.preactivation_std[layer - 1]:.3g}",
-                f"{row.activation_std[layer - 1]:.3g}",
-                f"{row.gradient_std[layer - 1]:.3g}",
-                f"{row.sample_distance[layer - 1]:.2g}",
-                f"{row.dead[layer - 1]:.0%}",
-                f"{row.saturated[layer - 1]:.0%}",
+                *(format(getattr(row, name)[layer - 1], form) for name, form in columns.values()),
             )
             for row in self.rows
             for layer in layers
             if layer <= depth
         ]
         width = f"width {spell_widths(self.widths)}"
-        title = f"standard deviations in {depth} layers of {self.activation}, {width}, {self.samples} samples"
+        title = (
+            f"standard deviations in {counted(depth, 'layer')} of {self.activation}, {width}, "
+            f"{counted(self.samples, 'sample')}"
+        )
         verdicts = [f"{row.name}: {row.text}" for row in self.rows]
-        return [title, Table(header, lines, "<>>>>>>>"), *verdicts]
+        return [title, Table(header, lines, "<" + ">" * (len(header) - 1)), *verdicts]
 
 
 def signal(
@@ -256,7 +261,7 @@ def signal(
         >>> found["he_normal"].text
         'flat; gradient flat'
         >>> print(found["zeros"].verdict, found["random_normal"].verdict)
-        collapses vanishes
+        identical_units vanishes
         >>> float(found["random_normal"].preactivation_std[-1]) < 1e-3
         True
 

@@ -27,7 +27,7 @@ from fastinit._registry import install_hint
 from fastinit._results import Result, Rows, Verdict
 from fastinit._runtime import random_bits
 from fastinit._suggest import did_you_mean
-from fastinit._terminal import Bar, Table
+from fastinit._terminal import Bar, Table, counted
 from fastinit.guidance.choices import default_choices, parse_choices
 from fastinit.initializers import Zeros
 from fastinit.theory.parse import resolve
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 
 BACKENDS = ("torch", "keras")
 
-# A unit is dead if its outputs differ by at most this fraction of the largest of them.
-_DEAD = 1e-6
+# A unit is constant if its outputs differ by at most this fraction of the largest of them.
+_CONSTANT = 1e-6
 
 
 class ComparisonVerdict(Verdict):
@@ -88,7 +88,8 @@ class ComparisonRow(Result):
         gradient_norm: The Euclidean norm of the gradient of the mean loss of a batch, over all parameters: of
             the first batch, and then the mean over the batches of each epoch.
         first_gradient_norm: The same for the weights of the first layer.
-        dead: The fraction of hidden units whose output is the same, to six digits, for all validation images.
+        constant_units: The fraction of hidden units whose output is the same, to six digits, for all
+            validation images.
         diverged: The epoch in which the loss or a gradient was not finite, which ended training; 0 if before
             the first step; `None` if training did not diverge.
         seconds: The time it took.
@@ -102,7 +103,7 @@ class ComparisonRow(Result):
     validation_accuracy: tuple[float, ...]
     gradient_norm: tuple[float, ...]
     first_gradient_norm: tuple[float, ...]
-    dead: tuple[float, ...]
+    constant_units: tuple[float, ...]
     diverged: int | None
     seconds: float = field(compare=False)
 
@@ -151,6 +152,8 @@ class Comparison(Rows[ComparisonRow]):
         backend: The framework: `"torch"`, or `"keras"` with its backend.
     """
 
+    _schema = 2
+
     rows: tuple[ComparisonRow, ...]
     activation: str
     depth: int
@@ -169,7 +172,7 @@ class Comparison(Rows[ComparisonRow]):
             "accuracy",
             "epochs to 90 %",
             "first gradient",
-            "dead units",
+            "constant units",
             "verdict",
         )
         lines = []
@@ -182,12 +185,13 @@ class Comparison(Rows[ComparisonRow]):
                     f"{row.validation_accuracy[-1]:.1%}",
                     "-" if epochs is None else str(epochs),
                     f"{row.first_gradient_norm[0]:.2e}",
-                    f"{row.dead[-1]:.1%}",
+                    f"{row.constant_units[-1]:.1%}",
                     row.text,
                 )
             )
         return [
-            f"{self.depth} hidden layers of {self.width} units, {self.activation}; {self.epochs} epochs "
+            f"{counted(self.depth, 'hidden layer')} of {self.width} units, {self.activation}; "
+            f"{counted(self.epochs, 'epoch')} "
             f"of SGD, batches of {self.batch_size}, learning rate {self.learning_rate:g}; seed {self.seed}, "
             f"{self.backend}",
             Table(header, lines, "<>>>>><"),
@@ -387,7 +391,7 @@ def _run(
             else:
                 diverged = epoch
         bar.add(1, name)
-    train_loss, validation_loss, accuracy, dead = zip(*measured, strict=True)
+    train_loss, validation_loss, accuracy, constant = zip(*measured, strict=True)
     first_norms, all_norms = zip(*norms, strict=True)
     return ComparisonRow(
         name=name,
@@ -398,7 +402,7 @@ def _run(
         validation_accuracy=accuracy,
         gradient_norm=all_norms,
         first_gradient_norm=first_norms,
-        dead=dead,
+        constant_units=constant,
         diverged=diverged,
         seconds=time.perf_counter() - begin,
     )
@@ -415,13 +419,13 @@ def _epoch(network: Network, data: _Data, batches: Array) -> list[tuple[float, f
 
 
 def _measure(network: Network, data: _Data) -> tuple[float, float, float, float]:
-    """The losses in training and validation, the validation accuracy, and the fraction of dead units."""
+    """The losses in training and validation, the validation accuracy, and the fraction of constant units."""
     with np.errstate(all="ignore"):  # The caller checks the results.
         train_loss = _loss(network.outputs(data.x)[-1], data.y)
         *hidden, logits = network.outputs(data.x_validation)
         accuracy = float((logits.argmax(axis=1) == data.y_validation).mean())
-        dead = np.concatenate([np.ptp(h, axis=0) <= _DEAD * abs(h).max(axis=0) for h in hidden])
-        return train_loss, _loss(logits, data.y_validation), accuracy, float(dead.mean())
+        constant = np.concatenate([np.ptp(h, axis=0) <= _CONSTANT * abs(h).max(axis=0) for h in hidden])
+        return train_loss, _loss(logits, data.y_validation), accuracy, float(constant.mean())
 
 
 def _loss(logits: Array, y: Array) -> float:

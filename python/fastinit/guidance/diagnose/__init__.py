@@ -174,7 +174,7 @@ def _traced(model: Any, batch: Any) -> list[Finding]:
     """What a trace finds."""
     if batch is None:
         return []
-    hopeless = (TraceVerdict.NOT_FINITE, TraceVerdict.DEAD, TraceVerdict.ALIKE)
+    hopeless = (TraceVerdict.NOT_FINITE, TraceVerdict.CONSTANT_UNITS, TraceVerdict.SAMPLES_ALIKE)
     return [
         Finding(
             Code.TRACED,

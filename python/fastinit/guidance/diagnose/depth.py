@@ -90,9 +90,12 @@ def _judge(model: Model, run: Run, layers: Sequence[tuple[Layer, Statistics]]) -
     )
     if run.assumed:
         text += "if they follow each other without normalization or a way around them, "
-    text += (
-        "so almost nothing of the input reaches the end; " if vanishes else "so they explode or saturate; "
-    )
+    if not vanishes:
+        text += "so they explode or saturate; "
+    elif passed.change < LOST:
+        text += "so almost nothing of the input reaches the end; "
+    else:
+        text += "so they learn slowly or not at all; "
     known = layers[0][0].activation
     better = repr(known.name) if known is not None and known.known and not run.assumed else "activation"
     text += f"see fastinit.recommend({better}, depth={len(layers)}), or add normalization"
@@ -148,7 +151,7 @@ def _biases(model: Model, run: Run, layers: Sequence[tuple[Layer, Statistics]], 
         f"the bias is not 0: its mean is {worst.moments.mean:.4g}, and with biases like it the {len(layers)} "
         f"layers from {layers[0][1].name} to {layers[-1][1].name} make a difference between inputs "
         f"{passed.change:.2g} times as large{', if ReLU follows them' if run.assumed else ''}, so their "
-        "units are dead or saturated; fill it with fastinit.zeros"
+        "units hardly depend on the input; fill it with fastinit.zeros"
     )
     model.findings = [f for f in model.findings if (f.tensor, f.code) != (worst.name, Code.BIAS_NOT_ZERO)]
     model.add(worst, Code.BIAS_NOT_ZERO, severity, text)

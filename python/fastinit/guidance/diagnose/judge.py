@@ -291,7 +291,7 @@ def _bias(model: Model, s: Statistics) -> None:
     off = (largest >= BIAS_CONSTANT or (s.rms >= BIAS and not s.constant)) and not model.is_shared(s)
     text = f"the bias is not 0: it ranges {s.range}, with root mean square {s.rms:.4g}"
     if off:
-        text += ", so units are saturated or dead from the start; fill it with fastinit.zeros"
+        text += ", so units may be the same for all inputs from the start; fill it with fastinit.zeros"
     model.add(s, Code.BIAS_NOT_ZERO, WARNING if off and not model.trained else INFO, text)
 
 

@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from fastinit._terminal import Table
+from fastinit._terminal import Table, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -35,7 +35,7 @@ def parts(diagnosis: Diagnosis, *, full: bool) -> list[str | Table]:
     rows, findings = diagnosis.rows, diagnosis.findings
     counts = [f"{n} {name}" for name in ("severe", "warning", "info") if (n := _count(findings, name))]
     elements = sum(math.prod(row.shape) for row in rows)
-    summary = f"{_number(len(rows), 'tensor')}, {_number(elements, 'element')}: "
+    summary = f"{counted(len(rows), 'tensor')}, {counted(elements, 'element')}: "
     shown: list[str | Table] = [summary + (", ".join(counts) or "no findings"), *diagnosis.notes]
 
     worse = [finding for finding in findings if finding.severity != "info"]
@@ -58,7 +58,7 @@ def parts(diagnosis: Diagnosis, *, full: bool) -> list[str | Table]:
     if notes:
         shown += ["", *_most(notes, full=full)]
         if len(notes) > _MOST and not full:
-            shown.append(f"... and {_number(len(notes) - _MOST, 'note')} more; {_HINT}")
+            shown.append(f"... and {counted(len(notes) - _MOST, 'note')} more; {_HINT}")
     return [*shown, *_tensors(rows, findings, full=full)]
 
 
@@ -86,7 +86,7 @@ _HINT = "to_text(full=True), or --all in a shell, lists all"
 
 def _rest(groups: Sequence[Sequence[object]], what: str) -> list[str | Table]:
     """A line about the groups that are not shown."""
-    return [f"... and {_number(sum(map(len, groups)), what)} more; {_HINT}"] if groups else []
+    return [f"... and {counted(sum(map(len, groups)), what)} more; {_HINT}"] if groups else []
 
 
 def _most(x: Sequence[T], *, full: bool) -> Sequence[T]:
@@ -118,10 +118,6 @@ def _message(group: Sequence[Finding]) -> str:
 
 def _more(group: Sequence[object]) -> str:
     return f" (and {len(group) - 1:,} more)" if len(group) > 1 else ""
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _count(findings: Sequence[Finding], severity: str) -> int:

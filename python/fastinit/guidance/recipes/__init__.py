@@ -15,10 +15,10 @@ __all__ = ["Formula", "Recipe", "RecipeRule", "RecipeSummary", "Recipes", "recip
 
 
 @overload
-def recipe(name: None = None) -> Recipes: ...
+def recipe(name: None = None, /) -> Recipes: ...
 @overload
-def recipe(name: str, **parameters: Any) -> Recipe: ...
-def recipe(name: str | None = None, **parameters: Any) -> Recipe | Recipes:
+def recipe(name: str, /, **parameters: Any) -> Recipe: ...
+def recipe(name: str | None = None, /, **parameters: Any) -> Recipe | Recipes:
     r"""The initialization of a whole architecture, as rules for `initialize`, with its source.
 
     The rules say which initializer the tensors of which names get. They are for `fastinit.torch.initialize`
@@ -63,6 +63,6 @@ def recipe(name: str | None = None, **parameters: Any) -> Recipe | Recipes:
     """
     if name is None:
         if parameters:
-            raise TypeError("parameters need the name of a recipe")
+            raise TypeError("parameters need the name of a recipe, which comes first")
         return Recipes(tuple(spec.summary() for spec in SPECS.values()))
     return SPECS[check_choice("the recipe", name, SPECS)].make(parameters)

@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.textpath import TextPath
+from matplotlib.ticker import MaxNLocator
 
 from fastinit._files import replacing
-from fastinit._terminal import wrapped
+from fastinit._terminal import counted, wrapped
 from fastinit.guidance.signal import spell_widths
 
 if TYPE_CHECKING:
@@ -265,10 +266,14 @@ def signal(signal: Signal) -> Figure:
         _Chart("standard deviation of the gradients\n(log scale)", curves("gradient_std"), _WINDOW),
         _Chart("distance between samples\n(log scale)", curves("sample_distance"), (1e-9, 10.0)),
     ]
-    for label, name in (("share of dead units", "dead"), ("share of saturated units", "saturated")):
+    for label, name in (
+        ("share of units with zero slope", "zero_slope"),
+        ("share of saturated inputs", "saturated"),
+    ):
         if any(share.max() >= 0.005 for share in curves(name)):  # Less is a line at 0.
             charts.append(_Chart(label, curves(name)))
-    title = f"Signal through {len(layers)} layers of {spell_widths(signal.widths)} units, {signal.activation}"
+    title = f"Signal through {counted(len(layers), 'layer')} of {spell_widths(signal.widths)} units, "
+    title += signal.activation
     return _curves(title, "layer", layers, [row.name for row in rows], charts)
 
 
@@ -296,12 +301,18 @@ def trace(trace: Trace) -> Figure:
     ):
         if has(name):
             charts.append(_Chart(label, [curve(name)], _WINDOW))
-    for name, label in (("dead", "share of dead units"), ("saturated", "share of saturated inputs")):
+    for name, label in (
+        ("constant_units", "share of constant units"),
+        ("saturated", "share of saturated inputs"),
+    ):
         if has(name) and curve(name).any():
             charts.append(_Chart(label, [curve(name)]))
     title = f"{trace.model}: {trace.verdict.replace('_', ' ')}"
-    title += "" if trace.first is None else f" from layer {_literally(trace.first)} on"
     layers = np.arange(1, len(trace.rows) + 1)
+    if trace.first is not None:
+        number = [row.name for row in trace.rows].index(trace.first) + 1
+        way = "back" if trace.problems[0].backward else "on"
+        title += f" from layer {_literally(trace.first)} {way}, number {number} of {len(layers)}"
     return _curves(title, "layer, in the order of execution", layers, [trace.model], charts)
 
 
@@ -316,10 +327,11 @@ def comparison(comparison: Comparison) -> Figure:
             [np.array(row.first_gradient_norm) for row in rows],
             _WINDOW,
         ),
-        _Chart("share of dead units", [np.array(row.dead) for row in rows]),
+        _Chart("share of constant units", [np.array(row.constant_units) for row in rows]),
     ]
     title = (
-        f"Training {comparison.depth} hidden layers of {comparison.width} units, {comparison.activation}, "
+        f"Training {counted(comparison.depth, 'hidden layer')} of {comparison.width} units, "
+        f"{comparison.activation}, "
         "on handwritten digits"
     )
     return _curves(title, "epoch", np.arange(comparison.epochs + 1), [row.name for row in rows], charts)
@@ -339,10 +351,11 @@ def _curves(title: str, label: str, x: Array, names: Sequence[str], charts: Sequ
             axes.set_xlabel(label)
             axes.set_ylabel(chart.label)
             axes.grid(axis="y")
-            # Space for the marks at the first and last point.
+            # Space for the marks at the first and last point. No tick stands in it, as one of layer 0 would.
             space = 0.03 * max(1, x[-1] - x[0])
             axes.set_xlim(x[0] - space, x[-1] + space)
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            ticks = MaxNLocator(7, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1).tick_values(x[0], x[-1])
+            axes.set_xticks([tick for tick in ticks if x[0] <= tick <= x[-1]])
             marks |= _log_chart(axes, x, chart) if chart.window else _share_chart(axes, x, chart)
         looks = zip(map(_literally, names), _looks(), strict=False)
         handles = [Line2D([], [], color=color, linestyle=line, label=name) for name, (color, line) in looks]
@@ -357,7 +370,7 @@ def _share_chart(axes: Axes, x: Array, chart: _Chart) -> set[str]:
     axes.set_ylim(-0.04, 1.04)
     marks = set()
     for y, (color, line) in zip(chart.curves, _looks(), strict=False):
-        axes.plot(x[: len(y)], y, color=color, linestyle=line)
+        axes.plot(x[: len(y)], y, color=color, linestyle=line, marker=_point(x))
         if len(y) < len(x):
             axes.plot(x[len(y) - 1], y[-1], "X", color=color, markersize=8)
             marks.add("X")
@@ -380,13 +393,18 @@ def _log_chart(axes: Axes, x: Array, chart: _Chart) -> set[str]:
         low / (room if (everything < least).any() else room**0.4),
         high * (room if not (everything <= most).all() else room**0.4),
     )
+    bottom, top = axes.get_ylim()
     scale = axes.get_xaxis_transform()
     for y, (color, line) in zip(chart.curves, _looks(), strict=False):
         # A curve that leaves the axes is drawn up to their edge.
         axes.plot(
-            x[: len(y)], np.where(y > 0.0, np.clip(y, 1e-300, 1e300), np.nan), color=color, linestyle=line
+            x[: len(y)],
+            np.where(y > 0.0, np.clip(y, 1e-300, 1e300), np.nan),
+            color=color,
+            linestyle=line,
+            marker=_point(x),
         )
-        for mark, gone in (("v", y < least), ("^", ~(y <= most))):
+        for mark, gone in (("v", y < bottom), ("^", ~(y <= top))):
             if gone.any():
                 # Where the curve leaves the axes; if it starts outside, where it enters them.
                 backward = gone[0] and not gone.all()
@@ -397,10 +415,15 @@ def _log_chart(axes: Axes, x: Array, chart: _Chart) -> set[str]:
                     place, at if mark == "v" else 1 - at, mark, color=color, markersize=7, transform=scale
                 )
                 marks.append((mark, place))
-        if len(y) < len(x) and least <= y[-1] <= most:
+        if len(y) < len(x) and bottom <= y[-1] <= top:
             axes.plot(x[len(y) - 1], y[-1], "X", color=color, markersize=8)
             marks.append(("X", 0.0))
     return {mark for mark, _ in marks}
+
+
+def _point(x: Array) -> str:
+    """The mark of each point: a line of one point would not be seen."""
+    return "o" if len(x) == 1 else ""
 
 
 def _looks() -> Iterator[tuple[str, Any]]:

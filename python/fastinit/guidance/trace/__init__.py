@@ -146,7 +146,7 @@ def _trace(
                 mean=forward.mean,
                 std=forward.std,
                 gradient_std=None if backward is None else backward.std,
-                dead=forward.dead,
+                constant_units=forward.constant,
                 no_gradient=None if backward is None else backward.zero,
                 saturated=call.saturated,
                 sample_distance=forward.distance,

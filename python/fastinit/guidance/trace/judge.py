@@ -23,7 +23,7 @@ _FACTOR = 1e3
 # The output may be this much larger than the input, and than 1: softmax of larger ones is a single 1.
 _OUTPUT = 10.0
 _ALIKE = 1e-3
-_DEAD, _UNITS = 0.9, 16
+_CONSTANT, _UNITS = 0.9, 16
 _SATURATED = 0.5
 
 
@@ -35,8 +35,8 @@ def judge(
     found = _not_finite(rows)
     if not found and rows:
         forward = _forward(rows, input_std, head)
-        # Units that are dead where the samples are alike are no other problem.
-        alike = (TraceVerdict.ALIKE, TraceVerdict.DEAD)
+        # Units that are constant where the samples are alike are no other problem.
+        alike = (TraceVerdict.SAMPLES_ALIKE, TraceVerdict.CONSTANT_UNITS)
         end = min((order[one.layer] for one in forward if one.verdict in alike), default=len(rows))
         found = [*forward, *_units(rows[:end]), *_backward(rows)]
     return tuple(sorted(found, key=lambda problem: order[problem.layer]))
@@ -91,23 +91,24 @@ def _forward(
         known = [row for row in rows[alike:] if row.sample_distance is not None]
         if known and (head is None or (head.distance is not None and head.distance < _ALIKE)):
             first, end = known[0], known[-1].sample_distance
-            dead = first.dead == 1.0
-            why = "no unit depends on the input" if dead else "the samples have the same output"
+            constant = first.constant_units == 1.0
+            why = "no unit depends on the input" if constant else "the samples have the same output"
             message = (
                 f"from layer {first.name} on, {why}: their distance is {end:.1e} of their size at the end"
             )
-            verdict = TraceVerdict.DEAD if dead else TraceVerdict.ALIKE
+            verdict = TraceVerdict.CONSTANT_UNITS if constant else TraceVerdict.SAMPLES_ALIKE
             found.append(TraceProblem(verdict, first.name, False, message))
     return found
 
 
 def _units(rows: Sequence[TraceRow]) -> list[TraceProblem]:
-    """The first layer with many dead units, and the first that is saturated."""
+    """The first layer with many constant units, and the first that is saturated."""
     found = []
     for row in rows:
-        if row.activation is not None and _DEAD < (row.dead or 0.0) < 1.0 and row.shape[-1] >= _UNITS:
-            message = f"{row.dead:.0%} of the units of layer {row.name} have the same output for all samples"
-            found.append(TraceProblem(TraceVerdict.DEAD, row.name, False, message))
+        share = row.constant_units or 0.0
+        if row.activation is not None and _CONSTANT < share < 1.0 and row.shape[-1] >= _UNITS:
+            message = f"{share:.0%} of the units of layer {row.name} have the same output for all samples"
+            found.append(TraceProblem(TraceVerdict.CONSTANT_UNITS, row.name, False, message))
             break
     for row in rows:
         if row.saturated is not None and row.saturated > _SATURATED:

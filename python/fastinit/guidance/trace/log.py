@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastinit._checks import check_int
 from fastinit._files import check_output
+from fastinit._suggest import did_you_mean
 
 from . import trace
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from .results import Trace
 
-_SCALARS = ("std", "gradient_std", "dead", "saturated", "sample_distance", "update_ratio")
+_SCALARS = ("std", "gradient_std", "constant_units", "saturated", "sample_distance", "update_ratio")
 
 
 class TraceLog:
@@ -42,7 +44,7 @@ class TraceLog:
 
     Raises:
         ValueError: If `every` is out of range.
-        TypeError: If `to` is of the wrong kind.
+        TypeError: If `to` is of the wrong kind, or an option unknown.
         FileNotFoundError: If the folder of the file does not exist.
 
     Example:
@@ -64,6 +66,13 @@ class TraceLog:
         self.batch = batch
         self.every = check_int("every", every, 1)
         self.last: Trace | None = None
+        known = list(inspect.signature(trace).parameters)[2:]  # without the model and the batch
+        for name in options:
+            if name not in known:
+                raise TypeError(
+                    f"TraceLog has no option {name!r}"
+                    + (did_you_mean(name, known) or f"; it must be one of {', '.join(known)}")
+                )
         self._options = options
         self._write = _writer(to)
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from fastinit._typing import Array
     from fastinit.theory.activations import Activation
 
-# A unit is dead if its outputs differ by at most this fraction of the largest of the layer.
-_DEAD = 1e-6
+# A unit is constant if its outputs differ by at most this fraction of the largest of the layer.
+_CONSTANT = 1e-6
 
 
 class Statistics(NamedTuple):
@@ -25,7 +25,7 @@ class Statistics(NamedTuple):
 
     Attributes:
         mean, std: Of all elements.
-        dead: The share of units whose elements are all equal; `None` if each has only one.
+        constant: The share of units whose elements are all equal; `None` if each has only one.
         zero: The share of units whose elements are all zero.
         distance: The distance of the samples; `None` if there is one sample, or the first axis is not that of
             the samples.
@@ -33,7 +33,7 @@ class Statistics(NamedTuple):
 
     mean: float
     std: float
-    dead: float | None
+    constant: float | None
     zero: float
     distance: float | None
 
@@ -66,7 +66,7 @@ def measure(x: Array, axis: int, samples: int) -> Statistics:
     return Statistics(
         mean=mean * scale,
         std=math.sqrt(variance) * scale,
-        dead=float((high - low <= _DEAD * largest).mean()) if x.size > len(low) else None,
+        constant=float((high - low <= _CONSTANT * largest).mean()) if x.size > len(low) else None,
         zero=float(((low == 0.0) & (high == 0.0)).mean()),
         distance=distance,
     )

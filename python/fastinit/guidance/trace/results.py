@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastinit._results import Result, Rows, Verdict, as_text, plain
-from fastinit._terminal import Table
+from fastinit._terminal import Table, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,19 +27,19 @@ class TraceVerdict(Verdict):
         VANISHES, EXPLODES: Activations, or gradients, become a thousand times smaller or larger from a layer
             on, up to the end of the network, or its beginning; or the standard deviation of the output is
             above 10 and above ten times that of the input.
-        DEAD: All units from a layer on, or more than nine tenths of those of an activation, have the same
-            output for all samples.
+        CONSTANT_UNITS: All units from a layer on, or more than nine tenths of those of an activation, have
+            the same output for all samples.
         SATURATES: An activation is saturated for more than half of its inputs.
-        ALIKE: From a layer on, the outputs for different samples are the same, to a thousandth.
+        SAMPLES_ALIKE: From a layer on, the outputs for different samples are the same, to a thousandth.
     """
 
     GOOD = "good"
     NOT_FINITE = "not_finite"
     VANISHES = "vanishes"
     EXPLODES = "explodes"
-    DEAD = "dead"
+    CONSTANT_UNITS = "constant_units"
     SATURATES = "saturates"
-    ALIKE = "alike"
+    SAMPLES_ALIKE = "samples_alike"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class TraceRow(Result):
         shape: The shape of its output; of its first floating-point tensor, if there are several.
         mean, std: Of the elements of the output.
         gradient_std: The standard deviation of the gradient of the loss with respect to the output.
-        dead: The share of units whose output is the same, to six digits, in all samples and places.
+        constant_units: The share of units whose output is the same, to six digits, in all samples and places.
         no_gradient: The share of units whose gradient is zero in all samples and places.
         saturated: The share of the inputs of the activation at which it is saturated: nearly flat, but not
             inactive, as ReLU is below 0. `None` for one that does not saturate.
@@ -90,7 +90,7 @@ class TraceRow(Result):
     mean: float
     std: float
     gradient_std: float | None
-    dead: float | None
+    constant_units: float | None
     no_gradient: float | None
     saturated: float | None
     sample_distance: float | None
@@ -123,7 +123,7 @@ class TraceRow(Result):
             " x ".join(map(str, self.shape)) or "()",
             _cell(self.std, ".3g"),
             _cell(self.gradient_std, ".2e"),
-            _cell(self.dead, ".0%"),
+            _cell(self.constant_units, ".0%"),
             _cell(self.saturated, ".0%"),
             _cell(self.sample_distance, ".2g"),
             _cell(self.update_ratio, ".1e"),
@@ -134,7 +134,7 @@ def _cell(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-_HEADER = ("layer", "type", "output", "std", "gradient", "dead", "saturated", "distance", "update")
+_HEADER = ("layer", "type", "output", "std", "gradient", "constant", "saturated", "distance", "update")
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,8 @@ class Trace(Rows[TraceRow]):
         seed: The seed.
         unused: The names of trainable parameters that the loss does not depend on.
     """
+
+    _schema = 2
 
     rows: tuple[TraceRow, ...]
     problems: tuple[TraceProblem, ...]
@@ -228,7 +230,7 @@ class Trace(Rows[TraceRow]):
         return self._shown(full=False)
 
     def _shown(self, *, full: bool) -> list[str | Table]:
-        samples = "1 sample" if self.samples == 1 else f"{self.samples} samples"
+        samples = counted(self.samples, "sample")
         loss = "forward only" if self.loss is None else f"loss {self.loss:.4g}"
         lines = [f"{self.model} ({self.framework}), {samples}, {loss}", *self.text.split("\n")]
         if self.unused:

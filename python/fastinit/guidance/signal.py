@@ -164,8 +164,6 @@ class Signal(Rows[SignalRow]):
         rows: A row for each initializer; `signal[name]` is that of a name.
     """
 
-    _schema = 2
-
     activation: str
     widths: tuple[int, ...]
     samples: int

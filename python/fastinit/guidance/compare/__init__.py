@@ -152,8 +152,6 @@ class Comparison(Rows[ComparisonRow]):
         backend: The framework: `"torch"`, or `"keras"` with its backend.
     """
 
-    _schema = 2
-
     rows: tuple[ComparisonRow, ...]
     activation: str
     depth: int

@@ -154,8 +154,6 @@ class Trace(Rows[TraceRow]):
         unused: The names of trainable parameters that the loss does not depend on.
     """
 
-    _schema = 2
-
     rows: tuple[TraceRow, ...]
     problems: tuple[TraceProblem, ...]
     model: str

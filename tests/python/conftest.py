@@ -12,10 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-import pytest
+# Other libraries compute on one thread: two processes run tests, and threads that wait for processors spin.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")  # read when NumPy and PyTorch are imported
 
-import fastinit
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+import fastinit  # noqa: E402
 
 # A process that loads TensorFlow first, and then Triton by way of PyTorch, aborts.
 with contextlib.suppress(ImportError):
@@ -23,6 +27,10 @@ with contextlib.suppress(ImportError):
 
 # Whichever test imports Keras first: the backend that needs nothing else, rather than TensorFlow.
 os.environ.setdefault("KERAS_BACKEND", "numpy")
+
+# XLA compiles in half the time when it does not optimize the machine code; its own passes remain.
+QUICK_XLA = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ.setdefault("XLA_FLAGS", QUICK_XLA)
 
 # pytest-xdist sets the width of its own terminal.
 os.environ["COLUMNS"] = "120"

@@ -178,9 +178,14 @@ def place_all(model, text, mesh=None):
     for module in model.modules():
         for name, value in module._parameters.items():
             if value is not None:
-                there = place(torch.full_like(value, 7), text, mesh)
-                module._parameters[name] = nn.Parameter(there)
+                module._parameters[name] = parameter(place(torch.full_like(value, 7), text, mesh))
     return model
+
+
+def parameter(tensor):
+    """What `nn.Parameter` makes of a new DTensor, without its slow `detach`, planned anew for each shape."""
+    tensor.requires_grad_()._is_param = True
+    return tensor
 
 
 def pairs_of(model, expected):

@@ -40,6 +40,11 @@ def fma(a, b, c):
     wide = float(a) * float(b) + float(c)
     if not math.isfinite(wide):
         return kind(wide)
+    if kind is np.float32 and abs(wide) < 2**127:
+        # Rounding is monotonic: where the neighbours of the binary64 result agree, so does what is between.
+        below, above = (np.float32(math.nextafter(wide, end)) for end in (-math.inf, math.inf))
+        if below == above:
+            return kind(wide)
     exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
     if exact == 0:
         return kind(wide)  # the sign of zero

@@ -1,6 +1,5 @@
 """`diagnose` on modules of PyTorch and models of Keras."""
 
-import importlib.util
 import math
 import re
 
@@ -355,71 +354,3 @@ def test_trained_model():
     found = diagnose(model)
     assert loud(found) == []
     assert "looks_trained" in {f.code for f in found.findings}
-
-
-KERAS = """
-    import keras, numpy as np
-    from keras import layers as L
-    from fastinit import diagnose
-
-    def loud(found):
-        return sorted((f.code, f.tensor) for f in found.findings if f.severity != "info")
-
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((12, 12, 3))
-    x = L.Conv2D(32, 3)(inputs)
-    x = L.BatchNormalization()(x)
-    x = L.SeparableConv2D(48, 3)(x)
-    x = L.DepthwiseConv2D(3)(x)
-    x = L.Conv2D(64, 3, groups=4, kernel_initializer="he_normal")(x)
-    x = L.Conv2DTranspose(32, 4, name="up")(x)
-    x = L.Reshape((-1, 32))(x)
-    x = L.MultiHeadAttention(2, 16)(x, x)
-    x = L.EinsumDense("abc,cd->abd", output_shape=(None, 24), bias_axes="d")(x)
-    x = L.LSTM(32, return_sequences=True, name="lstm")(x)
-    x = L.Bidirectional(L.GRU(24, return_sequences=True))(x)
-    x = L.SimpleRNN(20)(x)
-    x = L.Dense(64, "relu", name="hidden")(x)
-    words = keras.Input((5,))
-    e = L.GlobalAveragePooling1D()(L.Embedding(200, 16, mask_zero=True)(words))
-    model = keras.Model([inputs, words], L.Dense(10)(L.Concatenate()([x, e])))
-
-    found = diagnose(model)
-    assert loud(found) == [], found
-    assert len(found.rows) == sum("seed" not in v.path for v in model.weights)
-
-    layer = model.get_layer("hidden")
-    kernel = layer.kernel.numpy() if hasattr(layer.kernel, "numpy") else np.asarray(layer.kernel)
-    for code, spoiled in {
-        "all_zero": kernel * 0,
-        "too_large": kernel * 100,
-        "too_small": kernel * 1e-4,
-        "constant": kernel * 0 + 1,
-    }.items():
-        layer.kernel.assign(spoiled)
-        assert loud(diagnose(model)) == [(code, "hidden/kernel")], code
-    layer.kernel.assign(kernel)
-
-    # So few units tell nothing.
-    assert loud(diagnose(keras.Sequential([keras.Input((5, 3)), L.SimpleRNN(4)]))) == []
-
-    # The layer says orthogonal, and it is not.
-    cell = model.get_layer("lstm").cell
-    cell.recurrent_kernel.assign(keras.initializers.GlorotUniform(seed=5)((32, 128)))
-    assert loud(diagnose(model)) == [("not_orthogonal", "lstm/lstm_cell/recurrent_kernel")]
-
-    try:
-        diagnose(keras.Sequential([L.Dense(3)]))
-    except ValueError as error:
-        assert "built" in str(error)
-    else:
-        raise AssertionError
-"""
-
-
-@pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_keras(python, backend):
-    for module in ("keras", backend):
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not there")
-    python(KERAS, timeout=110, KERAS_BACKEND=backend)

@@ -1,4 +1,7 @@
-"""`fastinit.keras` on each backend. Keras chooses it on import, so each has a process of its own."""
+"""`fastinit.keras`, and what guidance says of models of Keras, on each backend.
+
+Keras chooses the backend on import, which takes seconds, so each has one process of its own for all checks.
+"""
 
 import importlib.util
 import json
@@ -9,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-CHECKS = Path(__file__).with_name("keras_checks.py")
+HERE = Path(__file__).parent
+CHECKS = ["keras_checks.py", "trace_keras_checks.py", "diagnose_keras_checks.py"]
 BACKENDS = ["numpy", "jax", "torch", "tensorflow"]
 
 
@@ -27,7 +31,7 @@ def environment(backend, **more):
         **os.environ,
         "KERAS_BACKEND": backend,
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4",
         "JAX_PLATFORMS": "cpu",
         "CUDA_VISIBLE_DEVICES": "",
         **more,
@@ -41,7 +45,8 @@ def test_backend(backend, digests):
     for name in ("keras", backend):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"needs {name}")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-W", "ignore", "--timeout=300", str(CHECKS)]
+    checks = [str(HERE / name) for name in CHECKS]
+    command = [sys.executable, "-m", "pytest", "-q", "--maxfail=9", "-W", "ignore", "--timeout=300", *checks]
     unfinished = digests / f"{backend}.unfinished"
     done = subprocess.run(
         command,
@@ -88,7 +93,7 @@ import fastinit
 import fastinit.keras as fk
 from fastinit.keras import _accelerate, _sample, _variables
 
-sys.path.insert(0, {str(CHECKS.parent)!r})
+sys.path.insert(0, {str(HERE)!r})
 from interrupts import at_every_moment
 
 FILES = [_accelerate.__file__, _variables.__file__]

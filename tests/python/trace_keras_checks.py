@@ -1,4 +1,4 @@
-"""What `test_trace_keras.py` runs on each backend of Keras, each time in a process of its own."""
+"""What `test_keras.py` runs on each backend of Keras: `trace` and `lsuv`."""
 
 import keras
 import numpy as np
@@ -8,9 +8,15 @@ from keras import layers
 import fastinit
 import fastinit.keras
 
-fastinit.keras.enable()  # With JAX, Keras compiles its own initializers.
 BACKEND = keras.config.backend()
 TRAINS = BACKEND != "numpy"  # Keras has no gradients on NumPy
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _enabled():
+    fastinit.keras.enable()  # With JAX, Keras compiles its own initializers.
+    yield
+    fastinit.keras.disable()
 
 
 def array(x):

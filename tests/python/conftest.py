@@ -28,10 +28,6 @@ with contextlib.suppress(ImportError):
 # Whichever test imports Keras first: the backend that needs nothing else, rather than TensorFlow.
 os.environ.setdefault("KERAS_BACKEND", "numpy")
 
-# XLA compiles in half the time when it does not optimize the machine code; its own passes remain.
-QUICK_XLA = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-os.environ.setdefault("XLA_FLAGS", QUICK_XLA)
-
 # pytest-xdist sets the width of its own terminal.
 os.environ["COLUMNS"] = "120"
 

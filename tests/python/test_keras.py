@@ -15,6 +15,8 @@ import pytest
 HERE = Path(__file__).parent
 CHECKS = ["keras_checks.py", "trace_keras_checks.py", "diagnose_keras_checks.py"]
 BACKENDS = ["numpy", "jax", "torch", "tensorflow"]
+# Here XLA does not optimize machine code, which takes longer than the checks. In the tests of JAX it does.
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def environment(backend, **more):
         **os.environ,
         "KERAS_BACKEND": backend,
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count=4",
         "JAX_PLATFORMS": "cpu",
         "CUDA_VISIBLE_DEVICES": "",
         **more,

@@ -663,7 +663,7 @@ def test_memory():
     result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True
     )
-    assert 2**20 < int(result.stdout) < 96 * 2**20  # The file has 256 MiB.
+    assert 2**20 < int(result.stdout) < 128 * 2**20  # The file has 256 MiB.
 
 
 # Arguments

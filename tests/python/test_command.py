@@ -792,7 +792,9 @@ def test_bench_and_info():
     assert found["distribution"] == "fastinit-nn"
     assert found["file"] == fastinit.build_info()["file"]
     assert found["package"] == str(Path(fastinit.__file__).parent)
-    out = run("info")[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "20")
+        out = run("info")[0]
     assert all(text in out for text in (fastinit.__version__, found["package"], found["file"]))
 
 

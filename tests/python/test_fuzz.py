@@ -111,7 +111,7 @@ junk = st.one_of(
             np.uint64(2**64 - 1),
             np.float32(1.5),
             np.str_("x"),
-            np.datetime64("NaT"),
+            np.datetime64("NaT", "s"),
             np.int64,
         ]
     ),

@@ -829,6 +829,4 @@ def info(json: Json = False) -> None:  # noqa: FBT002 - an option
     shown = {"file": "compiled module"}
     texts = {name: ", ".join(value) if isinstance(value, list) else value for name, value in found.items()}
     rows = [(shown.get(name, name), "-" if text is None else str(text)) for name, text in texts.items()]
-    width = max(len(name) for name, _ in rows)
-    # Paths stay whole, whatever the width of the terminal.
-    _say("\n".join(f"{name:<{width}}  {text}" for name, text in rows))
+    _say(table(("", "fastinit"), rows))

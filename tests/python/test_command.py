@@ -792,9 +792,7 @@ def test_bench_and_info():
     assert found["distribution"] == "fastinit-nn"
     assert found["file"] == fastinit.build_info()["file"]
     assert found["package"] == str(Path(fastinit.__file__).parent)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COLUMNS", "20")
-        out = run("info")[0]
+    out = "".join(run("info")[0].split())  # Long paths take several lines.
     assert all(text in out for text in (fastinit.__version__, found["package"], found["file"]))
 
 

@@ -11,7 +11,8 @@ import functools
 import itertools
 import math
 import threading
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor, TimeoutError  # noqa: A004 - in 3.10 not the built-in one
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -83,10 +84,15 @@ def _mapped(
     pool: ThreadPoolExecutor, work: Callable[[_Given], _Made], given: Iterable[_Given]
 ) -> Iterator[_Made]:
     """`pool.map` that wakes ten times a second: a signal just before a wait does not end it."""
-    for future in [pool.submit(work, one) for one in given]:
-        while not wait((future,), timeout=0.1).done:
-            pass
-        yield future.result()
+    futures = deque(pool.submit(work, one) for one in given)
+    try:
+        while futures:
+            while not futures[0].done():
+                with contextlib.suppress(TimeoutError):
+                    futures[0].exception(timeout=0.1)
+            yield futures.popleft().result()
+    finally:
+        futures.clear()  # The frames of an error may live longer, and would keep files open.
 
 
 def _batches(parts: list[Part]) -> Iterator[list[Part]]:

@@ -248,10 +248,9 @@ class Store:
                 pending, self._pending, self._unrecorded = self._pending, [], 0
             if self.sync:
                 for piece in {one.file: one for one, _ in pending}.values():
+                    # Where there is none, another writer has finished it, and has waited for the disk.
                     with contextlib.suppress(FileNotFoundError), self.opened(piece) as file:
-                        to_disk(
-                            file
-                        )  # Otherwise another writer has finished it, and has waited for the disk.
+                        to_disk(file)
             journal.write(b"".join(f"{piece.number} {digest}\n".encode() for piece, digest in pending))
             if self.sync:
                 to_disk(journal)

@@ -217,7 +217,7 @@ class _Check:
         """Compares all files; returns the number of bytes of tensors that were compared."""
         there = {number for number, file in enumerate(layout.files) if self._head(file)}
         if layout.index is not None:
-            self._bytes(*layout.index, "the index is another one", is_all=True)
+            self._bytes(*layout.index, "the index differs", is_all=True)
         pieces = [piece for piece in layout.pieces if piece.file in there]
         if sample is not None and sample < len(pieces):
             pieces = sorted(random.SystemRandom().sample(pieces, sample), key=lambda piece: piece.number)

@@ -270,8 +270,10 @@ class _Work:
         if not is_there:
             self.store.note(journal, piece, str(digest))
         with self.lock:
-            self.kept += piece.nbytes * is_there
-            self.written += piece.nbytes * (not is_there)
+            if is_there:
+                self.kept += piece.nbytes
+            else:
+                self.written += piece.nbytes
             self.left[piece.file] -= 1
             is_last = self.left[piece.file] == 0
         if is_last:

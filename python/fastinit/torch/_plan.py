@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 import fastinit
+from fastinit._checks import located
 from fastinit._fill import fill
 from fastinit._plan import MOST_GIVEN, Part, Plan, PlanRow, cut, dtype_name, given, numpy_dtype, whole
 from fastinit._rules import in_layout_of_torch, initializer_of, matches, text_of
-from fastinit._terminal import listed
+from fastinit._terminal import counted, listed
 
 from . import _fill, _shards
 from ._initialize import run
@@ -99,10 +100,8 @@ def plan(
     for entry, other in zip(tensors, others, strict=True):
         if not _is_saved(entry):
             continue
-        try:
+        with located(entry.name):
             dtype = dtype_name(entry.value.dtype)
-        except TypeError as error:
-            raise TypeError(f"{entry.name}: {error}") from None
         found = _contents(entry, other)
         title = entry.title + (f", {len(entry.sizes)} blocks" if entry.sizes else "")
         if isinstance(found, str) and not entry.is_parameter and (rule := _rule_of(entry, rules)) is not None:
@@ -118,7 +117,8 @@ def plan(
             continue
         rows.append(row)
     if left:
-        raise ValueError(f"{len(left)} tensors cannot be planned without a rule: {listed(left)}")
+        count = counted(len(left), "tensor")
+        raise ValueError(f"{count} cannot be planned without a rule: {listed(left)}")
     _compare_with_state(model, prefix, {name for row in rows for name in row.names})
     return Plan(tuple(rows), tuple(text for text in unused if text not in used))
 
